@@ -1,0 +1,109 @@
+# Needs Python 3.11, make and (for a clone) git; `make up` needs Docker with Compose v2. `make help` lists the targets.
+# Everything is installed into .venv, from the lock files, with their checksums; nothing outside this folder is changed.
+
+AIDERM_PORT ?= 8000
+PYTHON ?=
+UV_VERSION := 0.13.9
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+INSTALLING := $(VENV)/.installing
+
+# Stamps are named after what they were installed from (and where: a moved environment does not work), so a change reinstalls and nothing else does.
+RUN_INPUTS := services/api/requirements.lock services/core/pyproject.toml services/api/pyproject.toml
+DEV_INPUTS := tests/requirements.lock services/core/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml
+RUN_STAMP := $(VENV)/.run-$(shell { pwd; cat $(RUN_INPUTS); } | cksum | tr ' ' -)
+DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run test lint format screenshots soak lock up down clean
+
+help: ## list the targets
+	@sed -n -E 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
+
+run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=… for another port); Ctrl-C stops it
+	@trap : INT TERM; AIDERM_PORT=$(AIDERM_PORT) AIDERM_FRONTEND_DIR=frontend/public $(PY) -m aiderm_api || { code=$$?; [ $$code -ge 128 ] || exit $$code; }
+
+test: $(DEV_STAMP) ## every test that needs neither root nor Docker (browser tests skip where Chromium is missing)
+	@$(PY) -m pytest -m "not containers and not soak" $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP) ## ruff (rules and format) and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+format: $(DEV_STAMP) ## let ruff fix and format the code
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic lesion; needs Chromium)
+	@AIDERM_SCREENSHOTS=1 $(PY) -m pytest -m browser -k screenshot
+
+soak: $(DEV_STAMP) ## the long tests
+	@$(PY) -m pytest -m soak
+
+up: ## build and start nginx and API in containers, on http://127.0.0.1:8080 (AIDERM_HTTP_PORT=… for another port)
+	@docker compose up --build --detach --wait
+	@echo "AI Dermatologist: http://$$(docker compose port frontend 8080)"
+
+down: ## stop the containers
+	@docker compose --profile train down
+
+# The largest set is resolved first; the services' locks are subsets of it with the same versions. Versions stay unless UPGRADE=1.
+# openvino-telemetry is left out: `import openvino` would report to an analytics service through it, and works without it.
+LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package aiderm-core --no-emit-package openvino-telemetry \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject.toml and tests/requirements.in (UPGRADE=1: newest versions)
+	@$(LOCK) services/core/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml tests/requirements.in -o tests/requirements.lock
+	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
+	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
+
+clean: ## remove the environment and everything that tools left
+	@rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build
+	@find services tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(RUN_STAMP):
+	$(call install,services/api/requirements.lock,services/core services/api,$(VENV)/.run-*)
+
+$(DEV_STAMP):
+	$(call install,tests/requirements.lock,services/core services/api services/trainer,$(VENV)/.dev-*)
+
+# $(call install,LOCK,PACKAGES,OLD STAMPS). The marker stays behind when an install breaks off, and the next one then starts afresh.
+# --no-deps: a lock is complete, and what it leaves out (see LOCK) is left out on purpose.
+define install
+	@$(ensure_venv)
+	@echo "Installing from $(1) into $(VENV) (a minute or two, once; needs the network)"
+	@touch $(INSTALLING)
+	@$(PIP) install --quiet --only-binary :all: --no-deps --require-hashes -r $(1)
+	@$(PIP) install --quiet --no-deps --no-build-isolation $(patsubst %,-e ./%,$(2))
+	@rm -f $(3) $(INSTALLING)
+	@touch $@
+endef
+
+# An environment that is there and whole is kept; one that is broken, half-made or of another Python is made anew.
+define ensure_venv
+$(IS_311); \
+if [ -e $(INSTALLING) ] || ! is_311 $(PY) || ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	$(find_python); \
+	rm -rf $(VENV); \
+	"$$python" -m venv $(VENV) || { rm -rf $(VENV); echo "$$python cannot make environments: install its venv module (Debian: apt-get install python3.11-venv)." >&2; exit 1; }; \
+fi
+endef
+
+# Sets the shell variable `python` to a Python 3.11, or ends with what to do.
+define find_python
+$(IS_311); python=; \
+for candidate in $(PYTHON) python3.11 python3 python; do if is_311 "$$candidate"; then python=$$candidate; break; fi; done; \
+if [ -z "$$python" ]; then \
+	echo "Python 3.11 is needed and was not found: there is no python3.11, and python3 is $$(python3 --version 2>&1 || true)." >&2; \
+	echo "Install it (Debian: apt-get install python3.11 python3.11-venv) or name it: make … PYTHON=/path/to/python3.11" >&2; exit 1; \
+fi
+endef
+IS_311 := is_311() { "$$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+
+.cache/uv/bin/uv:
+	@$(find_python); rm -rf .cache/uv && mkdir -p .cache && "$$python" -m venv .cache/uv
+	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,188 @@
+// @ts-check
+/** The HTTP API as this page uses it. Addresses are relative, so the page works wherever it is mounted. */
+
+/**
+ * @typedef {{x: number, y: number, width: number, height: number}} Region
+ * @typedef {{code: string, text: string}} Note
+ * @typedef {{probability: number, threshold: number, uncertain: [number, number], prevalence: number}} Malignancy
+ * @typedef {{id: string, name: string, malignant: boolean, probability: number}} LesionClass
+ * @typedef {"low_suspicion" | "suspicious" | "uncertain" | "rejected"} Decision
+ * @typedef {{
+ *   request_id: string,
+ *   model: {name: string, version: string},
+ *   decision: Decision,
+ *   reasons: Note[],
+ *   malignancy: Malignancy | null,
+ *   classes: LesionClass[],
+ *   quality: {warnings: Note[], [metric: string]: number | Note[]},
+ *   novelty: {score: number, limit: number},
+ *   region: Region,
+ *   image: {width: number, height: number, format: string, notes: string[]},
+ *   heatmap: string | null,
+ *   timing_ms: Record<string, number>,
+ *   disclaimer: string,
+ * }} Assessment
+ * @typedef {{state: "serving" | "loading" | "failed", version: string | null, runtime?: string | null, precision?: string | null,
+ *   reason?: string | null}} ModelHealth
+ * @typedef {{status: "ok" | "degraded" | "unavailable", models: Record<string, ModelHealth>, version?: string}} Health
+ */
+
+const UPLOAD_TIMEOUT_MS = 180_000;
+const HEALTH_TIMEOUT_MS = 10_000;
+
+/** @type {readonly string[]} */
+const DECISIONS = ["low_suspicion", "suspicious", "uncertain", "rejected"];
+
+/** Codes for answers that carry none, as those of a proxy in between. */
+const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
+  401: "unauthorized",
+  403: "unauthorized",
+  404: "not_found",
+  405: "method_not_allowed",
+  413: "too_large",
+  415: "unsupported_type",
+  429: "rate_limited",
+  500: "internal_error",
+  502: "no_model",
+  503: "no_model",
+  504: "deadline",
+});
+
+/** A failure with a stable code, whether the server named it or it happened on the way. */
+export class Problem extends Error {
+  /**
+   * @param {string} code
+   * @param {{status?: number, detail?: string, requestId?: string, retryAfter?: number | null}} [more]
+   */
+  constructor(code, { status = 0, detail = "", requestId = "", retryAfter = null } = {}) {
+    super(detail || code);
+    this.code = code;
+    this.status = status;
+    this.detail = detail;
+    this.requestId = requestId;
+    /** seconds */
+    this.retryAfter = retryAfter;
+  }
+}
+
+/**
+ * @param {string | null} header Retry-After: seconds or a date
+ * @returns {number | null} seconds
+ */
+export function secondsToWait(header) {
+  if (!header) return null;
+  const seconds = /^\d+$/.test(header.trim()) ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
+  return Number.isFinite(seconds) ? Math.max(0, Math.ceil(seconds)) : null;
+}
+
+/**
+ * @param {string} text
+ * @returns {Record<string, any> | null}
+ */
+function jsonObject(text) {
+  try {
+    const value = JSON.parse(text);
+    return value !== null && typeof value === "object" ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {number} status
+ * @param {string} text
+ * @param {(name: string) => string | null} header
+ */
+function problemOf(status, text, header) {
+  const body = jsonObject(text) ?? {};
+  return new Problem(typeof body.code === "string" ? body.code : (CODE_OF_STATUS[status] ?? "unexpected_answer"), {
+    status,
+    detail: typeof body.detail === "string" ? body.detail : "",
+    requestId: typeof body.request_id === "string" ? body.request_id : (header("X-Request-ID") ?? ""),
+    retryAfter: typeof body.retry_after === "number" ? body.retry_after : secondsToWait(header("Retry-After")),
+  });
+}
+
+/**
+ * An answer is shown only when it holds what the page will say.
+ *
+ * @param {string} text
+ * @returns {Assessment | null}
+ */
+function assessmentOf(text) {
+  const body = jsonObject(text);
+  if (!body || !DECISIONS.includes(body.decision) || !body.region || !body.image || !Array.isArray(body.reasons)) return null;
+  const { malignancy } = body;
+  const numbers = malignancy ? [malignancy.probability, malignancy.threshold, malignancy.prevalence, ...(malignancy.uncertain ?? [])] : [];
+  const complete = body.decision === "rejected" || (numbers.length === 5 && numbers.every(Number.isFinite));
+  return complete ? /** @type {Assessment} */ (body) : null;
+}
+
+/**
+ * Sends a picture and waits for its assessment. XMLHttpRequest, because fetch tells nothing of an upload's progress.
+ *
+ * @param {Blob} file
+ * @param {{signal: AbortSignal, onProgress?: (share: number) => void}} options `share` of the upload, 0..1
+ * @returns {Promise<Assessment>} rejects with a Problem, or with an AbortError when `signal` is aborted
+ */
+export function predict(file, { signal, onProgress }) {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) {
+      reject(signal.reason);
+      return;
+    }
+    const request = new XMLHttpRequest();
+    const stop = () => request.abort();
+    /** @param {() => void} settle */
+    const settled = (settle) => {
+      signal.removeEventListener("abort", stop);
+      settle();
+    };
+    signal.addEventListener("abort", stop);
+    request.open("POST", "./api/predict?explain=true");
+    request.timeout = UPLOAD_TIMEOUT_MS;
+    request.setRequestHeader("Accept", "application/json, application/problem+json");
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable && event.total > 0) onProgress?.(event.loaded / event.total);
+    });
+    request.upload.addEventListener("load", () => onProgress?.(1));
+    request.addEventListener("abort", () => settled(() => reject(new DOMException("Cancelled", "AbortError"))));
+    request.addEventListener("error", () => settled(() => reject(new Problem("network"))));
+    request.addEventListener("timeout", () => settled(() => reject(new Problem("timeout"))));
+    request.addEventListener("load", () =>
+      settled(() => {
+        const header = (/** @type {string} */ name) => request.getResponseHeader(name);
+        if (request.status !== 200) {
+          reject(problemOf(request.status, request.responseText, header));
+          return;
+        }
+        const assessment = assessmentOf(request.responseText);
+        if (assessment) resolve(assessment);
+        else reject(new Problem("unexpected_answer", { status: 200, requestId: header("X-Request-ID") ?? "" }));
+      }),
+    );
+    const form = new FormData();
+    form.append("file", file, "name" in file && file.name ? String(file.name) : "picture");
+    request.send(form);
+  });
+}
+
+/**
+ * How the service is. An answer of 503 carries the same document, so it is no failure here.
+ *
+ * @returns {Promise<Health>} rejects with a Problem when there is no such answer
+ */
+export async function health() {
+  let response;
+  try {
+    response = await fetch("./api/health", { cache: "no-store", signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
+  } catch {
+    throw new Problem("network");
+  }
+  const text = await response.text().catch(() => "");
+  const body = jsonObject(text);
+  if (!body || typeof body.status !== "string" || typeof body.models !== "object") {
+    throw problemOf(response.status, text, (name) => response.headers.get(name));
+  }
+  return /** @type {Health} */ (body);
+}

@@ -1,0 +1,75 @@
+// @ts-check
+/** <derm-verdict>: the decision in plain words, what to do next, and the scale. A rejected picture gets no number. */
+
+import { el, icon } from "./dom.js";
+import { VERDICTS } from "./messages.js";
+import "./scale.js";
+
+/** @typedef {import("./api.js").Assessment} Assessment */
+
+// Shapes differ as much as colours do.
+const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
+  suspicious: [{ d: "M24 6 44 41H4z", filled: true }, { d: "M24 19v11m0 5.500v.1" }],
+  uncertain: [{ d: "M24 4 44 24 24 44 4 24z", filled: true }, { d: "M19 19.500c.5-6 10.500-6 10 0-.3 3.500-5 3.700-5 8m0 5.500v.1" }],
+  low_suspicion: [{ d: "M24 5a19 19 0 1 0 0 38 19 19 0 0 0 0-38z", filled: true }, { d: "M24 13v19m-7-7 7 7 7-7" }],
+  rejected: [{ d: "M7 7h34v34H7z", filled: true }, { d: "M17 17l14 14m0-14L17 31" }],
+});
+
+/** Property in: `assessment`; null empties it. */
+export class DermVerdict extends HTMLElement {
+  /** @type {HTMLElement | null} */
+  #heading = null;
+
+  /** @param {Assessment | null} assessment */
+  set assessment(assessment) {
+    this.hidden = assessment === null;
+    if (!assessment) {
+      this.replaceChildren();
+      return;
+    }
+    const words = VERDICTS[assessment.decision];
+    this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, words.title);
+    this.replaceChildren(
+      el(
+        "article",
+        { class: "verdict card", "data-decision": assessment.decision, "aria-labelledby": "verdict-title" },
+        el("div", { class: "verdict-head" }, icon("verdict-icon", "0 0 48 48", ...ICONS[assessment.decision]), this.#heading),
+        el("p", { class: "meaning" }, words.meaning),
+        ...this.#reasons(assessment),
+        el(
+          "div",
+          { class: "next" },
+          el("h3", {}, words.nextTitle),
+          el("ul", {}, ...words.next.map((step) => el("li", {}, step))),
+          words.whatever ? el("p", { class: "whatever" }, words.whatever) : null,
+        ),
+        scaleOf(assessment),
+      ),
+    );
+  }
+
+  /** Moves focus to the decision, so that it is read first. */
+  focusHeading() {
+    this.#heading?.focus();
+  }
+
+  /**
+   * The server's reasons, except that of a plain comparison with the threshold, which the scale shows.
+   *
+   * @param {Assessment} assessment
+   */
+  #reasons({ reasons }) {
+    const told = reasons.filter((reason) => reason.code !== "threshold");
+    if (told.length === 0) return [];
+    return [el("div", {}, el("h3", {}, "Why"), el("ul", { class: "plain-list" }, ...told.map((reason) => el("li", {}, reason.text))))];
+  }
+}
+
+/** @param {Assessment} assessment */
+function scaleOf({ decision, malignancy }) {
+  if (!malignancy || decision === "rejected") return null;
+  const [low, high] = malignancy.uncertain;
+  return el("derm-scale", { probability: malignancy.probability, threshold: malignancy.threshold, low, high, prevalence: malignancy.prevalence });
+}
+
+customElements.define("derm-verdict", DermVerdict);

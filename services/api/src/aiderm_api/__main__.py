@@ -1,0 +1,69 @@
+"""Serves the API with uvicorn; everything is set by ``AIDERM_*`` variables, see aiderm_api.settings."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import suppress
+
+import structlog
+import uvicorn
+
+from aiderm_api.app import create_app
+from aiderm_api.observability import configure_logging
+from aiderm_api.settings import Settings, SettingsError, load_settings
+
+log = structlog.get_logger("aiderm_api")
+
+
+class Server(uvicorn.Server):
+    """Says where it listens once it can answer."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also logs the address; with port 0 only the system knows it."""
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            port = next((s.getsockname()[1] for server in self.servers for s in server.sockets), self.config.port)
+            log.info("ready", url=f"http://{host}:{port}")
+
+
+def make_server(settings: Settings) -> Server:
+    """An uvicorn server for these settings."""
+    return Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            http="h11",  # bounds the size of headers, which httptools does not
+            h11_max_incomplete_event_size=64 * 1024,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning" if settings.log_level == "info" else settings.log_level,
+            access_log=False,  # RequestContext logs each request
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.limit_concurrency,
+            timeout_keep_alive=settings.keep_alive_seconds,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+    )
+
+
+def main() -> int:
+    """Runs until SIGTERM or SIGINT, then finishes what is in progress."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(settings.log_level, settings.log_format)
+    server = make_server(settings)
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
+        server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

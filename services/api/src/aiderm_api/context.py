@@ -1,0 +1,40 @@
+"""What the routes share: made once an app, handed out by FastAPI's dependencies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from aiderm_api.inference import InferencePool
+from aiderm_api.models import ModelRegistry
+from aiderm_api.observability import Metrics
+from aiderm_api.settings import Settings
+from aiderm_api.uploads import MemoryBudget
+from aiderm_core.imaging import Limits
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that a route may need."""
+
+    settings: Settings
+    registry: ModelRegistry
+    pool: InferencePool
+    budget: MemoryBudget
+    metrics: Metrics
+
+    @property
+    def image_limits(self) -> Limits:
+        """What a picture may measure."""
+        settings = self.settings
+        return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, min_side=settings.min_side)
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -1,0 +1,205 @@
+"""The models that serve: loaded beside the old version, checked, warmed up, and only then swapped in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from aiderm_api import schemas
+from aiderm_api.problems import NoModel, UnknownModel
+from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
+from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError
+from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
+from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
+
+CARD_FILE = "MODEL_CARD.md"
+REPORT_FILE = "report/report.json"
+RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
+log = structlog.get_logger(__name__)
+
+Signature = tuple[str, int, int]
+
+
+class SelfTestError(Exception):
+    """A model whose answers for its golden inputs are not those of its manifest."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that passed its checks."""
+
+    manifest: Manifest
+    runtime: Runtime
+    rule: DecisionRule
+    card: str
+    report: bytes | None
+
+
+@dataclass
+class _Slot:
+    model: LoadedModel | None = None
+    reason: str | None = None
+    signature: Signature | None = None
+    tried: float = field(default=float("-inf"))
+
+
+class ModelRegistry:
+    """Follows the SERVING files of a store; ``refresh`` is the only method that reads the disk.
+
+    Args:
+        store: where the bundles are.
+        default: the model that answers when a request names none.
+        runtime: name of the engine.
+        threads: cores for one inference.
+    """
+
+    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None) -> None:
+        self.default = default
+        self.runtime = runtime
+        self._store = store
+        self._threads = threads
+        self._slots: dict[str, _Slot] = {default: _Slot()}
+        self._refreshing = threading.Lock()
+
+    def refresh(self) -> None:
+        """Loads what was promoted since the last call; whatever fails leaves what serves untouched."""
+        with self._refreshing:
+            promoted = self._promoted()
+            for name in promoted:
+                self._follow(name, self._slots.get(name) or _Slot())
+            for name in set(self._slots) - set(promoted):
+                self._keep(name, self._slots[name], f"no version of {name} is promoted in the models' folder")
+
+    def get(self, name: str | None = None) -> LoadedModel:
+        """The serving model of that name, or the default one.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            NoModel: it does not serve at present.
+        """
+        name = self.default if name is None else name
+        slot = self._slots.get(name)
+        if slot is None:
+            served = ", ".join(sorted(key for key, value in self._slots.items() if value.model)) or "none at present"
+            raise UnknownModel(f"Received: model {name[:80]!r}. Allowed: {served}.")
+        if slot.model is None:
+            raise NoModel(f"The model {name!r} does not serve at present; /health says why.", retry_after=10)
+        return slot.model
+
+    def serving(self) -> dict[str, LoadedModel]:
+        """Every model that answers, by name."""
+        return {name: slot.model for name, slot in sorted(self._slots.items()) if slot.model is not None}
+
+    def health(self) -> schemas.Health:
+        """The state of every model, and of the service as a whole."""
+        models: dict[str, schemas.ModelHealth] = {}
+        for name, slot in sorted(self._slots.items()):
+            if slot.model is not None:
+                manifest, runtime = slot.model.manifest, slot.model.runtime
+                models[name] = schemas.ModelHealth(
+                    state="serving",
+                    version=manifest.version,
+                    runtime=runtime.name,
+                    precision=runtime.precision,
+                    reason=slot.reason,
+                )
+            else:
+                state = "loading" if slot.reason is None else "failed"
+                models[name] = schemas.ModelHealth(
+                    state=state, version=None, runtime=self.runtime, precision=None, reason=slot.reason
+                )
+        if models[self.default].state != "serving":
+            return schemas.Health(status="unavailable", models=models)
+        troubled = any(model.reason is not None or model.state == "failed" for model in models.values())
+        return schemas.Health(status="degraded" if troubled else "ok", models=models)
+
+    def troubled(self) -> int:
+        """How many models, or newer versions of one that serves, could not be loaded."""
+        return sum(slot.reason is not None for slot in self._slots.values())
+
+    def _promoted(self) -> list[str]:
+        try:
+            return [name for name in self._store.names() if (self._store.root / name / SERVING_FILE).exists()]
+        except OSError as error:
+            log.error("store unreadable", cause=str(error))
+            return []
+
+    def _follow(self, name: str, slot: _Slot) -> None:
+        try:
+            signature = self._signature(name)
+            recent = time.monotonic() - slot.tried < RETRY_SECONDS
+            if signature == slot.signature and (slot.reason is None or recent):
+                return
+            # A new slot becomes visible as "loading"; one that serves goes on serving.
+            self._slots.setdefault(name, slot)
+            slot.signature, slot.tried = signature, time.monotonic()
+            version = signature[0]
+            loaded = self._load(name, version)
+        except Exception as error:  # the service must outlive any bundle
+            expected = isinstance(error, (BundleError, ManifestError, RuntimeFailure, SelfTestError, ImageError, OSError))
+            if not expected:
+                log.error("unexpected failure while loading", model=name, exc_info=error)
+            self._keep(name, slot, str(error) if expected else f"{type(error).__name__} while loading; see the log")
+            return
+        slot.model, slot.reason = loaded, None
+        log.info("model serves", model=name, version=version, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
+
+    def _keep(self, name: str, slot: _Slot, reason: str) -> None:
+        reason = reason.replace(f"{self._store.root}/", "")  # clients read it: no paths of this machine
+        self._slots.setdefault(name, slot)
+        if reason != slot.reason:
+            log.error("model not loaded", model=name, reason=reason, serving=slot.model.manifest.version if slot.model else None)
+        slot.reason = reason
+
+    def _signature(self, name: str) -> Signature:
+        folder = self._store.root / name
+        changed = (folder / SERVING_FILE).stat().st_mtime_ns
+        version = self._store.serving(name)
+        return version, changed, (self._store.path(name, version) / MANIFEST_FILE).stat().st_mtime_ns
+
+    def _load(self, name: str, version: str) -> LoadedModel:
+        bundle = self._store.path(name, version)
+        manifest = verify(bundle)
+        if (manifest.name, manifest.version) != (name, version):
+            raise BundleError(f"{name}/{version} holds the manifest of {manifest.name} {manifest.version}")
+        form = manifest.form(self.runtime, "f32")
+        runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads)
+        self_test(bundle, manifest, runtime)
+        card, report = bundle / CARD_FILE, bundle / REPORT_FILE
+        return LoadedModel(
+            manifest=manifest,
+            runtime=runtime,
+            rule=form.decision or manifest.decision,
+            card=card.read_text("utf-8") if card.is_file() else "",
+            report=report.read_bytes() if report.is_file() else None,
+        )
+
+
+def self_test(bundle: Path, manifest: Manifest, runtime: Runtime) -> None:
+    """Runs the golden inputs through the whole path of a request; this also warms the engine up.
+
+    Raises:
+        SelfTestError: an answer differs by more than the manifest's tolerance (for novelty: relative to its limit).
+        ImageError: a golden input cannot be decoded.
+    """
+    tolerance = manifest.golden.tolerance
+    for case in manifest.golden.cases:
+        image = decode_image((bundle / case.path).read_bytes(), Limits(min_side=1))
+        batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
+        outputs = runtime.run(batch)
+        if outputs.probability.shape[1] != len(manifest.labels):
+            raise SelfTestError(f"the graph has {outputs.probability.shape[1]} classes, its manifest {len(manifest.labels)}")
+        received = np.array([*outputs.probability[0], outputs.malignancy[0], outputs.novelty[0]], np.float64)
+        expected = np.array([*case.probability, case.malignancy, case.novelty])
+        allowed = np.full(len(expected), tolerance)
+        allowed[-1] *= max(1.0, abs(manifest.novelty.limit))
+        if not (np.abs(received - expected) <= allowed).all():  # false for NaN as well
+            raise SelfTestError(
+                f"{case.path}: the answer differs from the manifest's by up to {np.abs(received - expected).max():.3g}, "
+                f"allowed: {tolerance:g} (novelty: {allowed[-1]:g})"
+            )

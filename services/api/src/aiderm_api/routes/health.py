@@ -1,0 +1,50 @@
+"""/health for people and compose, /health/live and /health/ready for orchestrators, /metrics for Prometheus."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from aiderm_api import problems, schemas
+from aiderm_api.context import ServicesDep
+
+router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/health",
+    summary="State of the service and of each model",
+    responses={503: {"model": schemas.Health, "description": "The default model does not serve."}, **problems.responses()},
+)
+async def health(response: Response, services: ServicesDep) -> schemas.Health:
+    """200 while the default model serves, else 503."""
+    state = services.registry.health()
+    response.headers["Cache-Control"] = "no-store"
+    if state.status == "unavailable":
+        response.status_code = 503
+    return state
+
+
+@router.get("/health/live", summary="The process answers", responses=problems.responses())
+async def live() -> schemas.Live:
+    """Says nothing of models: restarting would not mend them."""
+    return schemas.Live()
+
+
+@router.get("/health/ready", summary="Pictures can be assessed", responses=problems.responses(problems.NoModel))
+async def ready(services: ServicesDep) -> schemas.Ready:
+    """200 while the default model serves, else 503 `no_model`."""
+    services.registry.get()
+    return schemas.Ready()
+
+
+@metrics_router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses()},
+)
+async def metrics(services: ServicesDep) -> Response:
+    """Prometheus' text format."""
+    return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,74 @@
+"""One-process mode: the same application answers under /api and at /, and the page is served at / beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aiderm_api.problems import HANDLERS
+
+PREFIX = "/api"
+# Beside the folder of the page; nginx includes the same file.
+HEADERS_FILE = Path("nginx", "security-headers.conf")
+_ADD_HEADER = re.compile(r"""^\s*add_header\s+([A-Za-z0-9-]+)\s+(?:"([^"]*)"|'([^']*)'|([^\s;"']+))(?:\s+always)?\s*;""", re.M)
+
+
+def read_headers(file: Path) -> list[tuple[bytes, bytes]]:
+    """The headers of nginx' ``add_header NAME "VALUE" always;`` lines; none when there is no such file."""
+    if not file.is_file():
+        return []
+    headers = []
+    for match in _ADD_HEADER.finditer(file.read_text("utf-8")):
+        name, *values = match.groups()
+        value = next(value for value in values if value is not None)
+        headers.append((name.lower().encode("ascii"), value.encode("latin-1")))
+    return headers
+
+
+class OneProcess:
+    """Sends each request to the API or to the page; the API's paths win.
+
+    Args:
+        app: the API.
+        folder: holds index.html.
+        routes: of the API.
+    """
+
+    def __init__(self, app: ASGIApp, folder: Path, routes: Sequence[BaseRoute]) -> None:
+        self.app = app
+        self.routes = routes
+        self.headers = read_headers(folder.parent / HEADERS_FILE)
+        static = StaticFiles(directory=folder, html=True)
+        self.page = Starlette(routes=[Mount("/", static)], exception_handlers=HANDLERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"]
+        if path == PREFIX or path.startswith(PREFIX + "/"):
+            scope["root_path"] = scope.get("root_path", "") + PREFIX
+            await self.app(scope, receive, send)
+        elif any(route.matches(scope)[0] is not Match.NONE for route in self.routes):
+            await self.app(scope, receive, send)
+        else:
+            scope["route_label"] = "page"
+            await self._serve_page(scope, receive, send)
+
+    async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                set_here = {name for name, _ in self.headers}
+                kept = [item for item in message.get("headers", ()) if item[0].lower() not in set_here]
+                revalidate = [] if b"cache-control" in set_here else [(b"cache-control", b"no-cache")]
+                message = {**message, "headers": [*kept, *self.headers, *revalidate]}
+            await send(message)
+
+        await self.page(scope, receive, secured)

@@ -1,0 +1,98 @@
+"""Runs a bundle's graph: one protocol, two engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+OUTPUTS = ("probability", "malignancy", "heatmap", "novelty")
+
+
+class RuntimeFailure(RuntimeError):  # noqa: N818 (RuntimeError is taken)
+    """A graph that cannot be loaded, or does not keep contract 1."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The graph's answer for a batch of N images; all float32.
+
+    Attributes:
+        probability: ``[N, C]``, rows sum to 1, in the manifest's label order.
+        malignancy: ``[N]``, 0..1.
+        heatmap: ``[N, h, w]``, 0..1, already scaled by the malignancy.
+        novelty: ``[N]``.
+    """
+
+    probability: NDArray[np.float32]
+    malignancy: NDArray[np.float32]
+    heatmap: NDArray[np.float32]
+    novelty: NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """One loaded graph. ``run`` may be called from several threads at once."""
+
+    name: str
+    precision: str
+
+    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+        """Scores RGB images.
+
+        Args:
+            batch: uint8 ``[N, S, S, 3]``.
+
+        Raises:
+            ValueError: another shape or type than the graph takes.
+        """
+        ...
+
+
+def load_runtime(name: str, bundle: Path, *, threads: int | None = None, precision: str = "f32") -> Runtime:
+    """Loads the SavedModel in ``bundle``.
+
+    Args:
+        name: ``openvino`` or ``tensorflow``.
+        bundle: the folder that holds saved_model.pb.
+        threads: cores that one call may use; all of them when None.
+        precision: ``f32``; other precisions are forms of their own and refused here.
+
+    Raises:
+        RuntimeFailure: unknown runtime or precision, engine not installed, unreadable graph, or missing outputs.
+    """
+    if precision != "f32":
+        raise RuntimeFailure(f"precision must be f32. Received: {precision!r}")
+    try:
+        loader = _loader(name)
+    except ImportError as error:
+        raise RuntimeFailure(f"the {name} runtime is not installed here: {error}") from error
+    return loader(bundle, threads)
+
+
+def _loader(name: str) -> Callable[[Path, int | None], Runtime]:
+    # Engines are imported on demand: the API's image holds no TensorFlow.
+    if name == "openvino":
+        from aiderm_core.runtime.openvino import OpenVinoRuntime
+
+        return OpenVinoRuntime
+    if name == "tensorflow":
+        from aiderm_core.runtime.tensorflow import TensorFlowRuntime
+
+        return TensorFlowRuntime
+    raise RuntimeFailure(f"runtime must be openvino or tensorflow. Received: {name!r}")
+
+
+def check_batch(batch: NDArray[np.uint8], size: int | None) -> None:
+    """Refuses what is not a uint8 ``[N, S, S, 3]`` batch, so that both engines fail alike.
+
+    Raises:
+        ValueError: with what was received.
+    """
+    square = batch.ndim == 4 and batch.shape[0] > 0 and batch.shape[3] == 3 and batch.shape[1] == batch.shape[2]
+    if batch.dtype != np.uint8 or not square or (size is not None and batch.shape[1] != size):
+        want = size or "S"
+        raise ValueError(f"batch must be uint8 [N, {want}, {want}, 3]. Received: {batch.dtype} {list(batch.shape)}")

@@ -1,0 +1,1 @@
+"""Turns labelled dermoscopic images into a bundle that the API serves."""

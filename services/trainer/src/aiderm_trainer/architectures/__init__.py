@@ -1,0 +1,29 @@
+"""Networks by name. Each maps uint8 images to logits and says which maps and layers its heatmap is made of."""
+
+from __future__ import annotations
+
+from aiderm_trainer.architectures import custom_cnn, transfer
+from aiderm_trainer.architectures.network import Network
+from aiderm_trainer.config import ConfigError, TrainConfig
+
+__all__ = ["NAMES", "Network", "build"]
+
+NAMES = (custom_cnn.NAME, *transfer.BACKBONES)
+
+
+def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
+    """The network that a configuration describes, with its initial weights.
+
+    Args:
+        config: what to build; ``config.seed`` fixes random initial weights.
+        classes: number of labels; two give one sigmoid unit, more a softmax.
+        load: False leaves pretrained weights out, for a caller that restores a run's own.
+
+    Raises:
+        ConfigError: an unknown architecture, layer or weights file.
+    """
+    if config.arch == custom_cnn.NAME:
+        return custom_cnn.build(config, classes)
+    if config.arch in transfer.BACKBONES:
+        return transfer.build(config, classes, load)
+    raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")

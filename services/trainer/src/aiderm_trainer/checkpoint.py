@@ -1,0 +1,43 @@
+"""State of a run on disk: all of it or none, so that a kill at any moment loses at most the steps since the last one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiderm_trainer.config import ConfigError
+
+
+def save(path: Path, variables: Sequence[Any], progress: dict[str, Any]) -> None:
+    """Writes the variables' values and a JSON-able progress record, atomically."""
+    values = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
+    temporary = path.with_suffix(".partial")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, progress=np.frombuffer(json.dumps(progress).encode(), np.uint8), **values)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def restore(path: Path, variables: Sequence[Any]) -> dict[str, Any]:
+    """Assigns the saved values and returns the progress record.
+
+    Raises:
+        ConfigError: the file is missing or broken, or was written by another network.
+    """
+    try:
+        with np.load(path) as archive:
+            values = [archive[f"v{i:05d}"] for i in range(len(archive.files) - 1)]
+            progress: dict[str, Any] = json.loads(archive["progress"].tobytes())
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+        raise ConfigError(f"{path} was written by another network or configuration: {len(values)} and {len(variables)} variables")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return progress

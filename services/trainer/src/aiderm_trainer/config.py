@@ -1,0 +1,58 @@
+"""What defines a training run. Saved as RUN/config.json, so a run can be resumed, exported and read years later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CONFIG_FILE = "config.json"
+
+
+class ConfigError(ValueError):
+    """A configuration that is missing, broken, or does not fit what is there."""
+
+
+class TrainConfig(BaseModel):
+    """Settings of one run; every default is what the shipped model was trained with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arch: str
+    size: Annotated[int, Field(ge=32, le=1024)] | None = None  # None: the architecture's own
+    weights: str = "imagenet"  # imagenet, none, or the path of a weights file
+    freeze_until: str | None = None  # layer name, a fraction 0..1 of the layers, or None: the architecture's own
+    dense: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (256,)
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
+    task: Literal["auto", "binary", "classes"] = "auto"
+    batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    epochs: Annotated[int, Field(ge=1)] = 12
+    head_epochs: Annotated[int, Field(ge=0)] = 15
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-4
+    head_learning_rate: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998  # momentum of the averaged weights; 0: none
+    patience: Annotated[int, Field(ge=1)] = 5
+    augment: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+    checkpoint_steps: Annotated[int, Field(ge=1)] = 100
+
+    def save(self, run: Path) -> None:
+        """Writes RUN/config.json."""
+        (run / CONFIG_FILE).write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, run: Path) -> Self:
+        """Reads RUN/config.json.
+
+        Raises:
+            ConfigError: it is missing or broken.
+        """
+        path = run / CONFIG_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{run} is no run of `aiderm-train train`: cannot read {CONFIG_FILE}: {error.strerror}") from error
+        except ValidationError as error:
+            raise ConfigError(f"{path} is broken: {error}") from error

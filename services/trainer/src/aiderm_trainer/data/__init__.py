@@ -1,0 +1,1 @@
+"""From files and tables to batches: index, split, duplicates, synthetic lesions, augmentation, pipeline."""

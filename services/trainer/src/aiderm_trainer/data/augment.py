@@ -1,0 +1,172 @@
+"""Augmentation in OpenCV and NumPy: one warp for all geometry, then what cameras differ in.
+
+In the public sets the camera gives the label away (sharpness, crop, border, colour). So everything a camera, a crop or
+a clinic adds is drawn at random for benign and malignant alike: colour, blur, resampling, sharpening, JPEG loss, round
+dark borders, rulers, ink and hair. Bissoto et al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far each change may go; probabilities are per image. The defaults are what the shipped model saw.
+
+    Attributes:
+        shift: largest shift, as a share of the side.
+        zoom: largest factor, applied as f or 1/f.
+        aspect: largest ratio between the axes' scales, applied either way (sets squash 4:3 to a square).
+        color: largest relative change of brightness, contrast and each channel's gain.
+        artefacts: probability of each of border, ruler, ink and hair.
+    """
+
+    shift: float = 0.08
+    zoom: float = 1.25
+    aspect: float = 1.33
+    color: float = 0.18
+    blur: float = 0.3
+    resample: float = 0.3
+    sharpen: float = 0.15
+    jpeg: float = 0.4
+    artefacts: float = 0.1
+
+
+def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
+    """Rotation, flip, zoom, aspect and shift as one affine matrix, so the picture is interpolated once.
+
+    Args:
+        image: uint8 ``[S, S, 3]``.
+        rng: source of all randomness.
+        how: ranges.
+    """
+    side = image.shape[0]
+    angle = rng.uniform(0, 2 * np.pi)
+    zoom = how.zoom ** rng.uniform(-1, 1)
+    stretch = how.aspect ** rng.uniform(-0.5, 0.5)
+    flip = 1 if rng.random() < 0.5 else -1
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Stretch acts in the picture's own axes before the rotation: that is where cameras and resizers squash.
+    matrix = rotation @ np.diag([flip * zoom * stretch, zoom / stretch])
+    center = np.array([side / 2 - 0.5] * 2)
+    offset = center + rng.uniform(-how.shift, how.shift, 2) * side - matrix @ center
+    affine = np.hstack([matrix, offset[:, None]])
+    return cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def recolor(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
+    """Brightness, contrast, gamma and white balance, through one lookup table a channel."""
+    levels = np.linspace(0.0, 1.0, 256)
+    gamma = np.exp(rng.uniform(-how.color, how.color))
+    contrast = 1 + rng.uniform(-how.color, how.color)
+    brightness = rng.uniform(-how.color, how.color) / 2
+    gains = 1 + rng.uniform(-how.color, how.color, 3) / 2
+    curve = (levels[:, None] ** gamma - 0.5) * contrast + 0.5 + brightness
+    table = np.clip(curve * gains * 255, 0, 255).astype(np.uint8)[None]
+    colored = cv2.LUT(image, table)
+    if rng.random() < 0.3:  # saturation: blend with the picture's own grey
+        grey = cv2.cvtColor(cv2.cvtColor(colored, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        amount = rng.uniform(-1.5, 1.5) * how.color
+        colored = cv2.addWeighted(colored, 1 + amount, grey, -amount, 0)
+    return colored
+
+
+def degrade(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
+    """Optics, resizers and codecs: blur, loss of resolution, sharpening, JPEG."""
+    side = image.shape[0]
+    if rng.random() < how.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 2.2) * side / 224)
+    if rng.random() < how.resample:
+        small = max(16, int(side * rng.uniform(0.35, 0.9)))
+        down = cv2.INTER_AREA if rng.random() < 0.7 else cv2.INTER_LINEAR
+        up = cv2.INTER_CUBIC if rng.random() < 0.5 else cv2.INTER_LINEAR
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=down), (side, side), interpolation=up)
+    if rng.random() < how.sharpen:
+        amount = rng.uniform(0.3, 1.5)
+        soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.0))
+        image = cv2.addWeighted(image, 1 + amount, soft, -amount, 0)
+    if rng.random() < how.jpeg:
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
+    return image
+
+
+def dark_border(image: Image, rng: np.random.Generator) -> Image:
+    """The round dark edge that a dermatoscope leaves."""
+    side = image.shape[0]
+    radius = side * rng.uniform(0.48, 0.66)
+    center = side / 2 + rng.uniform(-0.06, 0.06, 2) * side
+    y, x = np.ogrid[:side, :side]
+    distance = np.sqrt((x - center[0]) ** 2 + (y - center[1]) ** 2)
+    inside = np.clip((radius - distance) / (side * rng.uniform(0.005, 0.06)) + 0.5, 0, 1)[..., None]
+    shade = rng.integers(0, 30)
+    return (image * inside + shade * (1 - inside)).astype(np.uint8)
+
+
+def ruler(image: Image, rng: np.random.Generator) -> Image:
+    """A scale along one side, with ticks."""
+    out = image.copy()
+    side = out.shape[0]
+    near = int(side * rng.uniform(0.01, 0.12))
+    pitch = side * rng.uniform(0.03, 0.09)
+    shade = [int(v) for v in rng.integers(0, 90, 3)]
+    thick = 1 if rng.random() < 0.7 else 2
+    for i, at in enumerate(np.arange(rng.uniform(0, pitch), side, pitch)):
+        long = side * (0.09 if i % 5 == 0 else 0.05)
+        cv2.line(out, (int(at), near), (int(at), int(near + long)), shade, thick, cv2.LINE_AA)
+    return np.ascontiguousarray(np.rot90(out, int(rng.integers(4))))
+
+
+def ink(image: Image, rng: np.random.Generator) -> Image:
+    """A stroke of surgical marker somewhere near the edge, translucent."""
+    side = image.shape[0]
+    layer = image.copy()
+    colour = [(60, 40, 120), (30, 30, 90), (90, 40, 110), (30, 60, 70)][int(rng.integers(4))]
+    start = rng.uniform(0, 1, 2)
+    start[int(rng.integers(2))] = rng.choice([0.03, 0.97]) + rng.uniform(-0.03, 0.08)
+    points = (np.cumsum(np.vstack([start, rng.normal(0, 0.06, (4, 2))]), axis=0) * side).astype(np.int32)
+    cv2.polylines(layer, [points], False, colour, int(side * rng.uniform(0.015, 0.05)) + 1, cv2.LINE_AA)
+    weight = rng.uniform(0.4, 0.85)
+    return cv2.addWeighted(layer, weight, image, 1 - weight, 0)
+
+
+def hair(image: Image, rng: np.random.Generator) -> Image:
+    """A few dark, or fair, curved hairs across the picture."""
+    out = image.copy()
+    side = out.shape[0]
+    shade = [int(v) for v in (rng.integers(10, 70, 3) if rng.random() < 0.8 else rng.integers(150, 220, 3))]
+    t = np.linspace(0, 1, 24)[:, None]
+    for _ in range(int(rng.integers(2, 14))):
+        a, b = rng.uniform(-0.1, 1.1, (2, 2))
+        c = (a + b) / 2 + rng.normal(0, 0.18, 2)
+        curve = ((1 - t) ** 2 * a + 2 * t * (1 - t) * c + t**2 * b) * side
+        cv2.polylines(out, [curve.astype(np.int32)], False, shade, 1 if side < 300 or rng.random() < 0.8 else 2, cv2.LINE_AA)
+    return out
+
+
+ARTEFACTS = (hair, ruler, ink, dark_border)
+
+
+def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:
+    """One random view of an image; the same generator state gives the same view.
+
+    Args:
+        image: uint8 ``[S, S, 3]`` RGB.
+        rng: source of all randomness.
+        how: ranges and probabilities.
+
+    Returns:
+        uint8 ``[S, S, 3]`` RGB.
+    """
+    image = warp(image, rng, how)
+    for artefact in ARTEFACTS:
+        if rng.random() < how.artefacts:
+            image = artefact(image, rng)
+    return degrade(recolor(image, rng, how), rng, how)

@@ -1,0 +1,175 @@
+"""From a folder or a table to SPLIT.csv: index, find duplicates, join groups, split, check, write, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
+from aiderm_trainer.data.index import Index, IndexingError, Unreadable, index
+from aiderm_trainer.data.rows import SPLITS, Row, Split
+from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split, write_split
+
+_LISTED: Final = 10
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What ``prepare`` found and decided.
+
+    Attributes:
+        data: the folder that the split's paths are relative to.
+        out: the SPLIT.csv.
+        fingerprint: sha256 of SPLIT.csv.
+        rows: the rows of the split.
+        unreadable: files that were left out because they cannot be decoded.
+        repeated: paths left out because another path has the same bytes and the same label.
+        contradictory: paths left out because the same bytes stand there with both labels.
+        near_duplicates: pairs of paths that show one scene, whether or not they already had one group.
+        joined_groups: by how much equal bytes and near-duplicates lowered the number of groups.
+        mixed_groups: groups that hold benign and malignant images; they stay, for the user to look at.
+    """
+
+    data: Path
+    out: Path
+    fingerprint: str
+    rows: list[Row]
+    unreadable: list[Unreadable]
+    repeated: list[str]
+    contradictory: list[str]
+    near_duplicates: list[tuple[str, str]]
+    joined_groups: int
+    mixed_groups: list[str]
+
+    def counts(self) -> dict[tuple[str, bool, Split], int]:
+        """Images by source, malignant and split."""
+        counted: Counter[tuple[str, bool, Split]] = Counter()
+        for row in self.rows:
+            if row.split:
+                counted[row.source, row.malignant, row.split] += 1
+        return dict(counted)
+
+    def __rich__(self) -> RenderableType:
+        table = Table(title=f"{len(self.rows)} images, {len({row.group for row in self.rows})} groups: {self.out}")
+        for heading in ("source", "label"):
+            table.add_column(heading)
+        for heading in (*SPLITS, "all"):
+            table.add_column(heading, justify="right")
+        counts = self.counts()
+        for source, malignant in sorted({(source, malignant) for source, malignant, _ in counts}):
+            cells = [counts.get((source, malignant, split), 0) for split in SPLITS]
+            table.add_row(source, "malignant" if malignant else "benign", *map(str, cells), str(sum(cells)))
+        table.add_section()
+        totals = [sum(count for (_, _, split), count in counts.items() if split == side) for side in SPLITS]
+        table.add_row("all", "", *map(str, totals), str(sum(totals)))
+        lines = [f"near-duplicate pairs: {len(self.near_duplicates)}; groups joined: {self.joined_groups}"]
+        lines += _listing("unreadable, left out", [f"{item.path}: {item.reason}" for item in self.unreadable])
+        lines += _listing("same bytes as another image, left out", self.repeated)
+        lines += _listing("same bytes with both labels, left out", self.contradictory)
+        lines += _listing("groups with both labels, kept", self.mixed_groups)
+        lines.append(f"sha256 of the split: {self.fingerprint}")
+        return Group(table, Text("\n".join(lines)))
+
+
+def _listing(what: str, items: Sequence[str]) -> list[str]:
+    if not items:
+        return []
+    rest = [f"  ... and {len(items) - _LISTED} more"] if len(items) > _LISTED else []
+    return [f"{what}: {len(items)}", *(f"  {item}" for item in items[:_LISTED]), *rest]
+
+
+def prepare(
+    data: Path,
+    out: Path,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    malignant_column: str | None = None,
+    group_column: str | None = None,
+    source_column: str | None = None,
+    seed: int = 0,
+    fractions: Mapping[Split, float] = DEFAULT_FRACTIONS,
+    near_duplicates: bool = True,
+    progress: bool = True,
+) -> PrepareReport:
+    """Makes SPLIT.csv of a folder tree or a table.
+
+    Args:
+        data: a folder ``split/class/*.jpg`` or ``class/*.jpg``, or a CSV table of paths and labels.
+        out: the SPLIT.csv to write; replaced in one step.
+        path_column: the table's columns; by default the usual names (see ``index.index_table``).
+        label_column: class: a diagnosis, or benign/malignant.
+        malignant_column: benign/malignant, where the class may be unknown.
+        group_column: lesion or group.
+        source_column: collection. For a folder: the name of the collection itself.
+        seed: another seed is another split.
+        fractions: share of each split.
+        near_duplicates: also joins the groups of images that show one scene.
+        progress: shows a progress bar.
+
+    Returns:
+        The report; print it with rich.
+
+    Raises:
+        IndexingError: the data cannot be indexed, or no image is left.
+        SplitError: the fractions are none.
+    """
+    found = index(
+        data,
+        path=path_column,
+        label=label_column,
+        malignant=malignant_column,
+        group=group_column,
+        source=source_column,
+        progress=progress,
+    )
+    kept, repeated, contradictory = _without_repeats(found)
+    rows = [found.rows[position] for position in kept]
+    if not rows:
+        reasons = f"{len(found.unreadable)} are unreadable, {len(contradictory)} have both labels"
+        raise IndexingError(f"{data}: no image is left; {reasons}")
+    pairs = find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress) if near_duplicates else []
+    # All rows take part, so that a left-out copy still ties the groups that it links.
+    joined = join_groups(found.rows, [(kept[pair.first], kept[pair.second]) for pair in pairs])
+    rows = make_split([joined[position] for position in kept], fractions, seed)
+    write_split(out, rows)
+    labels: dict[str, set[bool]] = {}
+    for row in rows:
+        labels.setdefault(row.group, set()).add(row.malignant)
+    before = len({found.rows[position].group for position in kept})
+    return PrepareReport(
+        data=found.root,
+        out=out,
+        fingerprint=fingerprint(out),
+        rows=rows,
+        unreadable=found.unreadable,
+        repeated=repeated,
+        contradictory=contradictory,
+        near_duplicates=[(found.rows[kept[pair.first]].path, found.rows[kept[pair.second]].path) for pair in pairs],
+        joined_groups=before - len(labels),
+        mixed_groups=sorted(group for group, both in labels.items() if len(both) > 1),
+    )
+
+
+def _without_repeats(found: Index) -> tuple[list[int], list[str], list[str]]:
+    """Positions of one row for each file's bytes, and the paths left out: repeated ones, and those with both labels."""
+    repeated: list[str] = []
+    contradictory: list[str] = []
+    for members in same_files(found.rows):
+        if len({row.malignant for row in members}) > 1 or len({row.dx for row in members if row.dx}) > 1:
+            contradictory += [row.path for row in members]
+            continue
+        # A fixed side stays what it is: its copy is kept; then the one whose diagnosis is known.
+        best = min(members, key=lambda row: (-SPLITS.index(row.split) if row.split else 0, not row.dx, row.path))
+        repeated += [row.path for row in members if row is not best]
+    gone = {*repeated, *contradictory}
+    kept = [position for position, row in enumerate(found.rows) if row.path not in gone]
+    return kept, sorted(repeated), sorted(contradictory)

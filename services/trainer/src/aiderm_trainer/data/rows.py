@@ -1,0 +1,80 @@
+"""One labelled image: the row that indexing, splitting, training and evaluation pass on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Split = Literal["train", "validation", "calibration", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "calibration", "test")
+
+# Diagnoses by the short names of HAM10000 (Tschandl et al. 2018, doi:10.1038/sdata.2018.161) and ISIC 2019 (scc).
+DIAGNOSES: Final[dict[str, str]] = {
+    "nv": "Melanocytic naevus",
+    "bkl": "Benign keratosis-like lesion",
+    "mel": "Melanoma",
+    "bcc": "Basal cell carcinoma",
+    "akiec": "Actinic keratosis / intraepithelial carcinoma",
+    "vasc": "Vascular lesion",
+    "df": "Dermatofibroma",
+    "scc": "Squamous cell carcinoma",
+}
+MALIGNANT_DX: Final = frozenset({"mel", "bcc", "akiec", "scc"})
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a data folder, with what is known of it.
+
+    Attributes:
+        sha256: checksum of the file's bytes, 64 lowercase hexadecimal digits.
+        path: relative to the data folder, with forward slashes.
+        source: the collection that the image comes from.
+        group: images of one lesion, or near-duplicates; never on two sides of a split.
+        split: one of ``SPLITS``, or empty before it is decided.
+        dx: a key of ``DIAGNOSES``, or empty where only ``malignant`` is known.
+        malignant: whether the lesion is malignant.
+
+    Raises:
+        ValueError: a field is malformed, or ``dx`` contradicts ``malignant``.
+    """
+
+    sha256: str
+    path: str
+    source: str
+    group: str
+    split: Split | Literal[""]
+    dx: str
+    malignant: bool
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"sha256 must be 64 lowercase hexadecimal digits. Received: {self.sha256!r}")
+        parts = self.path.split("/")
+        if not self.path or "\\" in self.path or parts[0] == "" or ".." in parts:
+            raise ValueError(f"path must be relative, inside the data folder, with forward slashes. Received: {self.path!r}")
+        if not self.source or not self.group:
+            raise ValueError(f"source and group must not be empty. Received: {self.source=}, {self.group=}")
+        if self.split and self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}")
+        if self.dx and self.dx not in DIAGNOSES:
+            raise ValueError(f"dx must be empty or one of {', '.join(DIAGNOSES)}. Received: {self.dx!r}")
+        if self.dx and (self.dx in MALIGNANT_DX) != self.malignant:
+            raise ValueError(
+                f"malignant contradicts dx (malignant are {', '.join(sorted(MALIGNANT_DX))}). "
+                f"Received: dx={self.dx!r}, malignant={int(self.malignant)}"
+            )
+
+
+def as_split(name: str) -> Split:
+    """``name`` as a ``Split``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if name not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {name!r}")
+    return name

@@ -1,0 +1,210 @@
+"""The split of a data set: made once, by hash of the group, written to SPLIT.csv and used by every model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+from aiderm_trainer.data.rows import SPLITS, Row, Split, as_split
+
+DEFAULT_FRACTIONS: Final[Mapping[Split, float]] = {"train": 0.70, "validation": 0.08, "calibration": 0.10, "test": 0.12}
+COLUMNS: Final = tuple(field.name for field in fields(Row))
+
+_Stratum = tuple[str, ...]
+
+
+class SplitError(ValueError):
+    """A SPLIT.csv that cannot be read, or a split that cannot be made."""
+
+
+class LeakError(ValueError):
+    """The same file, or images of one group, on two sides of a split."""
+
+
+def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_FRACTIONS, seed: int = 0) -> list[Row]:
+    """Gives every row its split; groups stay whole.
+
+    Groups stand in the order of ``sha256(f"{seed}:{group}")`` inside their stratum (source x malignant x dx) and are cut by
+    the fractions, counted in images. So the answer depends neither on the order of the rows nor on anything but the group's
+    name and its neighbours, and new data move few of the old groups.
+
+    Args:
+        rows: rows whose ``split`` is empty (or ``train``) are divided. Rows that already are on another side stay there with
+            everything in their groups, and nothing else joins that side: its share goes to the others.
+        fractions: share of the images of each split; they sum to 1.
+        seed: another seed is another split.
+
+    Returns:
+        The rows with their split, ordered by path.
+
+    Raises:
+        SplitError: the fractions are none, or leave no side open.
+        LeakError: two groups share a file (``duplicates.join_groups`` joins them).
+    """
+    unknown = set(fractions) - set(SPLITS)
+    if unknown or any(not 0 <= value <= 1 for value in fractions.values()) or not math.isclose(sum(fractions.values()), 1.0):
+        raise SplitError(f"fractions must be 0 to 1, sum to 1, and be of {', '.join(SPLITS)}. Received: {dict(fractions)}")
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+
+    sides = {group: side for group, members in groups.items() if (side := _fixed_side(members))}
+    shares = [0.0 if side in sides.values() else fractions.get(side, 0.0) for side in SPLITS]
+    free = [group for group in groups if group not in sides]
+    if free and not sum(shares):
+        fixed = ", ".join(sorted(set(sides.values())))
+        raise SplitError(f"no split is left for {len(free)} groups: {fixed} are filled. Received: fractions {dict(fractions)}")
+    cuts = [(side, bound / sum(shares)) for side, share, bound in zip(SPLITS, shares, accumulate(shares), strict=True) if share]
+
+    for members in _strata({group: groups[group] for group in free}, smallest_share=min((s for s in shares if s), default=1.0)):
+        members.sort(key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
+        total = sum(len(groups[group]) for group in members)
+        before = 0
+        for group in members:
+            # A group goes where its middle lies: cuts are rounded to the nearest group, not always up or down.
+            middle = (before + len(groups[group]) / 2) / total
+            sides[group] = next((side for side, bound in cuts if middle < bound), cuts[-1][0])
+            before += len(groups[group])
+
+    done = [replace(row, split=sides[group]) for group, members in groups.items() for row in members]
+    done.sort(key=lambda row: row.path)
+    check_leaks(done)
+    return done
+
+
+def _fixed_side(members: Sequence[Row]) -> Split | None:
+    given = {row.split for row in members} - {"", "train"}
+    # The side that is only reported wins: what it holds must never have been seen before.
+    return next((side for side in reversed(SPLITS) if side in given), None)
+
+
+def _strata(groups: Mapping[str, Sequence[Row]], smallest_share: float) -> list[list[str]]:
+    """Groups by source x malignant x dx. Strata too small for the smallest share are pooled over dx, then over sources."""
+    enough = math.ceil(1 / smallest_share)
+    level: dict[_Stratum, list[str]] = defaultdict(list)
+    for group, members in sorted(groups.items()):
+        # The most telling member speaks for the group: malignant before benign, known before unknown.
+        teller = min(members, key=lambda row: (not row.malignant, not row.dx, row.source, row.dx))
+        level[(str(int(teller.malignant)), teller.source, teller.dx)].append(group)
+    done: list[list[str]] = []
+    for depth in (2, 1, 0):
+        pooled: dict[_Stratum, list[str]] = defaultdict(list)
+        for key, names in sorted(level.items()):
+            if len(names) >= enough or depth == 0:
+                done.append(names)
+            else:
+                pooled[key[:depth]].extend(names)
+        level = pooled
+    return done
+
+
+def check_leaks(rows: Iterable[Row]) -> None:
+    """Checks that no file and no group stands on two sides.
+
+    Raises:
+        LeakError: one does; the first few are named with their paths.
+    """
+    by_key: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        by_key["group", row.group].append(row)
+        by_key["sha256", row.sha256].append(row)
+    leaks = [(key, members) for key, members in by_key.items() if len({row.split for row in members}) > 1]
+    if leaks:
+        named = "; ".join(
+            f"{kind} {value}: " + ", ".join(f"{row.path} in {row.split or 'none'}" for row in members[:4])
+            for (kind, value), members in sorted(leaks, key=lambda leak: leak[0])[:5]
+        )
+        raise LeakError(f"{len(leaks)} group(s) or file(s) stand on more than one side of the split. First: {named}")
+
+
+def write_split(path: Path, rows: Iterable[Row]) -> None:
+    """Writes SPLIT.csv, ordered by path, in one step: a reader sees the old file or the whole new one.
+
+    Raises:
+        SplitError: a row has no split yet, or two rows have one path.
+        LeakError: a file or group stands on two sides.
+    """
+    ordered = sorted(rows, key=lambda row: row.path)
+    for row in ordered:
+        if not row.split:
+            raise SplitError(f"{row.path} has no split; allowed: {', '.join(SPLITS)}")
+    _check_paths(ordered, str(path))
+    check_leaks(ordered)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows((r.sha256, r.path, r.source, r.group, r.split, r.dx, int(r.malignant)) for r in ordered)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_split(path: Path) -> list[Row]:
+    """Reads a SPLIT.csv and checks every row of it.
+
+    Returns:
+        The rows in the file's order.
+
+    Raises:
+        SplitError: the file is missing, is no such table, or a row is malformed (named by its line).
+        LeakError: a file or group stands on two sides.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SplitError(f"cannot read {path}: {error}") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = tuple(next(reader, ()))
+    if header != COLUMNS:
+        raise SplitError(f"{path}: the columns must be {','.join(COLUMNS)}. Received: {','.join(header)[:200]!r}")
+    rows = []
+    for cells in reader:
+        try:
+            rows.append(_row(cells))
+        except ValueError as error:
+            raise SplitError(f"{path}, line {reader.line_num}: {error}") from error
+    if not rows:
+        raise SplitError(f"{path} has no rows")
+    _check_paths(rows, str(path))
+    check_leaks(rows)
+    return rows
+
+
+def _row(cells: Sequence[str]) -> Row:
+    if len(cells) != len(COLUMNS):
+        raise ValueError(f"a row has {len(COLUMNS)} cells. Received: {len(cells)}")
+    sha256, path, source, group, split, dx, malignant = cells
+    if malignant not in ("0", "1"):
+        raise ValueError(f"malignant must be 0 or 1. Received: {malignant!r}")
+    return Row(sha256, path, source, group, as_split(split), dx, malignant == "1")
+
+
+def _check_paths(rows: Sequence[Row], where: str) -> None:
+    twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
+    if twice:
+        raise SplitError(f"{where}: {len(twice)} path(s) stand there more than once. First: {sorted(twice)[0]}")
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of a SPLIT.csv's bytes: what a manifest records as the data that a model learnt from."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

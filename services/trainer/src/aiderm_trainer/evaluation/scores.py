@@ -1,0 +1,160 @@
+"""Scores a bundle's answers for a table of images, by the very path that serving takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aiderm_core import quality
+from aiderm_core.imaging import ImageError, crop, decode_image, judged_region, to_model_input
+from aiderm_core.manifest import Input
+from aiderm_core.runtime import Outputs, Runtime
+from aiderm_trainer.data.rows import Row
+
+NAMED_PROBLEMS = 5
+DECODERS = 4
+
+
+class ScoringError(ValueError):
+    """Rows whose images cannot be scored, or answers that are no numbers."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a bundle answered, row by row.
+
+    Attributes:
+        rows: N rows of the table.
+        probability: ``[N, C]`` in the manifest's label order.
+        malignancy: ``[N]``, 0..1.
+        novelty: ``[N]``.
+        measures: N times the quality metrics of the judged region.
+    """
+
+    rows: list[Row]
+    probability: NDArray[np.float32]
+    malignancy: NDArray[np.float32]
+    novelty: NDArray[np.float32]
+    measures: list[dict[str, float]]
+
+    def __post_init__(self) -> None:
+        lengths = [len(part) for part in (self.rows, self.probability, self.malignancy, self.novelty, self.measures)]
+        if len(set(lengths)) != 1 or self.probability.ndim != 2 or self.malignancy.ndim != 1 or self.novelty.ndim != 1:
+            raise ValueError(f"scores must be [N, C], [N], [N] and N measures for N rows. Received lengths: {lengths}")
+
+    def take(self, index: Sequence[int] | NDArray[np.intp]) -> Scores:
+        """The rows at ``index``, in that order."""
+        picked = np.asarray(index, dtype=np.intp)
+        return Scores(
+            [self.rows[i] for i in picked],
+            self.probability[picked],
+            self.malignancy[picked],
+            self.novelty[picked],
+            [self.measures[i] for i in picked],
+        )
+
+
+def score_bundle(
+    runtime: Runtime,
+    manifest_input: Input,
+    rows: Sequence[Row],
+    data_root: Path,
+    batch: int = 32,
+    *,
+    progress: bool = True,
+) -> Scores:
+    """Reads, decodes and scores every row's image through ``aiderm_core`` alone.
+
+    Args:
+        runtime: the loaded graph.
+        manifest_input: size and geometry that the graph was made for.
+        rows: what to score; ``path`` is relative to ``data_root``.
+        data_root: the data folder.
+        batch: images for one call of the graph.
+        progress: whether to draw a bar on standard error.
+
+    Raises:
+        ScoringError: no rows; images that are missing, unreadable or not those of the table (all are counted, the first few
+            named; none is skipped silently); or answers that are not finite.
+    """
+    if not rows:
+        raise ScoringError("there are no rows to score")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1. Received: {batch}")
+    outputs: list[Outputs] = []
+    measures: list[dict[str, float]] = []
+    problems: list[str] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool,
+        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
+    ):
+        task = bar.add_task("Scoring", total=len(rows))
+        for loaded in _batches(pool, rows, data_root, manifest_input, batch):
+            problems.extend(item for item in loaded if isinstance(item, str))
+            if not problems:  # once something is wrong only the check goes on
+                ready = [item for item in loaded if not isinstance(item, str)]
+                outputs.append(runtime.run(np.stack([pixels for pixels, _ in ready])))
+                measures.extend(metrics for _, metrics in ready)
+            bar.advance(task, len(loaded))
+    if problems:
+        named = "; ".join(problems[:NAMED_PROBLEMS])
+        more = f"; and {len(problems) - NAMED_PROBLEMS} more" if len(problems) > NAMED_PROBLEMS else ""
+        raise ScoringError(f"{len(problems)} of {len(rows)} images cannot be scored: {named}{more}")
+    scores = Scores(
+        list(rows),
+        np.concatenate([out.probability for out in outputs]),
+        np.concatenate([out.malignancy for out in outputs]),
+        np.concatenate([out.novelty for out in outputs]),
+        measures,
+    )
+    for name in ("probability", "malignancy", "novelty"):
+        broken = int((~np.isfinite(getattr(scores, name).reshape(len(rows), -1)).all(axis=1)).sum())
+        if broken:
+            raise ScoringError(f"the graph's {name} is not finite for {broken} of {len(rows)} images")
+    return scores
+
+
+_Loaded = tuple[NDArray[np.uint8], dict[str, float]]
+
+
+def _batches(
+    pool: ThreadPoolExecutor, rows: Sequence[Row], data_root: Path, spec: Input, batch: int
+) -> Iterator[list[_Loaded | str]]:
+    """Decoded batches in order, with one batch being decoded ahead while the graph works."""
+    waiting: deque[Future[_Loaded | str]] = deque()
+    upcoming = iter(rows)
+    while True:
+        ahead = islice(upcoming, max(0, 2 * batch - len(waiting)))
+        waiting.extend(pool.submit(_load, row, data_root, spec) for row in ahead)
+        if not waiting:
+            return
+        yield [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
+
+
+def _load(row: Row, data_root: Path, spec: Input) -> _Loaded | str:
+    """The model's input and the quality of one image, or what is wrong with it."""
+    try:
+        data = (data_root / row.path).read_bytes()
+    except OSError as error:
+        return f"{row.path}: {error.strerror or error}"
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != row.sha256:
+        return f"{row.path}: another file than the table's (sha256 {digest[:12]}, expected {row.sha256[:12]})"
+    try:
+        pixels = decode_image(data).pixels
+    except ImageError as error:
+        return f"{row.path}: {error.code}, {error.detail}"
+    height, width = pixels.shape[:2]
+    region = crop(pixels, judged_region(width, height, spec.geometry))
+    return to_model_input(pixels, spec.size, spec.geometry), quality.measure(region)

@@ -1,0 +1,65 @@
+"""What is chosen on calibration rows: temperature, shift, threshold, band and novelty limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.manifest import Calibration, DecisionRule, Histogram, Label, Reference
+from aiderm_trainer.data.labels import class_index
+from aiderm_trainer.evaluation.scores import Scores
+from aiderm_trainer.export.calibration import fit_calibration
+from aiderm_trainer.export.conformal import choose_decision, fit_novelty_limit
+
+MELANOMA = "mel"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A fitted set of numbers that turn a graph into a decision."""
+
+    decision: DecisionRule
+    calibration: Calibration
+    novelty_limit: float
+    rejected: dict[str, float]
+    reference: Reference
+
+
+def fit_answers(scores: Scores, labels: Sequence[Label], target_sensitivity: float, temperature: float, shift: float) -> Answers:
+    """Everything that is chosen on calibration rows, for a graph that has ``temperature`` and ``shift`` already."""
+    malignant_classes = np.array([label.malignant for label in labels])
+    malignant = np.array([row.malignant for row in scores.rows])
+    # log p stands for logits: they differ by a constant a row, which a softmax does not see.
+    logits = np.log(np.maximum(scores.probability.astype(np.float64), 1e-12)) - shift * malignant_classes
+    groups = [row.group for row in scores.rows]
+    fit = fit_calibration(logits, malignant_classes, malignant, class_index(scores.rows, labels), groups)
+    probability = np.exp(logits / fit.temperature + fit.malignant_shift * malignant_classes)
+    malignancy = np.clip(probability[:, malignant_classes].sum(axis=1) / probability.sum(axis=1), 0.0, 1.0)
+    source = np.array([row.source for row in scores.rows])
+    melanoma = np.array([row.dx == MELANOMA for row in scores.rows])
+    decision, coverage = choose_decision(malignancy, malignant, melanoma, source, target_sensitivity)
+    limit, rejected = fit_novelty_limit(scores.novelty, source)
+    top = float(np.quantile(scores.novelty, 0.99)) * 2
+    return Answers(
+        decision=decision,
+        calibration=Calibration(
+            method=fit.method,
+            temperature=temperature * fit.temperature,
+            malignant_shift=fit.malignant_shift,
+            prevalence=fit.prevalence,
+            ece_before=fit.ece_before,
+            ece_after=fit.ece_after,
+            coverage=coverage,
+        ),
+        novelty_limit=limit,
+        rejected=rejected,
+        reference=Reference(score=_histogram(malignancy, 1.0), novelty=_histogram(scores.novelty.astype(np.float64), top)),
+    )
+
+
+def _histogram(values: NDArray[np.float64], top: float, bins: int = 20) -> Histogram:
+    counts, edges = np.histogram(np.minimum(values, top), bins, (0.0, top))
+    return Histogram(edges=[float(e) for e in edges], counts=[int(c) for c in counts])

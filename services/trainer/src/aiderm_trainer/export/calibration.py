@@ -1,0 +1,229 @@
+"""From logits to calibrated probabilities, fitted on the calibration split, which neither training nor selection has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq, minimize
+from scipy.special import expit, softmax
+
+from aiderm_trainer.evaluation.metrics import expected_calibration_error
+from aiderm_trainer.export.conformal import choose_decision, fit_novelty_limit
+
+__all__ = ["CalibrationFit", "apply", "choose_decision", "fit_calibration", "fit_novelty_limit"]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+FOLDS = 5
+TEMPERATURES = (0.05, 20.0)
+SHIFTS = (-10.0, 10.0)
+
+
+@dataclass(frozen=True)
+class CalibrationFit:
+    """Probability = softmax(logits / temperature + malignant_shift x malignant).
+
+    Adding the shift to the malignant logits adds just it to the log-odds of malignancy.
+
+    Attributes:
+        temperature: above 1 softens.
+        malignant_shift: in log-odds.
+        malignant_classes: ``[C]``, which classes are malignant.
+        prevalence: share of malignant rows that the probabilities assume.
+        method: what was fitted, in words.
+        nll_before: mean negative log-likelihood of the calibration rows with the raw softmax.
+        nll_after: the same, calibrated; never above ``nll_before``.
+        ece_before: expected calibration error of malignancy, equal-mass bins, raw softmax.
+        ece_after: the same, calibrated.
+    """
+
+    temperature: float
+    malignant_shift: float
+    malignant_classes: tuple[bool, ...]
+    prevalence: float
+    method: str
+    nll_before: float
+    nll_after: float
+    ece_before: float
+    ece_after: float
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Calibration rows; ``allowed`` ``[N, C]`` marks the classes that a row's label leaves possible."""
+
+    logits: Floats
+    classes: Flags
+    malignant: Flags
+    allowed: Flags
+    weights: Floats
+
+    def take(self, index: Flags) -> _Rows:
+        return _Rows(self.logits[index], self.classes, self.malignant[index], self.allowed[index], self.weights[index])
+
+    def nll(self, temperature: float, shift: float) -> float:
+        return self.nll_and_gradient(1.0 / temperature, shift)[0]
+
+    def nll_and_gradient(self, inverse: float, shift: float) -> tuple[float, Floats]:
+        """Mean NLL and its gradient in (1/temperature, shift)."""
+        scaled = self.logits * inverse + shift * self.classes
+        possible = np.where(self.allowed, scaled, -np.inf)
+        total = self.weights.sum()
+        scaled_sum, possible_sum = _log_sum_exp(scaled), _log_sum_exp(possible)
+        loss = float(self.weights @ (scaled_sum - possible_sum) / total)
+        excess = np.exp(scaled - scaled_sum[:, None]) - np.exp(possible - possible_sum[:, None])
+        slopes = [self.weights @ (excess * self.logits).sum(axis=1), self.weights @ (excess @ self.classes)]
+        return loss, np.array(slopes) / total
+
+
+def fit_calibration(
+    logits: ArrayLike,
+    malignant_classes: ArrayLike,
+    malignant: ArrayLike,
+    class_index: ArrayLike,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+) -> CalibrationFit:
+    """Fits temperature (Guo et al. 2017) and malignant shift by maximum likelihood.
+
+    A row whose class is known counts by that class's probability, another by the summed probability of the malignant (or
+    the benign) classes. The shift undoes the weighting of training, which shows both labels alike inside each source: with
+    it the mean malignancy of the calibration rows equals their share of malignant ones. The temperature stays 1 unless it
+    lowers the NLL in a cross-validation that keeps groups together.
+
+    Args:
+        logits: ``[N, C]``.
+        malignant_classes: ``[C]``, 1 for a malignant class.
+        malignant: ``[N]``, 0/1.
+        class_index: ``[N]``, 0..C-1, or -1 where only benign/malignant is known.
+        groups: ``[N]``, images that may not be parted; each row for itself when None.
+        weights: ``[N]``, how much each row counts; 1 when None.
+        seed: of the folds.
+
+    Raises:
+        ValueError: shapes that do not fit, non-finite logits, one label only, or a class that contradicts its label.
+    """
+    rows = _check(logits, malignant_classes, malignant, class_index, weights)
+    names = np.arange(len(rows.malignant)) if groups is None else np.asarray(groups)
+    with_temperature, without = _cross_validated(rows, names, seed)
+    use = with_temperature < without
+    temperature, shift = _fit(rows, use)
+    if rows.nll(temperature, shift) > rows.nll(1.0, 0.0):  # the optimiser's last digit must not make things worse
+        temperature, shift = 1.0, 0.0
+
+    verdict = "kept" if use else "not kept"
+    scored = f"{with_temperature:.4f} with, {without:.4f} without it" if np.isfinite(without) else "too few groups to say"
+    method = (
+        "malignant shift by maximum likelihood on the calibration split (rows without an exact class count by the summed "
+        f"probability of the malignant or benign classes); temperature {verdict}: grouped cross-validated NLL {scored}"
+    )
+    raw = _malignancy(rows.logits, rows.classes, 1.0, 0.0)
+    calibrated = _malignancy(rows.logits, rows.classes, temperature, shift)
+    return CalibrationFit(
+        temperature=temperature,
+        malignant_shift=shift,
+        malignant_classes=tuple(bool(flag) for flag in rows.classes),
+        prevalence=float(rows.weights @ rows.malignant / rows.weights.sum()),
+        method=method,
+        nll_before=rows.nll(1.0, 0.0),
+        nll_after=rows.nll(temperature, shift),
+        ece_before=expected_calibration_error(rows.malignant, raw, rows.weights[None]).item(),
+        ece_after=expected_calibration_error(rows.malignant, calibrated, rows.weights[None]).item(),
+    )
+
+
+def apply(logits: ArrayLike, fit: CalibrationFit) -> tuple[Floats, Floats]:
+    """Calibrated ``probability`` ``[N, C]`` and ``malignancy`` ``[N]`` of logits ``[N, C]``."""
+    values = np.asarray(logits, dtype=np.float64)
+    classes = np.array(fit.malignant_classes)
+    if values.ndim != 2 or values.shape[1] != len(classes):
+        raise ValueError(f"logits must be [N, {len(classes)}]. Received: {list(values.shape)}")
+    probability = softmax(values / fit.temperature + fit.malignant_shift * classes, axis=1)
+    return probability, np.clip(probability[:, classes].sum(axis=1), 0.0, 1.0)
+
+
+def _check(
+    logits: ArrayLike, malignant_classes: ArrayLike, malignant: ArrayLike, class_index: ArrayLike, weights: ArrayLike | None
+) -> _Rows:
+    values = np.asarray(logits, dtype=np.float64)
+    classes, sick = np.asarray(malignant_classes).astype(bool), np.asarray(malignant).astype(bool)
+    index = np.asarray(class_index)
+    w = np.ones(len(sick)) if weights is None else np.asarray(weights, dtype=np.float64)
+    fits = values.ndim == 2 and values.shape == (len(sick), len(classes)) and index.shape == w.shape == sick.shape
+    if not fits:
+        raise ValueError(
+            f"logits must be [N, C] with N labels and C classes. Received: {values.shape}, {sick.shape}, {classes.shape}, "
+            f"class_index {index.shape}, weights {w.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("logits must be finite")
+    if not (np.isfinite(w).all() and (w >= 0).all()):
+        raise ValueError("weights must be finite and not negative")
+    if classes.all() or not classes.any():
+        raise ValueError("there must be at least one malignant and one benign class")
+    if not (w[sick].sum() > 0 and w[~sick].sum() > 0):
+        raise ValueError(f"both labels are needed. Received: {int(sick.sum())} malignant of {len(sick)} rows")
+    if index.max() >= len(classes) or index.min() < -1:
+        raise ValueError(f"class_index must lie in -1..{len(classes) - 1}. Received: {index.min()}..{index.max()}")
+    known = index >= 0
+    contradicting = int((classes[index[known]] != sick[known]).sum())
+    if contradicting:
+        raise ValueError(f"{contradicting} row(s) whose class contradicts their benign/malignant label")
+    allowed = classes[None] == sick[:, None]
+    allowed[known] = np.arange(len(classes)) == index[known][:, None]
+    return _Rows(values, classes, sick, allowed, w)
+
+
+def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
+    """Temperature and shift of the highest likelihood."""
+    inverse = 1.0
+    if with_temperature:
+        bounds = [(1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), SHIFTS]
+        result = minimize(lambda v: rows.nll_and_gradient(v[0], v[1]), [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds)
+        inverse = float(result.x[0])
+    # The shift once more by itself, exactly. The likelihood is concave in it, and at its optimum the mean malignancy equals the
+    # share of malignant rows, whatever is known of their classes.
+    log_odds = _log_sum_exp(rows.logits[:, rows.classes] * inverse) - _log_sum_exp(rows.logits[:, ~rows.classes] * inverse)
+    total = rows.weights.sum()
+    share = float(rows.weights @ rows.malignant / total)
+
+    def excess(shift: float) -> float:
+        return float(rows.weights @ expit(log_odds + shift) / total) - share
+
+    low, high = SHIFTS
+    if excess(low) > 0 or excess(high) < 0:
+        return 1.0 / inverse, low if excess(low) > 0 else high
+    return 1.0 / inverse, float(brentq(excess, low, high, xtol=1e-10))
+
+
+def _cross_validated(rows: _Rows, groups: NDArray[np.generic], seed: int) -> tuple[float, float]:
+    """Held-out NLL with and without a temperature; infinite, both, where no honest fold can be made."""
+    unique, number = np.unique(groups, return_inverse=True)
+    folds = min(FOLDS, len(unique))
+    fold = (np.random.default_rng(seed).permutation(len(unique)) % folds)[number]
+    losses, total = np.zeros(2), 0.0
+    for held_out in range(folds):
+        fitted, tested = rows.take(fold != held_out), rows.take(fold == held_out)
+        weight = tested.weights.sum()
+        if not (fitted.weights[fitted.malignant].sum() > 0 and fitted.weights[~fitted.malignant].sum() > 0):
+            return np.inf, np.inf
+        if weight == 0:
+            continue
+        losses += [weight * tested.nll(*_fit(fitted, with_temperature)) for with_temperature in (True, False)]
+        total += weight
+    return float(losses[0] / total), float(losses[1] / total)
+
+
+def _malignancy(logits: Floats, classes: Flags, temperature: float, shift: float) -> Floats:
+    probability = softmax(logits / temperature + shift * classes, axis=1)
+    return np.clip(probability[:, classes].sum(axis=1), 0.0, 1.0)
+
+
+def _log_sum_exp(values: Floats) -> Floats:
+    """Over the classes; SciPy's own takes ten times as long on arrays of this size."""
+    top = values.max(axis=1)
+    return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))

@@ -1,0 +1,157 @@
+"""Threshold, uncertain band and novelty limit, as conformal quantiles of calibration rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiderm_core.manifest import DecisionRule
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# Below this many positives a source's quantile is too noisy to move everybody's threshold.
+MIN_POSITIVES = 40
+ALPHA_MALIGNANT = 0.025
+ALPHA_BENIGN = 0.20
+# Thresholds are rounded down to this grid: float32 graphs differ in the seventh digit, and a case must not be lost to that.
+GRID = 1e-6
+
+
+def choose_decision(
+    malignancy: ArrayLike,
+    malignant: ArrayLike,
+    is_melanoma: ArrayLike,
+    source: ArrayLike,
+    target_sensitivity: float = 0.95,
+) -> tuple[DecisionRule, dict[str, float]]:
+    """Threshold and uncertain band by conformal quantiles.
+
+    The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows, and inside each
+    source with at least ``MIN_POSITIVES`` of them for the malignant and for the melanomas alone. With n positives it is the
+    k-th smallest score, k = floor((n + 1)(1 - target)), at least 1: a new exchangeable positive falls below it with
+    probability at most k / (n + 1), stated as ``miss_bound``.
+
+    The band is label-conditional conformal prediction (Vovk 2005; Angelopoulos and Bates 2021) over all sources together:
+    at most ``ALPHA_MALIGNANT`` of malignant rows lie below it and at most ``ALPHA_BENIGN`` of benign rows above it; it is
+    widened, where needed, to hold the threshold.
+
+    Args:
+        malignancy: calibrated, ``[N]``.
+        malignant: ``[N]``, 0/1.
+        is_melanoma: ``[N]``, true where the row is known to be a melanoma.
+        source: ``[N]``.
+        target_sensitivity: between 0 and 1, both excluded.
+
+    Returns:
+        The rule, and what it does on these rows: levels, bounds, shares, sensitivities (per source too).
+
+    Raises:
+        ValueError: shapes that do not fit, one label only, or a target out of range.
+    """
+    score = np.asarray(malignancy, dtype=np.float64)
+    sick, melanoma = np.asarray(malignant).astype(bool), np.asarray(is_melanoma).astype(bool)
+    origin = np.asarray(source)
+    if not 0.0 < target_sensitivity < 1.0:
+        raise ValueError(f"target_sensitivity must lie between 0 and 1. Received: {target_sensitivity}")
+    if score.ndim != 1 or not len(score) == len(sick) == len(melanoma) == len(origin):
+        raise ValueError(f"all arrays must be [N]. Received lengths: {len(score)}, {len(sick)}, {len(melanoma)}, {len(origin)}")
+    if sick.all() or not sick.any():
+        raise ValueError(f"both labels are needed. Received: {int(sick.sum())} malignant of {len(sick)} rows")
+    if not ((score >= 0) & (score <= 1)).all():  # also refuses NaN
+        raise ValueError("malignancy must lie in 0..1")
+
+    alpha = 1.0 - target_sensitivity
+    threshold, bound, binding = _quantile(score[sick], alpha), _bound(int(sick.sum()), alpha), 0
+    groups = [("malignant", sick), ("melanoma", melanoma & sick)]
+    for name in np.unique(origin):
+        for _, cases in groups:
+            inside = cases & (origin == name)
+            if inside.sum() >= MIN_POSITIVES:
+                threshold = min(threshold, _quantile(score[inside], alpha))
+                bound = max(bound, _bound(int(inside.sum()), alpha))
+                binding += 1
+    low = min(_quantile(score[sick], ALPHA_MALIGNANT), threshold)
+    high = max(1.0 - _quantile(1.0 - score[~sick], ALPHA_BENIGN), threshold)
+    threshold, low = (np.floor(value / GRID) * GRID for value in (threshold, low))
+    high = min(1.0, np.ceil(high / GRID) * GRID)
+    rule = DecisionRule(threshold=float(threshold), target_sensitivity=target_sensitivity, uncertain=(float(low), float(high)))
+    coverage = {
+        "alpha_malignant": ALPHA_MALIGNANT,
+        "alpha_benign": ALPHA_BENIGN,
+        "miss_bound": bound,
+        "sets_that_bind": float(binding),
+        **_effects(score, sick, melanoma & sick, origin, rule),
+    }
+    return rule, coverage
+
+
+def fit_novelty_limit(
+    novelty: ArrayLike, source: ArrayLike, max_false_rejection: float = 0.015
+) -> tuple[float, dict[str, float]]:
+    """Limit beyond which at most ``max_false_rejection`` of each source's lesions lie.
+
+    The largest over the sources of the conformal quantile; for a source too small for that level, its largest value.
+
+    Args:
+        novelty: of real lesions, ``[N]``.
+        source: ``[N]``.
+        max_false_rejection: share of lesions that may be turned away.
+
+    Returns:
+        The limit, and the share of these rows beyond it: ``all`` and ``source=NAME``.
+
+    Raises:
+        ValueError: shapes that do not fit, no rows, values that are not finite, or a share out of range.
+    """
+    values, origin = np.asarray(novelty, dtype=np.float64), np.asarray(source)
+    if values.ndim != 1 or len(values) == 0 or len(values) != len(origin):
+        raise ValueError(f"novelty and source must be [N], N > 0. Received: {values.shape}, {origin.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("novelty must be finite")
+    if not 0.0 < max_false_rejection < 1.0:
+        raise ValueError(f"max_false_rejection must lie between 0 and 1. Received: {max_false_rejection}")
+    names = np.unique(origin)
+    limit = max(-_quantile(-values[origin == name], max_false_rejection) for name in names)
+    rates = {"all": float((values > limit).mean())}
+    rates |= {f"source={name}": float((values[origin == name] > limit).mean()) for name in names}
+    return float(limit), rates
+
+
+def _rank(count: int, alpha: float) -> int:
+    # The small term keeps 0.05 * 20 from becoming 0.9999...
+    return max(1, int(np.floor((count + 1) * alpha + 1e-9)))
+
+
+def _quantile(score: Floats, alpha: float) -> float:
+    """The k-th smallest score: at most k - 1 of these rows lie below it."""
+    k = _rank(len(score), alpha)
+    return float(np.partition(score, k - 1)[k - 1])
+
+
+def _bound(count: int, alpha: float) -> float:
+    return _rank(count, alpha) / (count + 1)
+
+
+def _effects(score: Floats, sick: Flags, melanoma: Flags, origin: NDArray[np.generic], rule: DecisionRule) -> dict[str, float]:
+    """What the rule does on the rows that it was chosen on."""
+    low, high = rule.uncertain
+    called, uncertain = score >= rule.threshold, (score >= low) & (score <= high)
+    shares = {
+        "share_uncertain": uncertain,
+        "share_uncertain_malignant": uncertain[sick],
+        "share_uncertain_benign": uncertain[~sick],
+        "malignant_below_band": score[sick] < low,
+        "benign_above_band": score[~sick] > high,
+        "sensitivity": called[sick],
+        "sensitivity_melanoma": called[melanoma],
+        "specificity": ~called[~sick],
+        "sensitivity_answered": called[sick & ~uncertain],
+        "specificity_answered": ~called[~sick & ~uncertain],
+    }
+    for name in np.unique(origin):
+        inside = origin == name
+        shares[f"sensitivity/source={name}"] = called[sick & inside]
+        shares[f"sensitivity_melanoma/source={name}"] = called[melanoma & inside]
+        shares[f"share_uncertain/source={name}"] = uncertain[inside]
+    return {key: float(flags.mean()) for key, flags in shares.items() if len(flags)}

@@ -1,0 +1,78 @@
+"""Where the malignancy score comes from, in closed form: no gradient tape, so every runtime can compute it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import tensorflow as tf
+
+
+def class_gradient(logits: Any, malignant: Any) -> Any:
+    """Gradient of the log-odds of malignancy with respect to the logits.
+
+    Args:
+        logits: ``[N, C]``; for one sigmoid unit ``[N, 1]``, whose logit is the log-odds itself.
+        malignant: float32 ``[C]``, 1 for malignant classes.
+
+    Returns:
+        float32, the shape of ``logits``.
+    """
+    if logits.shape[-1] == 1:
+        return tf.ones_like(logits)
+    away = -1e9
+    return tf.nn.softmax(logits + away * (1.0 - malignant)) - tf.nn.softmax(logits + away * malignant)
+
+
+def through_dense(gradient: Any, vector: Any, layers: Sequence[tuple[Any, Any]]) -> Any:
+    """Takes the gradient from a dense ReLU head's logits back to its input.
+
+    Args:
+        gradient: with respect to the logits, ``[N, C]``.
+        vector: the head's input ``[N, F]``.
+        layers: (kernel, bias) of each Dense layer in order; all but the last have a ReLU.
+
+    Returns:
+        float32 ``[N, F]``.
+    """
+    masks = []
+    for kernel, bias in layers[:-1]:
+        vector = tf.nn.relu(tf.matmul(vector, kernel) + bias)
+        masks.append(tf.cast(vector > 0, tf.float32))
+    for i in reversed(range(len(layers))):
+        gradient = tf.matmul(gradient, layers[i][0], transpose_b=True)
+        if i:
+            gradient *= masks[i - 1]
+    return gradient
+
+
+def contributions(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "flatten"]) -> Any:
+    """Sums, at each place, gradient x activation over all channels and maps, and keeps what speaks for malignancy.
+
+    For averaged maps this is Grad-CAM (Selvaraju et al., ICCV 2017), for a flattened map HiResCAM (Draelos and Carin, 2020);
+    both are exact shares of the score for the linear part of the head.
+
+    Args:
+        maps: feature maps ``[N, h, w, c]``, in the order in which they enter the head's vector.
+        gradient: with respect to that vector, ``[N, F]``.
+        pooling: how maps became the vector.
+
+    Returns:
+        float32 ``[N, h, w]`` of the finest map, scaled to a maximum of 1 (all 0 where nothing speaks for malignancy).
+    """
+    finest = max((int(m.shape[1]) for m in maps), default=1)
+    total, at = 0.0, 0
+    for activation in maps:
+        h, w, channels = (int(n) for n in activation.shape[1:])
+        if pooling == "flatten":
+            part = tf.reduce_sum(tf.reshape(gradient, (-1, h, w, channels)) * activation, axis=-1, keepdims=True)
+        else:
+            share = gradient[:, None, None, at : at + channels] / (h * w)
+            part = tf.reduce_sum(share * activation, axis=-1, keepdims=True)
+            at += channels
+        if h != finest:  # a coarse cell's share is spread over the fine cells that it covers
+            part = tf.image.resize(part, (finest, finest)) * (h / finest) ** 2
+        total += part
+    positive = tf.nn.relu(total)[..., 0]
+    peak = tf.reduce_max(positive, axis=(1, 2), keepdims=True)
+    return positive / tf.maximum(peak, 1e-12)

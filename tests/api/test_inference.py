@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+import weakref
+
+import pytest
+
+from aiderm_api.inference import InferencePool
+from aiderm_api.problems import ClientClosedRequest, DeadlineExceeded, Overloaded
+
+
+@pytest.fixture
+def make_pool():
+    pools = []
+
+    def make(workers=1, queue_size=4, deadline_seconds=10.0):
+        pools.append(InferencePool(workers, queue_size, deadline_seconds))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close(5)
+
+
+async def until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+def test_results_and_errors_reach_their_callers(make_pool):
+    pool = make_pool(workers=3, queue_size=100)
+
+    async def run():
+        def job(n):
+            def work(ticket):
+                if n % 5 == 0:
+                    raise KeyError(n)
+                return n * n
+
+            return work
+
+        return await asyncio.gather(*(pool.run(job(n)) for n in range(50)), return_exceptions=True)
+
+    for n, result in enumerate(asyncio.run(run())):
+        assert result == n * n if n % 5 else isinstance(result, KeyError)
+
+
+def test_jobs_leave_the_event_loop_free(make_pool):
+    pool, gate = make_pool(), threading.Event()
+
+    async def run():
+        task = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
+        await until(lambda: pool.running == 1)
+        gate.set()  # would never be reached if the job blocked the loop
+        return await task
+
+    assert asyncio.run(run()) is True
+
+
+def test_the_queue_is_bounded(make_pool):
+    pool, gate = make_pool(workers=1, queue_size=2), threading.Event()
+
+    async def run():
+        tasks = [asyncio.create_task(pool.run(lambda _: gate.wait(10)))]
+        await until(lambda: pool.running == 1)
+        tasks += [asyncio.create_task(pool.run(lambda _: True)) for _ in range(2)]
+        await until(lambda: pool.depth == 2)
+        with pytest.raises(Overloaded) as caught:
+            await pool.run(lambda _: True)
+        assert caught.value.retry_after >= 1
+        gate.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(run()) == [True] * 3
+
+
+def test_items_that_are_too_late_are_dropped_unrun(make_pool):
+    pool, gate, ran = make_pool(deadline_seconds=0.2), threading.Event(), []
+
+    async def run():
+        first = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
+        await until(lambda: pool.running == 1)
+        with pytest.raises(DeadlineExceeded):
+            await pool.run(lambda _: ran.append(1))
+        assert pool.depth == 0
+        gate.set()
+        with pytest.raises(DeadlineExceeded):
+            await first
+
+    asyncio.run(run())
+    assert ran == []
+
+
+def test_cancelling_frees_the_place_and_stops_the_job(make_pool):
+    pool, gate, stopped = make_pool(queue_size=1), threading.Event(), []
+
+    def long_job(ticket):
+        gate.wait(10)
+        try:
+            ticket.check()
+        except ClientClosedRequest:
+            stopped.append(True)
+            raise
+
+    async def run():
+        running = asyncio.create_task(pool.run(long_job))
+        await until(lambda: pool.running == 1)
+        waiting = asyncio.create_task(pool.run(lambda _: None))
+        await until(lambda: pool.depth == 1)
+        for task in (waiting, running):
+            task.cancel()
+        await asyncio.gather(waiting, running, return_exceptions=True)
+        assert pool.depth == 0
+        gate.set()
+        await until(lambda: pool.running == 0)
+
+    asyncio.run(run())
+    assert stopped == [True]
+
+
+def test_idle_workers_hold_no_picture(make_pool):
+    pool = make_pool()
+
+    class Picture:
+        pass
+
+    async def run():
+        picture = Picture()
+        await pool.run(lambda _, kept=picture: None)
+        return weakref.ref(picture)
+
+    reference = asyncio.run(run())
+    end = time.monotonic() + 5
+    while reference() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert reference() is None
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_new(make_pool):
+    pool, gate = make_pool(), threading.Event()
+
+    async def run():
+        tasks = [asyncio.create_task(pool.run(lambda _: gate.wait(10))) for _ in range(3)]
+        await until(lambda: pool.depth == 2)
+        closing = asyncio.create_task(asyncio.to_thread(pool.close, 10))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Overloaded):
+            await pool.run(lambda _: None)
+        gate.set()
+        await closing
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(run()) == [True] * 3

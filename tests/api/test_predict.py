@@ -1,0 +1,266 @@
+"""POST /predict and /predict/batch over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+ACCEPTED = {
+    "jpeg": ("jpeg", 400, 300),
+    "png": ("png", 400, 300),
+    "webp": ("webp", 400, 300),
+    "bmp": ("bmp", 400, 300),
+    "tiff": ("tiff", 400, 300),
+    "rotated": ("jpeg", 200, 300),
+    "12_megapixel": ("jpeg", 4000, 3000),
+    "cmyk": ("jpeg", 400, 300),
+    "greyscale": ("jpeg", 400, 300),
+    "16_bit": ("png", 400, 300),
+    "alpha": ("png", 160, 120),
+    "animated_gif": ("gif", 160, 120),
+}
+REFUSED = {
+    "heic": (415, "unsupported_type"),
+    "svg": (415, "unsupported_type"),
+    "pdf": (415, "unsupported_type"),
+    "html": (415, "unsupported_type"),
+    "garbage": (415, "unsupported_type"),
+    "bomb": (422, "too_many_pixels"),
+    "1x1": (422, "too_small"),
+    "truncated": (422, "truncated"),
+    "empty": (422, "empty_file"),
+}
+
+
+def problem_of(response, status, code):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["detail"]
+    assert "Traceback" not in response.text
+    return problem
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_accepted(client, pictures, name):
+    # the client's word for the type is not believed
+    answer = client.post("/predict", files={"file": ("a.txt", pictures[name], "text/plain")})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    image = body["image"]
+    assert (image["format"], image["width"], image["height"]) == ACCEPTED[name]
+    side = min(image["width"], image["height"])
+    region = body["region"]
+    assert region == {
+        "x": (image["width"] - side) // 2,
+        "y": (image["height"] - side) // 2,
+        "width": side,
+        "height": side,
+    }
+
+
+def test_the_first_frame_of_an_animation_is_judged(client, pictures):
+    body = client.post("/predict", files={"file": pictures["animated_gif"]}).json()
+    assert "first_frame" in body["image"]["notes"]
+    assert body["malignancy"]["probability"] == pytest.approx(200 / 255, abs=0.02)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(client, pictures, name):
+    problem = problem_of(client.post("/predict", files={"file": ("a.jpg", pictures[name], "image/jpeg")}), *REFUSED[name])
+    if name == "heic":
+        assert "HEIC" in problem["detail"]
+    assert client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("red", "blue", "decision", "reason"),
+    [
+        (230, 10, "suspicious", "threshold"),
+        (128, 10, "uncertain", "band"),
+        (20, 10, "low_suspicion", "threshold"),
+        (230, 150, "rejected", "novelty"),
+    ],
+)
+def test_decisions(client, forms, red, blue, decision, reason):
+    body = client.post("/predict?explain=true", files={"file": forms.png_of(red, 100, blue)}).json()
+    assert body["decision"] == decision
+    assert [item["code"] for item in body["reasons"]] == [reason]
+    assert body["model"] == {"name": "melanoma", "version": "1"}
+    assert body["novelty"] == {"score": pytest.approx(blue * 10, abs=0.1), "limit": 1000.0}
+    assert body["disclaimer"] == "Research use only; not a medical device; not a diagnosis."
+    if decision == "rejected":
+        assert body["malignancy"] is None
+        assert body["classes"] == []
+        assert body["heatmap"] is None
+        return
+    assert body["malignancy"] == {
+        "probability": pytest.approx(red / 255, abs=1e-4),
+        "threshold": 0.5,
+        "uncertain": [0.4, 0.6],
+        "prevalence": 0.3,
+    }
+    probabilities = [item["probability"] for item in body["classes"]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+    malignant = sum(item["probability"] for item in body["classes"] if item["malignant"])
+    assert malignant == pytest.approx(red / 255, abs=1e-4)
+    assert body["heatmap"].startswith("data:image/png;base64,")
+
+
+def test_quality_warns_and_rejects(client, forms):
+    dark = client.post("/predict?model=binary", files={"file": forms.png_of(20, 60, 10)}).json()
+    assert dark["decision"] == "uncertain"
+    assert [item["code"] for item in dark["reasons"]] == ["quality"]
+    assert [item["code"] for item in dark["quality"]["warnings"]] == ["brightness"]
+    assert [item["id"] for item in dark["classes"]] == ["benign", "malignant"]
+    black = client.post("/predict?model=binary", files={"file": forms.png_of(0, 0, 0)}).json()
+    assert black["decision"] == "rejected"
+    assert [item["code"] for item in black["reasons"]] == ["quality_brightness"]
+
+
+def test_heatmap_grows_with_the_value(client, forms):
+    """Green falls from left to right, so colour and opacity must as well."""
+    pixels = np.zeros((128, 128, 3), np.uint8)
+    pixels[..., 2] = 230
+    pixels[..., 1] = np.linspace(250, 0, 128, dtype=np.uint8)
+    ok, png = cv2.imencode(".png", pixels)
+    assert ok
+    body = client.post("/predict?explain=true", files={"file": png.tobytes()}).json()
+    drawn = cv2.imdecode(np.frombuffer(base64.b64decode(body["heatmap"].partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert drawn.shape == (64, 64, 4)
+    assert drawn.dtype == np.uint8
+    opacity = drawn[32, :, 3].astype(int)
+    assert opacity[2] > 120
+    assert opacity[-2] < 20
+    assert (np.diff(opacity) <= 2).all()
+    light = cv2.cvtColor(drawn[..., :3], cv2.COLOR_BGR2GRAY)[32].astype(int)
+    assert light[2] > light[32] > light[-2]
+
+
+def test_no_heatmap_unless_asked(client, forms):
+    assert client.post("/predict", files={"file": forms.png_of(230)}).json()["heatmap"] is None
+
+
+def test_answers_are_not_cached(client, forms):
+    answer = client.post("/predict", files={"file": forms.png_of(230)})
+    assert answer.headers["cache-control"] == "no-store"
+    timing = answer.json()["timing_ms"]
+    assert set(timing) == {"decode", "queue", "forward", "total"}
+    assert timing["total"] >= timing["decode"] + timing["forward"]
+
+
+def test_unknown_model(client, forms):
+    problem = problem_of(client.post("/predict?model=nonsense", files={"file": forms.png_of(9)}), 404, "unknown_model")
+    assert "melanoma" in problem["detail"]
+
+
+def test_invalid_parameter(client, forms):
+    problem = problem_of(client.post("/predict?explain=maybe", files={"file": forms.png_of(9)}), 422, "invalid_parameter")
+    assert "maybe" in problem["detail"]
+
+
+def test_batch(client, pictures, forms):
+    files = [("files", forms.png_of(230)), ("files", pictures["pdf"]), ("files", forms.png_of(20)), ("files", b"")]
+    answer = client.post("/predict/batch", files=files)
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [item["index"] for item in results] == [0, 1, 2, 3]
+    assert [item["assessment"] and item["assessment"]["decision"] for item in results] == [
+        "suspicious",
+        None,
+        "low_suspicion",
+        None,
+    ]
+    assert [item["problem"] and item["problem"]["code"] for item in results] == [None, "unsupported_type", None, "empty_file"]
+    assert results[1]["problem"]["request_id"] == answer.headers["x-request-id"]
+
+
+def test_batch_equals_single_answers(client, pictures):
+    names = ["jpeg", "png", "webp", "cmyk"]
+    batch = client.post("/predict/batch", files=[("files", pictures[name]) for name in names]).json()["results"]
+    for name, item in zip(names, batch, strict=True):
+        single = client.post("/predict", files={"file": pictures[name]}).json()
+        assert item["assessment"]["malignancy"] == single["malignancy"]
+
+
+def test_batch_limits(serve, forms, pictures):
+    running = serve(batch_max_files=3, max_upload_bytes=50_000, batch_max_bytes=120_000, max_inflight_bytes=500_000)
+    post = running.client.post
+    problem_of(post("/predict/batch", files=[("files", forms.png_of(9))] * 4), 413, "too_large")
+    problem_of(post("/predict/batch", files=[("files", bytes(49_000))] * 3 + [("x", bytes(60_000))]), 413, "too_large")
+    mixed = post("/predict/batch", files=[("files", bytes(60_000)), ("files", forms.png_of(230))])
+    assert [item["problem"] and item["problem"]["code"] for item in mixed.json()["results"]] == ["too_large", None]
+    problem_of(post("/predict/batch", files={"file": forms.png_of(9)}), 400, "missing_file")
+
+
+def test_a_batch_that_the_service_fails_is_no_success(serve, forms):
+    running = serve(workers=1, deadline_seconds=0.2)
+    with running.blocked():
+        answer = running.client.post("/predict/batch", files=[("files", forms.png_of(230))] * 2)
+    problem_of(answer, 504, "deadline")
+
+
+def test_overload(serve, forms):
+    running = serve(workers=1, queue_size=1)
+    waited = []
+    with running.blocked() as gate:
+        waiting = threading.Thread(
+            target=lambda: waited.append(running.client.post("/predict", files={"file": forms.png_of(230)}))
+        )
+        waiting.start()
+        forms.wait_until(lambda: running.services.pool.depth == 1)
+        shed = running.client.post("/predict", files={"file": forms.png_of(230)})
+        problem = problem_of(shed, 503, "overloaded")
+        assert int(shed.headers["retry-after"]) == problem["retry_after"] >= 1
+        assert running.client.get("/health").status_code == 200
+        gate.set()
+        waiting.join()
+    assert waited[0].status_code == 200
+    assert 'aiderm_shed_total{reason="overloaded"} 1.0' in running.client.get("/metrics").text
+
+
+def test_deadline(serve, forms):
+    running = serve(workers=1, deadline_seconds=0.3)
+    with running.blocked():
+        problem_of(running.client.post("/predict", files={"file": forms.png_of(230)}), 504, "deadline")
+        assert running.services.pool.depth == 0
+    assert 'aiderm_shed_total{reason="deadline"} 1.0' in running.client.get("/metrics").text
+
+
+def test_a_client_that_hangs_up_frees_its_place(serve, forms):
+    running = serve(workers=1, queue_size=4)
+    body = forms.multipart(("file", "a.png", forms.png_of(230)))
+    with running.blocked():
+        with running.connect() as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=frontier\r\n"
+                + f"Content-Length: {len(body)}\r\n\r\n".encode()
+                + body
+            )
+            forms.wait_until(lambda: running.services.pool.depth == 1)
+        forms.wait_until(lambda: running.services.pool.depth == 0)
+        forms.wait_until(lambda: running.services.budget.held == 0)
+
+
+def test_requests_in_progress_are_finished_on_shutdown(serve, forms):
+    running = serve(workers=1)
+    answers = []
+    with running.blocked() as gate:
+        thread = threading.Thread(
+            target=lambda: answers.append(running.client.post("/predict", files={"file": forms.png_of(230)}))
+        )
+        thread.start()
+        forms.wait_until(lambda: running.services.pool.depth == 1)
+        running.server.should_exit = True
+        gate.set()
+        thread.join()
+    running.thread.join(20)
+    assert not running.thread.is_alive()
+    assert answers[0].status_code == 200

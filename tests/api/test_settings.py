@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from aiderm_api.settings import SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch):
+    import os
+
+    for name in os.environ:
+        if name.startswith("AIDERM_"):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_are_those_of_the_contract():
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.default_model, settings.runtime) == (
+        "127.0.0.1",
+        8000,
+        "melanoma",
+        "openvino",
+    )
+    assert (settings.max_upload_bytes, settings.max_pixels, settings.min_side) == (20_000_000, 50_000_000, 100)
+    assert (settings.batch_max_files, settings.batch_max_bytes) == (16, 60_000_000)
+    assert settings.cors_origins == ()
+    assert settings.frontend_dir is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("RUNTIME", "torch"),
+        ("WORKERS", "0"),
+        ("QUEUE_SIZE", "0"),
+        ("DEADLINE_SECONDS", "-1"),
+        ("DEADLINE_SECONDS", "nan"),
+        ("MAX_UPLOAD_BYTES", "12"),
+        ("DEFAULT_MODEL", "../etc"),
+        ("CORS_ORIGINS", "*"),
+        ("FRONTEND_DIR", "/nonexistent"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_unusable_values_are_named(monkeypatch, variable, value):
+    monkeypatch.setenv(f"AIDERM_{variable}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"AIDERM_{variable}" in str(caught.value)
+    assert value in str(caught.value)
+
+
+def test_limits_must_fit_each_other(monkeypatch):
+    monkeypatch.setenv("AIDERM_BATCH_MAX_BYTES", "5000000")
+    with pytest.raises(SettingsError, match="AIDERM_MAX_UPLOAD_BYTES"):
+        load_settings()
+    monkeypatch.setenv("AIDERM_MAX_UPLOAD_BYTES", "5000000")
+    monkeypatch.setenv("AIDERM_MAX_INFLIGHT_BYTES", "4000000")
+    with pytest.raises(SettingsError, match="AIDERM_MAX_INFLIGHT_BYTES"):
+        load_settings()
+
+
+def test_lists_and_case(monkeypatch):
+    monkeypatch.setenv("AIDERM_CORS_ORIGINS", "https://a.example, http://b.example:81")
+    monkeypatch.setenv("AIDERM_LOG_LEVEL", "INFO")
+    monkeypatch.setenv("AIDERM_THREADS", "")
+    settings = load_settings()
+    assert settings.cors_origins == ("https://a.example", "http://b.example:81")
+    assert settings.log_level == "info"
+    assert settings.threads is None

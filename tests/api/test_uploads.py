@@ -1,0 +1,322 @@
+"""Malformed, oversized and endless uploads; memory stays flat and nothing reaches the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from aiderm_api.problems import ClientClosedRequest, DeadlineExceeded, MalformedMultipart, MissingFile, Overloaded, TooLarge
+from aiderm_api.uploads import MemoryBudget, UploadLimits, boundary_of, read_uploads
+
+TYPE = {"Content-Type": "multipart/form-data; boundary=frontier"}
+ONE = UploadLimits("file", 10_000, 10_000, seconds=5)
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    assert answer.json()["code"] == code
+    return str(answer.json()["detail"])
+
+
+def read(chunks: list[bytes], limits: UploadLimits = ONE, budget: MemoryBudget | None = None, end: bool = True, headers=TYPE):
+    """Runs read_uploads on a request whose body arrives in these chunks; without an end the client hangs up."""
+    messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    messages.append({"type": "http.request", "body": b"", "more_body": False} if end else {"type": "http.disconnect"})
+    arriving = iter(messages)
+
+    async def receive():
+        return next(arriving)
+
+    raw = [(key.lower().encode(), value.encode("latin-1")) for key, value in headers.items()]
+    request = Request({"type": "http", "method": "POST", "headers": raw}, receive)
+
+    async def run():
+        budget_ = budget or MemoryBudget(10**9)
+        with budget_.lease() as lease:
+            return await read_uploads(request, limits, lease)
+
+    return asyncio.run(run())
+
+
+def test_missing_part(client, forms):
+    detail = refused(client.post("/predict", content=b"--frontier--\r\n", headers=TYPE), 400, "missing_file")
+    assert "no parts" in detail
+
+
+def test_wrong_field_name(client, forms):
+    detail = refused(client.post("/predict", files={"image": forms.png_of(9)}), 400, "missing_file")
+    assert "'image'" in detail
+    assert "'file'" in detail
+
+
+def test_plain_text_instead_of_a_file(client, forms):
+    body = forms.multipart(("file", None, b"hello"))
+    assert "text" in refused(client.post("/predict", content=body, headers=TYPE), 400, "missing_file")
+
+
+def test_form_without_a_chosen_file(client, forms):
+    body = forms.multipart(("file", "", b""))
+    assert "no file chosen" in refused(client.post("/predict", content=body, headers=TYPE), 400, "missing_file")
+
+
+def test_several_files(client, forms):
+    detail = refused(client.post("/predict", files=[("file", forms.png_of(9))] * 2), 400, "malformed_multipart")
+    assert "/predict/batch" in detail
+
+
+def test_text_fields_beside_the_file_are_ignored_within_bounds(client, forms):
+    assert client.post("/predict", files={"file": forms.png_of(9)}, data={"comment": "left arm"}).status_code == 200
+    many = {f"field{n}": "x" for n in range(30)}
+    refused(client.post("/predict", files={"file": forms.png_of(9)}, data=many), 400, "malformed_multipart")
+
+
+@pytest.mark.parametrize("name", ["jpeg", "png"])
+def test_no_closing_boundary(client, forms, pictures, name):
+    body = forms.multipart(("file", "a.jpg", pictures[name]), close=False)
+    assert "closing" in refused(client.post("/predict", content=body, headers=TYPE), 400, "malformed_multipart")
+    # cut off in the middle of the file
+    refused(client.post("/predict", content=body[: len(body) // 2], headers=TYPE), 400, "malformed_multipart")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/mixed; boundary=frontier"])
+def test_no_boundary_or_another_type(client, forms, kind):
+    body = forms.multipart(("file", "a.png", forms.png_of(9)))
+    refused(client.post("/predict", content=body, headers={"Content-Type": kind}), 400, "malformed_multipart")
+
+
+def test_another_boundary_than_the_header_names(client, forms):
+    body = forms.multipart(("file", "a.png", forms.png_of(9)), boundary=b"other")
+    refused(client.post("/predict", content=body, headers=TYPE), 400, "malformed_multipart")
+
+
+def test_json_instead(client):
+    assert "application/json" in refused(client.post("/predict", json={"file": "abc"}), 400, "malformed_multipart")
+
+
+def test_no_body_at_all(client):
+    refused(client.post("/predict"), 400, "malformed_multipart")
+    refused(client.post("/predict", content=b"", headers=TYPE), 400, "malformed_multipart")
+
+
+def test_part_without_a_name(client):
+    body = b"--frontier\r\nContent-Type: image/png\r\n\r\nabc\r\n--frontier--\r\n"
+    refused(client.post("/predict", content=body, headers=TYPE), 400, "malformed_multipart")
+
+
+def test_too_large_by_its_content_length(client, service):
+    """Refused before a byte of the body has been sent."""
+    with service.connect() as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 30000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
+        )
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"too_large"' in answer
+    assert b"30,000,000" in answer
+    assert b"connection: close" in answer.lower()
+
+
+def test_file_just_beyond_the_limit(serve, forms):
+    running = serve(max_upload_bytes=20_000)
+    refused(running.client.post("/predict", files={"file": bytes(20_001)}), 413, "too_large")
+    refused(running.client.post("/predict", files={"file": bytes(20_000)}), 415, "unsupported_type")
+
+
+def test_slow_uploads_are_cut_off(serve):
+    running = serve(upload_seconds=0.2)
+    with running.connect() as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n--frontier\r\n"
+        )
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b'"deadline"' in answer
+
+
+@pytest.fixture(scope="module")
+def diskless(models_root: Path):
+    """The service in a process that the kernel lets write to no file at all; yields its address and pid."""
+    environment = os.environ | {
+        "AIDERM_MODELS_DIR": str(models_root),
+        "AIDERM_PORT": "0",
+        "AIDERM_LOG_FORMAT": "json",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    process = subprocess.Popen(
+        ["bash", "-c", f'ulimit -f 0; exec "{sys.executable}" -m aiderm_api'], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    for line in process.stderr:
+        if found := re.search(r'"url": "(http://[^"]+)"', line):
+            break
+    else:
+        raise RuntimeError("the service did not start")
+    yield found[1], process.pid
+    process.send_signal(signal.SIGTERM)
+    log = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) in (0, -signal.SIGTERM)
+    assert "crash" not in log
+    assert "secret-name" not in log
+
+
+def peak_memory(pid: int) -> int:
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
+
+
+def open_files(pid: int) -> set[str]:
+    return {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_a_stream_of_100_mb_without_content_length(diskless, forms):
+    url, pid = diskless
+    assert httpx.post(f"{url}/predict", files={"file": forms.png_of(230)}, trust_env=False).status_code == 200
+    before, files = peak_memory(pid), open_files(pid)
+    address, port = url.removeprefix("http://").split(":")
+    sent = 0
+    with socket.create_connection((address, int(port)), timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
+        )
+        head = b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8\xff'
+        pieces = itertools.chain([head], itertools.repeat(bytes(1_000_000), 100))
+        for piece in pieces:
+            connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            sent += len(piece)
+        connection.sendall(b"0\r\n\r\n")
+        answer = connection.recv(65536)
+    assert sent > 100_000_000
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"too_large"' in answer
+    assert peak_memory(pid) - before < 60_000_000
+    assert not {name for name in open_files(pid) - files if not name.startswith(("socket:", "anon_inode:"))}
+    assert httpx.get(f"{url}/health", trust_env=False).json()["status"] == "ok"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_the_answer_to_a_stream_comes_early(diskless):
+    """A client that stops to listen hears of the refusal soon after the limit, not at the end."""
+    url, _ = diskless
+    address, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((address, int(port)), timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
+        )
+        for _ in range(21):
+            connection.sendall(b"f4240\r\n" + b"--frontier\r\n".ljust(1_000_000, b"x") + b"\r\n")
+        assert connection.recv(65536).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 400 "))
+
+
+def test_a_large_picture_is_judged_without_a_disk(diskless, forms):
+    """Well above the spool limits of the usual form parsers."""
+    url, _ = diskless
+    data = forms.png_of(230)
+    padded = data[:-12] + b"".join(_padding_chunk() for _ in range(15)) + data[-12:]
+    assert len(padded) > 15_000_000
+    answer = httpx.post(f"{url}/predict", files={"file": ("secret-name.png", padded)}, timeout=30, trust_env=False)
+    assert (answer.status_code, answer.json().get("decision")) == (200, "suspicious")
+
+
+def _padding_chunk() -> bytes:
+    content = b"teXtpadding\0" + bytes(1_000_000)
+    kind, text = content[:4], content[4:]
+    return struct.pack(">I", len(text)) + kind + text + struct.pack(">I", zlib.crc32(content))
+
+
+@given(
+    content=st.binary(max_size=600) | st.builds(lambda n: b"\r\n--fronti" * n, st.integers(1, 40)),
+    cuts=st.lists(st.integers(0, 900), max_size=6),
+    extra=st.lists(st.tuples(st.sampled_from(["a", "b"]), st.none() | st.just("x.bin"), st.binary(max_size=30)), max_size=3),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_chunks_of_the_network_do_not_matter(forms, content, cuts, extra):
+    body = forms.multipart(*extra, ("file", "a.jpg", content))
+    if b"--frontier" in content:
+        return
+    edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
+    [upload] = read([body[start:end] for start, end in itertools.pairwise(edges)])
+    assert upload.data == content
+
+
+@given(body=st.binary(max_size=300), cut=st.integers(0, 400))
+@settings(max_examples=80, deadline=None)
+def test_any_body_is_read_or_refused(forms, body, cut):
+    for candidate in (body, forms.multipart(("file", "a", body))[:cut]):
+        with suppress(MalformedMultipart, MissingFile, TooLarge):
+            read([candidate])
+
+
+def test_memory_of_all_requests_is_bounded_and_given_back(forms):
+    budget = MemoryBudget(1000)
+    body = forms.multipart(("file", "a", bytes(800)))
+    with budget.lease() as other:
+        other.take(300)
+        with pytest.raises(Overloaded) as caught:
+            read([body], budget=budget)
+        assert caught.value.retry_after
+        assert budget.held == 300
+    assert budget.held == 0
+    assert len(read([body], budget=budget)[0].data) == 800
+    assert budget.held == 0
+
+
+def test_hanging_up_in_mid_upload(forms):
+    with pytest.raises(ClientClosedRequest):
+        read([forms.multipart(("file", "a", bytes(800)))[:400]], end=False)
+
+
+def test_body_counted_whatever_its_parts(forms):
+    with pytest.raises(TooLarge):
+        read([forms.multipart(("other", "a", bytes(100_000)))])
+
+
+def test_endless_preamble_is_refused():
+    with pytest.raises((TooLarge, MalformedMultipart)):
+        read([b"\r\n" * 50_000] * 2)
+
+
+@pytest.mark.parametrize("declared", ["-5", "abc", "1_000", "²"])
+def test_nonsense_content_length_is_left_to_counting(forms, declared):
+    body = forms.multipart(("file", "a", b"abc"))
+    assert read([body], headers=TYPE | {"Content-Length": declared})[0].data == b"abc"
+
+
+def test_boundary_parameter():
+    assert boundary_of('multipart/form-data; charset=utf-8; boundary="a b"') == b"a b"
+    with pytest.raises(MalformedMultipart, match="'text/plain'"):
+        boundary_of("text/plain")
+
+
+def test_deadline_names_its_limit(forms):
+    async def never():
+        await asyncio.sleep(30)
+
+    raw = [(b"content-type", TYPE["Content-Type"].encode())]
+
+    async def run():
+        with MemoryBudget(1000).lease() as lease:
+            await read_uploads(Request({"type": "http", "headers": raw}, never), UploadLimits("file", 9, 9, 0.05), lease)
+
+    with pytest.raises(DeadlineExceeded, match=re.escape("0.05 s")):
+        asyncio.run(run())

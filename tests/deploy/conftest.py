@@ -1,0 +1,149 @@
+"""The real stack: images built from the Dockerfiles, started by docker compose on the engine that DOCKER_HOST names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOW_TO = (
+    "needs a Docker engine with Compose v2: start one (and set DOCKER_HOST if it is not the default), "
+    "then run: python -m pytest -m containers"
+)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A compose project of its own, so that it meets no other stack of this machine."""
+
+    project: str
+    environment: Mapping[str, str]
+    url: str = ""
+
+    def compose(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """`docker compose …` of this project."""
+        command = ["docker", "compose", "--project-name", self.project, *arguments]
+        return run(command, self.environment, check, timeout)
+
+    def container(self, service: str) -> str:
+        """The id of the service's container."""
+        identifier = self.compose("ps", "--all", "--quiet", service).stdout.strip()
+        assert identifier, f"no container of {service}"
+        return identifier
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """What the engine says about the container."""
+        return json.loads(docker("inspect", self.container(service)))[0]
+
+    def execute(self, service: str, *command: str) -> str:
+        """Runs a command inside the running container."""
+        return docker("exec", self.container(service), *command)
+
+    def logs(self, service: str) -> str:
+        """What the container has written, as it wrote it."""
+        result = run(["docker", "logs", self.container(service)])
+        return result.stdout + result.stderr
+
+    def address(self, service: str) -> str:
+        """The container's address in the internal network, which this host reaches too."""
+        return self.inspect(service)["NetworkSettings"]["Networks"][f"{self.project}_internal"]["IPAddress"]
+
+
+def run(
+    command: list[str], environment: Mapping[str, str] | None = None, check: bool = True, timeout: float = 900
+) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+    )
+    if check and result.returncode:
+        output = result.stdout + result.stderr
+        raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{output[-4000:]}")
+    return result
+
+
+def docker(*arguments: str, timeout: float = 300) -> str:
+    """Standard output of `docker …`."""
+    return run(["docker", *arguments], timeout=timeout).stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skips where no engine answers."""
+    if shutil.which("docker") is None:
+        pytest.skip(HOW_TO)
+    for command in (["docker", "info"], ["docker", "compose", "version"]):
+        try:
+            answer = run(command, check=False, timeout=30)
+        except subprocess.TimeoutExpired:
+            pytest.skip(HOW_TO)
+        if answer.returncode:
+            pytest.skip(f"{HOW_TO} ({answer.stderr.strip()[-200:]})")
+
+
+@pytest.fixture(scope="session")
+def served_models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that the repository ships; in a checkout without them, a bundle made for tests."""
+    shipped = ROOT / "models"
+    if (shipped / "melanoma" / "SERVING").is_file():
+        return shipped
+    folder = tmp_path_factory.mktemp("models")
+    request.getfixturevalue("make_bundle")(folder)
+    readable(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(engine: None, served_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A project with its images built and nothing started; what it left is removed at the end."""
+    folder = tmp_path_factory.mktemp("stack")
+    for name in ("data", "runs"):
+        (folder / name).mkdir()
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIDERM_")} | {
+        "AIDERM_VERSION": "test",
+        "AIDERM_HTTP_PORT": str(port),
+        "AIDERM_MODELS": str(served_models),
+        "AIDERM_DATA": str(folder / "data"),
+        "AIDERM_RUNS": str(folder / "runs"),
+        "AIDERM_RATE_LIMIT": "20r/s",
+        "AIDERM_RATE_BURST": "40",
+        "COMPOSE_DISABLE_ENV_FILE": "1",
+    }
+    stack = Stack(f"aiderm-test-{os.getpid()}", environment, f"http://127.0.0.1:{port}")
+    try:
+        stack.compose("build", "api", "frontend")
+        yield stack
+    finally:
+        stack.compose("--profile", "train", "down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+
+
+@pytest.fixture(scope="session")
+def stack(project: Stack) -> Stack:
+    """nginx and the API, started as `docker compose up` does."""
+    try:
+        project.compose("up", "--detach", "--wait", "--wait-timeout", "120")
+    except AssertionError as error:
+        logs = project.compose("logs", "--no-color", check=False).stdout
+        raise AssertionError(f"{error}\n{logs[-4000:]}") from None
+    return project
+
+
+def readable(folder: Path) -> None:
+    """Lets the containers' users read a temporary folder, which pytest makes private."""
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))

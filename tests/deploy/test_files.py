@@ -1,0 +1,322 @@
+"""The files around the code: locks, Dockerfiles, compose, settings, make. No engine needed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from aiderm_api.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+LOCKS = [ROOT / "services/api/requirements.lock", ROOT / "services/trainer/requirements.lock", ROOT / "tests/requirements.lock"]
+DOCKERFILES = [ROOT / "services/api/Dockerfile", ROOT / "services/trainer/Dockerfile", ROOT / "frontend/Dockerfile"]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+COMPOSE_ONLY = re.compile(r"\$\{(AIDERM_[A-Z_]+):-([^}]*)\}")
+
+
+def requirements(lock: Path) -> dict[str, str]:
+    """Each pinned requirement with all its lines."""
+    pattern = re.compile(r"^([a-z0-9][a-z0-9._-]*)==[^\n]*(?:\n    --hash=[^\n]*)*", re.M)
+    blocks = list(pattern.finditer(lock.read_text("utf-8")))
+    found = {block[1]: block[0] for block in blocks}
+    assert len(found) == len(blocks), f"{lock} pins a package twice"
+    return found
+
+
+def version(entry: str) -> str:
+    return entry.split("==")[1].split()[0]
+
+
+def environment_example() -> dict[str, str]:
+    """Variables of .env.example with the defaults shown there."""
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    found = [line[1:].split("=", 1) for line in lines if re.match(r"#AIDERM_[A-Z_]+=", line)]
+    assert len(found) == len({name for name, _ in found})
+    return {name: value for name, value in found}
+
+
+def repository_files() -> list[Path]:
+    """What a clone holds (and what the next commit would add to it)."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
+def test_lock_pins_every_line_with_a_checksum(lock: Path) -> None:
+    found = requirements(lock)
+    assert len(found) > 20
+    for name, entry in found.items():
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"{name} has no checksum"
+    # Whatever is neither pinned nor a checksum nor a comment would be something else: an option, an address, a path.
+    for line in lock.read_text("utf-8").splitlines():
+        assert re.match(r"^([a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*|)$", line), line
+
+
+def test_locks_agree_on_every_version() -> None:
+    everything = requirements(LOCKS[2])
+    for lock in LOCKS[:2]:
+        for name, entry in requirements(lock).items():
+            assert version(entry) == version(everything[name]), f"{lock}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("lock", "services"),
+    [(LOCKS[0], ["core", "api"]), (LOCKS[1], ["core", "trainer"]), (LOCKS[2], ["core", "api", "trainer"])],
+    ids=["api", "trainer", "tests"],
+)
+def test_locks_hold_what_the_services_ask_for(lock: Path, services: list[str]) -> None:
+    found = requirements(lock)
+    for service in services:
+        project = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text("utf-8"))
+        for wanted in [*project["project"]["dependencies"], *project["build-system"]["requires"]]:
+            name = re.match(r"[A-Za-z0-9._-]+", wanted)
+            assert name
+            if name[0] != "aiderm-core":
+                assert re.sub(r"[._-]+", "-", name[0]).lower() in found, f"{wanted} of {service} is missing: run `make lock`"
+
+
+def test_api_lock_is_small_and_nothing_reports_home() -> None:
+    assert not {"tensorflow", "keras", "scikit-learn", "matplotlib", "pytest"} & set(requirements(LOCKS[0]))
+    assert "tensorflow" in requirements(LOCKS[1])
+    for lock in LOCKS:
+        assert "openvino-telemetry" not in requirements(lock)
+
+
+def test_deployment_files_name_no_host() -> None:
+    files = [
+        *LOCKS,
+        *DOCKERFILES,
+        *ROOT.glob("services/*/pyproject.toml"),
+        *(
+            ROOT / name
+            for name in ("docker-compose.yml", ".env.example", "Makefile", "pyproject.toml", ".ci/run", ".dockerignore")
+        ),
+    ]
+    own = {"127.0.0.1", "localhost", "a.example", "b.example", "$$(docker", "{host}"}
+    for file in files:
+        for host in re.findall(r"[a-z]+://([^/\s:\"'`,)]*)", file.read_text("utf-8")):
+            assert host in own, f"{file} names {host}"
+        assert not re.search(r"--(extra-)?index-url|--find-links|--trusted-host|--registry", file.read_text("utf-8")), file
+
+
+def test_repository_names_no_folder_of_one_machine_and_holds_no_big_file() -> None:
+    machine = re.compile(rb"(?<![\w$}.])/(?:work|root|home/\w+|Users/\w+)/(?!space)\w")
+    for path in repository_files():
+        assert path.stat().st_size <= 20_000_000, f"{path} has {path.stat().st_size} bytes; allowed: 20 MB"
+        if path.suffix in {".py", ".md", ".yml", ".toml", ".js", ".html", ".css", ".json", ".csv", ".txt", ""}:
+            found = machine.search(path.read_bytes())
+            assert not found, f"{path} names {found[0]!r}"
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
+def test_dockerfile_is_multi_stage_unprivileged_and_plain(dockerfile: Path) -> None:
+    text = dockerfile.read_text("utf-8")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert len(bases) == 2
+    assert set(bases) == {
+        "nginxinc/nginx-unprivileged:1.27-bookworm" if "frontend" in str(dockerfile) else "python:3.11-slim-bookworm"
+    }
+    assert "# syntax" not in text
+    assert "@sha256" not in text
+    last = text[text.rindex("\nFROM ") :]
+    users = re.findall(r"^USER (\d+):(\d+)$", last, re.M)
+    assert len(users) == 1, "the user must be a number, so that orchestrators can check it"
+    assert "0" not in users[0]
+    assert "HEALTHCHECK" in last
+    assert "STOPSIGNAL" in last
+    assert "org.opencontainers.image.licenses" in last
+
+
+def test_build_context_holds_what_is_copied_and_little_else() -> None:
+    ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in ignore
+    allowed = [line[1:] for line in ignore if line.startswith("!")]
+    for dockerfile in DOCKERFILES:
+        for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile.read_text("utf-8"), re.M):
+            assert any(rule == source or rule.startswith(source + "/") for rule in allowed), (
+                f"{source} is not in the build context"
+            )
+    assert not [rule for rule in allowed if rule.startswith(("models", "tests", "data", "runs", ".git"))]
+
+
+@pytest.mark.parametrize("service", ["api", "frontend", "trainer"])
+def test_compose_hardens_every_service(service: str) -> None:
+    entry = COMPOSE["services"][service]
+    assert entry["read_only"] is True
+    assert entry["cap_drop"] == ["ALL"]
+    assert entry["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "cpus", "pids_limit", "logging", "tmpfs"} <= set(entry)
+    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(entry)
+    for volume in entry.get("volumes", []):
+        assert volume["bind"] == {"create_host_path": False}, "a missing folder must be an error, not a new folder of root's"
+        assert volume.get("read_only", False) is (service == "api" or volume["target"].endswith("/data"))
+
+
+def test_compose_publishes_nginx_alone_and_isolates_the_api() -> None:
+    services = COMPOSE["services"]
+    assert [name for name, entry in services.items() if "ports" in entry] == ["frontend"]
+    assert services["frontend"]["ports"] == ["${AIDERM_HTTP_ADDRESS:-127.0.0.1}:${AIDERM_HTTP_PORT:-8080}:8080"]
+    assert services["api"]["networks"] == ["internal"]
+    assert COMPOSE["networks"]["internal"] == {"internal": True}
+    assert services["trainer"]["profiles"] == ["train"]
+
+
+def test_environment_example_shows_every_setting_of_the_api_with_its_default() -> None:
+    shown = environment_example()
+    for name, field in Settings.model_fields.items():
+        variable = f"AIDERM_{name.upper()}"
+        assert variable in shown, f".env.example lacks {variable}"
+        if variable == "AIDERM_THREADS":
+            continue  # its default is compose's: see the next test
+        parsed = Settings.model_validate({name: shown[variable]} if shown[variable] else {})
+        assert getattr(parsed, name) == field.default, f"{variable}: shown {shown[variable]}, default {field.default}"
+
+
+def test_environment_example_shows_every_variable_of_compose_with_its_default() -> None:
+    shown = environment_example()
+    in_compose = dict(COMPOSE_ONLY.findall((ROOT / "docker-compose.yml").read_text("utf-8")))
+    for variable, default in in_compose.items():
+        expected = "auto" if variable == "AIDERM_LOG_FORMAT" else default  # the API's own default; compose's is in the comment
+        assert shown.get(variable) == expected, variable
+    known = set(in_compose) | {f"AIDERM_{name.upper()}" for name in Settings.model_fields}
+    assert set(shown) == known
+
+
+def test_compose_passes_every_setting_of_the_api() -> None:
+    assert set(COMPOSE["services"]["api"]["environment"]) == {f"AIDERM_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_compose_fills_in_every_variable_of_the_nginx_template() -> None:
+    template = (ROOT / "frontend/nginx/default.conf.template").read_text("utf-8")
+    wanted = set(re.findall(r"\$\{([A-Z_]+)\}", template))
+    assert wanted
+    assert wanted <= set(COMPOSE["services"]["frontend"]["environment"])
+
+
+def test_compose_gives_nginx_longer_than_the_api_and_the_api_longer_than_its_requests() -> None:
+    grace = COMPOSE_ONLY.search(COMPOSE["services"]["api"]["stop_grace_period"])
+    assert grace
+    assert int(grace[2].removesuffix("s")) > Settings.model_fields["drain_seconds"].default
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of the Makefile, and a path on which nothing but make, a shell and a few basic tools lie."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("make", "sh", "cat", "cksum", "tr", "rm", "mkdir", "touch", "sed", "printf", "pwd", "dirname"):
+        found = shutil.which(tool)
+        assert found, tool
+        (tools / tool).symlink_to(found)
+    project = tmp_path / "project"
+    for name in ("Makefile", *(str(lock.relative_to(ROOT)) for lock in LOCKS)):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, project / name)
+    for name in ("core", "api", "trainer"):
+        (project / "services" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "services" / name / "pyproject.toml", project / "services" / name)
+    return project, {"PATH": str(tools)}
+
+
+def make(project: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_make_says_which_python_is_missing(bare_machine: tuple[Path, dict[str, str]]) -> None:
+    project, environment = bare_machine
+    old = Path(environment["PATH"]) / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2"\nexit 1\n')
+    old.chmod(0o755)
+    result = make(project, environment, "run")
+    assert result.returncode != 0
+    assert "Python 3.11 is needed" in result.stderr
+    assert "Python 3.9.2" in result.stderr
+    assert "apt-get install python3.11" in result.stderr
+    assert not (project / ".venv").exists()
+
+
+def fake_python(environment: dict[str, str]) -> Path:
+    """A Python 3.11 that makes real environments whose pip only notes what it was asked for."""
+    program = Path(environment["PATH"]) / "python3.11"
+    program.write_text(
+        f"""#!/bin/sh
+if [ "$1 $2" = "-m venv" ]; then
+  mkdir -p "$3/bin"
+  cat > "$3/bin/python" <<'EOF'
+#!/bin/sh
+[ "$1" = -c ] && exec {sys.executable} "$@"
+[ "$1 $2" = "-m aiderm_api" ] && {{ echo "serving on $AIDERM_PORT"; exit 0; }}
+[ "$3" = --version ] || echo "$*" >> installed
+[ -n "$BROKEN" ] && [ "$3" != --version ] && exit 1
+exit 0
+EOF
+  chmod +x "$3/bin/python"
+else
+  exec {sys.executable} "$@"
+fi
+"""
+    )
+    program.chmod(0o755)
+    (Path(environment["PATH"]) / "chmod").symlink_to(shutil.which("chmod") or "")
+    return program
+
+
+def test_make_run_installs_once_and_again_after_a_change(bare_machine: tuple[Path, dict[str, str]]) -> None:
+    project, environment = bare_machine
+    fake_python(environment)
+    first = make(project, environment, "run", "AIDERM_PORT=8123")
+    assert first.returncode == 0, first.stderr
+    assert "serving on 8123" in first.stdout
+    lines = (project / "installed").read_text("utf-8").splitlines()
+    assert len(lines) == 2
+    assert "--require-hashes" in lines[0]
+    assert "services/api/requirements.lock" in lines[0]
+    assert "-e ./services/core -e ./services/api" in lines[1]
+    assert "trainer" not in " ".join(lines)
+
+    assert make(project, environment, "run").returncode == 0
+    assert len((project / "installed").read_text("utf-8").splitlines()) == 2, "installed again though nothing has changed"
+
+    with (project / "services/api/requirements.lock").open("a") as lock:
+        lock.write("# a change\n")
+    assert make(project, environment, "run").returncode == 0
+    assert len((project / "installed").read_text("utf-8").splitlines()) == 4
+
+
+def test_make_run_recovers_from_an_install_that_broke_off(bare_machine: tuple[Path, dict[str, str]]) -> None:
+    project, environment = bare_machine
+    fake_python(environment)
+    assert make(project, environment | {"BROKEN": "1"}, "run").returncode != 0
+    (project / ".venv" / "left-over").touch()
+    result = make(project, environment, "run")
+    assert result.returncode == 0, result.stderr
+    assert not (project / ".venv" / "left-over").exists(), "built on what was left"
+
+
+def test_make_help_names_what_the_readme_uses(bare_machine: tuple[Path, dict[str, str]]) -> None:
+    project, environment = bare_machine
+    text = make(project, environment, "help").stdout
+    for target in ("run", "test", "lint", "lock", "up", "down", "screenshots", "soak"):
+        assert f"make {target} " in text
+
+
+def test_ci_script_can_be_executed() -> None:
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / ".ci/run"], check=True)

@@ -1,0 +1,245 @@
+"""A real Chromium before the real API in one-process mode."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expect, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = ROOT / "frontend" / "public"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+]
+# Generous, so that a busy machine fails no test; no test waits for it where all is well.
+TIMEOUT_MS = 20_000
+expect.set_options(timeout=TIMEOUT_MS)
+# Chromium writes a line for each answer of 4xx and 5xx; the page tells of those itself.
+EXPECTED_CONSOLE = "Failed to load resource"
+
+# Contrast of each text against what lies behind it, by WCAG 2.2's formula; only opaque colours are met on this page.
+CONTRAST = """() => {
+  const rgb = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 || n[3] > 0 ? n.slice(0, 3) : null; };
+  const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (c) => { const [r, g, b] = c.map(linear);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const low = [];
+  for (const element of document.querySelectorAll('body *')) {
+    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!text || !element.checkVisibility() || element.closest('.visually-hidden, .no-preview')) continue;
+    let behind = null;
+    for (let e = element; e && !behind; e = e.parentElement) behind = rgb(getComputedStyle(e).backgroundColor);
+    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(behind ?? [255, 255, 255])].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) low.push(`${ratio.toFixed(2)} ${element.tagName} ${element.textContent.trim().slice(0, 40)}`);
+  }
+  return low;
+}"""
+
+
+@dataclass
+class Service:
+    """A running API in one-process mode."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def run_service(models: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[Service]:
+    """Starts the API as `make run` does, and waits until it answers."""
+    port = port or free_port()
+    environment = os.environ | {
+        "AIDERM_MODELS_DIR": str(models),
+        "AIDERM_FRONTEND_DIR": str(PUBLIC),
+        "AIDERM_HOST": "127.0.0.1",
+        "AIDERM_PORT": str(port),
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+        **settings,
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "-m", "aiderm_api"], env=environment, stdout=output, stderr=output)
+    service = Service(f"http://127.0.0.1:{port}", process)
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"the API did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
+            time.sleep(0.05)
+        yield service
+    finally:
+        service.stop()
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/api/health/live")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="session")
+def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is not judged."""
+    folder = tmp_path_factory.mktemp("page")
+    # dark pictures are warned of, so that each kind of answer can be had
+    make_bundle(folder / "models", quality={"brightness": {"worse": "low", "warn": 0.15}})
+    with run_service(folder / "models", folder / "api.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium of the machine. For one module at a time: Playwright holds this thread's event loop while it lives."""
+    found = shutil.which(os.environ.get("AIDERM_CHROMIUM", "chromium"))
+    if found is None:
+        message = "Chromium is missing: install it with `sudo apt-get install chromium`"
+        if os.environ.get("AIDERM_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Watch:
+    """What a page did that no page of this project may do."""
+
+    origin: str
+    console: list[str]
+    elsewhere: list[str]
+
+
+NewPage = Callable[..., Page]
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[NewPage]:
+    """Opens pages, and afterwards holds each against the rules: no script error, nothing refused by the security policy,
+    no request to another origin, nothing left in the browser's storage."""
+    opened: list[tuple[BrowserContext, Page, Watch]] = []
+
+    def open_page(url: str, *, width: int = 1280, height: int = 900, load: bool = True, **options: object) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        context.set_default_timeout(TIMEOUT_MS)
+        page = context.new_page()
+        watch = Watch(url, [], [])
+        page.on("console", lambda message: watch.console.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: watch.console.append(f"error: {error}"))
+        page.on("request", lambda request: watch.elsewhere.append(request.url))
+        opened.append((context, page, watch))
+        if load:
+            page.goto(url)
+        return page
+
+    yield open_page
+    for context, page, watch in opened:
+        stored = page.evaluate("() => [localStorage.length, sessionStorage.length]") if page.url.startswith("http") else [0, 0]
+        cookies = context.cookies()
+        context.close()
+        assert [line for line in watch.console if EXPECTED_CONSOLE not in line] == []
+        assert [url for url in watch.elsewhere if not url.startswith((watch.origin, "blob:" + watch.origin, "data:"))] == []
+        assert stored == [0, 0]
+        assert cookies == []
+
+
+@pytest.fixture
+def page(new_page: NewPage, service: Service) -> Page:
+    """The page before the steerable model."""
+    return new_page(service.url)
+
+
+def _plain(red: int = 40, green: int = 120, blue: int = 10, width: int = 600, height: int = 450, suffix: str = ".png") -> bytes:
+    done, data = cv2.imencode(suffix, np.full((height, width, 3), (blue, green, red), np.uint8))
+    assert done
+    return data.tobytes()
+
+
+def _upload(data: bytes, name: str = "lesion.png", mime: str = "image/png") -> FilePayload:
+    return {"name": name, "mimeType": mime, "buffer": data}
+
+
+def _choose(page: Page, data: bytes, name: str = "lesion.png", mime: str = "image/png") -> None:
+    page.set_input_files("#choose", _upload(data, name, mime))
+
+
+def _assess(page: Page, data: bytes, name: str = "lesion.png", mime: str = "image/png") -> None:
+    _choose(page, data, name, mime)
+    page.get_by_role("button", name="Assess this picture").click()
+    page.wait_for_function("() => ['result', 'problem'].includes(document.querySelector('main').dataset.state)")
+
+
+@pytest.fixture(scope="session")
+def plain() -> Callable[..., bytes]:
+    """Encodes a picture of one colour."""
+    return _plain
+
+
+@pytest.fixture(scope="session")
+def upload() -> Callable[..., FilePayload]:
+    """A file as Playwright hands it to a file input."""
+    return _upload
+
+
+@pytest.fixture(scope="session")
+def choose() -> Callable[..., None]:
+    """Chooses a picture in the page."""
+    return _choose
+
+
+@pytest.fixture(scope="session")
+def assess() -> Callable[..., None]:
+    """Chooses a picture and has it judged; returns once there is an answer."""
+    return _assess
+
+
+@pytest.fixture(scope="session")
+def start_service() -> Callable[..., AbstractContextManager[Service]]:
+    """Starts another service, for tests that stop it or that need one without a model."""
+    return run_service
+
+
+@pytest.fixture(scope="session")
+def contrast() -> str:
+    """A script that lists visible texts below the contrast that WCAG 2.2 AA asks for."""
+    return CONTRAST

@@ -1,0 +1,197 @@
+"""Each decision in words, the numbers beside it, and the heatmap over the part that was judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+
+
+def shot(locator: Locator) -> np.ndarray:
+    """What is seen of it, BGR as signed integers."""
+    return cv2.imdecode(np.frombuffer(locator.screenshot(animations="disabled"), np.uint8), cv2.IMREAD_COLOR).astype(int)
+
+
+def scale(page: Page, part: str) -> dict[str, float]:
+    box = page.locator(f"derm-scale {part}").bounding_box()
+    assert box is not None
+    return box
+
+
+def test_suspicious(page: Page, plain: Callable[..., bytes], assess: Callable[..., None]) -> None:
+    assess(page, plain(red=230))
+    expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
+    expect(page.locator(".verdict")).to_contain_text("not a diagnosis")
+    expect(page.locator(".next")).to_contain_text("dermatologist")
+    expect(page.locator("derm-scale")).to_contain_text("90%")
+
+
+def test_low_suspicion_is_no_all_clear(page: Page, plain, assess) -> None:
+    assess(page, plain(red=40))
+    expect(page.get_by_role("heading", name="Low suspicion")).to_be_focused()
+    verdict = page.locator(".verdict")
+    expect(verdict).to_contain_text("about one cancer in twenty looks like this")
+    expect(verdict).to_contain_text("If the spot is new, changing, bleeding or worries you, see a doctor whatever this says.")
+    for word in ("benign", "harmless", "healthy", "all clear", "safe"):
+        expect(verdict).not_to_contain_text(re.compile(rf"\b{word}\b", re.I))
+
+
+def test_uncertain_says_why(page: Page, plain, assess) -> None:
+    assess(page, plain(red=128))
+    expect(page.get_by_role("heading", name=re.compile("^Uncertain"))).to_be_focused()
+    expect(page.locator(".verdict")).to_contain_text("too close to the threshold")
+    expect(page.locator(".next")).to_contain_text("Take another picture")
+
+
+def test_quality_warning_makes_a_low_suspicion_uncertain(page: Page, plain, assess) -> None:
+    assess(page, plain(red=40, green=10, blue=5))
+    expect(page.get_by_role("heading", name=re.compile("^Uncertain"))).to_be_focused()
+    expect(page.locator(".verdict")).to_contain_text("quality is too low")
+    expect(page.locator(".warnings")).to_contain_text("The picture is very dark.")
+
+
+def test_rejected_shows_no_number(page: Page, plain, assess) -> None:
+    assess(page, plain(red=230, blue=220))
+    expect(page.get_by_role("heading", name="Not judged")).to_be_focused()
+    expect(page.locator(".verdict")).to_contain_text("does not resemble the dermoscopic pictures")
+    expect(page.locator(".next")).to_contain_text("dermatoscope")
+    for place in ("#outcome", "derm-findings", ".caption"):
+        assert not re.search(r"\d", page.locator(place).inner_text())
+    expect(page.locator("derm-scale")).to_have_count(0)
+    expect(page.locator(".classes")).to_have_count(0)
+    expect(page.locator(".controls")).to_be_hidden()
+    expect(page.locator(".heat")).to_be_hidden()
+    expect(page.locator(".region")).to_be_visible()
+
+
+@pytest.mark.parametrize("red", [0, 40, 128, 255])
+def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: int) -> None:
+    assess(page, plain(red=red))
+    track, pin, limit, band = (scale(page, part) for part in (".track", ".pin", ".limit-line", ".band"))
+
+    def place(x: float) -> float:
+        return (x - track["x"] - 1) / (track["width"] - 2)
+
+    assert place(pin["x"] + pin["width"] / 2) == pytest.approx(red / 255, abs=0.01)
+    assert place(limit["x"] + limit["width"] / 2) == pytest.approx(0.5, abs=0.01)
+    assert place(band["x"]) == pytest.approx(0.4, abs=0.01)
+    assert place(band["x"] + band["width"]) == pytest.approx(0.6, abs=0.01)
+    drawing = scale(page, ".scale")
+    for label in (".here", ".limit"):  # labels keep inside, also at the ends
+        box = scale(page, label)
+        assert drawing["x"] <= box["x"]
+        assert box["x"] + box["width"] <= drawing["x"] + drawing["width"] + 0.5
+    # never a bare percentage: what it assumes stands beside it
+    expect(page.locator("derm-scale")).to_contain_text("if 30 of 100 lesions examined like this one are malignant")
+    expect(page.locator("derm-scale")).to_contain_text("40% to 60%")
+    expect(page.locator("derm-findings")).to_contain_text("if 30 of 100 lesions are malignant")
+
+
+def test_classes_stand_below_highest_first(page: Page, plain, assess) -> None:
+    assess(page, plain(red=230))
+    rows = page.locator(".classes li")
+    assert rows.count() == 7
+    values = [float(text.rstrip("%")) for text in rows.locator(".value").all_inner_texts()]
+    assert values == sorted(values, reverse=True)
+    assert page.locator(".classes .malignant").count() == 3
+    expect(rows.first).to_contain_text("malignant")
+    decision, classes = page.locator(".verdict").bounding_box(), page.locator(".classes").bounding_box()
+    assert decision["y"] + decision["height"] <= classes["y"]
+
+
+def test_decision_comes_first_on_a_phone(new_page, service, plain, assess) -> None:
+    page = new_page(service.url, width=360, height=800)
+    assess(page, plain(red=230))
+    tops = [page.locator(part).bounding_box()["y"] for part in (".verdict", ".picture", ".classes")]
+    assert tops == sorted(tops)
+    expect(page.get_by_role("heading", name="Suspicious")).to_be_in_viewport()
+    assert page.evaluate("() => document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_figures_name_model_and_request(page: Page, plain, assess) -> None:
+    with page.expect_response("**/api/predict?explain=true") as answered:
+        assess(page, plain(red=40))
+    page.get_by_text("Figures for this answer").click()
+    figures = page.locator(".facts")
+    expect(figures).to_contain_text("melanoma, version 1")
+    expect(figures).to_contain_text("600 × 450 pixels, PNG")
+    expect(figures).to_contain_text(answered.value.json()["request_id"])
+
+
+@pytest.mark.parametrize(("width", "height"), [(600, 450), (300, 480), (448, 448), (900, 150)])
+def test_region_lies_where_it_was_judged(page: Page, plain, assess, width: int, height: int) -> None:
+    assess(page, plain(red=230, width=width, height=height))
+    photo, region, heat = (page.locator(part).bounding_box() for part in (".photo", ".region", ".heat"))
+    side, zoom = min(width, height), photo["width"] / width
+    assert photo["height"] / height == pytest.approx(zoom, rel=0.02)
+    for box in (region, heat):
+        assert box["x"] - photo["x"] == pytest.approx((width - side) // 2 * zoom, abs=1.5)
+        assert box["y"] - photo["y"] == pytest.approx((height - side) // 2 * zoom, abs=1.5)
+        assert box["width"] == pytest.approx(side * zoom, abs=1.5)
+        assert box["height"] == pytest.approx(side * zoom, abs=1.5)
+
+
+def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> None:
+    # In the steerable model the heatmap is the green channel: here a spot in the upper left of the judged square.
+    picture = np.full((450, 600, 3), (10, 20, 220), np.uint8)
+    cv2.circle(picture, (75 + 140, 130), 60, (10, 255, 220), -1)
+    done, data = cv2.imencode(".png", picture)
+    assert done
+    assess(page, data.tobytes())
+    page.wait_for_function("() => document.querySelector('.heat').complete")
+    page.get_by_role("slider", name="Opacity").fill("100")
+    frame = page.locator(".frame")
+    covered = shot(frame)
+    page.get_by_role("checkbox", name="Show heatmap").uncheck()
+    change = np.abs(shot(frame) - covered).sum(axis=2)
+    zoom = change.shape[1] / 600
+
+    def seen(x: int, y: int) -> float:
+        at = change[int((y - 15) * zoom) : int((y + 15) * zoom), int((x - 15) * zoom) : int((x + 15) * zoom)]
+        return float(at.mean())
+
+    assert seen(75 + 140, 130) > 60
+    assert seen(75 + 140, 130) > 3 * seen(75 + 360, 340)
+    assert change[:, : int(70 * zoom)].max() == 0  # nothing beside the region
+    assert change[:, int(531 * zoom) :].max() == 0
+
+
+def test_rotated_photograph_is_shown_as_it_was_judged(page: Page, assess, plain) -> None:
+    jpeg = plain(red=230, width=500, height=300, suffix=".jpg")
+    # EXIF orientation 6: a camera held upright, whose sensor lay on its side
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+    assess(page, jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:], "photo.jpg", "image/jpeg")
+    photo, region = page.locator(".photo").bounding_box(), page.locator(".region").bounding_box()
+    assert photo["width"] / photo["height"] == pytest.approx(300 / 500, rel=0.02)
+    assert region["width"] == pytest.approx(photo["width"], abs=1.5)
+    assert region["y"] - photo["y"] == pytest.approx((photo["height"] - region["height"]) / 2, abs=1.5)
+
+
+def test_picture_that_the_browser_cannot_show_is_judged_all_the_same(page: Page, assess, plain) -> None:
+    assess(page, plain(red=230, suffix=".tiff"), "scan.tiff", "image/tiff")
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
+    expect(page.locator(".no-preview")).to_be_visible()
+    frame, region = page.locator(".frame").bounding_box(), page.locator(".region").bounding_box()
+    assert region["x"] - frame["x"] == pytest.approx(75 * frame["width"] / 600, abs=1.5)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_answers_have_contrast(new_page, service, plain, assess, contrast: str, scheme: str) -> None:
+    page = new_page(service.url, color_scheme=scheme)
+    for red, blue in [(40, 10), (128, 10), (230, 10), (230, 220)]:
+        assess(page, plain(red=red, blue=blue))
+        assert page.evaluate(contrast) == []
+
+
+def test_forced_colours_keep_the_scale_readable(new_page, service, plain, assess) -> None:
+    page = new_page(service.url, forced_colors="active")
+    assess(page, plain(red=230))
+    for part in (".track", ".pin", ".limit-line", ".band"):
+        width = page.locator(f"derm-scale {part}").evaluate("e => getComputedStyle(e).borderLeftWidth")
+        assert width != "0px"

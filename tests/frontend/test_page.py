@@ -1,0 +1,120 @@
+"""The page before a picture is chosen: what it says, how it is built, how it fits."""
+
+from __future__ import annotations
+
+import itertools
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+# Targets that a finger must hit. A checkbox and a slider are hit through their label and their full height.
+SMALL_TARGETS = """() => [...document.querySelectorAll('button, label.button, label.switch, input[type=range], summary')]
+  .filter((e) => e.checkVisibility())
+  .map((e) => ({ e, box: e.getBoundingClientRect() }))
+  .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
+  .map(({ e, box }) => `${e.tagName} ${e.textContent.trim()} ${box.width}x${box.height}`)"""
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which the page is wider than its window."""
+    return int(page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def test_says_what_can_be_judged_before_any_picture(page: Page) -> None:
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.get_by_role("heading", name="Only dermoscopic pictures can be judged")).to_be_visible()
+    expect(page.locator(".guide")).to_contain_text("phone that has a dermatoscope lens")
+    examples = page.locator(".examples img")
+    assert examples.count() == 2
+    for index in range(2):
+        assert examples.nth(index).evaluate("image => image.complete && image.naturalWidth > 0")
+    expect(page.locator(".privacy")).to_contain_text("not stored and not logged")
+    expect(page.locator("main")).to_have_attribute("data-state", "empty")
+    for hidden in ("#outcome", "derm-heatmap", "#progress", "#actions", "derm-findings", "#service-notice"):
+        expect(page.locator(hidden)).to_be_hidden()
+
+
+def test_guidance_comes_before_the_choice_on_a_phone(new_page, service) -> None:
+    page = new_page(service.url, width=360, height=800, has_touch=True, is_mobile=True)
+    guide, choice = page.locator(".guide").bounding_box(), page.locator(".picture").bounding_box()
+    assert guide["y"] + guide["height"] <= choice["y"]
+
+
+def test_footer_names_the_model_that_serves(page: Page) -> None:
+    expect(page.locator("derm-service")).to_contain_text("melanoma, version 1")
+    expect(page.locator("derm-service")).to_have_attribute("state", "ok")
+
+
+def test_structure_for_assistive_technology(page: Page) -> None:
+    for landmark in ("banner", "main", "contentinfo"):
+        assert page.get_by_role(landmark).count() == 1
+    levels = page.evaluate("() => [...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))")
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert page.evaluate("() => document.documentElement.lang") == "en"
+    assert page.locator("[role=status]").count() == 1
+    assert page.evaluate("() => [...document.images].every((image) => image.hasAttribute('alt'))")
+    assert page.evaluate("() => [...document.querySelectorAll('input')].every((input) => input.labels.length > 0)")
+    ids = page.evaluate("() => [...document.querySelectorAll('[id]')].map((e) => e.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_camera_is_offered_on_touch_screens_only(new_page, service) -> None:
+    phone = new_page(service.url, width=360, height=800, has_touch=True, is_mobile=True)
+    expect(phone.get_by_label("Take a photograph")).to_be_visible()
+    assert phone.locator("#photograph").get_attribute("capture") == "environment"
+    expect(phone.locator("#lens")).to_be_visible()
+    desktop = new_page(service.url)
+    expect(desktop.get_by_label("Take a photograph")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1440])
+def test_fits_its_window(new_page, service, width: int) -> None:
+    page = new_page(service.url, width=width, height=800)
+    expect(page.locator("derm-service")).to_contain_text("version")
+    assert overflow(page) <= 0
+    assert page.evaluate(SMALL_TARGETS) == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_disclaimer_stays_in_sight(new_page, service, width: int) -> None:
+    page = new_page(service.url, width=width, height=500)
+    page.evaluate("() => window.scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(".disclaimer")).to_be_in_viewport(ratio=1)
+    expect(page.locator(".disclaimer")).to_have_text("Research use only. Not a medical device. Not a diagnosis.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(new_page, service, contrast: str, scheme: str) -> None:
+    page = new_page(service.url, color_scheme=scheme)
+    expect(page.locator("derm-service")).to_contain_text("version")
+    assert page.evaluate(contrast) == []
+
+
+def test_nothing_moves_for_those_who_ask_for_that(new_page, service) -> None:
+    page = new_page(service.url, reduced_motion="reduce")
+    durations = page.evaluate(
+        "() => [...document.querySelectorAll('*')].map((e) => getComputedStyle(e))"
+        ".filter((s) => s.animationName !== 'none' || (s.transitionDuration !== '0s' && s.transitionProperty !== 'none')).length"
+    )
+    assert durations == 0
+
+
+def test_security_policy_comes_with_the_page(service) -> None:
+    connection = HTTPConnection(urlsplit(service.url).netloc, timeout=5)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    markup = response.read().decode("utf-8")
+    connection.close()
+    policy = response.getheader("Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert response.getheader("X-Content-Type-Options") == "nosniff"
+    assert "style=" not in markup
+    assert "http:" not in markup
+    assert "https:" not in markup

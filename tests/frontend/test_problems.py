@@ -1,0 +1,199 @@
+"""Everything that can go wrong, in words: files refused here, files refused by the server, the service in trouble."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from aiderm_api import problems
+
+pytestmark = pytest.mark.browser
+
+PREDICT = "**/api/predict?explain=true"
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200)
+
+
+def expect_problem(page: Page, title: str) -> None:
+    expect(page.locator("main")).to_have_attribute("data-state", "problem")
+    expect(page.locator("derm-problem h2")).to_have_text(title)
+    expect(page.locator("derm-problem h2")).to_be_focused()
+    expect(page.locator(".verdict")).to_have_count(0)
+
+
+def answer(status: int, body: str | None = None, **headers: str) -> Callable[[Route], None]:
+    """Answers in the server's place, as a proxy before it does."""
+    kind = "application/problem+json" if body and body.startswith("{") else "text/html"
+    return lambda route: route.fulfill(status=status, body=body or "<html>nginx</html>", content_type=kind, headers=headers)
+
+
+# --- before anything is sent -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mime", "size", "title", "says"),
+    [
+        ("report.pdf", "application/pdf", 100, "This kind of file cannot be judged", "report.pdf"),
+        ("drawing.svg", "image/svg+xml", 100, "This kind of file cannot be judged", "JPEG, PNG, WebP"),
+        ("IMG_1.HEIC", "", 100, "HEIC and AVIF pictures cannot be judged", "Most Compatible"),
+        ("lesion.jpg", "image/jpeg", 0, "The file is empty", "no data"),
+    ],
+)
+def test_file_refused_before_it_is_sent(
+    page: Page, choose: Callable[..., None], name: str, mime: str, size: int, title: str, says: str
+) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    choose(page, bytes(size), name, mime)
+    expect_problem(page, title)
+    expect(page.locator("derm-problem")).to_contain_text(says)
+    expect(page.get_by_text("Choose a picture", exact=True)).to_be_visible()
+    assert "POST" not in sent
+
+
+def test_20_megabytes_are_sent_and_a_byte_more_is_not(page: Page, plain, tmp_path: Path) -> None:
+    picture = tmp_path / "lesion.jpg"
+    picture.write_bytes(plain(red=230, suffix=".jpg"))
+    os.truncate(picture, 20_000_001)
+    page.set_input_files("#choose", picture)
+    expect_problem(page, "The file is too large")
+    expect(page.locator(".problem-detail")).to_contain_text("Received: 20.1 MB. Allowed: 20 MB.")
+    os.truncate(picture, 20_000_000)
+    page.set_input_files("#choose", picture)
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.locator(".verdict")).to_be_visible()
+
+
+def test_file_that_is_gone_when_it_is_read(page: Page, plain, tmp_path: Path) -> None:
+    picture = tmp_path / "lesion.jpg"
+    picture.write_bytes(plain(suffix=".jpg"))
+    page.set_input_files("#choose", picture)
+    expect(page.locator("main")).to_have_attribute("data-state", "ready")
+    picture.unlink()
+    page.get_by_role("button", name="Assess this picture").click()
+    expect_problem(page, "The file cannot be read")
+
+
+# --- refused by the server ---------------------------------------------------------------------------------------
+
+
+def test_what_the_server_refuses(page: Page, plain, assess) -> None:
+    cases = [
+        (plain(suffix=".jpg")[:-400], "The picture is incomplete"),
+        (HEIC, "This kind of file cannot be judged"),
+        (b"\xff\xd8\xff\xe0" + bytes(500), None),
+        (plain(width=60, height=60), "The picture has too few pixels"),
+        (b"%PDF-1.7\n" + bytes(100), "This kind of file cannot be judged"),
+    ]
+    for data, title in cases:
+        with page.expect_response(PREDICT) as answered:
+            assess(page, data, "lesion.jpg", "image/jpeg")
+        problem = answered.value.json()
+        assert answered.value.status == problem["status"] >= 400
+        if title is None:
+            assert problem["code"] in {"undecodable", "truncated"}
+            title = page.locator("derm-problem h2").inner_text()
+        expect_problem(page, title)
+        expect(page.locator(".problem-detail")).to_contain_text(problem["detail"])
+        expect(page.locator("derm-problem")).to_contain_text(problem["request_id"])
+        expect(page.get_by_role("button", name="Try again")).to_have_count(0)  # the same file would fail again
+        expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()
+
+
+def test_every_code_of_the_api_has_words(page: Page) -> None:
+    codes = {kind.code for kind in problems.ProblemError.__subclasses__()} | {
+        "unauthorized",
+        "rate_limited",
+        "method_not_allowed",
+    }
+    known = page.evaluate("async () => Object.keys((await import(new URL('js/messages.js', location.href))).PROBLEMS)")
+    assert codes - set(known) == set()
+
+
+@pytest.mark.parametrize("code", ["a_code_of_tomorrow", "internal_error"])
+def test_unknown_code_still_shows_the_servers_words(page: Page, plain, assess, code: str) -> None:
+    page.route(PREDICT, answer(500, json.dumps({"status": 500, "code": code, "detail": "The flux is low.", "request_id": "r-7"})))
+    assess(page, plain())
+    expect(page.locator(".problem-detail")).to_contain_text("The flux is low.")
+    expect(page.locator("derm-problem")).to_contain_text("r-7")
+    expect(page.get_by_role("button", name="Try again")).to_be_enabled()
+
+
+# --- the way there -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "title"),
+    [
+        (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The file is too large"),
+        (HTTPStatus.TOO_MANY_REQUESTS, "Too many pictures in a short time"),
+        (HTTPStatus.BAD_GATEWAY, "The service is not ready"),
+        (HTTPStatus.GATEWAY_TIMEOUT, "The answer took too long"),
+        (HTTPStatus.UNAUTHORIZED, "This page may not use the service"),
+        (HTTPStatus.IM_A_TEAPOT, "The answer cannot be understood"),
+    ],
+)
+def test_answers_without_a_code(page: Page, plain, assess, status: int, title: str) -> None:
+    page.route(PREDICT, answer(status))
+    assess(page, plain())
+    expect_problem(page, title)
+
+
+@pytest.mark.parametrize("body", ["<html>welcome</html>", "{}", '{"decision": "fine", "reasons": []}'])
+def test_no_answer_is_made_up_from_one_that_cannot_be_read(page: Page, plain, assess, body: str) -> None:
+    page.route(PREDICT, answer(200, body))
+    assess(page, plain())
+    expect_problem(page, "The answer cannot be understood")
+
+
+def test_retry_waits_as_long_as_the_server_asks(page: Page, plain, assess) -> None:
+    body = {"status": 503, "code": "overloaded", "detail": "Too many uploads at once.", "request_id": "r-8"}
+    page.route(PREDICT, answer(503, json.dumps(body), **{"Retry-After": "2"}), times=1)
+    assess(page, plain(red=230))
+    expect_problem(page, "The service is busy")
+    button = page.get_by_role("button", name=re.compile("^Try again"))
+    expect(button).to_have_text(re.compile(r"Try again in [12] s"))
+    expect(button).to_have_attribute("aria-disabled", "true")
+    button.click(force=True)  # too early: nothing happens
+    expect(page.locator("main")).to_have_attribute("data-state", "problem")
+    expect(button).to_have_text("Try again")
+    button.click()
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
+
+
+def test_service_without_a_model_then_gone(new_page, start_service, tmp_path, plain, assess, choose) -> None:
+    (tmp_path / "models").mkdir()
+    with start_service(tmp_path / "models", tmp_path / "log") as service:
+        page = new_page(service.url)
+        expect(page.locator("derm-service")).to_have_attribute("state", "unavailable")
+        expect(page.locator("#service-notice")).to_contain_text("not ready")
+        assess(page, plain())
+        expect_problem(page, "The service is not ready")
+        expect(page.get_by_role("button", name=re.compile("^Try again"))).to_be_visible()
+
+        service.stop()
+        assess(page, plain())
+        expect_problem(page, "The service cannot be reached")
+        expect(page.locator("derm-service")).to_contain_text("cannot be reached")
+        expect(page.get_by_role("button", name="Try again")).to_be_enabled()
+
+
+def test_page_recovers_when_the_service_comes_back(new_page, service, plain, choose) -> None:
+    page = new_page(service.url, load=False)
+    down = {"on": True}
+    page.route("**/api/**", lambda route: route.abort("connectionrefused") if down["on"] else route.fallback())
+    page.goto(service.url)
+    expect(page.locator("#service-notice")).to_be_visible()
+    choose(page, plain(red=230))
+    page.get_by_role("button", name="Assess this picture").click()
+    expect_problem(page, "The service cannot be reached")
+    down["on"] = False
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".verdict")).to_be_visible()
+    expect(page.locator("#service-notice")).to_be_hidden()
