@@ -2,12 +2,15 @@
 
 import hashlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from aiderm_core.manifest import Manifest
+from aiderm_trainer.data.prepare import prepare
 from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.evaluation.scores import Scores
 
 MALIGNANT = ("mel", "bcc", "akiec")
@@ -98,3 +101,12 @@ def sample_rows():
 @pytest.fixture(scope="session")
 def sample_scores():
     return _sample_scores
+
+
+@pytest.fixture(scope="session")
+def synthetic_split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """SPLIT.csv of 240 synthetic lesions, and their folder."""
+    data = dataset(tmp_path_factory.mktemp("lesions"), 240, seed=5, size=112)
+    split = data.parent / "split.csv"
+    prepare(data, split, progress=False)
+    return split, data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ def restore(path: Path, variables: Sequence[Any]) -> dict[str, Any]:
         ConfigError: the file is missing or broken, or was written by another network.
     """
     try:
-        with np.load(path) as archive:
+        # Opened here, so that it is closed even when numpy cannot read it.
+        with path.open("rb") as file, np.load(file) as archive:
             values = [archive[f"v{i:05d}"] for i in range(len(archive.files) - 1)]
             progress: dict[str, Any] = json.loads(archive["progress"].tobytes())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(f"cannot read the checkpoint {path}: {error}") from error
     if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
         raise ConfigError(f"{path} was written by another network or configuration: {len(values)} and {len(variables)} variables")

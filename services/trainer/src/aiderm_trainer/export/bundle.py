@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from aiderm_core import quality
@@ -151,7 +152,8 @@ def _fit_novelty(network: Network, labels: Sequence[Label], train: Sequence[Row]
     chosen = np.random.default_rng(0).permutation(len(train))[:NOVELTY_IMAGES]
     images = Images([train[i] for i in chosen], root, network.size, budget=0)
     assessor = saved_model.Assessor(network, labels)
-    return novelty.fit(np.concatenate([np.asarray(assessor.features(batch)) for batch in images.batches(32)]))
+    features = tf.function(assessor.features, reduce_retracing=True)
+    return novelty.fit(np.concatenate([features(batch).numpy() for batch in images.batches(32)]))
 
 
 def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, float]]:
