@@ -85,9 +85,15 @@ def test_dropping_several_pictures_is_refused(page: Page, plain) -> None:
 
 def test_pasting_with_the_keyboard(page: Page, plain) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.evaluate(
-        f"async (file) => navigator.clipboard.write([new ClipboardItem({{ 'image/png': ({FILE})(...file) }})])", as_file(plain())
+    kinds = page.evaluate(
+        f"""async (file) => {{
+          await navigator.clipboard.write([new ClipboardItem({{ 'image/png': ({FILE})(...file) }})]);
+          return (await navigator.clipboard.read()).flatMap((item) => item.types);
+        }}""",
+        as_file(plain()),
     )
+    assert "image/png" in kinds
+    page.bring_to_front()
     page.keyboard.press("Control+V")
     expect_ready(page)
 
