@@ -30,8 +30,9 @@ export function bytes(size) {
 
 /** The share of malignant lesions that a probability assumes, in words. @param {number} prevalence */
 export function outOfHundred(prevalence) {
-  const count = Math.round(prevalence * 1000) / 10;
-  return `${count} of 100 lesions`;
+  const total = prevalence < 0.095 ? 1000 : 100;
+  const count = Math.max(1, Math.round(prevalence * total));
+  return `${Math.abs(count / total - prevalence) < 1e-6 ? "" : "about "}${count} of ${total} lesions`;
 }
 
 /** @type {Record<string, {title: string, meaning: string, nextTitle: string, next: string[], whatever: string}>} */
