@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from aiderm_api.settings import Settings
+from aiderm_core.store import verify
 
 ROOT = Path(__file__).parents[2]
 LOCKS = [ROOT / "services/api/requirements.lock", ROOT / "services/trainer/requirements.lock", ROOT / "tests/requirements.lock"]
@@ -122,6 +123,16 @@ def test_repository_names_no_folder_of_one_machine_and_holds_no_big_file() -> No
         if path.suffix in {".py", ".md", ".yml", ".toml", ".js", ".html", ".css", ".json", ".csv", ".txt", ""}:
             found = machine.search(path.read_bytes())
             assert not found, f"{path} names {found[0]!r}"
+
+
+def test_repository_ships_whole_bundles_and_no_left_overs_of_an_export() -> None:
+    shipped = [path.relative_to(ROOT).parts for path in repository_files() if path.is_relative_to(ROOT / "models")]
+    bundles = {parts[1:3] for parts in shipped if len(parts) > 3}
+    for parts in shipped:
+        assert not any(part.startswith(".") for part in parts), "/".join(parts)
+        assert len(parts) > 3 or parts[2] == "SERVING", "/".join(parts)
+    for name, version in bundles:
+        assert verify(ROOT / "models" / name / version).version == version
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)

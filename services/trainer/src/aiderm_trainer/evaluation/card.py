@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from aiderm_core import DISCLAIMER
 from aiderm_core.manifest import DecisionRule, Manifest, Metric
-
-DISCLAIMER = "Research use only; not a medical device; not a diagnosis."
 
 # What is said of each metric, in the order of the tables.
 _OVERALL = (
