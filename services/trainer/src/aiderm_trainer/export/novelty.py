@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 COMPONENTS = 64
+PRECISION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ def fit(features: NDArray[np.float32], components: int = COMPONENTS) -> NoveltyM
     _, singular, axes = np.linalg.svd(features - mean, full_matrices=False)
     variance = singular**2 / (count - 1)
     residual = float(variance[components:].sum() / (width - components))
-    floor = float(variance.sum()) / width * 1e-6
-    if floor == 0:
+    if not variance.sum() > 0:
         raise ValueError("novelty cannot be fitted: all features are constant")
+    # Nothing counts as unusual by less than float32 features mean: about a thousandth of their own size.
+    floor = PRECISION**2 * float((mean**2).mean() + variance.sum() / width)
     return NoveltyModel(
         mean.astype(np.float32),
         axes[:components].T.astype(np.float32),
@@ -55,6 +57,7 @@ def score(features: Any, mean: Any, axes: Any, variance: Any, residual: Any) -> 
     """Root mean square distance, in standard deviations: features ``[N, D]`` -> ``[N]``."""
     centered = features - mean
     along = tf.matmul(centered, axes)
-    rest = tf.nn.relu(tf.reduce_sum(centered**2, axis=1) - tf.reduce_sum(along**2, axis=1))
-    distance = tf.reduce_sum(along**2 / variance, axis=1) + rest / residual
+    # The rest itself, not a difference of two squared lengths: that would cancel to noise which differs between engines.
+    rest = centered - tf.matmul(along, axes, transpose_b=True)
+    distance = tf.reduce_sum(along**2 / variance, axis=1) + tf.reduce_sum(rest**2, axis=1) / residual
     return tf.sqrt(distance / float(mean.shape[0]))
