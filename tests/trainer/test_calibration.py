@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logit
 
-from aiderm_trainer.export import calibration
+from aiderm_trainer.export import calibration, conformal
 from aiderm_trainer.export.conformal import ALPHA_BENIGN, ALPHA_MALIGNANT, MIN_POSITIVES
 
 MALIGNANT = np.array([1, 1, 0, 0, 0])
@@ -249,8 +249,17 @@ def test_the_novelty_limit_turns_away_at_most_the_given_share_of_each_source(see
     assert set(rates) == {"all"} | {f"source={name}" for name in np.unique(source)}
     for name in np.unique(source):
         assert rates[f"source={name}"] == pytest.approx((novelty[source == name] > limit).mean())
-    assert max(rates.values()) <= most
+    counts = {f"source={name}": (source == name).sum() for name in np.unique(source)} | {"all": count}
+    held = [rate for name, rate in rates.items() if name == "all" or counts[name] >= conformal.MIN_LESIONS]
+    assert max(held) <= most
     assert limit in novelty  # no looser than the hardest source needs
+
+
+def test_one_odd_picture_of_a_small_source_does_not_open_the_gate():
+    novelty = np.concatenate([np.linspace(0, 1, 1000), [50.0], np.linspace(0, 1, 50)])
+    limit, rates = calibration.fit_novelty_limit(novelty, ["large"] * 1000 + ["small"] * 51)
+    assert limit < 1.0
+    assert rates["source=small"] > 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ Flags = NDArray[np.bool_]
 
 # Below this many positives a source's quantile is too noisy to move everybody's threshold.
 MIN_POSITIVES = 40
+# Below this many lesions a source's own quantile is little more than its largest value.
+MIN_LESIONS = 200
 ALPHA_MALIGNANT = 0.025
 ALPHA_BENIGN = 0.20
 # Thresholds are rounded down to this grid: float32 graphs differ in the seventh digit, and a case must not be lost to that.
@@ -91,7 +93,9 @@ def fit_novelty_limit(
 ) -> tuple[float, dict[str, float]]:
     """Limit beyond which at most ``max_false_rejection`` of each source's lesions lie.
 
-    The largest over the sources of the conformal quantile; for a source too small for that level, its largest value.
+    The largest over the sources of the conformal quantile. A source with fewer than ``MIN_LESIONS`` rows counts only in the
+    quantile of all rows together: its own would be its most unusual picture, and one odd picture would open the gate for
+    every photograph.
 
     Args:
         novelty: of real lesions, ``[N]``.
@@ -112,7 +116,8 @@ def fit_novelty_limit(
     if not 0.0 < max_false_rejection < 1.0:
         raise ValueError(f"max_false_rejection must lie between 0 and 1. Received: {max_false_rejection}")
     names = np.unique(origin)
-    limit = max(-_quantile(-values[origin == name], max_false_rejection) for name in names)
+    large = [values[origin == name] for name in names if (origin == name).sum() >= MIN_LESIONS]
+    limit = max(-_quantile(-part, max_false_rejection) for part in [values, *large])
     rates = {"all": float((values > limit).mean())}
     rates |= {f"source={name}": float((values[origin == name] > limit).mean()) for name in names}
     return float(limit), rates

@@ -57,7 +57,7 @@ class Assessor(keras.Model):
 
     def novelty_features(self, image: Any, maps: Sequence[Any]) -> Any:
         """Pooled features ``[N, D]``: of pretrained layers, or the network's own where there are none."""
-        features = self.unusual(image, training=False) if self.unusual is not None else maps[0]
+        features = self.unusual(image, training=False) if self.unusual is not None else maps[-1]
         return tf.reduce_mean(features, axis=(1, 2))
 
     def features(self, image: Any) -> Any:
