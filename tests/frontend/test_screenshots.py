@@ -44,12 +44,14 @@ def test_screens(new_page, shown: str, assess, tmp_path: Path, name: str, width:
     page = new_page(shown, width=width, height=900, color_scheme=scheme)
     expect(page.locator("derm-service")).to_contain_text("version")
     page.screenshot(path=folder / f"{name}-start.png", full_page=True)
-    assess(page, synthetic(132, False))  # one that the shipped model does not take for a stranger
+    picture = synthetic(132, False)  # one that the shipped model does not take for a stranger
+    (folder / "lesion.png").write_bytes(picture)
+    assess(page, picture)
     expect(page.locator(".verdict")).to_be_visible()
     page.wait_for_function("() => [...document.images].every((image) => image.complete)")
     page.evaluate("() => window.scrollTo(0, 0)")
     page.screenshot(path=folder / f"{name}-answer.png", full_page=True)
     for state in ("start", "answer"):
-        picture = cv2.imread(str(folder / f"{name}-{state}.png"))
-        assert picture.shape[1] == width  # nothing stands out at the side
-        assert picture.std() > 10
+        screen = cv2.imread(str(folder / f"{name}-{state}.png"))
+        assert screen.shape[1] == width  # nothing stands out at the side
+        assert screen.std() > 10
