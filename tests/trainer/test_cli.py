@@ -61,7 +61,7 @@ def check(bundle: Path) -> None:
     for name in ("probability", "malignancy", "heatmap"):
         assert np.allclose(getattr(first, name), getattr(second, name), atol=1e-3), name
         assert np.isfinite(getattr(first, name)).all()
-    assert np.allclose(first.novelty, second.novelty, rtol=1e-3)
+    assert np.allclose(first.novelty, second.novelty, rtol=1e-3, atol=1e-3)
     assert first.probability.sum(axis=1) == pytest.approx(np.ones(len(inputs)), abs=1e-5)
     assert (first.heatmap.max(axis=(1, 2)) <= first.malignancy + 1e-5).all()
     assert np.allclose(first.malignancy, [case.malignancy for case in cases], atol=1e-3)
