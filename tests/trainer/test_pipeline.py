@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aiderm_core.imaging import ImageError
+from aiderm_trainer.data.outlines import Outlines
 from aiderm_trainer.data.pipeline import Images, TrainingBatches, sampling_weights
 from aiderm_trainer.data.rows import Row
 
@@ -81,3 +82,31 @@ def test_targets_belong_to_their_images(folder: Path) -> None:
     batches = TrainingBatches(Images(rows(folder), folder, 32), np.eye(20, dtype=np.float32), 4, seed=2, how=None)
     for images, targets in batches.epoch(0):
         assert (images[:, 0, 0, 0] // 10 == targets.argmax(axis=1)).all()
+
+
+def test_outlined_lesions_are_painted_over_with_a_label_by_lot_and_transplanted_with_their_own(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = rows(folder)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[12:20, 12:20] = 255
+    (tmp_path / "masks").mkdir()
+    for i in (0, 1):  # row 0 is malignant, row 1 benign
+        picture = np.full((100, 120, 3), 200, np.uint8)
+        cv2.rectangle(picture, (50, 40), (70, 60), (20 + i, 20, 20), -1)
+        cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+        cv2.imwrite(str(tmp_path / "masks" / f"{i}.png"), mask)
+    two = found[:2]
+    targets = np.array([[0, 1], [1, 0]], np.float32)
+    batches = TrainingBatches(Images(two, tmp_path, 32), targets, 2, 3, None, Outlines(two, tmp_path / "masks", 32))
+    seen: dict[str, list[tuple[int, tuple[float, ...]]]] = {"shown": [], "painted": []}
+    for epoch in range(150):
+        for images, labels in batches.epoch(epoch):
+            for index, image, label in zip(batches.order(epoch), images, labels, strict=True):
+                kind = "shown" if image[15, 16].min() < 60 else "painted"
+                seen[kind].append((int(index), tuple(label)))
+    assert all(label == tuple(targets[index]) for index, label in seen["shown"])
+    assert len(seen["painted"]) == pytest.approx(60, abs=30)  # a fifth of 300
+    for side in (0, 1):
+        share = np.mean([label == tuple(targets[side]) for _, label in seen["painted"]])
+        assert share == pytest.approx(0.5, abs=0.25)

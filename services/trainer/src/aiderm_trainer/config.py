@@ -35,6 +35,8 @@ class TrainConfig(BaseModel):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998  # momentum of the averaged weights; 0: none
     patience: Annotated[int, Field(ge=1)] = 5
     augment: bool = True
+    outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
+    start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
     seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_steps: Annotated[int, Field(ge=1)] = 100
 

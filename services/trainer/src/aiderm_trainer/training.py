@@ -17,9 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aiderm_core.manifest import Label
 from aiderm_trainer import checkpoint
 from aiderm_trainer.architectures import Network, build
+from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.augment import Augmentation
 from aiderm_trainer.data.labels import choose_labels, possible_classes
+from aiderm_trainer.data.outlines import Outlines
 from aiderm_trainer.data.pipeline import Images, TrainingBatches, sampling_weights
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import read_split, write_split
@@ -89,7 +91,13 @@ class _Fit:
             min(config.batch, len(train)),
             config.seed,
             Augmentation() if config.augment else None,
+            Outlines(train, root / config.outlines, size) if config.outlines else None,
         )
+        if config.start:
+            _take_over(Path(config.start), labels, self.network)
+        parts = cut(self.model)
+        # The trained part is all that a step runs in TensorFlow; without one the trunk hands the images through.
+        self.trunk, self.trained = (Trunk(parts[0]), parts[1]) if parts else ((lambda images: images), self.model)
         total = config.epochs * self.batches.steps
         warmup = min(200, total // 10)
         self.optimizer = keras.optimizers.AdamW(
@@ -99,17 +107,17 @@ class _Fit:
             weight_decay=config.weight_decay,
             global_clipnorm=1.0,
         )
-        self.trainable = self.model.trainable_variables
+        self.trainable = self.trained.trainable_variables
         self.optimizer.build(self.trainable)
         self.averaged = [tf.Variable(variable, trainable=False) for variable in self.trainable]
         self.state = [*self.model.variables, *self.optimizer.variables, *self.averaged]
         self.history: list[dict[str, Any]] = []
         self.step = tf.function(self._step, reduce_retracing=True)
-        self.forward = tf.function(lambda images: self.model(images, training=False), reduce_retracing=True)
+        self.forward = tf.function(lambda features: self.trained(features, training=False), reduce_retracing=True)
 
-    def _step(self, images: Any, possible: Any) -> Any:
+    def _step(self, features: Any, possible: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(negative_log_likelihood(self.model(images, training=True), possible))
+            loss = tf.reduce_mean(negative_log_likelihood(self.trained(features, training=True), possible))
         self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable), self.trainable, strict=True))
         # Early on the average follows quickly, or it would still hold the first weights (Adam's bias correction in spirit).
         count = tf.cast(self.optimizer.iterations, tf.float32)
@@ -127,7 +135,7 @@ class _Fit:
         else:
             if self.network.novelty is not None:
                 checkpoint.save(self.run / PRETRAINED, self.network.novelty.variables, {})
-            if self.network.pretrained and self.config.head_epochs:
+            if self.network.pretrained and self.config.head_epochs and not self.config.start:
                 self._fit_head()
             self._average_from_start()
         writer = tf.summary.create_file_writer(str(self.run / "tensorboard"))
@@ -149,7 +157,7 @@ class _Fit:
             while epoch < self.config.epochs and not self._stale(best):
                 task = bar.add_task(f"epoch {epoch + 1}/{self.config.epochs}", total=steps, completed=start)
                 for step, (images, possible) in enumerate(self.batches.epoch(epoch, start), start=start):
-                    loss_sum += float(self.step(images, possible))
+                    loss_sum += float(self.step(self.trunk(images), possible))
                     bar.update(task, completed=step + 1, description=f"epoch {epoch + 1} loss {loss_sum / (step + 1):.4f}")
                     if (step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps:
                         record(epoch, step + 1, loss_sum)
@@ -187,7 +195,7 @@ class _Fit:
 
     def _validate(self) -> dict[str, float]:
         with self._averaged_weights():
-            raw = np.concatenate([self.forward(batch).numpy() for batch in self.validation.batches(64)])
+            raw = np.concatenate([self.forward(self.trunk(batch)).numpy() for batch in self.validation.batches(64)])
         loss = float(np.mean(negative_log_likelihood(tf.constant(raw), tf.constant(self.validation_targets))))
         score = malignant_log_odds(full_logits(raw), self.labels)
         return {"val_auc": within_source_auc(score, self.validation.rows), "val_loss": loss}
@@ -210,12 +218,22 @@ class _Fit:
         head.fit(features, self.batches.targets, sample_weight=weights, batch_size=64, epochs=self.config.head_epochs, verbose=2)
 
     def _features(self) -> NDArray[np.float32]:
-        vector = keras.Model(self.model.input, self.model.get_layer(self.network.vector).output)
-        call = tf.function(lambda images: vector(images, training=False), reduce_retracing=True)
+        vector = keras.Model(self.trained.input, self.model.get_layer(self.network.vector).output)
+        call = tf.function(lambda features: vector(features, training=False), reduce_retracing=True)
         batches = self.batches.images.batches(64)
         total = -(-len(self.batches.images) // 64)
         with Progress() as bar:
-            return np.concatenate([call(batch).numpy() for batch in bar.track(batches, total, description="features")])
+            return np.concatenate(
+                [call(self.trunk(batch)).numpy() for batch in bar.track(batches, total, description="features")]
+            )
+
+
+def _take_over(run: Path, labels: Sequence[Label], network: Network) -> None:
+    """Starts from another run's best weights."""
+    known = tuple(Label(**label) for label in json.loads((run / LABELS).read_text()))
+    if known != tuple(labels):
+        raise ConfigError(f"{run} has other classes: {[k.id for k in known]}, not {[label.id for label in labels]}")
+    checkpoint.restore(run / BEST, network.model.variables)
 
 
 class _Swapped:

@@ -2,7 +2,7 @@
 
 In the public sets the camera gives the label away (sharpness, crop, border, colour). So everything a camera, a crop or
 a clinic adds is drawn at random for benign and malignant alike: colour, blur, resampling, sharpening, JPEG loss, round
-dark borders, rulers, ink and hair. Bissoto et al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019.
+dark borders, rulers, ink, hair, gel bubbles and coloured patches. Bissoto et al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Augmentation:
         zoom: largest factor, applied as f or 1/f.
         aspect: largest ratio between the axes' scales, applied either way (sets squash 4:3 to a square).
         color: largest relative change of brightness, contrast and each channel's gain.
-        artefacts: probability of each of border, ruler, ink and hair.
+        artefacts: probability of each of border, ruler, ink, hair, gel bubbles and colour patch.
     """
 
     shift: float = 0.08
@@ -151,7 +151,41 @@ def hair(image: Image, rng: np.random.Generator) -> Image:
     return out
 
 
-ARTEFACTS = (hair, ruler, ink, dark_border)
+def bubbles(image: Image, rng: np.random.Generator) -> Image:
+    """Air in the immersion gel: rings, brighter on one side, with a highlight."""
+    out = image.astype(np.float32)
+    side = out.shape[0]
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    for _ in range(int(rng.integers(1, 9))):
+        cx, cy = rng.uniform(0, side, 2)
+        radius = side * rng.uniform(0.01, 0.07)
+        distance = np.hypot(x - cx, y - cy)
+        width = max(1.0, radius * rng.uniform(0.08, 0.25))
+        rim = np.exp(-(((distance - radius) / width) ** 2)) * rng.uniform(0.2, 0.8)
+        light = np.clip(((x - cx) + (y - cy)) / (2 * radius), -1, 1)[..., None]
+        out += rim[..., None] * light * 90
+        glint = np.exp(-(((x - cx - radius * 0.4) ** 2 + (y - cy - radius * 0.4) ** 2) / (2 * (radius * 0.2 + 0.5) ** 2)))
+        out += glint[..., None] * rng.uniform(40, 160)
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def patch(image: Image, rng: np.random.Generator) -> Image:
+    """The coloured sticker that some clinics put beside a lesion: a disc or a square in a corner or at an edge."""
+    out = image.copy()
+    side = out.shape[0]
+    colour = [int(v) for v in cv2.cvtColor(np.array([[[rng.integers(180), 200, 210]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]]
+    angle = rng.uniform(0, 2 * np.pi)
+    center = side / 2 + side * rng.uniform(0.5, 0.68) * np.array([np.cos(angle), np.sin(angle)])
+    reach = int(side * rng.uniform(0.08, 0.22))
+    x, y = (int(v) for v in center)
+    if rng.random() < 0.6:
+        cv2.circle(out, (x, y), reach, colour, -1, cv2.LINE_AA)
+    else:
+        cv2.rectangle(out, (x - reach, y - reach), (x + reach, y + reach), colour, -1)
+    return out
+
+
+ARTEFACTS = (hair, ruler, ink, bubbles, patch, dark_border)
 
 
 def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.imaging import decode_image, to_model_input
 from aiderm_trainer.data.augment import Augmentation, augment
+from aiderm_trainer.data.outlines import Outlines, Swaps, paint_over, transplant
 from aiderm_trainer.data.rows import Row
 
 WORKERS = 2
@@ -106,6 +107,7 @@ class TrainingBatches:
         batch: images a step.
         seed: fixes order and augmentation.
         how: augmentation; None leaves the images as they are.
+        outlines: of lesions, some of which are then painted over or transplanted.
     """
 
     def __init__(
@@ -115,12 +117,17 @@ class TrainingBatches:
         batch: int,
         seed: int,
         how: Augmentation | None = Augmentation(),  # noqa: B008
+        outlines: Outlines | None = None,
     ) -> None:
         self.images = images
         self.targets = targets
         self.batch = batch
         self.seed = seed
         self.how = how
+        self.outlines = outlines
+        malignant = np.array([bool(row.malignant) for row in images.rows])
+        # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
+        self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
         self._weights = sampling_weights(images.rows)
 
     @property
@@ -160,7 +167,26 @@ class TrainingBatches:
 
     def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         rng = np.random.default_rng([self.seed, epoch, step])
+        targets = self.targets[indices]
         images = [self.images[int(i)] for i in indices]
+        if self.outlines is not None:
+            for at, index in enumerate(indices):
+                images[at], targets[at] = self._swap(int(index), images[at], targets[at], rng)
         if self.how is not None:
             images = [augment(image, rng, self.how) for image in images]
-        return np.stack(images), self.targets[indices]
+        return np.stack(images), targets
+
+    def _swap(
+        self, index: int, image: NDArray[np.uint8], target: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """An outlined lesion as it is, painted over, or on another's skin."""
+        outlines, swaps = self.outlines, Swaps()
+        draw = rng.random()
+        if outlines is None or index not in outlines or draw >= swaps.painted + swaps.transplanted:
+            return image, target
+        if draw < swaps.painted:
+            painted = paint_over(image, outlines[index], rng)
+            return (image, target) if painted is None else (painted, self._sides[int(rng.integers(2))])
+        other = int(rng.choice(outlines.rows))
+        ground = paint_over(self.images[other], outlines[other], rng)
+        return (image if ground is None else transplant(image, outlines[index], ground, rng)), target

@@ -1,0 +1,56 @@
+"""The frozen part of a network, run by OpenVINO while the rest is trained by TensorFlow.
+
+The layers before the first trained one compute the same function in every step, so they need no gradient and no
+TensorFlow: the first blocks of MobileNetV2 took 0.10 s a batch in OpenVINO where TensorFlow took 0.22 to 0.55.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+
+class Trunk:
+    """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map."""
+
+    def __init__(self, model: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            model.export(Path(folder) / "trunk", verbose=False)
+            core = openvino.Core()
+            # f32: the features must be those that the exported graph computes later.
+            self._compiled = core.compile_model(
+                core.read_model(Path(folder) / "trunk"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+            )
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features of a batch."""
+        return np.asarray(self._compiled([images])[0], np.float32)
+
+
+def cut(model: Any) -> tuple[Any, Any] | None:
+    """Splits a network before its first trained layer.
+
+    Args:
+        model: uint8 images -> logits, with ``trainable`` set on its layers.
+
+    Returns:
+        (frozen part, trained part), two models that share the network's layers and whose composition is the network;
+        None where nothing worth running apart is frozen.
+    """
+    layers = model.layers
+    trained = next((i for i, layer in enumerate(layers) if layer.trainable_weights), len(layers))
+    # Not every layer is a cut: a shortcut may pass it by. Walk back to the last one that everything goes through.
+    for layer in reversed(layers[1:trained]):
+        try:
+            tail = keras.Model(layer.output, model.output, name="trained_part")
+        except ValueError:
+            continue
+        frozen = keras.Model(model.input, layer.output, name="frozen_part")
+        return (frozen, tail) if frozen.weights and tail.trainable_weights else None
+    return None

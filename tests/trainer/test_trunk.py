@@ -1,0 +1,42 @@
+import keras
+import numpy as np
+import pytest
+
+from aiderm_trainer.architectures import build
+from aiderm_trainer.architectures.trunk import Trunk, cut
+from aiderm_trainer.config import TrainConfig
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+
+
+def halved(until: str) -> keras.Model:
+    """mobilenet_v2 with random weights, frozen up to a layer as a pretrained one would be."""
+    model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=64, seed=1), 3).model
+    first = model.layers.index(model.get_layer(until))
+    for i, layer in enumerate(model.layers):
+        layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)
+    return model
+
+
+@pytest.mark.parametrize("until", ["block_6_expand", "block_5_project"])
+def test_the_parts_compose_to_the_network(until: str) -> None:
+    model = halved(until)
+    parts = cut(model)
+    assert parts is not None
+    frozen, trained = parts
+    assert not frozen.trainable_variables
+    assert {id(v) for v in trained.trainable_variables} == {id(v) for v in model.trainable_variables}
+    features = Trunk(frozen)(IMAGES)
+    whole = model(IMAGES, training=False).numpy()
+    assert np.allclose(trained(features, training=False).numpy(), whole, atol=1e-5, rtol=1e-3)
+
+
+def test_a_shortcut_is_not_cut_through() -> None:
+    frozen, _ = cut(halved("block_5_project")) or (None, None)  # inside a residual block: its input is the cut
+    assert frozen is not None
+    assert frozen.output.shape[1:] == (8, 8, 32)
+
+
+def test_where_all_layers_are_trained_there_is_no_trunk() -> None:
+    assert cut(build(TrainConfig(arch="custom_cnn", weights="none", size=64), 2).model) is None
+    assert cut(build(TrainConfig(arch="mobilenet_v2", weights="none", size=64), 2).model) is None
