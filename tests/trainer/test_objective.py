@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from aiderm_core.manifest import Label
 from aiderm_trainer.data.rows import Row
-from aiderm_trainer.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
+from aiderm_trainer.objective import distilled, full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
 
 LABELS = [Label(id=f"c{i}", name="c", malignant=i < 2) for i in range(4)]
 LOGITS = st.lists(st.floats(-20, 20), min_size=4, max_size=4)
@@ -47,3 +47,23 @@ def test_recognising_the_source_earns_nothing() -> None:
     by_source = np.array([1.0 if row.source == "a" else 0.0 for row in rows])
     assert within_source_auc(by_source, rows) == 0.5
     assert within_source_auc(np.array([float(row.malignant) for row in rows]), rows) == 1.0
+
+
+def test_a_small_source_counts_for_little() -> None:
+    rows = [Row(f"{i:064x}", f"{i}.png", "large" if i < 180 else "small", f"g{i}", "train", "", i % 2 == 0) for i in range(200)]
+    score = np.array([float(row.malignant) * (1 if row.source == "large" else -1) for row in rows])
+    assert within_source_auc(score, rows) == pytest.approx(0.9)
+
+
+def test_a_teacher_pulls_only_the_rows_that_it_speaks_of() -> None:
+    logits = tf.constant([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    possible = tf.constant([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    own = negative_log_likelihood(logits, possible)
+    taught = tf.constant([[0.2, 0.5, 0.3], [0.0, 0.0, 0.0]])
+    mixed = distilled(own, logits, taught, 0.25).numpy()
+    expected = -np.sum([0.2, 0.5, 0.3] * np.log(np.exp([2, 0, 0]) / np.exp([2, 0, 0]).sum()))
+    assert mixed[0] == pytest.approx(0.75 * own.numpy()[0] + 0.25 * expected, rel=1e-5)
+    assert mixed[1] == pytest.approx(own.numpy()[1])
+    one = distilled(tf.constant([1.0]), tf.constant([[0.7]]), tf.constant([[0.4, 0.6]]), 1.0).numpy()[0]
+    p = 1 / (1 + np.exp(-0.7))
+    assert one == pytest.approx(-(0.4 * np.log(1 - p) + 0.6 * np.log(p)), rel=1e-5)

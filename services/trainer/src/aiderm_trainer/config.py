@@ -37,6 +37,8 @@ class TrainConfig(BaseModel):
     augment: bool = True
     outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
     start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
+    teachers: tuple[str, ...] = ()  # folders of runs whose mean answer is learnt too: see distillation.py
+    teaching: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5  # weight of the teachers against the labels
     seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_steps: Annotated[int, Field(ge=1)] = 100
 

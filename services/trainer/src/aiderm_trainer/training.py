@@ -25,7 +25,8 @@ from aiderm_trainer.data.outlines import Outlines
 from aiderm_trainer.data.pipeline import Images, TrainingBatches, sampling_weights
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import read_split, write_split
-from aiderm_trainer.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
+from aiderm_trainer.distillation import teach
+from aiderm_trainer.objective import distilled, full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
 
 CHECKPOINT = "checkpoint.npz"
 BEST = "best.npz"
@@ -85,13 +86,15 @@ class _Fit:
         size = self.network.size
         self.validation = Images(validation, root, size)
         self.validation_targets = possible_classes(validation, labels)
+        images, possible = Images(train, root, size), possible_classes(train, labels)
         self.batches = TrainingBatches(
-            Images(train, root, size),
-            possible_classes(train, labels),
+            images,
+            possible,
             min(config.batch, len(train)),
             config.seed,
             Augmentation() if config.augment else None,
             Outlines(train, root / config.outlines, size) if config.outlines else None,
+            teach(_teachers(config.teachers, labels, size), images, possible) if config.teachers else None,
         )
         if config.start:
             _take_over(Path(config.start), labels, self.network)
@@ -115,9 +118,13 @@ class _Fit:
         self.step = tf.function(self._step, reduce_retracing=True)
         self.forward = tf.function(lambda features: self.trained(features, training=False), reduce_retracing=True)
 
-    def _step(self, features: Any, possible: Any) -> Any:
+    def _step(self, features: Any, possible: Any, taught: Any) -> Any:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(negative_log_likelihood(self.trained(features, training=True), possible))
+            logits = self.trained(features, training=True)
+            losses = negative_log_likelihood(logits, possible)
+            if self.config.teachers:
+                losses = distilled(losses, logits, taught, self.config.teaching)
+            loss = tf.reduce_mean(losses)
         self.optimizer.apply_gradients(zip(tape.gradient(loss, self.trainable), self.trainable, strict=True))
         # Early on the average follows quickly, or it would still hold the first weights (Adam's bias correction in spirit).
         count = tf.cast(self.optimizer.iterations, tf.float32)
@@ -156,8 +163,8 @@ class _Fit:
         with Progress(*columns) as bar, writer.as_default():
             while epoch < self.config.epochs and not self._stale(best):
                 task = bar.add_task(f"epoch {epoch + 1}/{self.config.epochs}", total=steps, completed=start)
-                for step, (images, possible) in enumerate(self.batches.epoch(epoch, start), start=start):
-                    loss_sum += float(self.step(self.trunk(images), possible))
+                for step, batch in enumerate(self.batches.epoch(epoch, start), start=start):
+                    loss_sum += float(self.step(self.trunk(batch.images), batch.possible, batch.taught))
                     bar.update(task, completed=step + 1, description=f"epoch {epoch + 1} loss {loss_sum / (step + 1):.4f}")
                     if (step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps:
                         record(epoch, step + 1, loss_sum)
@@ -230,10 +237,28 @@ class _Fit:
 
 def _take_over(run: Path, labels: Sequence[Label], network: Network) -> None:
     """Starts from another run's best weights."""
-    known = tuple(Label(**label) for label in json.loads((run / LABELS).read_text()))
+    _same_labels(run, labels)
+    checkpoint.restore(run / BEST, network.model.variables)
+
+
+def _same_labels(run: Path, labels: Sequence[Label]) -> None:
+    try:
+        known = tuple(Label(**label) for label in json.loads((run / LABELS).read_text()))
+    except OSError as error:
+        raise ConfigError(f"{run} is no run of `aiderm-train train`: cannot read {LABELS}: {error.strerror}") from error
     if known != tuple(labels):
         raise ConfigError(f"{run} has other classes: {[k.id for k in known]}, not {[label.id for label in labels]}")
-    checkpoint.restore(run / BEST, network.model.variables)
+
+
+def _teachers(runs: Sequence[str], labels: Sequence[Label], size: int) -> list[Any]:
+    models = []
+    for run in map(Path, runs):
+        _same_labels(run, labels)
+        network = load_run(run)[2]
+        if network.size != size:
+            raise ConfigError(f"a teacher must see the student's {size} px. Received: {run} with {network.size} px")
+        models.append(network.model)
+    return models
 
 
 class _Swapped:

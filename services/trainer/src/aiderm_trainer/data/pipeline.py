@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,14 @@ def sampling_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
+class Batch(NamedTuple):
+    """One step's images uint8 ``[B, S, S, 3]``, possible classes and teachers' probabilities (0: none), float32 ``[B, C]``."""
+
+    images: NDArray[np.uint8]
+    possible: NDArray[np.float32]
+    taught: NDArray[np.float32]
+
+
 class TrainingBatches:
     """Augmented, balanced batches of an epoch.
 
@@ -108,6 +117,7 @@ class TrainingBatches:
         seed: fixes order and augmentation.
         how: augmentation; None leaves the images as they are.
         outlines: of lesions, some of which are then painted over or transplanted.
+        taught: float32 ``[N, C]``, teachers' probabilities, see ``distillation``.
     """
 
     def __init__(
@@ -118,6 +128,7 @@ class TrainingBatches:
         seed: int,
         how: Augmentation | None = Augmentation(),  # noqa: B008
         outlines: Outlines | None = None,
+        taught: NDArray[np.float32] | None = None,
     ) -> None:
         self.images = images
         self.targets = targets
@@ -125,6 +136,7 @@ class TrainingBatches:
         self.seed = seed
         self.how = how
         self.outlines = outlines
+        self.taught = np.zeros_like(targets) if taught is None else taught
         malignant = np.array([bool(row.malignant) for row in images.rows])
         # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
         self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
@@ -144,15 +156,11 @@ class TrainingBatches:
         picks = shuffled[np.minimum(np.searchsorted(edges, (np.arange(count) + rng.random()) / count), len(edges) - 1)]
         return rng.permutation(picks)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Batches of an epoch from step ``start`` on.
-
-        Yields:
-            images uint8 ``[batch, S, S, 3]`` and targets float32 ``[batch, C]``.
-        """
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
         order = self.order(epoch).reshape(self.steps, self.batch)
         with ThreadPoolExecutor(WORKERS) as pool:
-            ahead: deque[Future[tuple[NDArray[np.uint8], NDArray[np.float32]]]] = deque()
+            ahead: deque[Future[Batch]] = deque()
             upcoming = iter(range(start, self.steps))
             try:
                 for step in upcoming:
@@ -165,28 +173,29 @@ class TrainingBatches:
                 for future in ahead:
                     future.cancel()
 
-    def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, epoch, step])
-        targets = self.targets[indices]
+        targets, taught = self.targets[indices], self.taught[indices]
         images = [self.images[int(i)] for i in indices]
         if self.outlines is not None:
             for at, index in enumerate(indices):
-                images[at], targets[at] = self._swap(int(index), images[at], targets[at], rng)
+                images[at], targets[at], known = self._swap(int(index), images[at], targets[at], rng)
+                taught[at] *= known
         if self.how is not None:
             images = [augment(image, rng, self.how) for image in images]
-        return np.stack(images), targets
+        return Batch(np.stack(images), targets, taught)
 
     def _swap(
         self, index: int, image: NDArray[np.uint8], target: NDArray[np.float32], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """An outlined lesion as it is, painted over, or on another's skin."""
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], bool]:
+        """An outlined lesion as it is, painted over, or on another's skin; its target; whether the lesion is still there."""
         outlines, swaps = self.outlines, Swaps()
         draw = rng.random()
         if outlines is None or index not in outlines or draw >= swaps.painted + swaps.transplanted:
-            return image, target
+            return image, target, True
         if draw < swaps.painted:
             painted = paint_over(image, outlines[index], rng)
-            return (image, target) if painted is None else (painted, self._sides[int(rng.integers(2))])
+            return (image, target, True) if painted is None else (painted, self._sides[int(rng.integers(2))], False)
         other = int(rng.choice(outlines.rows))
         ground = paint_over(self.images[other], outlines[other], rng)
-        return (image if ground is None else transplant(image, outlines[index], ground, rng)), target
+        return (image if ground is None else transplant(image, outlines[index], ground, rng)), target, True

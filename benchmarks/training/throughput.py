@@ -1,0 +1,122 @@
+"""Images a second of this trainer's steps and of a plain Keras fit, in one run: see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aiderm_trainer.architectures import build
+from aiderm_trainer.architectures.transfer import BACKBONES
+from aiderm_trainer.architectures.trunk import Trunk, cut
+from aiderm_trainer.config import TrainConfig
+from aiderm_trainer.data.index import index
+from aiderm_trainer.data.pipeline import Images, TrainingBatches
+from aiderm_trainer.data.synthetic import dataset
+from aiderm_trainer.objective import negative_log_likelihood
+
+BATCH = 32
+SIZE = 224
+
+
+def plain_keras(pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], float]:
+    """Random layers in the model, all weights trained, ``model.fit``."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((SIZE, SIZE, 3)),
+            layers.RandomFlip(), layers.RandomRotation(0.5), layers.RandomTranslation(0.08, 0.08), layers.RandomZoom(0.2),
+            layers.RandomContrast(0.18), layers.RandomBrightness(0.1, value_range=(0, 255)),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3), pooling="avg"),
+            layers.Dense(256, activation="relu"), layers.Dense(1, activation="sigmoid"),
+        ]
+    )  # fmt: skip
+    model.compile(keras.optimizers.AdamW(1e-4), "binary_crossentropy")
+
+    def steps(count: int) -> float:
+        data = tf.data.Dataset.from_tensor_slices((pixels, labels)).repeat().batch(BATCH).prefetch(2)
+        began = time.perf_counter()
+        model.fit(data, steps_per_epoch=count, epochs=1, verbose=0)
+        return count * BATCH / (time.perf_counter() - began)
+
+    return steps
+
+
+def ours(images: Images) -> Callable[[int], float]:
+    """The steps of ``aiderm-train train --arch mobilenet_v2``; random weights take as long as pretrained ones."""
+    model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=SIZE), 2).model
+    first = model.layers.index(model.get_layer(BACKBONES["mobilenet_v2"].freeze_until))
+    for i, layer in enumerate(model.layers):
+        layer.trainable = i >= first and not isinstance(layer, keras.layers.BatchNormalization)
+    parts = cut(model)
+    if parts is None:
+        raise SystemExit("nothing is frozen")
+    trunk, trained = Trunk(parts[0]), parts[1]
+    optimizer = keras.optimizers.AdamW(1e-4)
+    optimizer.build(trained.trainable_variables)
+    targets = np.eye(2, dtype=np.float32)[[int(row.malignant) for row in images.rows]]
+    batches = TrainingBatches(images, targets, BATCH, 0)
+
+    @tf.function
+    def step(features: tf.Tensor, possible: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(negative_log_likelihood(trained(features, training=True), possible))
+        optimizer.apply_gradients(zip(tape.gradient(loss, trained.trainable_variables), trained.trainable_variables, strict=True))
+
+    def steps(count: int) -> float:
+        done, epoch = 0, 0
+        began = time.perf_counter()
+        while done < count:
+            for batch in batches.epoch(epoch):
+                step(trunk(batch.images), batch.possible)
+                done += 1
+                if done == count:
+                    break
+            epoch += 1
+        return count * BATCH / (time.perf_counter() - began)
+
+    return steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("result.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = index(dataset(Path(folder), 8 * BATCH, size=SIZE))
+        images = Images(found.rows, found.root, SIZE)
+        pixels = np.stack([images[i] for i in range(len(images))])
+        labels = np.array([row.malignant for row in images.rows], np.float32)
+        ways = {"keras layers": plain_keras(pixels, labels), "this trainer": ours(images)}
+        for steps in ways.values():  # tracing and compiling
+            steps(2)
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(options.rounds):
+            for name, steps in ways.items():
+                rates[name].append(steps(options.steps))
+    ratios = [a / b for a, b in zip(rates["this trainer"], rates["keras layers"], strict=True)]
+    result = {
+        "images_per_second": {name: {"median": round(median(v), 1), "range": [round(min(v), 1), round(max(v), 1)]} for name, v in rates.items()},
+        "ratio": {"median": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]},
+        "cores": len(os.sched_getaffinity(0)),
+    }  # fmt: skip
+    options.out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
