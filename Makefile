@@ -19,10 +19,10 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lint format screenshots soak lock up down clean
+.PHONY: help run test lint format screenshots benchmark-training soak lock up down clean
 
 help: ## list the targets
-	@sed -n -E 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
 run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=… for another port); Ctrl-C stops it
 	@trap : INT TERM; AIDERM_PORT=$(AIDERM_PORT) AIDERM_FRONTEND_DIR=frontend/public $(PY) -m aiderm_api || { code=$$?; [ $$code -ge 128 ] || exit $$code; }
@@ -41,6 +41,9 @@ format: $(DEV_STAMP) ## let ruff fix and format the code
 
 screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic lesion; needs Chromium)
 	@AIDERM_SCREENSHOTS=1 $(PY) -m pytest -m browser -k screenshot
+
+benchmark-training: $(DEV_STAMP) ## training throughput against plain Keras, as a ratio (some minutes)
+	@$(PY) benchmarks/training/throughput.py
 
 soak: $(DEV_STAMP) ## the long tests
 	@$(PY) -m pytest -m soak

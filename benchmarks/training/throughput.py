@@ -90,6 +90,11 @@ def ours(images: Images) -> Callable[[int], float]:
     return steps
 
 
+def spread(values: list[float], digits: int) -> dict[str, object]:
+    """Median and range of the rounds."""
+    return {"median": round(median(values), digits), "range": [round(min(values), digits), round(max(values), digits)]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -110,10 +115,10 @@ def main() -> None:
                 rates[name].append(steps(options.steps))
     ratios = [a / b for a, b in zip(rates["this trainer"], rates["keras layers"], strict=True)]
     result = {
-        "images_per_second": {name: {"median": round(median(v), 1), "range": [round(min(v), 1), round(max(v), 1)]} for name, v in rates.items()},
-        "ratio": {"median": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]},
+        "images_per_second": {name: spread(values, 1) for name, values in rates.items()},
+        "ratio": spread(ratios, 2),
         "cores": len(os.sched_getaffinity(0)),
-    }  # fmt: skip
+    }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
