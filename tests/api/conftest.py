@@ -84,7 +84,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
 def models_root(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[..., Path]) -> Path:
     root = tmp_path_factory.mktemp("models")
     make_bundle(root)
-    make_bundle(root, name="binary", classes=2, quality={"brightness": {"worse": "low", "warn": 0.5, "reject": 0.02}})
+    quality = {"brightness": {"worse": "low", "warn": 0.5, "reject": 0.02}}
+    rule = {"threshold": 0.9, "target_sensitivity": 0.95, "uncertain": [0.85, 0.95]}
+    thorough = {"decision": rule, "gain": {"auc": 0.01, "auc_low": 0.002}, "pool": "log_odds"}
+    make_bundle(root, name="binary", classes=2, quality=quality, thorough=thorough)
     return root
 
 

@@ -14,7 +14,7 @@ VALID = ("jpeg", "png", "webp", "rotated", "cmyk", "greyscale", "16_bit", "alpha
 # A refused picture is a documented answer to a well-formed request; a malformed request never is.
 SETTINGS = {
     "seed": 4,
-    "generation": {"mode": "all", "max-examples": 20, "deterministic": True},
+    "generation": {"mode": "all", "max-examples": 40, "deterministic": True},
     "phases": {"stateful": {"enabled": False}},
     "checks": {
         "positive_data_acceptance": {"expected-statuses": ["2xx", 404, 413, 415, 422]},

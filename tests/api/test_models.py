@@ -197,6 +197,7 @@ def test_routes(client):
         "input",
         "novelty",
         "calibration",
+        "thorough",
     }
     one = client.get("/models/melanoma").json()
     assert one["card"].startswith("# melanoma 1")

@@ -264,3 +264,49 @@ def test_requests_in_progress_are_finished_on_shutdown(serve, forms):
     running.thread.join(20)
     assert not running.thread.is_alive()
     assert answers[0].status_code == 200
+
+
+def test_thorough_judges_by_a_rule_of_its_own(client, forms):
+    """The graph answers alike for every orientation, so only the rule differs: 230/255 lies above 0.5 and inside 0.85..0.95."""
+    plain = client.post("/predict?model=binary", files={"file": forms.png_of(230)}).json()
+    thorough = client.post("/predict?model=binary&thorough=true&explain=true", files={"file": forms.png_of(230)}).json()
+    assert (plain["thorough"], plain["decision"], plain["malignancy"]["threshold"]) == (False, "suspicious", 0.5)
+    assert (thorough["thorough"], thorough["decision"], thorough["malignancy"]["threshold"]) == (True, "uncertain", 0.9)
+    assert thorough["malignancy"]["uncertain"] == [0.85, 0.95]
+    assert thorough["malignancy"]["probability"] == pytest.approx(230 / 255, abs=1e-4)
+    assert thorough["novelty"] == plain["novelty"]
+    assert thorough["heatmap"].startswith("data:image/png;base64,")
+    assert client.post("/predict?model=binary&thorough=false", files={"file": forms.png_of(230)}).json()["thorough"] is False
+
+
+def test_thorough_is_refused_where_it_was_not_measured_to_help(client, forms):
+    for path in ("/predict", "/predict/batch"):
+        field = "files" if path.endswith("batch") else "file"
+        answer = client.post(f"{path}?thorough=true", files={field: forms.png_of(230)})
+        problem = problem_of(answer, 422, "invalid_parameter")
+        assert "thorough=true" in problem["detail"]
+        assert "Allowed: thorough=false" in problem["detail"]
+        assert "melanoma 1" in problem["detail"]
+
+
+def test_thorough_batch(client, pictures, forms):
+    files = [("files", forms.png_of(250)), ("files", pictures["pdf"]), ("files", forms.png_of(230))]
+    results = client.post("/predict/batch?model=binary&thorough=true", files=files).json()["results"]
+    assert [item["assessment"] and item["assessment"]["decision"] for item in results] == ["suspicious", None, "uncertain"]
+    assert all(item["assessment"]["thorough"] for item in results if item["assessment"])
+
+
+def test_thorough_keeps_the_deadline(serve, forms):
+    running = serve(workers=1, deadline_seconds=0.3)
+    with running.blocked():
+        answer = running.client.post("/predict?model=binary&thorough=true", files={"file": forms.png_of(230)})
+        problem_of(answer, 504, "deadline")
+        assert running.services.pool.depth == 0
+
+
+def test_models_say_where_thorough_is_offered(client):
+    offered = {item["name"]: item["thorough"] for item in client.get("/models").json()["models"]}
+    assert offered["melanoma"] is None
+    assert offered["binary"]["decision"]["threshold"] == 0.9
+    assert offered["binary"]["gain"]["auc"] == 0.01
+    assert client.get("/models/binary").json()["thorough"] == offered["binary"]

@@ -14,8 +14,9 @@ from aiderm_api import schemas
 from aiderm_core import quality
 from aiderm_core.decision import Decision, decide
 from aiderm_core.imaging import Limits, crop, decode_image, judged_region, to_model_input
-from aiderm_core.manifest import DecisionRule, Manifest
+from aiderm_core.manifest import DecisionRule, Manifest, Thorough
 from aiderm_core.runtime import Outputs, Runtime
+from aiderm_core.thorough import ThoroughRuntime
 
 # Outputs are sums of float32: this far outside 0..1 is rounding, further is a broken graph.
 ROUNDING = 1e-4
@@ -34,6 +35,7 @@ def assess(
     rule: DecisionRule,
     limits: Limits,
     explain: bool = False,
+    thorough: Thorough | None = None,
     request_id: str = "",
     between: Callable[[], None] = lambda: None,
 ) -> schemas.Assessment:
@@ -43,9 +45,10 @@ def assess(
         data: a file's bytes.
         manifest: of the model that ``runtime`` holds.
         runtime: answers for uint8 ``[1, S, S, 3]``.
-        rule: threshold and band of the form that runs.
+        rule: threshold and band of the form that runs; those of ``thorough`` stand in for them.
         limits: what a picture may measure.
         explain: draw the heatmap as well.
+        thorough: judge the picture in eight orientations by this; the picture alone when None.
         request_id: goes into the answer.
         between: called between decoding and inference; raises to stop there.
 
@@ -54,6 +57,8 @@ def assess(
         BrokenOutputError: the graph's answer is no probability.
     """
     start = time.perf_counter()
+    if thorough is not None:
+        runtime, rule = ThoroughRuntime(runtime, manifest.labels, thorough.pool), thorough.decision
     image = decode_image(data, limits)
     height, width = image.pixels.shape[:2]
     region = judged_region(width, height, manifest.input.geometry)
@@ -70,6 +75,7 @@ def assess(
     return schemas.Assessment(
         request_id=request_id,
         model=schemas.ModelRef(name=manifest.name, version=manifest.version),
+        thorough=thorough is not None,
         decision=verdict.decision,
         reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in verdict.reasons],
         malignancy=None if rejected else _malignancy(malignancy, rule, manifest),

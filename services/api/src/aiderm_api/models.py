@@ -13,7 +13,7 @@ import structlog
 from aiderm_api import schemas
 from aiderm_api.problems import NoModel, UnknownModel
 from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
-from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError
+from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
 from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
 from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
 
@@ -38,6 +38,7 @@ class LoadedModel:
     rule: DecisionRule
     card: str
     report: bytes | None
+    thorough: Thorough | None = None
 
 
 @dataclass
@@ -177,6 +178,8 @@ class ModelRegistry:
             rule=form.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
+            # It was measured on the graph in full precision: a form with a decision of its own has no part in that.
+            thorough=manifest.thorough if form.decision is None else None,
         )
 
 

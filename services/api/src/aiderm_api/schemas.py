@@ -9,13 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.problems import Problem
 from aiderm_core.decision import Decision
-from aiderm_core.manifest import Calibration, Data, DecisionRule, Input, Label, Metric, Novelty
+from aiderm_core.manifest import Calibration, Data, DecisionRule, Input, Label, Metric, Novelty, Thorough
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 _EXAMPLE: dict[str, Any] = {
     "request_id": "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40",
     "model": {"name": "melanoma", "version": "1"},
+    "thorough": False,
     "decision": "suspicious",
     "reasons": [{"code": "threshold", "text": "The estimate lies at or above the threshold."}],
     "malignancy": {"probability": 0.62, "threshold": 0.2, "uncertain": [0.15, 0.25], "prevalence": 0.3},
@@ -135,6 +136,7 @@ class Assessment(BaseModel):
 
     request_id: str
     model: ModelRef
+    thorough: Annotated[bool, Field(description="judged from eight orientations, by a threshold and band of their own")]
     decision: Decision
     reasons: list[ReasonOut]
     malignancy: Malignancy | None
@@ -218,6 +220,9 @@ class ModelSummary(BaseModel):
     input: Input
     novelty: Novelty
     calibration: Calibration
+    thorough: Annotated[
+        Thorough | None, Field(description="threshold, band and measured gain of thorough=true; null where it is not offered")
+    ]
 
 
 class ModelList(BaseModel):

@@ -103,10 +103,14 @@ class QualityLimit(_Part):
 
 
 class Thorough(_Part):
-    """Test-time augmentation: its own decision rule and what it was measured to gain."""
+    """Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
+
+    ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.thorough``.
+    """
 
     decision: DecisionRule
     gain: dict[str, float]
+    pool: Literal["probability", "log_odds"] = "probability"
 
 
 class Histogram(_Part):
@@ -199,7 +203,7 @@ class Manifest(_Part):
     thorough: Thorough | None = None
     reference: Reference
     forms: Annotated[list[Form], Field(min_length=1)]
-    # split or split/source=NAME -> metric -> value with its bootstrap 95% interval
+    # split, split/source=NAME, split/stress=NAME or split/outlines -> metric -> value with its bootstrap 95% interval
     metrics: dict[str, dict[str, Metric]]
     data: Data
     training: Training

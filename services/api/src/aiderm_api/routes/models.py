@@ -27,6 +27,7 @@ def _summary(loaded: LoadedModel, default: str) -> dict[str, Any]:
         "input": manifest.input,
         "novelty": manifest.novelty,
         "calibration": manifest.calibration,
+        "thorough": loaded.thorough,
     }
 
 

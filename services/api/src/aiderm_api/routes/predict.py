@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import structlog
@@ -17,6 +18,7 @@ from aiderm_api.inference import Ticket
 from aiderm_api.models import LoadedModel
 from aiderm_api.uploads import Upload, UploadLimits, file_too_large, read_uploads
 from aiderm_core.imaging import ImageError
+from aiderm_core.manifest import Thorough
 
 T = TypeVar("T")
 router = APIRouter(tags=["predict"])
@@ -38,6 +40,9 @@ _REQUEST = (problems.MalformedMultipart, problems.MissingFile, problems.UnknownM
 
 ModelQuery = Annotated[str | None, Query(description="name of a model in /models; the default one when absent")]
 ExplainQuery = Annotated[bool, Query(description="draw the heatmap as well")]
+ThoroughQuery = Annotated[
+    bool, Query(description="judge eight orientations instead of one, where /models says that the model offers it; takes longer")
+]
 
 
 def _body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -52,15 +57,21 @@ def _body(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     openapi_extra=_body("file", _PICTURE),
 )
 async def predict(
-    request: Request, response: Response, services: ServicesDep, model: ModelQuery = None, explain: ExplainQuery = False
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    explain: ExplainQuery = False,
+    thorough: ThoroughQuery = False,
 ) -> schemas.Assessment:
     """Judges the picture in the form's part `file`. It is neither stored nor logged."""
     loaded = services.registry.get(model)
+    wanted = _Wanted(explain, _thorough(loaded, thorough))
     settings = services.settings
     limits = UploadLimits("file", settings.max_upload_bytes, settings.max_upload_bytes, settings.upload_seconds)
     with services.budget.lease() as lease:
         [upload] = await read_uploads(request, limits, lease)
-        answer = await _unless_hung_up(request, _assess(services, loaded, upload, explain, problems.request_id_of(request)))
+        answer = await _unless_hung_up(request, _assess(services, loaded, upload, wanted, problems.request_id_of(request)))
     response.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -72,10 +83,16 @@ async def predict(
     openapi_extra=_body("files", {"type": "array", "items": _PICTURE, "minItems": 1}),
 )
 async def predict_batch(
-    request: Request, response: Response, services: ServicesDep, model: ModelQuery = None, explain: ExplainQuery = False
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    explain: ExplainQuery = False,
+    thorough: ThoroughQuery = False,
 ) -> schemas.BatchAnswer:
     """Judges every part `files`; each has an assessment or a problem of its own, in the order of the request."""
     loaded = services.registry.get(model)
+    wanted = _Wanted(explain, _thorough(loaded, thorough))
     settings = services.settings
     limits = UploadLimits(
         "files", settings.max_upload_bytes, settings.batch_max_bytes, settings.upload_seconds, max_files=settings.batch_max_files
@@ -87,7 +104,7 @@ async def predict_batch(
     async def one(index: int, upload: Upload) -> schemas.BatchItem | problems.ProblemError:
         async with turns:
             try:
-                assessment = await _assess(services, loaded, upload, explain, request_id)
+                assessment = await _assess(services, loaded, upload, wanted, request_id)
             except problems.ProblemError as error:
                 return error
         return schemas.BatchItem(index=index, assessment=assessment, problem=None)
@@ -110,7 +127,32 @@ async def predict_batch(
     )
 
 
-async def _assess(services: Services, loaded: LoadedModel, upload: Upload, explain: bool, request_id: str) -> schemas.Assessment:
+@dataclass(frozen=True)
+class _Wanted:
+    """What a request asks for beyond the decision."""
+
+    explain: bool
+    thorough: Thorough | None
+
+
+def _thorough(loaded: LoadedModel, wanted: bool) -> Thorough | None:
+    """How to pool the views, where that is wanted.
+
+    Raises:
+        InvalidParameter: the model does not offer it.
+    """
+    if wanted and loaded.thorough is None:
+        manifest = loaded.manifest
+        raise problems.InvalidParameter(
+            f"Received: thorough=true. Allowed: thorough=false; several views were not measured to help {manifest.name} "
+            f"{manifest.version}. /models says which models offer it."
+        )
+    return loaded.thorough if wanted else None
+
+
+async def _assess(
+    services: Services, loaded: LoadedModel, upload: Upload, wanted: _Wanted, request_id: str
+) -> schemas.Assessment:
     """Sends one picture through the pool; failures of any kind are problems."""
     if upload.too_large:
         raise file_too_large(services.settings.max_upload_bytes)
@@ -124,7 +166,8 @@ async def _assess(services: Services, loaded: LoadedModel, upload: Upload, expla
             runtime=loaded.runtime,
             rule=loaded.rule,
             limits=services.image_limits,
-            explain=explain,
+            explain=wanted.explain,
+            thorough=wanted.thorough,
             request_id=request_id,
             between=ticket.check,
         )

@@ -1,11 +1,13 @@
-"""The names under which data sets file the same diagnoses."""
+"""The names under which data sets file the same diagnoses, and classes of the user's own."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from aiderm_core.manifest import Label
 from aiderm_trainer.data.rows import DIAGNOSES, MALIGNANT_DX
 
 _ALIASES: Final[dict[str, tuple[str, ...]]] = {
@@ -23,22 +25,41 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
         "lichen planus like keratosis",
         "lplk",
     ),
-    "mel": ("melanoma",),
+    "mel": (
+        "melanoma",
+        "melanoma in situ",
+        "melanoma invasive",
+        "melanoma nos",
+        "melanoma metastasis",
+        "malignant melanocytic proliferations melanoma",
+    ),
     "bcc": ("basal cell carcinoma",),
     "akiec": (
         "ak",
         "actinic keratosis",
         "actinic keratoses",
         "solar keratosis",
+        "solar or actinic keratosis",
+        "squamous cell carcinoma in situ",
         "intraepithelial carcinoma",
         "actinic keratosis intraepithelial carcinoma",
         "actinic keratoses and intraepithelial carcinoma",
         "bowen disease",
         "bowens disease",
     ),
-    "vasc": ("vascular", "vascular lesion", "vascular lesions", "hemangioma", "haemangioma", "angioma"),
+    "vasc": (
+        "vascular",
+        "vascular lesion",
+        "vascular lesions",
+        "hemangioma",
+        "haemangioma",
+        "angioma",
+        "angiokeratoma",
+        "pyogenic granuloma",
+        "benign soft tissue proliferations vascular",
+    ),
     "df": ("dermatofibroma",),
-    "scc": ("squamous cell carcinoma",),
+    "scc": ("squamous cell carcinoma", "squamous cell carcinoma invasive", "squamous cell carcinoma nos"),
 }
 _BINARY: Final = {
     "benign": False, "0": False, "0.0": False, "false": False, "no": False,
@@ -46,6 +67,7 @@ _BINARY: Final = {
 }  # fmt: skip
 _DX_BY_NAME: Final = {name: dx for dx, names in _ALIASES.items() for name in (dx, *names)}
 
+LONGEST: Final = 32  # letters of a label's id
 ALLOWED: Final = "benign, malignant, " + ", ".join(f"{dx} ({name})" for dx, name in DIAGNOSES.items())
 
 
@@ -57,10 +79,62 @@ class ClassName:
     malignant: bool
 
 
+Classify = Callable[[str], ClassName | None]
+
+
 def parse_class(name: str) -> ClassName | None:
     """Reads a class name, whatever its case, hyphens or underscores. None: the name is of no known class."""
-    key = " ".join(re.sub(r"[^a-z0-9.]+", " ", name.lower().replace("'", "").replace("’", "")).split())
+    key = _key(name)
     if key in _BINARY:
         return ClassName("", _BINARY[key])
     dx = _DX_BY_NAME.get(key)
     return None if dx is None else ClassName(dx, dx in MALIGNANT_DX)
+
+
+def own_class(name: str) -> str:
+    """A class name that no table knows, as the id of a label: ``Atopic eczema`` -> ``atopic_eczema``.
+
+    Raises:
+        ValueError: nothing is left of it, or too much.
+    """
+    dx = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    if not 0 < len(dx) <= LONGEST:
+        raise ValueError(f"a class name must have 1 to {LONGEST} letters or digits. Received: {name!r}")
+    return dx
+
+
+def with_positive(names: Sequence[str]) -> Classify:
+    """Takes any class name as it is; the classes ``names`` count as malignant, all others do not.
+
+    Raises:
+        ValueError: a name that is none, or one of the known diagnoses on the wrong side.
+    """
+    positive = {class_id(name) for name in names}
+    if not positive:
+        raise ValueError("at least one class must count as malignant. Received: none")
+    return lambda name: ClassName(class_id(name), class_id(name) in positive)
+
+
+def of_labels(labels: Sequence[Label]) -> Classify:
+    """Known classes, and those of a model: by id or by name."""
+    own = {key: label for label in labels for key in (_key(label.id), _key(label.name))}
+
+    def classify(name: str) -> ClassName | None:
+        label = own.get(_key(name))
+        return parse_class(name) or (ClassName(label.id, label.malignant) if label else None)
+
+    return classify
+
+
+def class_id(name: str) -> str:
+    """The label id of any class name: a known diagnosis's short name, or the name itself.
+
+    Raises:
+        ValueError: see ``own_class``.
+    """
+    known = parse_class(name)
+    return known.dx if known and known.dx else own_class(name)
+
+
+def _key(name: str) -> str:
+    return " ".join(re.sub(r"[^a-z0-9.]+", " ", name.lower().replace("'", "").replace("’", "")).split())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from aiderm_core.imaging import ImageError, decode_image
-from aiderm_trainer.data.class_names import ALLOWED, ClassName, parse_class
+from aiderm_trainer.data.class_names import ALLOWED, Classify, ClassName, own_class, parse_class
 from aiderm_trainer.data.duplicates import SIDE, thumbnail
 from aiderm_trainer.data.rows import Row, Split
 
@@ -31,10 +31,13 @@ _SIDES: Final[dict[str, Split | Literal[""]]] = {
 _COLUMN_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image_path", "image", "image_id", "image_name", "isic_id"),
     "label": ("dx", "diagnosis", "label", "class", "category"),
-    "malignant": ("malignant", "benign_malignant", "target"),
+    "malignant": ("malignant", "benign_malignant", "target", "positive"),
     "group": ("group", "lesion_id", "lesion"),
     "source": ("source", "dataset"),
 }
+
+
+_OWN: Final = "Other classes need --positive CLASS,CLASS, or a column that says malignant or not"
 
 
 class IndexingError(ValueError):
@@ -83,6 +86,7 @@ def index(
     malignant: str | None = None,
     group: str | None = None,
     source: str | None = None,
+    classify: Classify = parse_class,
     progress: bool = True,
 ) -> Index:
     """Indexes ``data``, a folder tree or a table, whichever it is; see ``index_tree`` and ``index_table``.
@@ -94,13 +98,15 @@ def index(
         named = [name for name, value in {"path": path, "label": label, "malignant": malignant, "group": group}.items() if value]
         if named:
             raise IndexingError(f"columns can be named for a table only; {data} is a folder. Received: {', '.join(named)}")
-        return index_tree(data, source=source, progress=progress)
+        return index_tree(data, source=source, classify=classify, progress=progress)
     if data.is_file():
-        return index_table(data, path=path, label=label, malignant=malignant, group=group, source=source, progress=progress)
+        return index_table(
+            data, path=path, label=label, malignant=malignant, group=group, source=source, classify=classify, progress=progress
+        )
     raise IndexingError(f"{data} does not exist; allowed: a folder split/class/*.jpg, or a CSV table")
 
 
-def index_tree(folder: Path, *, source: str | None = None, progress: bool = True) -> Index:
+def index_tree(folder: Path, *, source: str | None = None, classify: Classify = parse_class, progress: bool = True) -> Index:
     """Indexes ``split/class/*.jpg`` or ``class/*.jpg``.
 
     A ``train`` folder's images are still to be divided; those in ``validation``, ``calibration`` or ``test`` stay there. Each
@@ -109,6 +115,7 @@ def index_tree(folder: Path, *, source: str | None = None, progress: bool = True
     Args:
         folder: the tree. Classes are benign, malignant, or diagnoses by short or usual name.
         source: name of the collection; the folder's name by default.
+        classify: what a class folder's name says; None for what it does not know.
         progress: shows a progress bar.
 
     Raises:
@@ -123,9 +130,9 @@ def index_tree(folder: Path, *, source: str | None = None, progress: bool = True
     entries = []
     for side in sides or [folder]:
         for class_folder in _folders(side):
-            label = parse_class(class_folder.name)
+            label = classify(class_folder.name)
             if label is None:
-                raise IndexingError(f"unknown class folder {class_folder.relative_to(folder)}; allowed: {ALLOWED}")
+                raise IndexingError(f"unknown class folder {class_folder.relative_to(folder)}; allowed: {ALLOWED}. {_OWN}")
             split = _SIDES[side.name.lower()] if sides else ""
             entries += [
                 _Entry(file.relative_to(folder).as_posix(), label, source or folder.name, split=split)
@@ -149,6 +156,7 @@ def index_table(
     malignant: str | None = None,
     group: str | None = None,
     source: str | None = None,
+    classify: Classify = parse_class,
     progress: bool = True,
 ) -> Index:
     """Indexes a CSV table of paths and labels.
@@ -158,9 +166,11 @@ def index_table(
             below that folder.
         path: column of the path; by default the first that is there of path, file, filename, image, image_id, ...
         label: column of the class; by default dx, diagnosis, label, class. It may be empty where ``malignant`` is not.
-        malignant: column that says 0/1 or benign/malignant; by default malignant, benign_malignant, target.
+        malignant: column that says 0/1 or benign/malignant; by default malignant, benign_malignant, target, positive. Beside it
+            a class may have any name.
         group: column of the lesion or group; by default group, lesion_id. Empty: the image is its own group.
         source: column of the collection; by default source, dataset; without one, the table's file name.
+        classify: what a class name says; None for what it does not know.
         progress: shows a progress bar.
 
     Raises:
@@ -186,8 +196,10 @@ def index_table(
     entries: list[_Entry] = []
     for line, record in records:
         where = f"{table}, line {line}"
-        said = [text for text in (cell(record, "label"), cell(record, "malignant")) if text]
-        labels = [parse_class(text) for text in said]
+        name, verdict = cell(record, "label"), cell(record, "malignant")
+        said = [text for text in (name, verdict) if text]
+        sides = [parse_class(verdict)] if verdict else []
+        labels = [_own_or(classify, name, sides), *sides] if name else sides
         unknown.update(text for text, parsed in zip(said, labels, strict=True) if parsed is None)
         known = [parsed for parsed in labels if parsed is not None]
         if not said:
@@ -207,13 +219,20 @@ def index_table(
         )
     if unknown:
         listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(10))
-        raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}")
+        raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
     twice = [name for name, count in Counter(entry.path for entry in entries).items() if count > 1]
     if twice:
         raise IndexingError(f"{table}: {len(twice)} image(s) stand there more than once. First: {min(twice)}")
     if not entries:
         raise IndexingError(f"{table} has no rows")
     return _read(table.parent, entries, progress)
+
+
+def _own_or(classify: Classify, name: str, sides: Sequence[ClassName | None]) -> ClassName | None:
+    """A class name; one that nobody knows is taken as it is where another column says on which side it stands."""
+    known = classify(name)
+    side = next((side for side in sides if side is not None), None)
+    return ClassName(own_class(name), side.malignant) if known is None and side is not None else known
 
 
 def _records(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -273,7 +292,7 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool) -> Index:
     entries = sorted(entries, key=lambda entry: entry.path)
     rows, thumbnails, unreadable = [], [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        looks = pool.map(_look, [root / entry.path for entry in entries])
+        looks = pool.map(look, [root / entry.path for entry in entries])
         seen = track(looks, "reading images", total=len(entries), disable=not progress)
         for entry, result in zip(entries, seen, strict=True):
             if isinstance(result, str):
@@ -288,7 +307,8 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool) -> Index:
     return Index(root, rows, stacked, unreadable)
 
 
-def _look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
+def look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
+    """A file's sha256 and the thumbnail of its picture, or why it cannot be read."""
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -8,19 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.manifest import Label
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.rows import DIAGNOSES, Row
 
-# The seven classes of HAM10000 (Tschandl, Rosendahl, Kittler 2018), most dangerous first.
-NAMES = {
-    "mel": "Melanoma",
-    "bcc": "Basal cell carcinoma",
-    "akiec": "Actinic keratosis or squamous cell carcinoma",
-    "nv": "Melanocytic naevus",
-    "bkl": "Benign keratosis-like lesion",
-    "vasc": "Vascular lesion",
-    "df": "Dermatofibroma",
-}
 CLASS_MAP = {"scc": "akiec"}
+# The seven classes of HAM10000 (Tschandl, Rosendahl, Kittler 2018), most dangerous first; akiec holds scc too.
+NAMES = {dx: DIAGNOSES[dx] for dx in ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df")} | {
+    "akiec": "Actinic keratosis or squamous cell carcinoma"
+}
 BINARY = (
     Label(id="benign", name="Other than malignant", malignant=False),
     Label(id="malignant", name="Malignant", malignant=True),

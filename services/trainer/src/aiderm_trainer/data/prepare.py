@@ -13,8 +13,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiderm_trainer.data.class_names import class_id, parse_class, with_positive
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
 from aiderm_trainer.data.index import Index, IndexingError, Unreadable, index
+from aiderm_trainer.data.leaks import Embed, aligned_pairs
 from aiderm_trainer.data.rows import SPLITS, Row, Split
 from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split, write_split
 
@@ -95,9 +97,11 @@ def prepare(
     malignant_column: str | None = None,
     group_column: str | None = None,
     source_column: str | None = None,
+    positive: Sequence[str] = (),
     seed: int = 0,
     fractions: Mapping[Split, float] = DEFAULT_FRACTIONS,
     near_duplicates: bool = True,
+    embed: Embed | None = None,
     progress: bool = True,
 ) -> PrepareReport:
     """Makes SPLIT.csv of a folder tree or a table.
@@ -110,16 +114,18 @@ def prepare(
         malignant_column: benign/malignant, where the class may be unknown.
         group_column: lesion or group.
         source_column: collection. For a folder: the name of the collection itself.
+        positive: classes that count as malignant. When given, class names are taken as they are, and all others count as benign.
         seed: another seed is another split.
         fractions: share of each split.
         near_duplicates: also joins the groups of images that show one scene.
+        embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; where given, finds zoomed and freely turned copies as well.
         progress: shows a progress bar.
 
     Returns:
         The report; print it with rich.
 
     Raises:
-        IndexingError: the data cannot be indexed, or no image is left.
+        IndexingError: the data cannot be indexed, no image is left, or a positive class has none.
         SplitError: the fractions are none.
     """
     found = index(
@@ -129,16 +135,25 @@ def prepare(
         malignant=malignant_column,
         group=group_column,
         source=source_column,
+        classify=with_positive(positive) if positive else parse_class,
         progress=progress,
     )
+    there = {row.dx for row in found.rows}
+    missing = [name for name in positive if class_id(name) not in there]
+    if missing:
+        raise IndexingError(f"{data} has no image of: {', '.join(missing)}; it has: {', '.join(sorted(there))}")
     kept, repeated, contradictory = _without_repeats(found)
     rows = [found.rows[position] for position in kept]
     if not rows:
         reasons = f"{len(found.unreadable)} are unreadable, {len(contradictory)} have both labels"
         raise IndexingError(f"{data}: no image is left; {reasons}")
-    pairs = find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress) if near_duplicates else []
+    pairs: set[tuple[int, int]] = set()
+    if near_duplicates:
+        pairs |= {(p.first, p.second) for p in find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress)}
+        if embed is not None:
+            pairs |= set(aligned_pairs(rows, found.root, embed, progress=progress))
     # All rows take part, so that a left-out copy still ties the groups that it links.
-    joined = join_groups(found.rows, [(kept[pair.first], kept[pair.second]) for pair in pairs])
+    joined = join_groups(found.rows, [(kept[first], kept[second]) for first, second in sorted(pairs)])
     rows = make_split([joined[position] for position in kept], fractions, seed)
     write_split(out, rows)
     labels: dict[str, set[bool]] = {}
@@ -153,7 +168,7 @@ def prepare(
         unreadable=found.unreadable,
         repeated=repeated,
         contradictory=contradictory,
-        near_duplicates=[(found.rows[kept[pair.first]].path, found.rows[kept[pair.second]].path) for pair in pairs],
+        near_duplicates=[(found.rows[kept[first]].path, found.rows[kept[second]].path) for first, second in sorted(pairs)],
         joined_groups=before - len(labels),
         mixed_groups=sorted(group for group, both in labels.items() if len(both) > 1),
     )

@@ -23,6 +23,7 @@ DIAGNOSES: Final[dict[str, str]] = {
 MALIGNANT_DX: Final = frozenset({"mel", "bcc", "akiec", "scc"})
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_DX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # as a manifest's label ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Row:
         source: the collection that the image comes from.
         group: images of one lesion, or near-duplicates; never on two sides of a split.
         split: one of ``SPLITS``, or empty before it is decided.
-        dx: a key of ``DIAGNOSES``, or empty where only ``malignant`` is known.
-        malignant: whether the lesion is malignant.
+        dx: a key of ``DIAGNOSES``, another class of the user's own, or empty where only ``malignant`` is known.
+        malignant: whether the lesion is malignant; for classes of the user's own, whether it is what the model looks for.
 
     Raises:
         ValueError: a field is malformed, or ``dx`` contradicts ``malignant``.
@@ -60,9 +61,9 @@ class Row:
             raise ValueError(f"source and group must not be empty. Received: {self.source=}, {self.group=}")
         if self.split and self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}")
-        if self.dx and self.dx not in DIAGNOSES:
-            raise ValueError(f"dx must be empty or one of {', '.join(DIAGNOSES)}. Received: {self.dx!r}")
-        if self.dx and (self.dx in MALIGNANT_DX) != self.malignant:
+        if self.dx and not _DX.fullmatch(self.dx):
+            raise ValueError(f"dx must be empty or a short name of lower-case letters, digits, _ and -. Received: {self.dx!r}")
+        if self.dx in DIAGNOSES and (self.dx in MALIGNANT_DX) != self.malignant:
             raise ValueError(
                 f"malignant contradicts dx (malignant are {', '.join(sorted(MALIGNANT_DX))}). "
                 f"Received: dx={self.dx!r}, malignant={int(self.malignant)}"
