@@ -2,9 +2,16 @@ import re
 
 import pytest
 
-from aiderm_core.manifest import Manifest
-from aiderm_trainer.evaluation.card import DISCLAIMER, describe, render_card
+from aiderm_core import DISCLAIMER
+from aiderm_core.manifest import Manifest, Metric
+from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.evaluation.findings import Findings, Held
+from aiderm_trainer.evaluation.outlines import Outlines
+from aiderm_trainer.evaluation.outsiders import Outsiders
 from aiderm_trainer.evaluation.report import evaluate_scores
+from aiderm_trainer.evaluation.stress import Stress
+from aiderm_trainer.evaluation.subgroups import Comparison, Subgroup
+from aiderm_trainer.evaluation.words import describe
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +30,10 @@ def test_the_card_has_the_sections_of_mitchell_et_al(complete):
         "Metrics",
         "Data",
         "Results on the test split",
+        "Subgroups",
+        "What the data scarcely hold",
+        "Short cuts",
+        "Ordinary photographs of skin",
         "Calibration",
         "Threshold and uncertain band",
         "Pictures that are not assessed",
@@ -153,3 +164,50 @@ def test_names_in_words():
     assert describe("roc_auc") == "ROC AUC"
     assert describe("sensitivity_at_specificity_0.90") == "Sensitivity at specificity 0.90"
     assert describe("something_new") == "something new"
+
+
+def test_what_was_not_looked_into_is_said_not_to_be_measured(complete):
+    card = render_card(complete)
+    short_cuts = card.split("## Short cuts")[1].split("\n## ")[0]
+    assert short_cuts.count("Not measured") == 3
+    photographs = card.split("## Ordinary photographs of skin")[1].split("\n## ")[0]
+    assert "Not measured" in photographs
+    assert "unknown what share" in photographs
+
+
+def test_findings_stand_in_the_card(complete):
+    figure = Metric(value=0.123, ci95=(0.045, 0.321))
+    worse = Comparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
+    group = Subgroup(
+        family="age", name="under 18", count=40, malignant=21, melanoma=3,
+        metrics={"sensitivity": figure}, compared={"sensitivity": worse},
+    )  # fmt: skip
+    findings = Findings(
+        subgroups=[group],
+        held=[Held(side="train", kind="children (under 18)", known=900, images=17, malignant=4, melanoma=1)],
+        stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": figure, "flipped": figure}}),
+        outlines=Outlines(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
+        close_ups=Outsiders(count=55, undecodable=0, accepted=figure, auroc=figure, lesions_rejected=figure),
+        left_out={"b": {"roc_auc": figure}},
+    )
+    card = render_card(complete, findings=findings)
+    assert "Not measured" not in card
+    assert "- age under 18: Sensitivity, all malignant" in card
+    assert "too few to tell: ROC AUC, Specificity" in card
+    assert "| train | children (under 18) | 17 | 4 | 1 | 900 |" in card
+    assert "| hair | 0.123 (0.045 to 0.321) | 0.123 (0.045 to 0.321) |" in card
+    assert "| Heat peak inside the outline | 0.123 (0.045 to 0.321) |" in card
+    assert "12.3% (4.5% to 32.1%) were wrongly accepted" in card
+    assert "| b | 0.123 (0.045 to 0.321) |" in card
+    repeated = findings.metrics()
+    assert repeated == {"test/stress=hair": {"auc_loss": figure, "flipped": figure}, "test/outlines": {"peak_inside": figure}}
+    manifest = complete.model_copy(update={"metrics": complete.metrics | repeated})
+    assert "| metric | all sources | a | b |" in render_card(manifest, findings=findings)
+
+
+def test_a_calibration_error_beyond_the_bound_is_told(sample_manifest):
+    def card(ece):
+        return render_card(sample_manifest(metrics={"test": {"ece": {"value": ece}, "ece_bound": {"value": 0.05}}}))
+
+    assert "| The error against that bound | above it |" in card(0.06)
+    assert "| The error against that bound | not above it |" in card(0.04)

@@ -155,3 +155,13 @@ def test_a_table_that_is_no_text(tmp_path):
     (tmp_path / "t.csv").write_bytes(np.random.default_rng(0).bytes(2000))
     with pytest.raises(IndexingError, match="cannot read"):
         index_table(tmp_path / "t.csv", progress=False)
+
+
+def test_beside_a_column_of_sides_a_class_may_have_any_name(tmp_path):
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    table = write(tmp_path / "t.csv", "path,diagnosis,positive\na.png,Plaque psoriasis,1\nb.png,healthy,no\n")
+    assert [(row.dx, row.malignant) for row in index(table, progress=False).rows] == [
+        ("plaque_psoriasis", True),
+        ("healthy", False),
+    ]

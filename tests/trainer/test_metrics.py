@@ -182,3 +182,18 @@ def test_share_counts_among_the_rows_asked_for():
 def test_shapes_that_do_not_fit_and_numbers_that_are_none_are_refused(y, s, w):
     with pytest.raises(ValueError, match="Received"):
         metrics.roc_auc(y, s, w)
+
+
+def test_perfect_probabilities_stay_below_the_bound_of_their_calibration_error_in_95_of_100_draws():
+    rng = np.random.default_rng(5)
+    p = rng.beta(0.5, 1.5, 400)
+    bound = metrics.ece_bound(p)
+    errors = [metrics.expected_calibration_error(rng.random(400) < p, p)[0] for _ in range(400)]
+    assert 0.91 < np.mean(np.array(errors) <= bound) < 0.985
+    assert metrics.expected_calibration_error(rng.random(400) < np.clip(p + 0.15, 0, 1), p)[0] > bound
+    assert metrics.ece_bound(rng.beta(0.5, 1.5, 6400)) < bound / 2.5
+
+
+def test_the_bound_refuses_what_is_no_probability():
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        metrics.ece_bound(np.array([0.2, 1.2]))

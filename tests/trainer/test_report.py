@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn import metrics as sk
 from aiderm_core.decision import Decision
 from aiderm_core.manifest import Metric
 from aiderm_trainer.evaluation import curves
-from aiderm_trainer.evaluation.report import ERRORS_FILE, REPORT_FILE, evaluate_scores, write_report
+from aiderm_trainer.evaluation.report import ERRORS_FILE, PAGE_FILE, REPORT_FILE, evaluate_scores, read_report, write_report
 from aiderm_trainer.evaluation.scores import Scores
 
 FAST = 100
@@ -166,7 +167,7 @@ def test_the_report_holds_metrics_curves_and_plots_and_reads_back(sample_scores,
     assert all(isinstance(metric, Metric) for of in report.metrics.values() for metric in of.values())
     written = {path.name for path in folder.iterdir()}
     plots = ("roc", "pr", "reliability", "decision_curve", "histogram", "confusion", "training")
-    assert written == {REPORT_FILE, ERRORS_FILE, *(f"{name}.png" for name in plots)}
+    assert written == {REPORT_FILE, PAGE_FILE, ERRORS_FILE, *(f"{name}.png" for name in plots)}
     assert (folder / REPORT_FILE).stat().st_size < 200_000
 
 
@@ -206,6 +207,7 @@ def test_reliability_decision_curve_histogram_and_confusion_follow_their_definit
     at = segment.decision_curve.threshold.index(0.3)
     called = p >= 0.3
     assert segment.decision_curve.model[at] == pytest.approx((called & y).mean() - (called & ~y).mean() * 0.3 / 0.7)
+    assert segment.decision_curve.low[at] < segment.decision_curve.model[at] < segment.decision_curve.high[at]
     assert segment.decision_curve.treat_all[at] == pytest.approx(y.mean() - (~y).mean() * 0.3 / 0.7)
     assert sum(segment.histogram.malignant) == y.sum()
     assert sum(segment.histogram.benign) == (~y).sum()
@@ -246,3 +248,35 @@ def test_worst_errors_are_named_by_checksum_and_never_by_path(sample_scores, sam
 def test_without_a_test_split_the_first_one_is_shown(sample_scores, sample_manifest, tmp_path):
     write_report(tmp_path, sample_scores(200, split="validation"), sample_manifest(), replicates=FAST)
     assert json.loads((tmp_path / REPORT_FILE).read_text())["main"] == "validation"
+
+
+def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(sample_scores, sample_manifest, tmp_path):
+    result = write_report(tmp_path, sample_scores(400), sample_manifest(), replicates=FAST)
+    page = (tmp_path / PAGE_FILE).read_text()
+    assert "<script" not in page
+    assert "http" not in page
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert sources
+    assert all((tmp_path / name).is_file() for name in sources)
+    assert page.count("alt=") == len(sources)
+    metric = result["test/source=b"]["roc_auc"]
+    assert f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})" in page
+    assert read_report(tmp_path).errors[0].sha256[:16] in page
+    assert page.count("Not measured") == 4
+    headers = re.findall(r"<thead><tr>(.*?)</tr></thead><tbody>(.*?)</tbody>", page)
+    assert len(headers) > 5
+    for head, body in headers:
+        columns = head.count("<th ")
+        assert all(line.count("<td") + 1 == columns for line in body.split("</tr>") if line)
+
+
+def test_melanoma_against_the_rest_has_the_same_metrics_as_malignant(sample_scores, sample_manifest):
+    scores = sample_scores(500)
+    result = evaluate_scores(scores, sample_manifest(), FAST)["test"]
+    usable = np.array([bool(row.dx) or not row.malignant for row in scores.rows])
+    melanoma = np.array([row.dx == "mel" for row in scores.rows])[usable]
+    p = scores.probability[usable, 0]
+    assert result["melanoma_pr_auc"].value == pytest.approx(sk.average_precision_score(melanoma, p))
+    fpr, tpr, _ = sk.roc_curve(melanoma, p, drop_intermediate=False)
+    assert result["melanoma_sensitivity_at_specificity_0.80"].value == pytest.approx(tpr[fpr <= 0.2 + 1e-9].max())
+    assert result["melanoma_specificity_at_sensitivity_0.95"].value == pytest.approx(1 - fpr[tpr >= 0.95 - 1e-9].min())

@@ -26,7 +26,7 @@ def test_a_row_cannot_be_changed():
         ({"source": ""}, "source"),
         ({"group": ""}, "group"),
         ({"split": "holdout"}, "train, validation, calibration, test. Received: 'holdout'"),
-        ({"dx": "melanoma"}, "Received: 'melanoma'"),
+        ({"dx": "Atopic eczema"}, "Received: 'Atopic eczema'"),
         ({"malignant": False}, "contradicts"),
         ({"dx": "nv"}, "contradicts"),
     ],
@@ -34,6 +34,11 @@ def test_a_row_cannot_be_changed():
 def test_malformed_rows_are_refused_with_what_was_received(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(ROW, **changes)
+
+
+def test_classes_of_ones_own_stand_on_either_side():
+    assert replace(ROW, dx="psoriasis").malignant
+    assert not replace(ROW, dx="psoriasis", malignant=False).malignant
 
 
 @pytest.mark.parametrize("dx", DIAGNOSES)

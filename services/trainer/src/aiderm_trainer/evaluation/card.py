@@ -1,4 +1,4 @@
-"""MODEL_CARD.md, written wholly from the manifest (Mitchell et al. 2019): every number in it stands in manifest.json."""
+"""MODEL_CARD.md (Mitchell et al. 2019), written wholly from manifest and report: every number in it stands in one of them."""
 
 from __future__ import annotations
 
@@ -6,83 +6,32 @@ import re
 from collections.abc import Mapping, Sequence
 
 from aiderm_core import DISCLAIMER
-from aiderm_core.manifest import DecisionRule, Manifest, Metric
-
-# What is said of each metric, in the order of the tables.
-_OVERALL = (
-    "roc_auc",
-    "pr_auc",
-    "sensitivity",
-    "sensitivity_melanoma",
-    "specificity",
-    "precision",
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "mcc",
-    "melanoma_auc",
-    "multiclass_balanced_accuracy",
-    "multiclass_macro_f1",
+from aiderm_core.manifest import DecisionRule, Manifest
+from aiderm_trainer.evaluation.card_findings import findings_sections
+from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
+from aiderm_trainer.evaluation.words import (
+    CALIBRATION,
+    DECISIONS,
+    OVERALL,
+    bullets,
+    cell,
+    cohort_keys,
+    cohort_title,
+    describe,
+    ece_verdict,
+    is_levelled,
+    percent,
+    table,
 )
-_CALIBRATION = ("prevalence", "brier", "ece", "calibration_slope", "calibration_intercept")
-_DECISIONS = (
-    "share_low_suspicion",
-    "share_suspicious",
-    "share_uncertain",
-    "share_rejected",
-    "sensitivity_answered",
-    "specificity_answered",
-    "malignant_low_suspicion",
-)
-_NAMES = {
-    "roc_auc": "ROC AUC",
-    "pr_auc": "PR AUC (average precision)",
-    "sensitivity": "Sensitivity, all malignant",
-    "sensitivity_melanoma": "Sensitivity, melanoma alone",
-    "specificity": "Specificity",
-    "precision": "Precision, at this set's prevalence",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "f1": "F1",
-    "mcc": "Matthews correlation",
-    "melanoma_auc": "ROC AUC, melanoma against the rest",
-    "multiclass_balanced_accuracy": "Balanced accuracy over classes",
-    "multiclass_macro_f1": "Macro F1 over classes",
-    "prevalence": "Share of malignant images",
-    "brier": "Brier score",
-    "ece": "Expected calibration error, equal-mass bins (resampling inflates it)",
-    "calibration_slope": "Calibration slope (ideal 1; below it, overconfident)",
-    "calibration_intercept": "Calibration intercept (ideal 0)",
-    "share_low_suspicion": "Answered: low suspicion",
-    "share_suspicious": "Answered: suspicious",
-    "share_uncertain": "Uncertain",
-    "share_rejected": "Rejected",
-    "sensitivity_answered": "Sensitivity among the answered",
-    "specificity_answered": "Specificity among the answered",
-    "malignant_low_suspicion": "Malignant images told low suspicion",
-}
-_LEVELLED = {
-    r"sensitivity_at_specificity_(.+)": "Sensitivity at specificity {}",
-    r"specificity_at_sensitivity_(.+)": "Specificity at sensitivity {}",
-    r"ppv_at_prevalence_(.+)": "Positive predictive value at prevalence {}",
-    r"npv_at_prevalence_(.+)": "Negative predictive value at prevalence {}",
-}
 
 
-def describe(metric: str) -> str:
-    """A metric's name in words."""
-    for pattern, text in _LEVELLED.items():
-        if match := re.fullmatch(pattern, metric):
-            return text.format(match[1])
-    return _NAMES.get(metric, metric.replace("_", " "))
-
-
-def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None) -> str:
+def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None, findings: Findings = NO_FINDINGS) -> str:
     """The model card as Markdown.
 
     Args:
         manifest: complete, with its metrics.
         extras: further sections, heading -> Markdown text, put before the disclaimer; their author vouches for them.
+        findings: of the report; what was not looked into is said not to be measured.
     """
     sections = [
         f"# Model card: {manifest.name} {manifest.version}\n\n> {DISCLAIMER}",
@@ -92,6 +41,7 @@ def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None) -> 
         _how_measured(manifest),
         _data(manifest),
         *(_results(manifest, split) for split in sorted({key.split("/")[0] for key in manifest.metrics})),
+        *findings_sections(findings),
         _calibration(manifest),
         _decision(manifest),
         _novelty(manifest),
@@ -101,31 +51,6 @@ def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None) -> 
         "patient belongs before a physician, whatever this model says.",
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.3g}%"
-
-
-def _cell(metric: Metric | None) -> str:
-    if metric is None:
-        return "-"
-    if metric.ci95 is None:
-        return _number(metric.value)
-    return f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _bullets(items: Sequence[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
 
 
 def _details(manifest: Manifest) -> str:
@@ -138,13 +63,13 @@ def _details(manifest: Manifest) -> str:
         "Output: a probability for each class, the summed probability of the malignant ones, a heatmap and a novelty score.",
         f"Evaluated forms: {', '.join(f'{form.runtime} in {form.precision}' for form in manifest.forms)}.",
     ]
-    labels = _table(
+    labels = table(
         ["class", "meaning", "counted as"],
         [[label.id, label.name, "malignant" if label.malignant else "benign"] for label in manifest.labels],
     )
     mapped = ", ".join(f"{old} counts as {new}" for old, new in manifest.class_map.items())
-    settings = _table(["setting", "value"], [[key, str(value)] for key, value in sorted(training.config.items())])
-    parts = [_bullets(facts), labels, *([f"Other diagnoses: {mapped}."] if mapped else []), "Training settings:", settings]
+    settings = table(["setting", "value"], [[key, str(value)] for key, value in sorted(training.config.items())])
+    parts = [bullets(facts), labels, *([f"Other diagnoses: {mapped}."] if mapped else []), "Training settings:", settings]
     return "## Model details\n\n" + "\n\n".join(parts)
 
 
@@ -155,7 +80,7 @@ def _use(manifest: Manifest) -> str:
         "Pictures taken without a dermatoscope, of anything but a single skin lesion, or of several lesions at once.",
         "Screening of people by themselves, triage without supervision, insurance, employment or any other selection of people.",
     ]
-    return f"## Intended use\n\n{manifest.intended_use}\n\n## Out of scope\n\n{_bullets(out)}"
+    return f"## Intended use\n\n{manifest.intended_use}\n\n## Out of scope\n\n{bullets(out)}"
 
 
 def _factors(manifest: Manifest) -> str:
@@ -189,40 +114,40 @@ def _data(manifest: Manifest) -> str:
     )
     if re.search(r"\bNC\b|non-?commercial", data.licence, re.IGNORECASE):
         text += ", which exclude commercial use"
-    counts = _table(["set", "count"], [[name, str(count)] for name, count in data.counts.items()])
+    counts = table(["set", "count"], [[name, str(count)] for name, count in data.counts.items()])
     text += ". No picture is part of this bundle; its golden inputs are synthetic."
     return f"{text}\n\n{counts}\n\nSplit table: sha256 `{data.fingerprint}`."
 
 
 def _results(manifest: Manifest, split: str) -> str:
-    keys = [split, *sorted(key for key in manifest.metrics if key.startswith(f"{split}/"))]
-    keys = [key for key in keys if key in manifest.metrics]
-    titles = ["all sources" if key == split else key.split("source=")[-1] for key in keys]
+    keys = cohort_keys(manifest.metrics, split)
+    titles = [cohort_title(key) for key in keys]
 
     def block(names: Sequence[str]) -> str:
         present = [name for name in names if any(name in manifest.metrics[key] for key in keys)]
-        return _table(
-            ["metric", *titles], [[describe(name), *(_cell(manifest.metrics[key].get(name)) for key in keys)] for name in present]
+        return table(
+            ["metric", *titles], [[describe(name), *(cell(manifest.metrics[key].get(name)) for key in keys)] for name in present]
         )
 
     everything = list(dict.fromkeys(name for key in keys for name in manifest.metrics[key]))
-    levelled = [name for name in everything if any(re.fullmatch(pattern, name) for pattern in _LEVELLED)]
+    levelled = [name for name in everything if is_levelled(name)]
     counts = [name for name in everything if name == "n" or name.startswith("n_")]
-    sizes = _table(
+    sizes = table(
         ["count", *titles],
         [
-            ["images" if name == "n" else name[2:].replace("_", " "), *(_cell(manifest.metrics[key].get(name)) for key in keys)]
+            ["images" if name == "n" else name[2:].replace("_", " "), *(cell(manifest.metrics[key].get(name)) for key in keys)]
             for name in counts
         ],
     )
     parts = [
         f"## Results on the {split} split",
         sizes,
-        block(_OVERALL),
+        block(OVERALL),
         "Decisions as served, with the uncertain band and rejections:",
-        block(_DECISIONS),
+        block(DECISIONS),
         "Calibration on this split:",
-        block(_CALIBRATION),
+        block(CALIBRATION),
+        table(["measure", *titles], [["The error against that bound", *(ece_verdict(manifest.metrics[key]) for key in keys)]]),
         "Other operating points, and predictive values at prevalences that a practice may have:",
         block(levelled),
     ]
@@ -235,7 +160,7 @@ def _calibration(manifest: Manifest) -> str:
         f"## Calibration\n\nMethod: {calibration.method}. Temperature {calibration.temperature:.3f}, malignant shift "
         f"{calibration.malignant_shift:.3f} in log-odds; both are inside the graph. On the calibration split the expected "
         f"calibration error went from {calibration.ece_before:.3f} to {calibration.ece_after:.3f}.\n\n"
-        f"**The probability assumes that {_percent(calibration.prevalence)} of the pictures show a malignant lesion**, as in the "
+        f"**The probability assumes that {percent(calibration.prevalence)} of the pictures show a malignant lesion**, as in the "
         "calibration split. Where malignant lesions are rarer, as in general practice, the true probability is lower."
     )
 
@@ -246,7 +171,7 @@ def _decision(manifest: Manifest) -> str:
     text = f"## Threshold and uncertain band\n\n{_rule(rule)}"
     if coverage:
         rows = [[key.replace("_", " ").replace("/source=", ", "), f"{value:.3f}"] for key, value in coverage.items()]
-        text += "\n\nOn the calibration split, on which they were chosen:\n\n" + _table(["quantity", "value"], rows)
+        text += "\n\nOn the calibration split, on which they were chosen:\n\n" + table(["quantity", "value"], rows)
     if manifest.thorough is not None:
         gain = ", ".join(f"{key.replace('_', ' ')} {value:.3f}" for key, value in manifest.thorough.gain.items())
         text += f"\n\nThorough mode (several views of the picture) has a rule of its own. {_rule(manifest.thorough.decision)} "
@@ -256,7 +181,7 @@ def _decision(manifest: Manifest) -> str:
 
 def _rule(rule: DecisionRule) -> str:
     low, high = rule.uncertain
-    target, missed = _percent(rule.target_sensitivity), _percent(1 - rule.target_sensitivity)
+    target, missed = percent(rule.target_sensitivity), percent(1 - rule.target_sensitivity)
     return (
         f"The threshold is {rule.threshold:.4f}. It was chosen for a sensitivity of {target} for malignant lesions and for "
         "melanoma alone, in each source with enough cases on the calibration split; the sensitivities that it reaches on "
@@ -270,11 +195,11 @@ def _novelty(manifest: Manifest) -> str:
     method = f" Method: {novelty.method.rstrip('.')}." if novelty.method else ""
     text = (
         f"## Pictures that are not assessed\n\nA picture whose novelty exceeds {novelty.limit:.4g} is rejected.{method} On the "
-        f"calibration split {_percent(novelty.false_rejection_rate)} of real lesions lay beyond it. It does not notice "
+        f"calibration split {percent(novelty.false_rejection_rate)} of real lesions lay beyond it. It does not notice "
         "everything that is no dermoscopic picture."
     )
     if novelty.evaluation:
-        text += "\n\n" + _table(
+        text += "\n\n" + table(
             ["quantity", "value"], [[key.replace("_", " "), f"{value:.3f}"] for key, value in novelty.evaluation.items()]
         )
     if manifest.quality:
@@ -286,15 +211,12 @@ def _novelty(manifest: Manifest) -> str:
             ]
             for metric, limit in manifest.quality.items()
         ]
-        text += "\n\nLimits of picture quality:\n\n" + _table(["measure", "trouble when", "warning", "rejection"], bounds)
+        text += "\n\nLimits of picture quality:\n\n" + table(["measure", "trouble when", "warning", "rejection"], bounds)
     return text
 
 
 def _limitations(manifest: Manifest) -> str:
     general = [
-        "Dark skin is scarcely held by the public dermoscopic collections; nothing is known of how the model does there.",
-        "Children, and lesions of palms, soles, nails and mucosa, are scarcely held either.",
-        "Amelanotic and nodular melanomas are few, and are the ones that are easily missed.",
         "Intervals hold for this test split; pictures from other cameras, clinics and people may do worse.",
         "In public collections labels come from histopathology, follow-up, consensus or microscopy, and are not free of errors.",
         "The heatmap shows what moved this model's score. It is no outline of a lesion and no explanation in medical terms.",
@@ -305,4 +227,4 @@ def _limitations(manifest: Manifest) -> str:
         "Unequal data mean unequal performance; use on people who are scarcely held in the data may widen existing gaps.",
         "Pictures of skin are health data. Serving keeps none of them.",
     ]
-    return f"## Limitations\n\n{_bullets([*manifest.limitations, *general])}\n\n## Ethical considerations\n\n{_bullets(ethics)}"
+    return f"## Limitations\n\n{bullets([*manifest.limitations, *general])}\n\n## Ethical considerations\n\n{bullets(ethics)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from aiderm_core.manifest import Metric
+from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED, replicate_weights
+from aiderm_trainer.evaluation.errors import WorstError
+from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
 from aiderm_trainer.evaluation.metrics import ECE_BINS, Floats, Sweep, equal_mass_bins, sweep
 
 MAX_POINTS = 200
@@ -52,11 +56,16 @@ class ReliabilityBin(_Part):
 
 
 class DecisionCurve(_Part):
-    """Net benefit = TP/n - FP/n x t/(1-t) at threshold probability t (Vickers and Elkin 2006); treating none has 0."""
+    """Net benefit = TP/n - FP/n x t/(1-t) at threshold probability t (Vickers and Elkin 2006); treating none has 0.
+
+    ``low`` and ``high`` are the model's pointwise 95% bootstrap interval; empty in reports of earlier versions.
+    """
 
     threshold: Points
     model: Points
     treat_all: Points
+    low: Points = []
+    high: Points = []
 
 
 class ScoreHistogram(_Part):
@@ -122,6 +131,8 @@ class Report(_Part):
     metrics: dict[str, dict[str, Metric]]
     segments: dict[str, Segment]
     history: list[dict[str, float | str | None]]
+    findings: Findings = NO_FINDINGS
+    errors: list[WorstError] = []
 
 
 def _thin(counts: Sweep) -> NDArray[np.intp]:
@@ -177,14 +188,23 @@ def reliability(positive: Flags, probability: Floats, bins: int = ECE_BINS) -> l
     return out
 
 
-def decision_curve(positive: Flags, probability: Floats) -> DecisionCurve:
-    """Net benefit of acting on the score, and of treating everyone."""
+def decision_curve(
+    positive: Flags, probability: Floats, groups: Sequence[str], replicates: int = REPLICATES, seed: int = SEED
+) -> DecisionCurve:
+    """Net benefit of acting on the score with its bootstrap interval over ``groups``, and of treating everyone."""
     threshold = np.array(DECISION_THRESHOLDS)
     odds = threshold / (1 - threshold)
-    called = probability[None, :] >= threshold[:, None]
-    model = (called & positive).mean(axis=1) - odds * (called & ~positive).mean(axis=1)
-    treat_all = positive.mean() - odds * (~positive).mean()
-    return DecisionCurve(threshold=threshold.tolist(), model=model.tolist(), treat_all=treat_all.tolist())
+    called = probability[:, None] >= threshold
+    benefit = called * (positive[:, None] - odds * ~positive[:, None])  # [N, T]: what each row adds
+    drawn = np.concatenate([(w @ benefit) / w.sum(axis=1, keepdims=True) for w in replicate_weights(groups, replicates, seed)])
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return DecisionCurve(
+        threshold=threshold.tolist(),
+        model=benefit.mean(axis=0).tolist(),
+        treat_all=(positive.mean() - odds * (~positive).mean()).tolist(),
+        low=low.tolist(),
+        high=high.tolist(),
+    )
 
 
 def histogram(positive: Flags, probability: Floats) -> ScoreHistogram:

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from aiderm_trainer.evaluation.curves import Report, Segment
 
@@ -25,7 +26,8 @@ def write_plots(folder: Path, report: Report) -> list[str]:
         report: the report.
 
     Returns:
-        The files' names: roc, pr, reliability, decision_curve, histogram, confusion, training; each with ``.png``.
+        The files' names: roc, pr, reliability, decision_curve, histogram, confusion, training, stress, subgroups; each with
+        ``.png``.
     """
     main = report.segments[report.main]
     shown = {name: segment for name, segment in report.segments.items() if name.split("/")[0] == report.main}
@@ -37,6 +39,8 @@ def write_plots(folder: Path, report: Report) -> list[str]:
         "histogram": _histogram(report, main),
         "confusion": _confusion(main),
         "training": _training(report),
+        "stress": _stress(report),
+        "subgroups": _subgroups(report),
     }
     written = []
     for name, figure in figures.items():
@@ -114,10 +118,12 @@ def _decision_curve(report: Report, main: Segment) -> Figure:
     figure, (axis,) = _figure()
     curve = main.decision_curve
     axis.plot(curve.threshold, curve.model, color=COLOURS[1], label="model")
+    if curve.low:
+        axis.fill_between(curve.threshold, curve.low, curve.high, color=COLOURS[1], alpha=0.2, linewidth=0)
     axis.plot(curve.threshold, curve.treat_all, color=COLOURS[2], label="treat all")
     axis.axhline(0, color=COLOURS[0], linewidth=1, label="treat none")
     axis.axvline(report.threshold, color="0.6", linestyle=":", label="threshold")
-    top = max([*curve.model, *curve.treat_all, 0.01])
+    top = max([*curve.model, *curve.high, *curve.treat_all, 0.01])
     axis.set(xlabel="Threshold probability", ylabel="Net benefit", title="Decision curve", ylim=(-0.25 * top, 1.1 * top))
     axis.legend(fontsize=8)
     return figure
@@ -173,4 +179,51 @@ def _training(report: Report) -> Figure | None:
                 axis.plot(epochs, columns[key], color=colour, marker=".", label=label)
         axis.set(xlabel="Epoch", title=base)
         axis.legend(fontsize=8)
+    return figure
+
+
+def _stress(report: Report) -> Figure | None:
+    """AUC lost and share of flipped images by artefact, with intervals."""
+    stress = report.findings.stress
+    if stress is None:
+        return None
+    names = list(stress.artefacts)
+    figure, axes = _figure(2)
+    for axis, metric, label in zip(axes, ("auc_loss", "flipped"), ("ROC AUC lost", "Share of images flipped"), strict=True):
+        for at, name in enumerate(names):
+            found = stress.artefacts[name].get(metric)
+            if found is None:
+                continue
+            axis.barh(at, found.value, color=COLOURS[6], height=0.7)
+            if found.ci95 is not None:
+                axis.plot(found.ci95, [at, at], color=COLOURS[0], linewidth=1.5)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+        axis.set_yticks(range(len(names)), [name.replace("_", " ") for name in names])
+        axis.invert_yaxis()
+        axis.axvline(0, color=COLOURS[0], linewidth=0.8)
+        axis.set(xlabel=label, title=f"Artefacts on {stress.count} images")
+    return figure
+
+
+def _subgroups(report: Report) -> Figure | None:
+    """Forest plot of the subgroups' AUC; significantly worse ones in another colour and shape."""
+    shown = [each for each in report.findings.subgroups if "roc_auc" in each.metrics and each.metrics["roc_auc"].ci95 is not None]
+    if not shown:
+        return None
+    figure = Figure(figsize=(7.0, 1.2 + 0.26 * len(shown)), layout="constrained")
+    axis = figure.add_subplot(1, 1, 1)
+    axis.grid(visible=True, alpha=0.3)
+    for at, each in enumerate(shown):
+        found, worse = each.metrics["roc_auc"], "roc_auc" in each.worse
+        colour = COLOURS[2] if worse else COLOURS[1]
+        if found.ci95 is not None:
+            axis.plot(found.ci95, [at, at], color=colour, linewidth=1.5)
+        axis.plot([found.value], [at], "D" if worse else "o", color=colour, markersize=5)
+    labels = [f"{each.family}: {each.name} ({each.malignant} of {each.count})" for each in shown]
+    axis.set_yticks(range(len(shown)), labels, fontsize=8)
+    axis.invert_yaxis()
+    overall = report.metrics[report.main].get("roc_auc")
+    if overall is not None:
+        axis.axvline(overall.value, color="0.5", linestyle=":")
+    axis.set(xlabel="ROC AUC, 95% interval", title="Subgroups (malignant of all); diamond: significantly worse")
     return figure

@@ -1,0 +1,228 @@
+"""What is looked into besides the metrics: subgroups, artefacts, outlines, close-ups, sources left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from aiderm_core.imaging import crop, decode_image, judged_region
+from aiderm_core.manifest import Manifest, Metric
+from aiderm_core.runtime import Runtime
+from aiderm_trainer.data.rows import Row
+from aiderm_trainer.evaluation import skin_tone
+from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED
+from aiderm_trainer.evaluation.cohorts import cohort, decisions, main_split
+from aiderm_trainer.evaluation.metadata import Record, read_metadata
+from aiderm_trainer.evaluation.outlines import Outlines, find_outlines, measure_outlines, read_outline
+from aiderm_trainer.evaluation.outsiders import Outsiders, measure_outsiders
+from aiderm_trainer.evaluation.scores import DECODERS, Scores
+from aiderm_trainer.evaluation.stress import Stress, measure_stress
+from aiderm_trainer.evaluation.subgroups import Subgroup, subgroups
+
+# Body sites by the words that public tables use.
+_ACRAL = frozenset({"acral", "hand", "foot", "palm", "sole", "palms/soles", "palms", "soles"})
+_MUCOSAL = frozenset({"genital", "oral", "oral/genital", "mucosa", "lip"})
+_NAIL = frozenset({"nail"})
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Held(_Part):
+    """How many images of a kind a side of the split holds; ``known``: images of which it is known whether they are."""
+
+    side: str
+    kind: str
+    known: int
+    images: int
+    malignant: int
+    melanoma: int
+
+
+class Findings(_Part):
+    """Everything of a report that was asked for; None or empty: it was not."""
+
+    subgroups: list[Subgroup] = []
+    held: list[Held] = []
+    stress: Stress | None = None
+    outlines: Outlines | None = None
+    close_ups: Outsiders | None = None
+    left_out: dict[str, dict[str, Metric]] = {}
+
+    def metrics(self) -> dict[str, dict[str, Metric]]:
+        """The figures that a manifest repeats: ``SPLIT/stress=NAME`` and ``SPLIT/outlines``."""
+        out: dict[str, dict[str, Metric]] = {}
+        if self.stress is not None:
+            out |= {f"{self.stress.split}/stress={name}": of for name, of in self.stress.artefacts.items()}
+        if self.outlines is not None:
+            out[f"{self.outlines.split}/outlines"] = self.outlines.metrics
+        return out
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to look into.
+
+    Attributes:
+        metadata: CSV table of ``path`` and age, sex, localization, collection, dx_type.
+        stress: whether to add artefacts.
+        stress_images: to at most so many images; all when None.
+        outlines: folder of lesion outlines, NAME.png for each image NAME.
+        close_ups: folder of ordinary photographs of skin, not taken with a dermatoscope.
+        left_out: JSON file, source -> metric -> {value, ci95}: models that were trained without that source and tested on it.
+    """
+
+    metadata: Path | None = None
+    stress: bool = False
+    stress_images: int | None = None
+    outlines: Path | None = None
+    close_ups: Path | None = None
+    left_out: Path | None = None
+
+
+METRICS_ONLY = Request()
+NO_FINDINGS = Findings()
+
+
+def investigate(
+    runtime: Runtime,
+    scores: Scores,
+    root: Path,
+    manifest: Manifest,
+    request: Request = METRICS_ONLY,
+    learnt: Sequence[Row] = (),
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    *,
+    progress: bool = True,
+) -> Findings:
+    """Looks into what ``request`` names, on ``test`` or else the first split that was scored.
+
+    Args:
+        runtime: the bundle's graph.
+        scores: its answers.
+        root: folder that the rows' paths are relative to.
+        manifest: of the bundle.
+        request: what to do.
+        learnt: the rows that the model was trained on, to count what they hold.
+        replicates: bootstrap resamples of groups.
+        seed: of the resampling.
+        progress: whether to draw bars on standard error.
+
+    Raises:
+        ValueError: a table, folder or file that does not fit; see the single measures.
+    """
+    split = main_split(sorted({row.split or "test" for row in scores.rows}))
+    index = np.array([i for i, row in enumerate(scores.rows) if (row.split or "test") == split], np.intp)
+    tested = scores.take(index)
+    files = find_outlines(request.outlines, tested.rows) if request.outlines else {}
+    known = read_metadata(request.metadata, [*tested.rows, *learnt]) if request.metadata else {}
+    tones = _skin_tones(tested.rows, root, manifest, files)
+    of = cohort(tested, manifest, decisions(tested, manifest), np.arange(len(index)))
+    found = subgroups(of, _families(tested.rows, known, tones), manifest.decision.threshold, replicates, seed)
+    held = _held("test" if split == "test" else split, tested.rows, known)
+    held += _held_tones(split, tested.rows, tones)
+    if learnt:
+        held += _held("train", learnt, known)
+    outlines = stress = close_ups = None
+    if files:
+        outlines = measure_outlines(runtime, tested, root, manifest, split, files, replicates=replicates, seed=seed)
+    if request.stress:
+        stress = measure_stress(
+            runtime, tested, root, manifest, split,
+            images=request.stress_images, replicates=replicates, seed=seed, progress=progress,
+        )  # fmt: skip
+    if request.close_ups:
+        close_ups = measure_outsiders(runtime, tested, manifest, request.close_ups, replicates=replicates, seed=seed)
+    return Findings(
+        subgroups=found,
+        held=held,
+        stress=stress,
+        outlines=outlines,
+        close_ups=close_ups,
+        left_out=read_left_out(request.left_out) if request.left_out else {},
+    )
+
+
+def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
+    """Reads results of models trained without a source: source -> metric -> {value, ci95}.
+
+    Raises:
+        ValueError: the file is not of that form.
+    """
+    try:
+        return TypeAdapter(dict[str, dict[str, Metric]]).validate_json(file.read_bytes())
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ValueError(f'{file} must hold {{"SOURCE": {{"METRIC": {{"value": 0.9, "ci95": [0.8, 1.0]}}}}}}: {error}') from error
+
+
+def _skin_tones(rows: Sequence[Row], root: Path, manifest: Manifest, files: Mapping[str, Path]) -> list[str]:
+    """The band of each row's skin; empty where too little skin is seen."""
+    geometry = manifest.input.geometry
+
+    def one(row: Row) -> str:
+        pixels = decode_image((root / row.path).read_bytes()).pixels
+        height, width = pixels.shape[:2]
+        square = np.ascontiguousarray(crop(pixels, judged_region(width, height, geometry)))
+        outline = read_outline(files[row.path], width, height, geometry) if row.path in files else None
+        angle = skin_tone.measure(square, outline)
+        return "" if angle is None else skin_tone.band(angle)
+
+    with ThreadPoolExecutor(DECODERS, thread_name_prefix="skin") as pool:
+        return list(pool.map(one, rows))
+
+
+def _families(rows: Sequence[Row], known: Mapping[str, Record], tones: Sequence[str]) -> dict[str, list[str]]:
+    records = [known.get(row.path, Record()) for row in rows]
+    return {
+        "source": [row.source for row in rows],
+        "skin tone": list(tones),
+        "age": [record.age_band for record in records],
+        "sex": [record.sex for record in records],
+        "body site": [record.localization for record in records],
+        "sub-collection": [record.collection for record in records],
+        "label made by": [record.dx_type for record in records],
+    }
+
+
+def _held(side: str, rows: Sequence[Row], known: Mapping[str, Record]) -> list[Held]:
+    """Children and rare sites among the rows whose metadata say so."""
+    records = {row.path: known.get(row.path, Record()) for row in rows}
+    aged = [row for row in rows if records[row.path].age is not None]
+    placed = [row for row in rows if records[row.path].localization]
+    out = []
+    if aged:
+        out.append(_count(side, "children (under 18)", len(aged), [r for r in aged if records[r.path].age_band == "under 18"]))
+    if placed:
+        for kind, sites in (("hands, feet, palms, soles", _ACRAL), ("genital or mucosal", _MUCOSAL), ("nail", _NAIL)):
+            out.append(_count(side, kind, len(placed), [r for r in placed if records[r.path].localization in sites]))
+    return out
+
+
+def _held_tones(side: str, rows: Sequence[Row], tones: Sequence[str]) -> list[Held]:
+    seen = Counter(tone for tone in tones if tone)
+    total = sum(seen.values())
+    return [
+        _count(side, f"skin tone: {name}", total, [row for row, tone in zip(rows, tones, strict=True) if tone == name])
+        for _, name in skin_tone.BANDS
+        if total
+    ]
+
+
+def _count(side: str, kind: str, known: int, rows: Sequence[Row]) -> Held:
+    return Held(
+        side=side,
+        kind=kind,
+        known=known,
+        images=len(rows),
+        malignant=sum(bool(row.malignant) for row in rows),
+        melanoma=sum(row.dx == "mel" for row in rows),
+    )

@@ -1,0 +1,127 @@
+"""A lesion painted over by the surrounding skin, for the control experiment of Bissoto et al. (CVPRW 2019 and 2020).
+
+The hole is filled with the harmonic function that continues the skin around it (Laplace's equation, solved exactly on a
+coarse grid; Perez, Gangnet, Blake, "Poisson Image Editing", 2003), and the skin's own grain is laid on it. No edge, no
+pigment and no shape of the lesion is left but the hole's place. Not the fill that training paints with.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
+
+Pixels = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+
+MARGIN: Final = 0.05  # of the side: outlines are drawn tight, and a rim of pigment would give the lesion away
+MIN_SKIN: Final = 0.10  # of the picture: with less there is nothing to paint with
+_GRID = 64
+_DARK = 40  # of 255: the dermatoscope's dark border is no skin
+_GRAIN_SCALE = 0.02  # of the side: what is finer is grain
+_TRIES = 32
+
+
+def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
+    """The picture without its lesion.
+
+    Args:
+        pixels: uint8 ``[S, S, 3]`` RGB.
+        outline: ``[S, S]``, True inside the lesion.
+        seed: of where the grain is taken from.
+
+    Returns:
+        uint8 ``[S, S, 3]``, unchanged outside the widened outline; None where less than ``MIN_SKIN`` of the picture is skin.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    if pixels.ndim != 3 or pixels.shape[0] != pixels.shape[1] or outline.shape != pixels.shape[:2] or pixels.dtype != np.uint8:
+        raise ValueError(f"pixels must be uint8 [S, S, 3], the outline [S, S]. Received: {pixels.shape}, {outline.shape}")
+    side = len(pixels)
+    hole = _grown(outline, MARGIN)
+    skin = ~hole & ~_dark(pixels)
+    if skin.mean() < MIN_SKIN:
+        return None
+    picture = pixels.astype(np.float32)
+    smooth = cv2.resize(_harmonic(picture, hole, skin), (side, side), interpolation=cv2.INTER_CUBIC)
+    filled = smooth + _grain(picture, hole, skin, np.random.default_rng(seed))
+    weight = np.clip(cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(0.5, 0.006 * side)) * 2, 0, 1)
+    weight[~_grown(hole, 0.02)] = 0
+    return np.clip(picture + weight[..., None] * (filled - picture) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _harmonic(picture: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[np.float32]:
+    """``[g, g, 3]``: skin colours where there is skin, and what solves Laplace's equation between them elsewhere.
+
+    The picture's edge is a mirror (no flow across it), and so a hole that touches it is continued from inside.
+    """
+    size = (_GRID, _GRID)
+    weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(picture * skin[..., None], size, interpolation=cv2.INTER_AREA)
+    # Averaged, so that one hair at the rim does not draw a streak through the hole.
+    weight, colour = cv2.GaussianBlur(weight, (0, 0), 1.2), cv2.GaussianBlur(colour, (0, 0), 1.2)
+    inside = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    known = (weight > 0.25) & ~inside
+    if not known.any():
+        known = weight >= weight.max()
+    out = colour / np.maximum(weight, 1e-6)[..., None]
+    number = np.full(size, -1)
+    unknown = np.flatnonzero(~known)
+    number.ravel()[unknown] = np.arange(len(unknown))
+    y, x = np.unravel_index(unknown, size)
+    degree = np.zeros(len(unknown))
+    right = np.zeros((len(unknown), 3))
+    rows, columns = [np.arange(len(unknown))], [np.arange(len(unknown))]
+    for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        ny, nx = y + dy, x + dx
+        there = (ny >= 0) & (ny < _GRID) & (nx >= 0) & (nx < _GRID)
+        degree += there
+        ny, nx = ny.clip(0, _GRID - 1), nx.clip(0, _GRID - 1)
+        neighbour = number[ny, nx]
+        fixed, free = there & (neighbour < 0), there & (neighbour >= 0)
+        right[fixed] += out[ny[fixed], nx[fixed]]
+        rows.append(np.flatnonzero(free))
+        columns.append(neighbour[free])
+    value = np.concatenate([degree, *(-np.ones(len(part)) for part in rows[1:])])
+    matrix = sparse.csr_matrix((value, (np.concatenate(rows), np.concatenate(columns))))
+    out[y, x] = spsolve(matrix, right)
+    return np.asarray(out, np.float32)
+
+
+def _grain(picture: NDArray[np.float32], hole: Flags, skin: Flags, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Fine structure for the hole: the skin's own, moved there from places that are skin, ``[S, S, 3]``."""
+    side = len(picture)
+    sigma = max(0.7, _GRAIN_SCALE * side)
+    weight = cv2.GaussianBlur(skin.astype(np.float32), (0, 0), sigma)
+    local = cv2.GaussianBlur(picture * skin[..., None], (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
+    residual = np.where(skin[..., None], picture - local, 0)
+    limit = 2.5 * residual[skin].std(axis=0)
+    residual = np.clip(residual, -limit, limit).astype(np.float32)  # single hairs and vessels are not grain
+    out, missing = np.zeros_like(picture), hole.copy()
+    for _ in range(_TRIES):
+        if not missing.any():
+            break
+        down, across = rng.integers(0, side, 2)
+        turned, source = residual, skin
+        if rng.random() < 0.5:
+            turned, source = residual[:, ::-1], skin[:, ::-1]
+        moved, usable = np.roll(turned, (down, across), (0, 1)), np.roll(source, (down, across), (0, 1))
+        taken = missing & usable
+        out[taken] = moved[taken]
+        missing &= ~taken
+    return out
+
+
+def _dark(pixels: Pixels) -> Flags:
+    return np.asarray(cv2.dilate((pixels.max(axis=2) < _DARK).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, np.bool_)
+
+
+def _grown(flags: Flags, margin: float) -> Flags:
+    reach = max(1, round(margin * len(flags)))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    return np.asarray(cv2.dilate(flags.astype(np.uint8), kernel) > 0, np.bool_)
