@@ -23,6 +23,7 @@ class TrainConfig(BaseModel):
     size: Annotated[int, Field(ge=32, le=1024)] | None = None  # None: the architecture's own
     weights: str = "imagenet"  # imagenet, none, or the path of a weights file
     freeze_until: str | None = None  # layer name, a fraction 0..1 of the layers, or None: the architecture's own
+    taps: tuple[str, ...] | None = None  # layers whose maps are pooled for the head; None: the architecture's own
     dense: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (256,)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     task: Literal["auto", "binary", "classes"] = "auto"

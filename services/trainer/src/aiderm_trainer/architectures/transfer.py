@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
+from aiderm_trainer.architectures.backbones import BACKBONES, Backbone
 from aiderm_trainer.architectures.heads import dense_head
 from aiderm_trainer.architectures.network import Network
+from aiderm_trainer.architectures.scaling import scale
 from aiderm_trainer.config import ConfigError, TrainConfig
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """How a ``keras.applications`` network is used.
-
-    Attributes:
-        build: its constructor.
-        scaling: input range it was trained on: ``signed`` is [-1, 1], ``bytes`` 0..255.
-        taps: layers whose maps are pooled for the head; the last one ends the network.
-        freeze_until: the first layer that is trained.
-        novelty: layer whose pretrained map tells how unusual a picture is.
-        size: default side of the input.
-    """
-
-    build: Callable[..., Any]
-    scaling: Literal["signed", "bytes"]
-    taps: tuple[str, ...]
-    freeze_until: str
-    novelty: str
-    size: int = 224
-
-
-BACKBONES = {
-    # Pooled maps of several depths probed at AUC 0.895 where the last alone gave 0.862; block_12 tells everyday
-    # photographs from lesions at AUROC 0.9997.
-    "mobilenet_v2": Backbone(
-        keras.applications.MobileNetV2, "signed", ("block_12_add", "block_15_add", "out_relu"), "block_6_expand", "block_12_add"
-    ),
-    # Ends after its fourth stage: the fifth is three fifths of the parameters and made for 1,000 classes.
-    "resnet50_v2": Backbone(
-        keras.applications.ResNet50V2, "signed", ("conv5_block1_preact_relu",), "conv4_block1_preact_bn", "conv3_block4_out"
-    ),
-    "efficientnet_v2_b0": Backbone(
-        keras.applications.EfficientNetV2B0, "bytes", ("block5e_add", "top_activation"), "block5a_expand_conv", "block4c_add"
-    ),
-}
 
 
 def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
@@ -65,29 +29,25 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
     size = config.size or spec.size
     pretrained = config.weights != "none"
     inputs = keras.Input((size, size, 3), dtype="uint8", name="image")
-    backbone = _backbone(spec, inputs)
-    layers = [layer for layer in backbone.layers if layer.weights]
+    backbone, taps = _backbone(spec, inputs, config.taps or spec.taps)
     weights = None
     if pretrained:
         if load:
-            weights = _load(spec, config.weights, size)
-            for layer in layers:
-                layer.set_weights(weights[layer.name])
+            weights = _load(spec, config.weights, size, taps)
+            _set_weights(backbone, weights)
         _freeze(backbone, config.freeze_until or spec.freeze_until)
     else:
-        for layer in layers:
+        for layer in backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = 0.9
 
-    pooled = [
-        keras.layers.GlobalAveragePooling2D(name=f"pooled_{i}")(backbone.get_layer(n).output) for i, n in enumerate(spec.taps)
-    ]
+    pooled = [keras.layers.GlobalAveragePooling2D(name=f"pooled_{i}")(backbone.get_layer(n).output) for i, n in enumerate(taps)]
     vector = keras.layers.Concatenate(name="vector")(pooled) if len(pooled) > 1 else pooled[0]
     logits, dense = dense_head(vector, config.dense, config.dropout, classes, config.seed)
     model = keras.Model(inputs, logits, name=config.arch)
     return Network(
         model=model,
-        taps=spec.taps,
+        taps=taps,
         pooling="average",
         dense=dense,
         vector="vector" if len(pooled) > 1 else "pooled_0",
@@ -96,14 +56,60 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
     )
 
 
-def _backbone(spec: Backbone, inputs: Any) -> Any:
-    """The backbone over raw uint8 input, cut after its last tap."""
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(inputs) if spec.scaling == "signed" else inputs
-    full = spec.build(include_top=False, weights=None, input_tensor=scaled)
-    return keras.Model(inputs, full.get_layer(spec.taps[-1]).output)
+def depths(arch: str, text: str) -> tuple[str, ...]:
+    """What ``--pool-depths`` names: how many of a backbone's usual depths are pooled, from the deepest up, or layers by name.
+
+    Raises:
+        ConfigError: no backbone, or more depths than are usual.
+    """
+    if arch not in BACKBONES:
+        raise ConfigError(f"--pool-depths is for pretrained backbones. Received: {arch}")
+    usual = BACKBONES[arch].depths
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if len(names) == 1 and names[0].isdigit():
+        if not 1 <= int(names[0]) <= len(usual):
+            raise ConfigError(f"--pool-depths of {arch} must be 1 to {len(usual)}, or names of layers. Received: {text}")
+        return usual[-int(names[0]) :]
+    if not names:
+        raise ConfigError(f"--pool-depths must be a number or names of layers, such as {','.join(usual)}. Received: {text!r}")
+    return names
 
 
-def _load(spec: Backbone, source: str, size: int) -> dict[str, list[Any]]:
+def _backbone(spec: Backbone, inputs: Any, taps: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """The backbone over raw uint8 input, cut after its deepest tap; and the taps from shallow to deep."""
+    full = spec.build(include_top=False, weights=None, input_tensor=scale(inputs, spec.scaling))
+    _name(full)
+    order = {layer.name: i for i, layer in enumerate(full.layers)}
+    for name in taps:
+        if name not in order or len(getattr(full.get_layer(name).output, "shape", ())) != 4:
+            usual = ", ".join(spec.depths)
+            raise ConfigError(f"--pool-depths must name feature maps of {full.name}, such as {usual}. Received: {name!r}")
+    taps = tuple(sorted(set(taps), key=order.__getitem__))
+    # Not every later layer reads a tap, so the network ends where all are read.
+    backbone = keras.Model(inputs, [full.get_layer(name).output for name in taps])
+    return backbone, taps
+
+
+def _name(network: Any) -> None:
+    """Gives layers without a name of their own the ones that a fresh process would: else they count on from network to network."""
+    found: dict[str, list[tuple[int, Any]]] = {}
+    for operation in network.operations:
+        base = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(operation).__name__)  # Conv2D: conv2d, as keras does
+        base = re.sub("([a-z])([A-Z])", r"\1_\2", base).lower()
+        if match := re.fullmatch(f"{base}(?:_(\\d+))?", operation.name):
+            found.setdefault(base, []).append((int(match[1] or 0), operation))
+    for base, operations in found.items():
+        for i, (_, operation) in enumerate(sorted(operations, key=lambda pair: pair[0])):
+            operation.name = f"{base}_{i}" if i else base
+
+
+def _set_weights(backbone: Any, weights: dict[str, list[Any]]) -> None:
+    for layer in backbone.layers:
+        if layer.weights and not isinstance(layer, keras.layers.Normalization):  # scaling is our own, see scaling.py
+            layer.set_weights(weights[layer.name])
+
+
+def _load(spec: Backbone, source: str, size: int, taps: tuple[str, ...]) -> dict[str, list[Any]]:
     """Weights by layer name, from ImageNet's download or from a file for the whole backbone or the part that is used."""
     shape = (size, size, 3)
     if source == "imagenet":
@@ -113,12 +119,14 @@ def _load(spec: Backbone, source: str, size: int) -> dict[str, list[Any]]:
             raise ConfigError(
                 f"cannot download ImageNet weights: {error}. Give a file: --weights PATH, or --weights none"
             ) from error
+        _name(full)
         return {layer.name: layer.get_weights() for layer in full.layers}
     path = Path(source)
     if not path.is_file():
         raise ConfigError(f"--weights must be imagenet, none, or a file. Received: {source!r}")
     full = spec.build(include_top=False, weights=None, input_shape=shape)
-    part = keras.Model(full.input, full.get_layer(spec.taps[-1]).output)
+    _name(full)
+    part = keras.Model(full.input, full.get_layer(taps[-1]).output)
     causes = []
     for candidate in (full, part):
         try:
@@ -152,15 +160,13 @@ def _freeze(backbone: Any, until: str) -> None:
 def _novelty(spec: Backbone, model: Any, weights: dict[str, list[Any]] | None) -> Any:
     """Images -> the pretrained map that novelty is judged by; layers that training left alone are shared, not copied."""
     names = [layer.name for layer in model.layers]
-    until = names.index(spec.novelty)
     trained = [i for i, layer in enumerate(model.layers) if layer.trainable_weights]
-    if not trained or until < trained[0]:
+    if spec.novelty in names[: trained[0]]:
         return keras.Model(model.input, model.get_layer(spec.novelty).output, name="novelty_features")
-    copy = _backbone(spec, keras.Input(model.input_shape[1:], dtype="uint8"))
-    for layer in copy.layers:
-        layer.trainable = False
-        if weights and layer.weights:
-            layer.set_weights(weights[layer.name])
+    copy, _ = _backbone(spec, keras.Input(model.input_shape[1:], dtype="uint8"), (spec.novelty,))
+    copy.trainable = False
+    if weights:
+        _set_weights(copy, weights)
     start = model.layers[trained[0]]
     try:  # only the layers from the first trained one on, if that is a clean cut through the graph
         tail = keras.Model(copy.get_layer(start.name).input, copy.get_layer(spec.novelty).output, name="novelty_tail")

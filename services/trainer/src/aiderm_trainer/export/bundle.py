@@ -1,4 +1,4 @@
-"""From a finished run to a bundle (contract 2)."""
+"""From finished runs to a bundle (contract 2)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.labels import BINARY, CLASS_MAP
 from aiderm_trainer.data.pipeline import Images
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.rows import DIAGNOSES, Row
 from aiderm_trainer.data.split import check_leaks, fingerprint, read_split
 from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, Request, investigate
 from aiderm_trainer.evaluation.report import write_report
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
@@ -54,6 +56,25 @@ INTENDED_USE = (
 )
 
 
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run: its folder, and what is in it."""
+
+    folder: Path
+    config: TrainConfig
+    labels: tuple[Label, ...]
+    network: Network
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainedRun:
+        """Reads a run with its best epoch's weights.
+
+        Raises:
+            ConfigError: no run, or one that has not finished an epoch.
+        """
+        return cls(folder, *load_run(folder))
+
+
 def export_run(
     run: Path,
     name: str,
@@ -64,11 +85,33 @@ def export_run(
     licence: str,
     not_lesions: Path | None = None,
     target_sensitivity: float = 0.95,
+    request: Request = METRICS_ONLY,
 ) -> Path:
-    """Writes the bundle of a run's best epoch: calibrated and decided on ``calibration`` rows, reported on ``test`` rows.
+    """Writes the bundle of a run's best epoch; see ``write_bundle``."""
+    member = TrainedRun.load(run)
+    return write_bundle(
+        [member], name, version, store, root,
+        licence=licence, not_lesions=not_lesions, target_sensitivity=target_sensitivity, request=request,
+    )  # fmt: skip
+
+
+def write_bundle(
+    members: Sequence[TrainedRun],
+    name: str,
+    version: str,
+    store: ModelStore,
+    root: Path,
+    *,
+    licence: str,
+    not_lesions: Path | None,
+    target_sensitivity: float,
+    weights: Sequence[float] | None = None,
+    request: Request = METRICS_ONLY,
+) -> Path:
+    """Writes one graph of all members: calibrated and decided on ``calibration`` rows, reported on ``test`` rows.
 
     Args:
-        run: folder of ``train``.
+        members: with the same labels and split.
         name: of the model.
         version: new in that model.
         store: where the bundle goes.
@@ -76,17 +119,21 @@ def export_run(
         licence: of the data that the model learnt from; stands in manifest and card.
         not_lesions: folder of pictures that are no lesions, to measure the novelty score with; chooses nothing.
         target_sensitivity: that the threshold must reach.
+        weights: of the members' probabilities in their mean; alike when None.
+        request: what the report looks into besides the metrics.
 
     Raises:
-        ConfigError: an unfinished run, or a split without the rows that export needs.
+        ConfigError: a split without the rows that export needs.
         aiderm_core.store.BundleError: the version exists, or cannot be written.
     """
-    config, labels, network = load_run(run)
-    rows = read_split(run / SPLIT_FILE)
+    labels, split = members[0].labels, members[0].folder / SPLIT_FILE
+    rows = read_split(split)
     check_leaks(rows)
-    train, calibration, test = (_rows(rows, split) for split in ("train", "calibration", "test"))
-    spec = Input(size=network.size)
-    assessor = saved_model.Assessor(network, labels, _fit_novelty(network, labels, train, root))
+    train, calibration, test = (_rows(rows, side) for side in ("train", "calibration", "test"))
+    networks = [member.network for member in members]
+    unfitted = saved_model.Assessor(networks, labels, weights=weights)
+    spec = Input(size=unfitted.size)
+    assessor = saved_model.Assessor(networks, labels, _fit_novelty(unfitted, train, root), weights)
 
     with store.stage(name, version) as folder:
         saved_model.write(assessor, folder)
@@ -99,12 +146,13 @@ def export_run(
         tested = score_bundle(runtime, spec, test, root)
         evaluation = _novelty_evaluation(runtime, spec, not_lesions, tested.novelty, fit.novelty_limit)
         (folder / REPORT_FOLDER).mkdir()
-        _write_split(folder / REPORT_FOLDER / SPLIT_FILE, run / SPLIT_FILE)
+        _write_split(folder / REPORT_FOLDER / SPLIT_FILE, rows)
+        names = ", ".join(member.config.arch for member in members)
         manifest = Manifest(
             name=name,
             version=version,
             created_at=datetime.now(UTC).replace(microsecond=0),
-            architecture=config.arch,
+            architecture=names if len(members) == 1 else f"ensemble of {names}",
             input=spec,
             labels=list(labels),
             class_map={k: v for k, v in CLASS_MAP.items() if v in {label.id for label in labels}},
@@ -113,7 +161,7 @@ def export_run(
             novelty=Novelty(
                 limit=fit.novelty_limit,
                 false_rejection_rate=fit.rejected["all"],
-                method=_novelty_method(config, network),
+                method=_novelty_method(members, unfitted.members.novelty_of),
                 evaluation={**{f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}, **evaluation},
             ),
             quality=quality.derive_limits(_measures(train, root, spec)),
@@ -122,7 +170,7 @@ def export_run(
             metrics={},
             data=Data(
                 sources=sorted({row.source for row in rows}),
-                fingerprint=fingerprint(run / SPLIT_FILE),
+                fingerprint=fingerprint(split),
                 counts={
                     f"{s}/{'malignant' if m else 'benign'}": sum(r.split == s and r.malignant == m for r in rows)
                     for s in ("train", "validation", "calibration", "test")
@@ -130,13 +178,15 @@ def export_run(
                 },
                 licence=licence,
             ),
-            training=_training(run, config),
+            training=_training(members, assessor.share),
             golden=golden_cases(folder, runtime, spec),
             files={},
             intended_use=INTENDED_USE,
             limitations=_limitations(labels),
         )
-        _finish(folder, manifest, tested, _history(run))
+        # Curves of several trainings are no one curve: an ensemble's report has none.
+        findings = investigate(runtime, tested, root, manifest, request, train)
+        _finish(folder, manifest, tested, _history(members[0].folder) if len(members) == 1 else [], findings)
     return store.path(name, version)
 
 
@@ -147,11 +197,10 @@ def _rows(rows: Sequence[Row], split: str) -> list[Row]:
     return found
 
 
-def _fit_novelty(network: Network, labels: Sequence[Label], train: Sequence[Row], root: Path) -> novelty.NoveltyModel:
+def _fit_novelty(assessor: saved_model.Assessor, train: Sequence[Row], root: Path) -> novelty.NoveltyModel:
     """On a fixed sample of unaugmented training images."""
     chosen = np.random.default_rng(0).permutation(len(train))[:NOVELTY_IMAGES]
-    images = Images([train[i] for i in chosen], root, network.size, budget=0)
-    assessor = saved_model.Assessor(network, labels)
+    images = Images([train[i] for i in chosen], root, assessor.size, budget=0)
     features = tf.function(assessor.features, reduce_retracing=True)
     return novelty.fit(np.concatenate([features(batch).numpy() for batch in images.batches(32)]))
 
@@ -188,24 +237,38 @@ def _novelty_evaluation(
     }
 
 
-def _novelty_method(config: TrainConfig, network: Network) -> str:
-    where = "pretrained features that were not fine-tuned" if network.novelty is not None else "the network's own features"
+def _novelty_method(members: Sequence[TrainedRun], judged_by: int | None) -> str:
+    where = "the network's own features" if judged_by is None else "pretrained features that were not fine-tuned"
     return (
-        f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, on pooled {where} of {config.arch}"
+        f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, on pooled {where} of "
+        f"{members[judged_by or 0].config.arch}"
     )
 
 
-def _training(run: Path, config: TrainConfig) -> Training:
-    settings = config.model_dump(mode="json")
-    if config.weights not in ("imagenet", "none"):
-        settings["weights"] = Path(config.weights).name  # the folder is the machine's own business
-    seconds = run / "seconds"
+def _training(members: Sequence[TrainedRun], share: NDArray[np.float32]) -> Training:
+    settings = [_settings(member.config) for member in members]
+    config: dict[str, Any] = settings[0]
+    if len(members) > 1:
+        config = {
+            "combination": "weighted mean of the members' probabilities",
+            "members": [{"weight": round(float(w), 6), **each} for w, each in zip(share, settings, strict=True)],
+        }
+    seconds = [member.folder / "seconds" for member in members]
     return Training(
-        config={**settings, "keras": keras.__version__},
-        seed=config.seed,
+        config={**config, "keras": keras.__version__},
+        seed=members[0].config.seed,
         revision=_revision(),
-        seconds=float(seconds.read_text()) if seconds.exists() else 0.0,
+        seconds=sum(float(file.read_text()) for file in seconds if file.exists()),
     )
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings without the folders of the machine that it ran on: those are its own business."""
+    settings = config.model_dump(mode="json")
+    for key in ("weights", "start", "outlines"):
+        if settings.get(key):
+            settings[key] = Path(settings[key]).name
+    return settings
 
 
 def _revision() -> str:
@@ -232,20 +295,22 @@ def _limitations(labels: Sequence[Label]) -> list[str]:
     ]
     if tuple(labels) == BINARY:
         limits.append("It tells benign from malignant only, and names no diagnosis.")
+    elif own := [label.name for label in labels if label.malignant and label.id not in DIAGNOSES]:
+        limits.append(f"Malignant here means no more than that its data mark these classes so: {', '.join(own)}.")
     return limits
 
 
-def _write_split(target: Path, source: Path) -> None:
+def _write_split(target: Path, rows: Sequence[Row]) -> None:
     """The split without its paths: checksums, groups and sides are what a leak check needs."""
     lines = ["sha256,source,group,split,dx,malignant"]
-    lines += [f"{r.sha256},{r.source},{r.group},{r.split},{r.dx},{int(r.malignant)}" for r in read_split(source)]
+    lines += [f"{r.sha256},{r.source},{r.group},{r.split},{r.dx},{int(r.malignant)}" for r in rows]
     target.write_text("\n".join(lines) + "\n")
 
 
-def _finish(folder: Path, manifest: Manifest, tested: Scores, history: list[dict[str, Any]]) -> None:
+def _finish(folder: Path, manifest: Manifest, tested: Scores, history: list[dict[str, Any]], findings: Findings) -> None:
     """Metrics, report and card, then the seal."""
-    metrics = write_report(folder / REPORT_FOLDER, tested, manifest, history)
+    metrics = write_report(folder / REPORT_FOLDER, tested, manifest, history, findings=findings)
     complete = manifest.model_copy(update={"metrics": metrics})
-    (folder / CARD_FILE).write_text(render_card(complete), encoding="utf-8")
+    (folder / CARD_FILE).write_text(render_card(complete, findings=findings), encoding="utf-8")
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
     seal(folder, complete)

@@ -1,4 +1,4 @@
-"""The graph that is served: scaling, network, calibration, heatmap and novelty in one SavedModel (contract 1)."""
+"""The graph that is served: scaling, networks, calibration, heatmap and novelty in one SavedModel (contract 1)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import tensorflow as tf
 from aiderm_core.manifest import Label
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.export import heatmap, novelty
+from aiderm_trainer.export.members import Answer, Members
 
 TEMPERATURE = "temperature"
 SHIFT = "malignant_shift"
+FLOOR = 1e-30  # of an averaged probability, before its logarithm is taken
 
 
 class AssessorError(ValueError):
@@ -25,21 +27,32 @@ class AssessorError(ValueError):
 
 
 class Assessor(keras.Model):
-    """A trained network with everything that contract 1 asks of a graph.
+    """One trained network, or several whose answers are averaged, with everything that contract 1 asks of a graph.
+
+    Several networks' class probabilities are averaged, not their logarithms: in a product one member that is wrongly sure
+    outvotes all others, while a mean needs most of them to err.
 
     Args:
-        network: with its final weights.
-        labels: the classes, in order.
+        networks: with their final weights.
+        labels: the classes, in order; the same for all networks.
         novelty_model: fitted to ``novelty_features`` of training images; None while it is being fitted.
+        weights: of the networks in the mean; alike when None.
     """
 
-    def __init__(self, network: Network, labels: Sequence[Label], novelty_model: novelty.NoveltyModel | None = None) -> None:
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        labels: Sequence[Label],
+        novelty_model: novelty.NoveltyModel | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__(name="assessor")
-        self.network = network.detailed
-        self.maps = len(network.taps)
-        self.pooling = network.pooling
-        self.head = [network.model.get_layer(name) for name in network.dense]
-        self.unusual = network.novelty
+        self.members = Members(networks)
+        self.parts = self.members.parts  # tracked, so that they are saved
+        self.heads = [[network.model.get_layer(name) for name in network.dense] for network in networks]
+        self.poolings = tuple(network.pooling for network in networks)
+        share = np.ones(len(networks)) if weights is None else np.asarray(weights, np.float64)
+        self.share = (share / share.sum()).astype(np.float32)
         self.malignant = np.array([label.malignant for label in labels], np.float32)
         for key, start in ((TEMPERATURE, 1.0), (SHIFT, 0.0)):
             setattr(
@@ -52,40 +65,59 @@ class Assessor(keras.Model):
                 weight = self.add_weight(shape=value.shape, initializer="zeros", trainable=False, name=f"novelty_{key}")
                 weight.assign(value)
                 self.fitted.append(weight)
-        self.size = network.size
+        self.size = self.members.size
         self.built = True  # all parts are; export refuses what was never called
-
-    def novelty_features(self, image: Any, maps: Sequence[Any]) -> Any:
-        """Pooled features ``[N, D]``: of pretrained layers, or the network's own where there are none."""
-        features = self.unusual(image, training=False) if self.unusual is not None else maps[-1]
-        return tf.reduce_mean(features, axis=(1, 2))
 
     def features(self, image: Any) -> Any:
         """What the novelty model is fitted to: uint8 ``[N, S, S, 3]`` -> ``[N, D]``."""
-        return self.novelty_features(image, self.network(image, training=False)[: self.maps])
+        return _features(*self.members(image))
 
     def call(self, image: Any) -> dict[str, Any]:
         """uint8 ``[N, S, S, 3]`` -> contract 1's four outputs."""
-        *maps, vector, logits = self.network(image, training=False)
-        calibrated = tf.convert_to_tensor(logits) / self.temperature
-        shift = tf.convert_to_tensor(self.malignant_shift)
-        if calibrated.shape[-1] == 1:
-            malignancy = tf.sigmoid(calibrated[:, 0] + shift)
-            sides = tf.stack([tf.sigmoid(-calibrated[:, 0] - shift), malignancy], axis=1)
-            probability = sides if self.malignant[1] else sides[:, ::-1]
-        else:
-            probability = tf.nn.softmax(calibrated + shift * self.malignant)
-            malignancy = tf.minimum(tf.reduce_sum(probability * self.malignant, axis=1), 1.0)
-        layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in self.head]
-        gradient = heatmap.through_dense(heatmap.class_gradient(calibrated, self.malignant), vector, layers)
-        where = heatmap.contributions(maps, gradient, self.pooling)
+        answers, unusual = self.members(image)
+        temperature, shift = tf.convert_to_tensor(self.temperature), tf.convert_to_tensor(self.malignant_shift)
+        logits = self._mean([self._all_classes(answer.logits) for answer in answers])
+        probability = tf.nn.softmax(logits / temperature + shift * self.malignant)
+        malignancy = self._malignancy(probability)
+        where = self._where(answers, temperature)
         fitted = [tf.convert_to_tensor(weight) for weight in self.fitted]
         return {
             "probability": probability,
             "malignancy": malignancy,
             "heatmap": where * malignancy[:, None, None],
-            "novelty": novelty.score(self.novelty_features(image, maps), *fitted),
+            "novelty": novelty.score(_features(answers, unusual), *fitted),
         }
+
+    def _all_classes(self, logits: Any) -> Any:
+        """Logits ``[N, C]``: one unit's is the log-odds of the malignant class, against 0 for the other."""
+        return logits * self.malignant if logits.shape[-1] == 1 else logits
+
+    def _malignancy(self, probability: Any) -> Any:
+        return tf.minimum(tf.reduce_sum(probability * self.malignant, axis=1), 1.0)
+
+    def _mean(self, logits: Sequence[Any]) -> Any:
+        """Logits ``[N, C]`` of the members' averaged probabilities; one member's stay as they are."""
+        if len(logits) == 1:
+            return logits[0]
+        mean = sum(share * tf.nn.softmax(each) for share, each in zip(self.share, logits, strict=True))
+        return tf.math.log(tf.maximum(mean, FLOOR))
+
+    def _where(self, answers: Sequence[Answer], temperature: Any) -> Any:
+        """Mean of the members' maps, each scaled by its own malignancy as contract 1 has it, with a maximum of 1."""
+        parts = []
+        for answer, head, pooling in zip(answers, self.heads, self.poolings, strict=True):
+            layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in head]
+            gradient = heatmap.class_gradient(answer.logits / temperature, self.malignant)
+            parts.append(heatmap.contributions(answer.maps, heatmap.through_dense(gradient, answer.vector, layers), pooling))
+        if len(parts) == 1:
+            return parts[0]
+        own = [self._malignancy(tf.nn.softmax(self._all_classes(answer.logits))) for answer in answers]
+        return heatmap.average(parts, [share * each for share, each in zip(self.share, own, strict=True)])
+
+
+def _features(answers: Sequence[Answer], unusual: Any | None) -> Any:
+    """Pooled features ``[N, D]``: of fixed pretrained layers, or the first network's own where there are none."""
+    return tf.reduce_mean(answers[0].maps[-1] if unusual is None else unusual, axis=(1, 2))
 
 
 def write(assessor: Assessor, folder: Path) -> None:

@@ -1,0 +1,112 @@
+"""Which runs to average: greedy selection on the validation rows of one split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.special import softmax
+
+from aiderm_core.manifest import Label
+from aiderm_trainer.data.pipeline import Images
+from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.split import read_split
+from aiderm_trainer.objective import full_logits, within_source_auc
+from aiderm_trainer.study.plan import PlanError
+from aiderm_trainer.study.selection import ROUNDS, select
+from aiderm_trainer.training import SPLIT_FILE, load_run
+
+_BATCH = 64
+_BYTES = 4  # of a float32 weight
+_CLIP = 1e-7
+
+
+def choose(
+    runs: Sequence[Path],
+    root: Path,
+    *,
+    max_megabytes: float = 60.0,
+    rounds: int = ROUNDS,
+    console: Console | None = None,
+) -> tuple[list[Path], list[float]]:
+    """Selects runs by the validation AUC, inside sources, of the average of their probabilities.
+
+    Args:
+        runs: folders of ``train``; with one split and the same classes.
+        root: folder of the images.
+        max_megabytes: of the chosen members' weights together, each counted once, in units of 10^6 bytes.
+        rounds: members to add at most, with replacement.
+        console: where each step is told.
+
+    Returns:
+        The chosen runs, at least two, and their weights, which sum to 1.
+
+    Raises:
+        PlanError: fewer than two runs, splits or classes that differ, or one run alone is best.
+        ConfigError: a folder holds no run, or one without a finished epoch.
+    """
+    console = console or Console(stderr=True)
+    # One folder named twice is one candidate.
+    folders = {str(run): run for run in dict.fromkeys(runs)}
+    if len(folders) < 2:
+        raise PlanError(f"an ensemble is chosen from at least two runs. Received: {len(folders)}")
+    first = next(iter(folders.values()))
+    table = set(read_split(first / SPLIT_FILE))
+    rows = sorted((row for row in table if row.split == "validation"), key=lambda row: row.path)
+    labels: tuple[Label, ...] | None = None
+    outputs: dict[str, NDArray[np.floating[Any]]] = {}
+    megabytes: dict[str, float] = {}
+    for name, run in folders.items():
+        if set(read_split(run / SPLIT_FILE)) != table:
+            raise PlanError(f"{run} was trained on another split than {first}; an ensemble takes one")
+        own, outputs[name], megabytes[name] = _score(run, rows, root)
+        labels = labels or own
+        if own != labels:
+            raise PlanError(f"{run} has classes {[x.id for x in own]}, {first} {[x.id for x in labels]}; they must be the same")
+        alone = _auc(outputs[name], own, rows)
+        console.print(f"{run}: validation AUC {alone:.4f}, {megabytes[name]:.1f} MB", highlight=False)
+
+    known = labels or ()
+    found = select(
+        outputs,
+        lambda average: _auc(average, known, rows),
+        rounds,
+        lambda members: sum(megabytes[member] for member in members) <= max_megabytes,
+    )
+    for number, step in enumerate(found.steps, start=1):
+        console.print(f"step {number}: + {step.member} -> validation AUC {step.score:.4f}", highlight=False)
+    if len(found.weights) < 2:
+        raise PlanError(
+            f"no average within {max_megabytes:g} MB is better on validation than {found.steps[0].member} alone "
+            f"({found.steps[0].score:.4f}); export that"
+        )
+    total = sum(megabytes[name] for name in found.weights)
+    chosen = ", ".join(f"{name} {weight:.3f}" for name, weight in found.weights.items())
+    console.print(f"chosen: {chosen}; {total:.1f} MB of weights", highlight=False)
+    return [folders[name] for name in found.weights], list(found.weights.values())
+
+
+def _score(run: Path, rows: Sequence[Row], root: Path) -> tuple[tuple[Label, ...], NDArray[np.float64], float]:
+    """A run's classes, its probabilities ``[N, C]`` of rows, and the megabytes of what it serves."""
+    keras.backend.clear_session()
+    _, labels, network = load_run(run)
+    signature = [tf.TensorSpec([None, network.size, network.size, 3], tf.uint8)]
+    call = tf.function(lambda images: network.model(images, training=False), input_signature=signature)
+    logits = np.concatenate([call(batch).numpy() for batch in Images(rows, root, network.size, budget=0).batches(_BATCH)])
+    parameters = network.model.count_params()
+    if network.novelty is not None:
+        shared = {id(variable) for variable in network.model.variables}
+        parameters += sum(int(np.prod(v.shape)) for v in network.novelty.variables if id(v) not in shared)
+    return labels, softmax(full_logits(logits).astype(np.float64), axis=1), parameters * _BYTES / 1e6
+
+
+def _auc(probability: NDArray[np.floating[Any]], labels: Sequence[Label], rows: Sequence[Row]) -> float:
+    malignant = np.array([label.malignant for label in labels])
+    share = np.clip(probability[:, malignant].sum(axis=1), _CLIP, 1 - _CLIP)
+    return within_source_auc(np.log(share) - np.log1p(-share), rows)

@@ -1,0 +1,85 @@
+"""Folds of a study: groups stay whole, every fold is checked for leaks, and the common test split is never in one."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.split import LeakError, check_leaks, make_split
+from aiderm_trainer.study.plan import BY_SOURCE, PlanError
+
+
+def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -> dict[str, list[Row]]:
+    """Rows of each fold with their part in it: ``test`` is held out, ``validation`` chooses, ``train`` is learnt from.
+
+    Every trial of a fold has the same parts, whatever its recipe and seed, so that differences are paired.
+
+    Args:
+        rows: that take part; their own split is forgotten.
+        folds: a number (grouped and stratified by source, malignancy and dx), or ``source``: each source is left out once,
+            and groups that reach into it are left out of its training.
+        inner: share of the remaining groups that become ``validation``.
+        seed: another seed is another division.
+
+    Raises:
+        PlanError: too few groups or sources, or a part without benign or malignant rows.
+        LeakError: a file stands in two groups.
+    """
+    ordered = sorted(rows, key=lambda row: row.path)
+    held_out = _by_source(ordered) if folds == BY_SOURCE else _stratified(ordered, int(folds), seed)
+    return {name: _parts(name, ordered, out, inner, seed) for name, out in held_out.items()}
+
+
+def _by_source(rows: Sequence[Row]) -> dict[str, set[str]]:
+    sources: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        sources[row.source].add(row.path)
+    if len(sources) < 2:
+        raise PlanError(f"leaving a source out takes at least two. Received: {', '.join(sources)}")
+    return dict(sorted(sources.items()))
+
+
+def _stratified(rows: Sequence[Row], folds: int, seed: int) -> dict[str, set[str]]:
+    groups = [row.group for row in rows]
+    if len(set(groups)) < 2 * folds:
+        raise PlanError(f"{folds} folds take at least {2 * folds} groups. Received: {len(set(groups))}")
+    malignant = [f"{row.source} {int(row.malignant)}" for row in rows]
+    stratum = [f"{base} {row.dx}" for base, row in zip(malignant, rows, strict=True)]
+    sizes = Counter(stratum)
+    # Diagnoses that are too rare to be in every fold are stratified as benign or malignant only.
+    strata = np.array([full if sizes[full] >= folds else base for full, base in zip(stratum, malignant, strict=True)])
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    cuts = splitter.split(np.zeros(len(rows)), strata, groups)
+    return {str(number): {rows[i].path for i in held} for number, (_, held) in enumerate(cuts, start=1)}
+
+
+def _parts(name: str, rows: Sequence[Row], held_out: set[str], inner: float, seed: int) -> list[Row]:
+    outside = {row.group for row in rows if row.path in held_out}
+    rest = [replace(row, split="") for row in rows if row.path not in held_out and row.group not in outside]
+    fold = [replace(row, split="test") for row in rows if row.path in held_out]
+    fold += make_split(rest, {"train": 1 - inner, "validation": inner}, seed) if rest else []
+    check_leaks(fold)
+    for part in ("train", "validation", "test"):
+        sides = {row.malignant for row in fold if row.split == part}
+        if sides != {False, True}:
+            raise PlanError(f"fold {name}: benign and malignant rows must be in {part}. Received: {len(fold)} rows in all")
+    return sorted(fold, key=lambda row: row.path)
+
+
+def check_untouched(folds: dict[str, list[Row]], rows: Iterable[Row]) -> None:
+    """Checks that nothing of the common test split is in any fold, neither a file nor a group.
+
+    Raises:
+        LeakError: something is.
+    """
+    test = [row for row in rows if row.split == "test"]
+    forbidden = {row.sha256 for row in test} | {row.group for row in test}
+    for name, fold in folds.items():
+        found = [row.path for row in fold if row.sha256 in forbidden or row.group in forbidden]
+        if found:
+            raise LeakError(f"fold {name} holds {len(found)} row(s) of the common test split. First: {found[0]}")

@@ -1,0 +1,141 @@
+"""The report of a study: words, tables and plots, made from its committed results and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from aiderm_trainer.evaluation.bootstrap import bootstrap
+from aiderm_trainer.study import files, plots, words
+from aiderm_trainer.study.leaderboard import METRICS, Leaderboard, leaderboard
+from aiderm_trainer.study.plan import BY_SOURCE, PlanError
+from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
+from aiderm_trainer.study.threshold import youden_threshold
+
+SOURCES_FOLDER = "sources"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        document: its Markdown text.
+        terminal: its main table.
+    """
+
+    document: str
+    terminal: Table
+
+
+def publish(study: Path, folder: Path) -> None:
+    """Copies a finished study's results to a folder that is committed: no images, no weights, no paths.
+
+    Raises:
+        PlanError: the study is not finished.
+    """
+    load(study)
+    for name in FILES:
+        files.write_bytes(folder / name, (study / name).read_bytes())
+
+
+def write_report(folder: Path, document: Path, results: Results | None = None) -> Report:
+    """Writes the document, and its plots beside the results.
+
+    Args:
+        folder: of the results, which may hold those of a study by sources in ``sources/``.
+        document: the Markdown file.
+        results: of the folder, where they are at hand.
+
+    Raises:
+        PlanError: the folder holds no finished study.
+    """
+    results = results or load(folder)
+    where = Path(os.path.relpath(folder, document.parent))
+    by_source = load(folder / SOURCES_FOLDER) if (folder / SOURCES_FOLDER / PLAN_FILE).exists() else None
+    if results.plan.folds == BY_SOURCE:
+        table = sources_of(results)
+        plots.plot_sources(folder / plots.SOURCES, *_bars(table))
+        text = words.sources_document(results, table, _link(where / plots.SOURCES))
+        terminal = _sources_table(table)
+    else:
+        board = leaderboard(results)
+        plots.plot_leaderboard(folder / plots.LEADERBOARD, board.entries)
+        plots.plot_differences(folder / plots.DIFFERENCES, board)
+        text = words.document(results, board, _link(where / plots.LEADERBOARD), _link(where / plots.DIFFERENCES))
+        terminal = _board_table(board)
+        if by_source is not None:
+            table = sources_of(by_source)
+            plots.plot_sources(folder / plots.SOURCES, *_bars(table))
+            text += "\n" + words.sources_section(by_source, table, _link(where / plots.SOURCES))
+    files.write_text(document, text)
+    return Report(text, terminal)
+
+
+def sources_of(results: Results) -> list[words.SourceRow]:
+    """Figures of each recipe in each source that it was not trained on.
+
+    Raises:
+        PlanError: the study leaves no sources out.
+    """
+    if results.plan.folds != BY_SOURCE:
+        raise PlanError(f"the study has folds, not sources. Received: folds = {results.plan.folds}")
+    rows = []
+    for recipe in results.plan.recipes:
+        for source in results.folds:
+            keys = [(recipe.name, source, seed) for seed in recipe.seeds if (recipe.name, source, seed) in results.held_out]
+            if not keys:
+                continue
+            index = results.held_out[keys[0]].index
+            scores = [results.held_out[key].score.astype(np.float64) for key in keys]
+            inner = [results.validation[key] for key in keys]
+            thresholds = [youden_threshold(results.malignant[part.index], part.score) for part in inner]
+            malignant = results.malignant[index]
+            found = bootstrap(
+                [str(group) for group in results.group[index]], words.source_statistic(malignant, scores, thresholds)
+            )
+            inside = float(np.mean([t.validation_auc for t in results.trials if (t.recipe, t.fold) == (recipe.name, source)]))
+            rows.append(words.SourceRow(recipe.name, source, int((~malignant).sum()), int(malignant.sum()), inside, found))
+    return rows
+
+
+def _bars(table: Sequence[words.SourceRow]) -> tuple[list[str], list[tuple[str, list[tuple[float, float, float]]]]]:
+    sources = list(dict.fromkeys(row.source for row in table))
+    recipes = list(dict.fromkeys(row.recipe for row in table))
+    complete = [name for name in recipes if sum(row.recipe == name for row in table) == len(sources)]
+    if not complete:
+        raise PlanError("no recipe has finished with every source left out")
+    values = {(row.recipe, row.source): row.estimates["roc_auc"] for row in table}
+    return sources, [
+        (name, [(e.value, *(e.ci95 or (e.value, e.value))) for e in (values[name, source] for source in sources)])
+        for name in complete
+    ]
+
+
+def _link(path: Path) -> str:
+    return path.as_posix()
+
+
+def _board_table(board: Leaderboard) -> Table:
+    table = Table(title="mean over folds [95% interval]")
+    table.add_column("recipe")
+    for metric in METRICS:
+        table.add_column(metric.replace("_", " "), justify="right")
+    for entry in board.entries:
+        shown = [words.figure(entry.figures[metric]) for metric in METRICS]
+        table.add_row(entry.name, *shown)
+    return table
+
+
+def _sources_table(rows: Sequence[words.SourceRow]) -> Table:
+    table = Table(title="ROC AUC in the source left out [95% interval]")
+    for name in ("recipe", "source", "ROC AUC"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row.recipe, row.source, words.estimate(row.estimates["roc_auc"]))
+    return table
