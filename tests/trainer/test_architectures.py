@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from aiderm_trainer.architectures import NAMES, build
+from aiderm_trainer.architectures.backbones import BACKBONES
+from aiderm_trainer.architectures.scaling import DEVIATION, MEAN, scale
+from aiderm_trainer.architectures.transfer import depths
 from aiderm_trainer.config import ConfigError, TrainConfig
 
 
@@ -60,7 +63,7 @@ def test_pretrained_weights_arrive_and_novelty_keeps_them(mobilenet_file: Path) 
 def test_layers_can_be_frozen_by_name_or_by_fraction(mobilenet_file: Path) -> None:
     def trained(until: str) -> int:
         config = TrainConfig(arch="mobilenet_v2", weights=str(mobilenet_file), size=96, freeze_until=until)
-        return len(build(config, 2).model.trainable_variables)
+        return len(build(config, 2, load=False).model.trainable_variables)
 
     assert trained("block_13_expand") < trained("block_6_expand")
     assert trained("1.0") == 4  # the head's two layers
@@ -78,3 +81,82 @@ def test_wrong_weights_are_refused_and_never_left_random(mobilenet_file: Path, t
 def test_an_unknown_architecture_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=", ".join(NAMES)):
         build(TrainConfig(arch="alexnet", weights="none"), 2)
+
+
+# One of each family, the cheapest to build; `make soak` builds them all.
+CHEAP = ("mobilenet", "mobilenet_v3_small", "vgg16", "convnext_tiny", "xception", "efficientnet_b0")
+
+
+@pytest.mark.parametrize("arch", [n if n in CHEAP else pytest.param(n, marks=pytest.mark.soak) for n in BACKBONES])
+def test_every_backbone_is_used_as_its_entry_says(arch: str) -> None:
+    spec = BACKBONES[arch]
+    # As a run is restored: pretrained, but without the download.
+    network = build(TrainConfig(arch=arch, size=96, dense=()), 7, load=False)
+    assert network.taps == spec.taps
+    maps = [network.model.get_layer(name).output.shape for name in spec.depths if name in {x.name for x in network.model.layers}]
+    assert len(maps) == len(spec.depths)
+    assert [m[1] for m in maps] == sorted((m[1] for m in maps), reverse=True), "depths go from fine to coarse"
+    head = network.model.get_layer("logits").count_params()
+    assert (network.model.count_params() - head) / 1e6 == pytest.approx(spec.millions, abs=0.06)
+
+    names = [layer.name for layer in network.model.layers]
+    trained = [layer.name for layer in network.model.layers if layer.trainable_weights]
+    assert names.index(trained[0]) >= names.index(spec.freeze_until)
+    assert names.index(trained[0]) <= names.index(spec.freeze_until) + 2, "no more than a batch norm lies between"
+    if arch == "mobilenet_v2":  # the measured layer, which is trained: the fixed map has layers of its own
+        return
+    assert names.index(spec.novelty) < names.index(spec.freeze_until)
+    assert {id(v) for v in network.novelty.variables} <= {id(v) for v in network.model.variables}, "the fixed map is a copy"
+
+
+SCALINGS = [
+    ("mobilenet", "mobilenet"),
+    ("vgg16", "vgg16"),
+    ("densenet121", "densenet"),
+]
+
+
+@pytest.mark.parametrize(("arch", "module"), SCALINGS)
+def test_pixels_are_scaled_as_the_weights_were_trained(arch: str, module: str) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3)).astype(np.uint8)
+    inputs = keras.Input((32, 32, 3), dtype="uint8")
+    scaled = keras.Model(inputs, scale(inputs, BACKBONES[arch].scaling))(image)
+    expected = getattr(keras.applications, module).preprocess_input(image.astype(np.float32))
+    assert np.allclose(scaled, expected, atol=1e-5 * 255)
+
+
+def test_efficientnet_is_normalised_once_whatever_its_file_says(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(2)
+    full = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))
+    full.get_layer(index=2).set_weights([np.array([0.4, 0.5, 0.6]), np.array([0.2, 0.2, 0.2]), np.array(0)])
+    full.save_weights(tmp_path / "b0.weights.h5")
+    network = build(TrainConfig(arch="efficientnet_b0", weights=str(tmp_path / "b0.weights.h5"), size=32, dense=()), 2)
+    image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3)).astype(np.uint8)
+    inside = keras.Model(network.model.input, network.model.get_layer("normalization").output)(image)
+    assert np.allclose(inside, (image / 255 - np.array(MEAN)) / np.array(DEVIATION), atol=1e-4)
+    assert np.array_equal(network.model.get_layer("stem_conv").get_weights()[0], full.get_layer("stem_conv").get_weights()[0])
+
+
+def test_unnamed_layers_have_the_same_names_in_every_network_of_a_process() -> None:
+    config = TrainConfig(arch="mobilenet_v3_small", weights="none", size=32, dense=())
+    first, second = ([layer.name for layer in build(config, 2).model.layers] for _ in range(2))
+    assert first == second
+    assert "activation_17" in first
+
+
+def test_the_head_reads_as_many_depths_as_asked_for() -> None:
+    assert depths("mobilenet_v2", "2") == ("block_15_add", "out_relu")
+    config = TrainConfig(arch="mobilenet_v2", size=32, taps=depths("mobilenet_v2", "block_9_add, block_5_add"))
+    network = build(config, 2, load=False)
+    assert network.taps == ("block_5_add", "block_9_add"), "from shallow to deep"
+    assert network.model.get_layer("vector").output.shape == (None, 32 + 64)
+    assert "block_12_add" not in {layer.name for layer in network.model.layers}
+    assert network.novelty.output.shape[-1] == 96, "novelty reads its own layer all the same"
+    with pytest.raises(ConfigError, match=r"must be 1 to 5.*Received: 9"):
+        depths("mobilenet_v2", "9")
+    with pytest.raises(ConfigError, match="Received: ','"):
+        depths("mobilenet_v2", ",")
+    with pytest.raises(ConfigError, match="custom_cnn"):
+        depths("custom_cnn", "1")
+    with pytest.raises(ConfigError, match=r"feature maps of mobilenet.*Received: 'block_99'"):
+        build(TrainConfig(arch="mobilenet_v2", weights="none", size=32, taps=("block_99",)), 2)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiderm_trainer.cli import app
-from aiderm_trainer.data.leaks import check_images, find_leaks
+from aiderm_trainer.data.leaks import check_images, find_leaks, repaired
 from aiderm_trainer.data.prepare import prepare
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import LeakError, SplitError, write_split
@@ -114,3 +114,28 @@ def test_prepare_groups_what_the_embedding_finds(tmp_path):
     groups = {row.path: row.group for row in thorough.rows}
     assert groups["benign/3.png"] == groups["benign/zoomed.png"]
     check_images(thorough.rows, tmp_path / "set", embed=embed, progress=False)
+
+
+def test_a_repaired_split_keeps_what_was_trained_on_and_passes(planted):
+    root, rows, plant = planted
+    plant("copy.png", content=(root / "0.png").read_bytes())  # 0 stands in train, the copy in test
+    plant("turned.jpg", np.ascontiguousarray(np.rot90(lesion(4, False, 256))))  # 4 stands in validation
+    at = {row.path: position for position, row in enumerate(rows)}
+    found = find_leaks(rows, root, progress=False)
+    mended = repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in found])
+    assert find_leaks(mended, root, progress=False) == []
+    assert [row.path for row in mended] == [row.path for row in rows]
+    sides = {row.path: row.split for row in mended}
+    assert sides["copy.png"] == "train"
+    assert sides["turned.jpg"] == "validation"
+    assert sum(a.split != b.split for a, b in zip(rows, mended, strict=True)) == 2
+
+
+def test_the_command_writes_a_repaired_split(planted):
+    root, rows, plant = planted
+    plant("turned.jpg", np.ascontiguousarray(np.rot90(lesion(4, False, 256))))
+    write_split(root / "split.csv", rows)
+    arguments = ["check-leaks", str(root / "split.csv"), "--data", str(root)]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert CliRunner().invoke(app, [*arguments, "--repair", str(root / "mended.csv")]).exit_code == 0
+    assert CliRunner().invoke(app, ["check-leaks", str(root / "mended.csv"), "--data", str(root)]).exit_code == 0

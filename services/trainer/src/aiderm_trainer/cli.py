@@ -89,13 +89,23 @@ def check_leaks(
     weights: Annotated[
         str | None, typer.Option(help="Pretrained MobileNetV2 (a file, or imagenet) to find zoomed and turned copies with.")
     ] = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(help="A split to write without the leaks: what belongs together goes to train, if one of it was there."),
+    ] = None,
 ) -> None:
     """Fails where a lesion, a file or a near-duplicate stands on two sides of a split; reads all images anew."""
-    from aiderm_trainer.data.leaks import check_images
-    from aiderm_trainer.data.split import read_split
+    from aiderm_trainer.data.leaks import check_images, find_leaks, repaired
+    from aiderm_trainer.data.split import read_split, write_split
 
     with _plain_errors():
         rows = read_split(split)
+        if repair is not None:
+            at = {row.path: position for position, row in enumerate(rows)}
+            leaks = find_leaks(rows, data, embed=_embedding(weights))
+            write_split(repair, repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in leaks]))
+            console.print(f"{len(leaks)} pair(s) stood on two sides; wrote {repair} without", soft_wrap=True)
+            return
         check_images(rows, data, embed=_embedding(weights))
     console.print(f"{split}: no lesion, file or near-duplicate among {len(rows)} images stands on two sides", soft_wrap=True)
 
@@ -202,7 +212,8 @@ def train(
 
         settings: dict[str, Any] = {
             "arch": arch, "weights": "none" if arch == NAME else weights, "freeze_until": freeze_until, "size": size,
-            "taps": None if pool_depths is None else depths(arch, pool_depths), "dense": widths, "task": task, "epochs": epochs, "head_epochs": head_epochs, "batch": batch,
+            "taps": None if pool_depths is None else depths(arch, pool_depths),
+            "dense": widths, "task": task, "epochs": epochs, "head_epochs": head_epochs, "batch": batch,
             "learning_rate": learning_rate, "patience": patience, "augment": augment, "seed": seed,
             "outlines": outlines, "start": str(start) if start else None,
             "teachers": [str(run) for run in teacher or ()],

@@ -101,6 +101,7 @@ class _Fit:
         parts = cut(self.model)
         # The trained part is all that a step runs in TensorFlow; without one the trunk hands the images through.
         self.trunk, self.trained = (Trunk(parts[0]), parts[1]) if parts else ((lambda images: images), self.model)
+        self.between = parts[0].output if parts else self.model.input
         total = config.epochs * self.batches.steps
         warmup = min(200, total // 10)
         self.optimizer = keras.optimizers.AdamW(
@@ -225,7 +226,8 @@ class _Fit:
         head.fit(features, self.batches.targets, sample_weight=weights, batch_size=64, epochs=self.config.head_epochs, verbose=2)
 
     def _features(self) -> NDArray[np.float32]:
-        vector = keras.Model(self.trained.input, self.model.get_layer(self.network.vector).output)
+        # From the trunk's own output: the trained part's input is a copy, which the network's layers do not hang on.
+        vector = keras.Model(self.between, self.model.get_layer(self.network.vector).output)
         call = tf.function(lambda features: vector(features, training=False), reduce_retracing=True)
         batches = self.batches.images.batches(64)
         total = -(-len(self.batches.images) // 64)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from aiderm_trainer.architectures import custom_cnn, transfer
+from aiderm_trainer.architectures.backbones import BACKBONES
 from aiderm_trainer.architectures.network import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
 
 __all__ = ["NAMES", "Network", "build"]
 
-NAMES = (custom_cnn.NAME, *transfer.BACKBONES)
+NAMES = (custom_cnn.NAME, *BACKBONES)
 
 
 def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
@@ -24,6 +25,6 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
     """
     if config.arch == custom_cnn.NAME:
         return custom_cnn.build(config, classes)
-    if config.arch in transfer.BACKBONES:
+    if config.arch in BACKBONES:
         return transfer.build(config, classes, load)
     raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")

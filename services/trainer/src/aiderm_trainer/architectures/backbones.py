@@ -24,7 +24,7 @@ class Backbone:
         depths: layers whose maps can be pooled for the head, from shallow to deep; the deepest one that is ends the network.
         pooled: how many of them, the deepest, are.
         freeze_until: the first layer that is trained: by default about the last third is.
-        novelty: layer whose pretrained map tells how unusual a picture is; before ``freeze_until``, so that it costs nothing.
+        novelty: layer whose pretrained map tells how unusual a picture is; before ``freeze_until`` it costs nothing.
         size: default side of the input. Where weights were made for larger pictures it is still that of common lesion sets.
     """
 

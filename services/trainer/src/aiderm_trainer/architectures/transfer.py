@@ -91,7 +91,7 @@ def _backbone(spec: Backbone, inputs: Any, taps: tuple[str, ...]) -> tuple[Any, 
 
 
 def _name(network: Any) -> None:
-    """Gives layers without a name of their own the ones that a fresh process would: else they count on from network to network."""
+    """Names layers without a name of their own as a fresh process would: else they count on from network to network."""
     found: dict[str, list[tuple[int, Any]]] = {}
     for operation in network.operations:
         base = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(operation).__name__)  # Conv2D: conv2d, as keras does

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from rich.progress import track
 
 from aiderm_core.imaging import decode_image, to_model_input
 from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_picture, nearest
-from aiderm_trainer.data.duplicates import find_near_duplicates
+from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups
 from aiderm_trainer.data.index import look
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.rows import SPLITS, Row, as_split
 from aiderm_trainer.data.split import LeakError, SplitError
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -82,6 +82,28 @@ def check_images(rows: Sequence[Row], root: Path, *, embed: Embed | None = None,
         rest = [f"... and {len(leaks) - NAMED} more"] if len(leaks) > NAMED else []
         listed = "\n".join(["", *map(str, leaks[:NAMED]), *rest])
         raise LeakError(f"{len(leaks)} pair(s) of images stand on two sides of the split:{listed}")
+
+
+def repaired(rows: Sequence[Row], pairs: Sequence[tuple[int, int]]) -> list[Row]:
+    """A split without these leaks: images that belong together become one group on one side.
+
+    A joined group goes to the first of train, validation, calibration, test that one of it was in. So nothing that a model
+    was trained or chosen on stands in the later sides: one that was made with the old split can be judged with the new one.
+
+    Args:
+        rows: of a split.
+        pairs: positions of images that belong together.
+
+    Returns:
+        The rows in their order, with groups and sides changed.
+    """
+    joined = join_groups(rows, pairs)
+    side: dict[str, str] = {}
+    for row in joined:
+        here = side.get(row.group)
+        if here is None or SPLITS.index(as_split(row.split)) < SPLITS.index(as_split(here)):
+            side[row.group] = row.split
+    return [replace(row, split=as_split(side[row.group])) for row in joined]
 
 
 def aligned_pairs(

@@ -32,6 +32,7 @@ from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_core.store import ModelStore, seal
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
+from aiderm_trainer.data.augment import augment
 from aiderm_trainer.data.labels import BINARY, CLASS_MAP
 from aiderm_trainer.data.pipeline import Images
 from aiderm_trainer.data.rows import DIAGNOSES, Row
@@ -43,11 +44,12 @@ from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.golden import golden_cases
+from aiderm_trainer.export.thorough import fit_thorough
 from aiderm_trainer.training import HISTORY, SPLIT_FILE, load_run
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FOLDER = "report"
-NOVELTY_IMAGES = 4000
+NOVELTY_IMAGES = 3000
 QUALITY_IMAGES = 3000
 INTENDED_USE = (
     "Research on computer-aided reading of dermoscopic pictures of single skin lesions, taken with a dermatoscope or a phone "
@@ -130,6 +132,7 @@ def write_bundle(
     rows = read_split(split)
     check_leaks(rows)
     train, calibration, test = (_rows(rows, side) for side in ("train", "calibration", "test"))
+    validation = [row for row in rows if row.split == "validation"]
     networks = [member.network for member in members]
     unfitted = saved_model.Assessor(networks, labels, weights=weights)
     spec = Input(size=unfitted.size)
@@ -165,6 +168,7 @@ def write_bundle(
                 evaluation={**{f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}, **evaluation},
             ),
             quality=quality.derive_limits(_measures(train, root, spec)),
+            thorough=fit_thorough(runtime, spec, labels, validation, calibration, root, target_sensitivity),
             reference=fit.reference,
             forms=[Form(runtime="openvino", precision="f32"), Form(runtime="tensorflow", precision="f32")],
             metrics={},
@@ -198,11 +202,15 @@ def _rows(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def _fit_novelty(assessor: saved_model.Assessor, train: Sequence[Row], root: Path) -> novelty.NoveltyModel:
-    """On a fixed sample of unaugmented training images."""
+    """On a fixed sample of training images, each as it is and as training may show it: hair or a ruler make no lesion unusual."""
     chosen = np.random.default_rng(0).permutation(len(train))[:NOVELTY_IMAGES]
     images = Images([train[i] for i in chosen], root, assessor.size, budget=0)
     features = tf.function(assessor.features, reduce_retracing=True)
-    return novelty.fit(np.concatenate([features(batch).numpy() for batch in images.batches(32)]))
+    rng = np.random.default_rng(2)
+    found = []
+    for batch in images.batches(32):
+        found += [features(batch).numpy(), features(np.stack([augment(image, rng) for image in batch])).numpy()]
+    return novelty.fit(np.concatenate(found))
 
 
 def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, float]]:
@@ -268,6 +276,7 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
     for key in ("weights", "start", "outlines"):
         if settings.get(key):
             settings[key] = Path(settings[key]).name
+    settings["teachers"] = [Path(run).name for run in config.teachers]
     return settings
 
 

@@ -154,7 +154,9 @@ def _common(leader: Any, graph: Any) -> set[str]:
     return found if any(_weights(there[name]) for name in found) else set()
 
 
-def _settings(operation: Any) -> dict[str, Any]:
+def _settings(operation: Any) -> Any:
+    if isinstance(operation, keras.Sequential):  # its own settings name an input that is another in each network
+        return [(type(layer), _settings(layer)) for layer in operation.layers]
     return {key: value for key, value in operation.get_config().items() if key not in IGNORED}
 
 

@@ -126,7 +126,10 @@ def fit_head(
     variables = head.trainable_variables
     optimizer.build(variables)
 
-    @tf.function(reduce_retracing=True)
+    width = features["train"].shape[1]
+    signature = [tf.TensorSpec(shape, tf.float32) for shape in ([None, width], [None, len(labels)], [None])]
+
+    @tf.function(input_signature=signature)
     def step(inputs: Any, possible: Any, weights: Any) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(weights * negative_log_likelihood(head(inputs, training=True), possible))

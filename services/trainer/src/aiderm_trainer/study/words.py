@@ -188,7 +188,7 @@ def _ensembles(board: Leaderboard) -> str:
     wins = [pair for pair in board.ensembles if pair.verdict == "real" and pair.better not in {e.name for e in several}]
     best = max(several, key=lambda entry: entry.figures["roc_auc"].mean)
     against = pairs[frozenset((best.name, solo.name))]
-    gained = against.better == best.name
+    gained = against.better == best.name and against.mean >= 0.0005  # what the table shows as 0.000 is none
     if gained and against.verdict == "real":
         answer = f"So the ensemble ({best.name}) wins over the best single network, and the difference is real."
     elif gained:
