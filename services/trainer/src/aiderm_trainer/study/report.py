@@ -12,7 +12,7 @@ from rich.table import Table
 
 from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.study import files, plots, words
-from aiderm_trainer.study.leaderboard import METRICS, Leaderboard, leaderboard
+from aiderm_trainer.study.leaderboard import Leaderboard, leaderboard
 from aiderm_trainer.study.plan import BY_SOURCE, PlanError
 from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
 from aiderm_trainer.study.threshold import youden_threshold
@@ -122,13 +122,12 @@ def _link(path: Path) -> str:
 
 
 def _board_table(board: Leaderboard) -> Table:
+    shown = ("roc_auc", "accuracy", "brier")  # what a terminal has room for; the document holds all
     table = Table(title="mean over folds [95% interval]")
-    table.add_column("recipe")
-    for metric in METRICS:
-        table.add_column(metric.replace("_", " "), justify="right")
+    for name in ("recipe", "ROC AUC", "accuracy", "Brier"):
+        table.add_column(name, no_wrap=name != "recipe")
     for entry in board.entries:
-        shown = [words.figure(entry.figures[metric]) for metric in METRICS]
-        table.add_row(entry.name, *shown)
+        table.add_row(entry.name, *(words.figure(entry.figures[metric]) for metric in shown))
     return table
 
 
