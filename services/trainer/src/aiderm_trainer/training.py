@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ class _Fit:
             _take_over(Path(config.start), labels, self.network)
         parts = cut(self.model)
         # The trained part is all that a step runs in TensorFlow; without one the trunk hands the images through.
-        self.trunk, self.trained = (Trunk(parts[0]), parts[1]) if parts else ((lambda images: images), self.model)
+        self.trunk: Callable[[NDArray[np.uint8]], NDArray[Any]] = Trunk(parts[0]) if parts else lambda images: images
+        self.trained = parts[1] if parts else self.model
         self.between = parts[0].output if parts else self.model.input
         total = config.epochs * self.batches.steps
         warmup = min(200, total // 10)

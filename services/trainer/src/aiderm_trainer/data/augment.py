@@ -2,7 +2,8 @@
 
 In the public sets the camera gives the label away (sharpness, crop, border, colour). So everything a camera, a crop or
 a clinic adds is drawn at random for benign and malignant alike: colour, blur, resampling, sharpening, JPEG loss, round
-dark borders, rulers, ink, hair, gel bubbles and coloured patches. Bissoto et al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019.
+dark borders, rulers, ink, hair, gel bubbles and coloured patches. Bissoto et al., "(De)Constructing Bias on Skin Lesion
+Datasets", CVPRW 2019.
 """
 
 from __future__ import annotations
