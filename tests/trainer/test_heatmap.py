@@ -39,14 +39,14 @@ def test_the_gradient_through_the_head_is_the_tapes(hidden: list[int]) -> None:
 
 def test_averaged_maps_show_where_a_channel_fires() -> None:
     fine, coarse = np.zeros((1, 8, 8, 2), np.float32), np.zeros((1, 4, 4, 3), np.float32)
-    fine[0, 2, 5, 1] = 4.0
+    fine[0, 2, 5, 1] = 16.0
     coarse[0, 0, 0, 0] = 9.0
     gradient = tf.constant([[0.0, 1.0, -1.0, 0.0, 0.0]])
     where = heatmap.contributions([tf.constant(fine), tf.constant(coarse)], gradient, "average").numpy()
     assert where.shape == (1, 8, 8)
     assert where[0, 2, 5] == pytest.approx(1.0)
-    against = where[0, :2, :2]  # 9 of a 16th of the picture against 4 of a 64th, spread over the cell's pixels
-    assert 0.2 < against.max() < 1.0
+    # What speaks against counts too: 9/16 of the coarse cell, a quarter for each of its pixels, against 16/64.
+    assert where[0, :2, :2].max() == pytest.approx((9 / 16 / 4) / (16 / 64), abs=1e-4)
     assert where[0, 5:, :4].max() == 0
 
 
