@@ -98,7 +98,7 @@ export class DermHeatmap extends HTMLElement {
       this.#caption.textContent = "The bright square is the part that was looked at. There is no heatmap, because the picture was not judged.";
     } else if (assessment.heatmap) {
       this.#caption.textContent =
-        "The bright square is the part that was judged. The stronger the colour, the more that place raised the estimate; with a low estimate there is little colour. It does not outline a disease.";
+        "The bright square is the part that was judged. The stronger the colour, the more that place counted in the estimate, for or against; with a low estimate there is little colour. It does not outline a disease.";
     } else {
       this.#caption.textContent = "The bright square is the part that was judged.";
     }
