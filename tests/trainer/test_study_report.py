@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from aiderm_trainer.cli import app
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.study.folds import make_folds
@@ -111,3 +113,16 @@ def test_a_study_by_sources_says_what_is_lost_elsewhere(sample_rows, tmp_path: P
         assert f"| net | {source} |" in text
         assert f"{auc:.3f} [" in text
     assert (tmp_path / "study" / "sources.png").exists()
+
+
+def test_the_committed_report_is_what_the_committed_results_give(tmp_path: Path) -> None:
+    for file in (DOCS / "study").rglob("*"):
+        if file.is_file() and file.suffix != ".png":
+            copy = tmp_path / file.relative_to(DOCS)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    result = CliRunner().invoke(app, ["study-report", str(tmp_path / "study")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "study.md").read_text() == (DOCS / "study.md").read_text()
+    made = {file.relative_to(tmp_path) for file in tmp_path.rglob("*.png")}
+    assert made == {file.relative_to(DOCS) for file in (DOCS / "study").rglob("*.png")}
