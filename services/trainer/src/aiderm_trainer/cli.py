@@ -27,6 +27,10 @@ console = Console()
 
 Models = Annotated[Path, typer.Option(help="Folder of the bundles.")]
 DataRoot = Annotated[Path, typer.Option("--data", help="Folder that the split's paths are relative to.", envvar="AIDERM_DATA")]
+RunData = Annotated[Path | None, typer.Option(help="Folder of the images, where it is another than in training.")]
+Licence = Annotated[str, typer.Option(help="Licence of the training data, for manifest and card.")]
+NotLesions = Annotated[Path | None, typer.Option(help="Pictures that are no lesions, to measure novelty with.")]
+Sensitivity = Annotated[float, typer.Option(help="That the threshold must reach.")]
 Column = Annotated[str | None, typer.Option(help="Column of the table.")]
 # What a report looks into besides the metrics; the same for export, ensemble and evaluate.
 Metadata = Annotated[
@@ -232,12 +236,10 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the model.")],
     version: Annotated[str, typer.Option(help="Version, new in that model.")],
     models: Models = Path("models"),
-    data: Annotated[Path | None, typer.Option(help="Folder of the images, where it is another than in training.")] = None,
-    licence: Annotated[
-        str, typer.Option(help="Licence of the training data, for manifest and card.")
-    ] = "not stated; see the sources",
-    not_lesions: Annotated[Path | None, typer.Option(help="Pictures that are no lesions, to measure novelty with.")] = None,
-    sensitivity: Annotated[float, typer.Option(help="That the threshold must reach.")] = 0.95,
+    data: RunData = None,
+    licence: Licence = "not stated; see the sources",
+    not_lesions: NotLesions = None,
+    sensitivity: Sensitivity = 0.95,
     weights: Annotated[str | None, typer.Option(help="Of several runs in their mean, comma separated; alike by default.")] = None,
     metadata: Metadata = None,
     stress: Stress = False,
@@ -422,14 +424,12 @@ def ensemble(
     name: Annotated[str, typer.Option(help="Name of the model.")],
     version: Annotated[str, typer.Option(help="Version, new in that model.")],
     models: Models = Path("models"),
-    data: Annotated[Path | None, typer.Option(help="Folder of the images, where it is another than in training.")] = None,
+    data: RunData = None,
     max_megabytes: Annotated[float, typer.Option(min=1, help="The members' weights together at most.")] = 60.0,
     rounds: Annotated[int, typer.Option(min=1, help="Members to add at most, with replacement.")] = 30,
-    licence: Annotated[
-        str, typer.Option(help="Licence of the training data, for manifest and card.")
-    ] = "not stated; see the sources",
-    not_lesions: Annotated[Path | None, typer.Option(help="Pictures that are no lesions, to measure novelty with.")] = None,
-    sensitivity: Annotated[float, typer.Option(help="That the threshold must reach.")] = 0.95,
+    licence: Licence = "not stated; see the sources",
+    not_lesions: NotLesions = None,
+    sensitivity: Sensitivity = 0.95,
     metadata: Metadata = None,
     stress: Stress = False,
     stress_images: StressImages = None,
