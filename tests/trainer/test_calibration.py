@@ -168,9 +168,8 @@ def test_the_rule_keeps_its_promises_on_the_rows_it_was_chosen_on(seed, count, t
     rule, coverage = calibration.choose_decision(scores, malignant, melanoma, source, target)
     called = scores >= rule.threshold
     assert called[malignant].mean() >= target
-    for name in "abc":
-        for cases in (malignant, melanoma):
-            inside = cases & (source == name)
+    for cases in (malignant, melanoma):
+        for inside in (cases, *(cases & (source == name) for name in "abc")):
             if inside.sum() >= MIN_POSITIVES:
                 assert called[inside].mean() >= target
     low, high = rule.uncertain
@@ -205,7 +204,7 @@ def test_the_hardest_source_sets_the_threshold_and_a_small_one_does_not():
     scores[(source == "small") & malignant] -= 0.1
     rule, coverage = calibration.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert 0.5 <= rule.threshold < 0.52
-    assert coverage["sets_that_bind"] == 2  # 70 and 60 positives; the 20 of the small source are too few
+    assert coverage["sets_that_bind"] == 3  # all, 70 and 60 positives; the 20 of the small source are too few
     scores[(source == "small") & malignant] = 0.05
     lower, _ = calibration.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert lower.threshold == pytest.approx(0.05, abs=1e-5)  # they still count among all malignant rows
@@ -213,11 +212,12 @@ def test_the_hardest_source_sets_the_threshold_and_a_small_one_does_not():
 
 def test_melanoma_alone_can_lower_the_threshold():
     malignant = np.arange(400) < 200
-    melanoma = np.arange(400) < 50
+    melanoma = np.arange(400) < 80
     scores = np.where(malignant, 0.8, 0.1) + np.linspace(0, 0.01, 400)
-    scores[:5] = 0.3  # a tenth of the melanomas, a fortieth of the malignant
-    without, _ = calibration.choose_decision(scores, malignant, np.zeros(400, bool), ["a"] * 400)
-    with_melanoma, _ = calibration.choose_decision(scores, malignant, melanoma, ["a"] * 400)
+    scores[:8] = 0.3  # a tenth of the melanomas, a twenty-fifth of the malignant
+    source = ["a", "b"] * 200  # too few melanomas in either alone: all of them together still bind
+    without, _ = calibration.choose_decision(scores, malignant, np.zeros(400, bool), source)
+    with_melanoma, _ = calibration.choose_decision(scores, malignant, melanoma, source)
     assert without.threshold > 0.79
     assert with_melanoma.threshold == pytest.approx(0.3, abs=1e-5)
 

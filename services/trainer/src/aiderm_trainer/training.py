@@ -94,7 +94,7 @@ class _Fit:
             config.seed,
             Augmentation() if config.augment else None,
             Outlines(train, root / config.outlines, size) if config.outlines else None,
-            teach(_teachers(config.teachers, labels, size), images, possible) if config.teachers else None,
+            teach(_teachers(config.teachers, labels), images, possible) if config.teachers else None,
         )
         if config.start:
             _take_over(Path(config.start), labels, self.network)
@@ -253,15 +253,10 @@ def _same_labels(run: Path, labels: Sequence[Label]) -> None:
         raise ConfigError(f"{run} has other classes: {[k.id for k in known]}, not {[label.id for label in labels]}")
 
 
-def _teachers(runs: Sequence[str], labels: Sequence[Label], size: int) -> list[Any]:
-    models = []
+def _teachers(runs: Sequence[str], labels: Sequence[Label]) -> list[Network]:
     for run in map(Path, runs):
         _same_labels(run, labels)
-        network = load_run(run)[2]
-        if network.size != size:
-            raise ConfigError(f"a teacher must see the student's {size} px. Received: {run} with {network.size} px")
-        models.append(network.model)
-    return models
+    return [load_run(run)[2] for run in map(Path, runs)]
 
 
 class _Swapped:

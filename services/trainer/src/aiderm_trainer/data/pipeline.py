@@ -43,6 +43,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def at(self, size: int) -> Images:
+        """The same rows at another size; nothing of them is kept in memory."""
+        return self if size == self.size else Images(self.rows, self.root, size, budget=0)
+
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """The input of row ``index``: uint8 ``[size, size, 3]``.
 

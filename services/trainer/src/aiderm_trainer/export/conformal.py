@@ -10,8 +10,9 @@ from aiderm_core.manifest import DecisionRule
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Below this many positives a source's quantile is too noisy to move everybody's threshold.
-MIN_POSITIVES = 40
+# Below this many positives a source's 5% quantile is its smallest or second smallest score: one odd picture, which must not
+# move everybody's threshold.
+MIN_POSITIVES = 60
 # Below this many lesions a source's own quantile is little more than its largest value.
 MIN_LESIONS = 200
 ALPHA_MALIGNANT = 0.025
@@ -29,8 +30,8 @@ def choose_decision(
 ) -> tuple[DecisionRule, dict[str, float]]:
     """Threshold and uncertain band by conformal quantiles.
 
-    The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows, and inside each
-    source with at least ``MIN_POSITIVES`` of them for the malignant and for the melanomas alone. With n positives it is the
+    The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows and for all
+    melanomas, and for both inside each source with at least ``MIN_POSITIVES`` of them. With n positives it is the
     k-th smallest score, k = floor((n + 1)(1 - target)), at least 1: a new exchangeable positive falls below it with
     probability at most k / (n + 1), stated as ``miss_bound``.
 
@@ -65,10 +66,8 @@ def choose_decision(
 
     alpha = 1.0 - target_sensitivity
     threshold, bound, binding = _quantile(score[sick], alpha), _bound(int(sick.sum()), alpha), 0
-    groups = [("malignant", sick), ("melanoma", melanoma & sick)]
-    for name in np.unique(origin):
-        for _, cases in groups:
-            inside = cases & (origin == name)
+    for cases in (sick, melanoma & sick):
+        for inside in (cases, *(cases & (origin == name) for name in np.unique(origin))):
             if inside.sum() >= MIN_POSITIVES:
                 threshold = min(threshold, _quantile(score[inside], alpha))
                 bound = max(bound, _bound(int(inside.sum()), alpha))
