@@ -14,7 +14,7 @@ from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.export import novelty
-from aiderm_trainer.export.ensemble import export_ensemble
+from aiderm_trainer.export.bundle import export_runs
 from aiderm_trainer.export.members import Members, overlaps, shrink
 from aiderm_trainer.export.recalibration import recalibrate
 from aiderm_trainer.export.saved_model import Assessor, write
@@ -115,7 +115,7 @@ def test_an_exported_ensemble_is_a_bundle_like_any_other(
 ) -> None:
     split, data = synthetic_split
     store = ModelStore(tmp_path)
-    bundle = export_ensemble(runs, "both", "1", store, data, licence="none", weights=[3, 1])
+    bundle = export_runs(runs, "both", "1", store, data, licence="none", weights=[3, 1])
     manifest = verify(bundle)
     assert manifest.architecture == "ensemble of custom_cnn, custom_cnn"
     assert manifest.input.size == 48
@@ -142,9 +142,9 @@ def test_members_that_do_not_fit_are_refused(runs: list[Path], synthetic_split: 
 
     def refused(folders: list[Path], match: str, weights: list[float] | None = None) -> None:
         with pytest.raises(ConfigError, match=match):
-            export_ensemble(folders, "x", "1", store, synthetic_split[1], licence="none", weights=weights)
+            export_runs(folders, "x", "1", store, synthetic_split[1], licence="none", weights=weights)
 
-    refused(runs[:1], "at least two runs. Received: 1")
+    refused([], "at least one run. Received: none")
     refused(runs, "weight above 0", [1.0])
     refused(runs, "weight above 0", [1.0, float("nan")])
     other = tmp_path / "other"

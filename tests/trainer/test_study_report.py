@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.rows import Row
+from aiderm_trainer.evaluation.findings import read_left_out
 from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.study.folds import make_folds
 from aiderm_trainer.study.leaderboard import AVERAGE, GREEDY, leaderboard
@@ -113,6 +114,8 @@ def test_a_study_by_sources_says_what_is_lost_elsewhere(sample_rows, tmp_path: P
         assert f"| net | {source} |" in text
         assert f"{auc:.3f} [" in text
     assert (tmp_path / "study" / "sources.png").exists()
+    left_out = read_left_out(tmp_path / "study" / "left_out.json")  # what a card is given
+    assert f"{left_out['b']['roc_auc'].value:.3f} [" in text
 
 
 def test_the_committed_report_is_what_the_committed_results_give(tmp_path: Path) -> None:
@@ -124,5 +127,6 @@ def test_the_committed_report_is_what_the_committed_results_give(tmp_path: Path)
     result = CliRunner().invoke(app, ["study-report", str(tmp_path / "study")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "study.md").read_text() == (DOCS / "study.md").read_text()
+    assert (tmp_path / "study/sources/left_out.json").read_text() == (DOCS / "study/sources/left_out.json").read_text()
     made = {file.relative_to(tmp_path) for file in tmp_path.rglob("*.png")}
     assert made == {file.relative_to(DOCS) for file in (DOCS / "study").rglob("*.png")}

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -26,12 +23,10 @@ from aiderm_core.manifest import (
     Label,
     Manifest,
     Novelty,
-    Training,
 )
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_core.store import ModelStore, seal
-from aiderm_trainer.architectures import Network
-from aiderm_trainer.config import ConfigError, TrainConfig
+from aiderm_trainer.config import ConfigError
 from aiderm_trainer.data.augment import augment
 from aiderm_trainer.data.labels import BINARY, CLASS_MAP
 from aiderm_trainer.data.pipeline import Images
@@ -44,8 +39,10 @@ from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.golden import golden_cases
+from aiderm_trainer.export.provenance import describe_training
+from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.export.thorough import fit_thorough
-from aiderm_trainer.training import HISTORY, SPLIT_FILE, load_run
+from aiderm_trainer.training import HISTORY, SPLIT_FILE
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FOLDER = "report"
@@ -58,27 +55,8 @@ INTENDED_USE = (
 )
 
 
-@dataclass(frozen=True)
-class TrainedRun:
-    """A finished run: its folder, and what is in it."""
-
-    folder: Path
-    config: TrainConfig
-    labels: tuple[Label, ...]
-    network: Network
-
-    @classmethod
-    def load(cls, folder: Path) -> TrainedRun:
-        """Reads a run with its best epoch's weights.
-
-        Raises:
-            ConfigError: no run, or one that has not finished an epoch.
-        """
-        return cls(folder, *load_run(folder))
-
-
-def export_run(
-    run: Path,
+def export_runs(
+    runs: Sequence[Path],
     name: str,
     version: str,
     store: ModelStore,
@@ -87,33 +65,16 @@ def export_run(
     licence: str,
     not_lesions: Path | None = None,
     target_sensitivity: float = 0.95,
-    request: Request = METRICS_ONLY,
-) -> Path:
-    """Writes the bundle of a run's best epoch; see ``write_bundle``."""
-    member = TrainedRun.load(run)
-    return write_bundle(
-        [member], name, version, store, root,
-        licence=licence, not_lesions=not_lesions, target_sensitivity=target_sensitivity, request=request,
-    )  # fmt: skip
-
-
-def write_bundle(
-    members: Sequence[TrainedRun],
-    name: str,
-    version: str,
-    store: ModelStore,
-    root: Path,
-    *,
-    licence: str,
-    not_lesions: Path | None,
-    target_sensitivity: float,
     weights: Sequence[float] | None = None,
     request: Request = METRICS_ONLY,
 ) -> Path:
-    """Writes one graph of all members: calibrated and decided on ``calibration`` rows, reported on ``test`` rows.
+    """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
+
+    The API cannot tell an ensemble from a single network. Architectures and input sizes may differ: the graph takes the
+    largest size and shrinks the image for the others. Novelty is judged by the first run that has fixed pretrained layers.
 
     Args:
-        members: with the same labels and split.
+        runs: folders of ``train``, of the same labels and split; of each the best epoch.
         name: of the model.
         version: new in that model.
         store: where the bundle goes.
@@ -121,13 +82,14 @@ def write_bundle(
         licence: of the data that the model learnt from; stands in manifest and card.
         not_lesions: folder of pictures that are no lesions, to measure the novelty score with; chooses nothing.
         target_sensitivity: that the threshold must reach.
-        weights: of the members' probabilities in their mean; alike when None.
+        weights: of the runs' probabilities in their mean, above 0; alike when None.
         request: what the report looks into besides the metrics.
 
     Raises:
-        ConfigError: a split without the rows that export needs.
+        ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
         aiderm_core.store.BundleError: the version exists, or cannot be written.
     """
+    members = load_members(runs, weights)
     labels, split = members[0].labels, members[0].folder / SPLIT_FILE
     rows = read_split(split)
     check_leaks(rows)
@@ -182,7 +144,7 @@ def write_bundle(
                 },
                 licence=licence,
             ),
-            training=_training(members, assessor.share),
+            training=describe_training(members, assessor.share),
             golden=golden_cases(folder, runtime, spec),
             files={},
             intended_use=INTENDED_USE,
@@ -251,42 +213,6 @@ def _novelty_method(members: Sequence[TrainedRun], judged_by: int | None) -> str
         f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, on pooled {where} of "
         f"{members[judged_by or 0].config.arch}"
     )
-
-
-def _training(members: Sequence[TrainedRun], share: NDArray[np.float32]) -> Training:
-    settings = [_settings(member.config) for member in members]
-    config: dict[str, Any] = settings[0]
-    if len(members) > 1:
-        config = {
-            "combination": "weighted mean of the members' probabilities",
-            "members": [{"weight": round(float(w), 6), **each} for w, each in zip(share, settings, strict=True)],
-        }
-    seconds = [member.folder / "seconds" for member in members]
-    return Training(
-        config={**config, "keras": keras.__version__},
-        seed=members[0].config.seed,
-        revision=_revision(),
-        seconds=sum(float(file.read_text()) for file in seconds if file.exists()),
-    )
-
-
-def _settings(config: TrainConfig) -> dict[str, Any]:
-    """A run's settings without the folders of the machine that it ran on: those are its own business."""
-    settings = config.model_dump(mode="json")
-    for key in ("weights", "start", "outlines"):
-        if settings.get(key):
-            settings[key] = Path(settings[key]).name
-    settings["teachers"] = [Path(run).name for run in config.teachers]
-    return settings
-
-
-def _revision() -> str:
-    """The git commit of this code, or "unknown" in an image without git."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _history(run: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
 from aiderm_trainer.study.threshold import youden_threshold
 
 SOURCES_FOLDER = "sources"
+LEFT_OUT_FILE = "left_out.json"  # what `export --left-out` reads
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def publish(study: Path, folder: Path) -> None:
 
 
 def write_report(folder: Path, document: Path, results: Results | None = None) -> Report:
-    """Writes the document, and its plots beside the results.
+    """Writes the document, and beside the results its plots and ``left_out.json``.
 
     Args:
         folder: of the results, which may hold those of a study by sources in ``sources/``.
@@ -61,6 +63,7 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
     if results.plan.folds == BY_SOURCE:
         table = sources_of(results)
         plots.plot_sources(folder / plots.SOURCES, *_bars(table))
+        files.write_text(folder / LEFT_OUT_FILE, _left_out(table))
         text = words.sources_document(results, table, _link(where / plots.SOURCES))
         terminal = _sources_table(table)
     else:
@@ -72,6 +75,7 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
         if by_source is not None:
             table = sources_of(by_source)
             plots.plot_sources(folder / plots.SOURCES, *_bars(table))
+            files.write_text(folder / SOURCES_FOLDER / LEFT_OUT_FILE, _left_out(table))
             text += "\n" + words.sources_section(by_source, table, _link(where / plots.SOURCES))
     files.write_text(document, text)
     return Report(text, terminal)
@@ -115,6 +119,19 @@ def _bars(table: Sequence[words.SourceRow]) -> tuple[list[str], list[tuple[str, 
         (name, [(e.value, *(e.ci95 or (e.value, e.value))) for e in (values[name, source] for source in sources)])
         for name in complete
     ]
+
+
+def _left_out(table: Sequence[words.SourceRow]) -> str:
+    """The first recipe's figures, source -> metric -> {value, ci95}, for the cards of models of its kind."""
+    found = {
+        row.source: {
+            name: {"value": round(e.value, 4), "ci95": e.ci95 and [round(v, 4) for v in e.ci95]}
+            for name, e in row.estimates.items()
+        }
+        for row in table
+        if row.recipe == table[0].recipe
+    }
+    return json.dumps(found, indent=1) + "\n"
 
 
 def _link(path: Path) -> str:

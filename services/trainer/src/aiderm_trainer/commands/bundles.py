@@ -1,0 +1,207 @@
+"""Commands that write, judge and promote bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from aiderm_core.manifest import Label
+from aiderm_core.store import ModelStore, verify
+from aiderm_trainer.commands.common import (
+    CloseUps,
+    DataRoot,
+    LeftOut,
+    Licence,
+    Masks,
+    Metadata,
+    Models,
+    NotLesions,
+    RunData,
+    Sensitivity,
+    Stress,
+    StressImages,
+    console,
+    numbers,
+    plain_errors,
+    report_request,
+)
+
+
+def export(
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several runs, for an ensemble of them.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    version: Annotated[str, typer.Option(help="Version, new in that model.")],
+    models: Models = Path("models"),
+    data: RunData = None,
+    licence: Licence = "not stated; see the sources",
+    not_lesions: NotLesions = None,
+    sensitivity: Sensitivity = 0.95,
+    weights: Annotated[str | None, typer.Option(help="Of several runs in their mean, comma separated; alike by default.")] = None,
+    metadata: Metadata = None,
+    stress: Stress = False,
+    stress_images: StressImages = None,
+    masks: Masks = None,
+    close_ups: CloseUps = None,
+    left_out: LeftOut = None,
+) -> None:
+    """Calibrates a run or an ensemble, folds everything into one SavedModel, evaluates that, and writes the bundle."""
+    from aiderm_trainer.export.bundle import export_runs
+    from aiderm_trainer.training import DATA_FILE
+
+    with plain_errors():
+        root = data or Path((runs[0] / DATA_FILE).read_text().strip())
+        bundle = export_runs(
+            runs, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
+            target_sensitivity=sensitivity, weights=None if weights is None else numbers("--weights", weights),
+            request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
+        )  # fmt: skip
+    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {name} {version}")
+
+
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, trained on one split.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    version: Annotated[str, typer.Option(help="Version, new in that model.")],
+    models: Models = Path("models"),
+    data: RunData = None,
+    max_megabytes: Annotated[float, typer.Option(min=1, help="The members' weights together at most.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Members to add at most, with replacement.")] = 30,
+    licence: Licence = "not stated; see the sources",
+    not_lesions: NotLesions = None,
+    sensitivity: Sensitivity = 0.95,
+    metadata: Metadata = None,
+    stress: Stress = False,
+    stress_images: StressImages = None,
+    masks: Masks = None,
+    close_ups: CloseUps = None,
+    left_out: LeftOut = None,
+) -> None:
+    """Chooses runs by greedy selection on their validation rows and exports their average as one SavedModel."""
+    from aiderm_trainer.export.bundle import export_runs
+    from aiderm_trainer.study.ensemble import choose
+    from aiderm_trainer.training import DATA_FILE
+
+    with plain_errors():
+        root = data or Path((runs[0] / DATA_FILE).read_text().strip())
+        members, weights = choose(runs, root, max_megabytes=max_megabytes, rounds=rounds, console=console)
+        bundle = export_runs(
+            members, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
+            target_sensitivity=sensitivity, weights=weights,
+            request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
+        )  # fmt: skip
+    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {name} {version}")
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    split: Annotated[Path | None, typer.Option(help="SPLIT.csv; the rows of one side are scored, from --data.")] = None,
+    data: DataRoot = Path("data"),
+    side: Annotated[str, typer.Option(help="With --split: test, validation or calibration.")] = "test",
+    runtime: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and plots.")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="With --out: the worst errors as pictures too.")] = False,
+    metadata: Metadata = None,
+    stress: Stress = False,
+    stress_images: StressImages = None,
+    masks: Masks = None,
+    close_ups: CloseUps = None,
+    left_out: LeftOut = None,
+) -> None:
+    """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
+    from aiderm_core.runtime import load_runtime
+    from aiderm_trainer.evaluation.errors import write_pictures
+    from aiderm_trainer.evaluation.findings import METRICS_ONLY, NO_FINDINGS, investigate
+    from aiderm_trainer.evaluation.report import evaluate_scores, write_report
+    from aiderm_trainer.evaluation.scores import score_bundle
+    from aiderm_trainer.evaluation.table import findings_tables, metrics_table
+
+    with plain_errors():
+        if pictures and out is None:
+            raise ValueError("--pictures needs --out: a folder to write them to")
+        request = report_request(metadata, stress, stress_images, masks, close_ups, left_out)
+        manifest = verify(bundle)
+        rows, root = _side_rows(split, data, side) if split else _all_rows(data, manifest.labels)
+        loaded = load_runtime(runtime, bundle)
+        scores = score_bundle(loaded, manifest.input, rows, root)
+        looked = out is not None or request != METRICS_ONLY
+        findings = investigate(loaded, scores, root, manifest, request) if looked else NO_FINDINGS
+        metrics = evaluate_scores(scores, manifest) if out is None else write_report(out, scores, manifest, findings=findings)
+        shown = write_pictures(out, scores, manifest, root) if out is not None and pictures else []
+    console.print(metrics_table(metrics))
+    for table in findings_tables(findings):
+        console.print(table)
+    if shown:
+        Console(stderr=True).print(
+            f"[yellow]{', '.join(str(path) for path in shown)} show pictures of the data, which belong to its owners: they are "
+            "for your eyes, not for publishing or committing.[/yellow]",
+            soft_wrap=True,
+        )
+
+
+def recalibrate(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    version: Annotated[str, typer.Option(help="Version to write, in the same model.")],
+    data: Annotated[Path | None, typer.Option(help="A table or folder of labelled images of the site.")] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Share of malignant lesions that the probabilities shall assume; no decision changes.")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="That the threshold must reach, with --data; as before by default.")
+    ] = None,
+) -> None:
+    """Fits temperature, threshold and band to a site's own images, or moves them to another prevalence, as a new version."""
+    from aiderm_trainer.export.prior import correct_prior
+    from aiderm_trainer.export.recalibration import recalibrate as fit
+
+    with plain_errors():
+        if (data is None) == (prevalence is None):
+            both = "neither" if data is None else "both"
+            raise ValueError(f"recalibrate takes --data or --prevalence, one of them. Received: {both}")
+        if prevalence is not None and sensitivity is not None:
+            raise ValueError("--sensitivity needs --data: with --prevalence no decision changes")
+        manifest = verify(bundle)
+        store = ModelStore(bundle.resolve().parent.parent)
+        if prevalence is not None:
+            written = correct_prior(bundle, version, store, prevalence)
+        elif data is not None:
+            rows, root = _all_rows(data, manifest.labels)
+            written = fit(bundle, version, store, rows, root, target_sensitivity=sensitivity)
+    console.print(f"wrote {written}; let it serve with: aiderm-train promote {manifest.name} {version}")
+
+
+def promote(name: str, version: str, models: Models = Path("models")) -> None:
+    """Lets a version serve, after checking it; running servers take it over by themselves."""
+    with plain_errors():
+        ModelStore(models).promote(name, version)
+    console.print(f"{name} {version} serves")
+
+
+def rollback(name: str, models: Models = Path("models")) -> None:
+    """Lets the version serve again that did before the last promotion."""
+    with plain_errors():
+        version = ModelStore(models).rollback(name)
+    console.print(f"{name} {version} serves")
+
+
+def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:
+    from aiderm_trainer.data.split import check_leaks, read_split
+
+    sides = ("test", "validation", "calibration")
+    if side not in sides:
+        raise ValueError(f"--side must be one of {', '.join(sides)}. Received: {side!r}")
+    rows = read_split(split)
+    check_leaks(rows)
+    return [row for row in rows if row.split == side], data
+
+
+def _all_rows(data: Path, labels: list[Label]) -> tuple[list[Any], Path]:
+    from aiderm_trainer.data.class_names import of_labels
+    from aiderm_trainer.data.index import index
+
+    found = index(data, classify=of_labels(labels))
+    for unreadable in found.unreadable:
+        Console(stderr=True).print(f"left out: {unreadable}", highlight=False)
+    return found.rows, found.root

@@ -1,0 +1,117 @@
+"""Commands that make and check data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+
+Column = Annotated[str | None, typer.Option(help="Column of the table.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Pretrained MobileNetV2 (a file, or imagenet) to find zoomed and turned copies with.")
+]
+
+
+def prepare(
+    data: Annotated[Path, typer.Argument(help="A folder split/class/*.jpg or class/*.jpg, or a CSV table of paths and labels.")],
+    out: Annotated[Path, typer.Option(help="SPLIT.csv to write.")],
+    path: Column = None,
+    label: Column = None,
+    malignant: Column = None,
+    group: Column = None,
+    source: Column = None,
+    positive: Annotated[
+        str | None, typer.Option(help="Classes that count as malignant, comma separated; classes may then have any names.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures of one scene on one side.")] = True,
+    weights: Weights = None,
+) -> None:
+    """Indexes labelled images, finds duplicates and unreadable files, and splits them by lesion."""
+    from aiderm_trainer.data import prepare as preparing
+
+    with plain_errors():
+        report = preparing.prepare(
+            data, out, path_column=path, label_column=label, malignant_column=malignant, group_column=group,
+            source_column=source, positive=[name for name in (positive or "").split(",") if name.strip()], seed=seed,
+            near_duplicates=near_duplicates, embed=_embedding(weights),
+        )  # fmt: skip
+    console.print(report)
+
+
+def check_leaks(
+    split: Annotated[Path, typer.Argument(help="SPLIT.csv of prepare.")],
+    data: DataRoot = Path("data"),
+    weights: Weights = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(help="A split to write without the leaks: what belongs together goes to train, if one of it was there."),
+    ] = None,
+) -> None:
+    """Fails where a lesion, a file or a near-duplicate stands on two sides of a split; reads all images anew."""
+    from aiderm_trainer.data.leaks import check_images, find_leaks, repaired
+    from aiderm_trainer.data.split import read_split, write_split
+
+    with plain_errors():
+        rows = read_split(split)
+        if repair is not None:
+            at = {row.path: position for position, row in enumerate(rows)}
+            leaks = find_leaks(rows, data, embed=_embedding(weights))
+            write_split(repair, repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in leaks]))
+            console.print(f"{len(leaks)} pair(s) stood on two sides; wrote {repair} without", soft_wrap=True)
+            return
+        check_images(rows, data, embed=_embedding(weights))
+    console.print(f"{split}: no lesion, file or near-duplicate among {len(rows)} images stands on two sides", soft_wrap=True)
+
+
+def isic(
+    out: Annotated[Path, typer.Argument(help="Folder to write to; run again to go on.")],
+    collection: Annotated[list[str] | None, typer.Option(help="Number or name of a collection; may be given again.")] = None,
+    query: Annotated[str, typer.Option(help="In the archive's search language, such as 'age_approx:[20 TO 40]'.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Images at most.")] = None,
+    licence: Annotated[str, typer.Option(help="Licences to take, comma separated.")] = "CC-0,CC-BY,CC-BY-NC",
+    size: Annotated[str, typer.Option(help="thumbnail (256 pixels) or full.")] = "full",
+    api: Annotated[str, typer.Option(help="Address of the API.")] = "https://api.isic-archive.com/api/v2",
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Downloads at once.")] = 4,
+) -> None:
+    """Downloads dermoscopic images of the ISIC Archive, with resume and checksums, and writes a table for prepare."""
+    from aiderm_trainer.data.isic import Request, Size, fetch
+
+    with plain_errors():
+        licences = tuple(part.strip().upper() for part in licence.split(",") if part.strip())
+        request = Request(tuple(collection or ()), query, licences, cast(Size, size), limit)
+        report = fetch(out, request, api=api, workers=workers)
+    console.print(f"{report.rows} images in {report.table}: {report.fetched} fetched, {report.kept} there already")
+    for reason, count in report.skipped.items():
+        console.print(f"left out, {reason}: {count}", highlight=False)
+    for isic_id, why in list(report.failed.items())[:10]:
+        Console(stderr=True).print(f"[red]failed:[/red] {isic_id}: {why}", highlight=False, soft_wrap=True)
+    if report.failed:
+        Console(stderr=True).print(f"{len(report.failed)} failed; run the same command again to fetch them")
+        raise typer.Exit(1)
+
+
+def synthetic(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")],
+    count: Annotated[int, typer.Option(min=1, help="Images.")] = 600,
+    size: Annotated[int, typer.Option(min=100, max=2048, help="Side in pixels.")] = 224,
+    seed: int = 0,
+) -> None:
+    """Draws synthetic lesions in the layout split/class/*.png, to try the trainer without data."""
+    from aiderm_trainer.data.synthetic import dataset
+
+    with plain_errors():
+        dataset(out, count, seed, size)
+    console.print(f"{count} synthetic lesions in {out}")
+
+
+def _embedding(weights: str | None) -> Any:
+    if weights is None:
+        return None
+    from aiderm_trainer.embedding import load_embedding
+
+    return load_embedding(weights)

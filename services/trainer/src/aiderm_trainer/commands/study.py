@@ -1,0 +1,80 @@
+"""Commands that compare recipes and report on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+
+
+def compare(
+    out: Annotated[Path, typer.Option(help="Folder of the study; one that was stopped is gone on with.")],
+    split: Annotated[Path | None, typer.Option(help="SPLIT.csv; its test rows never enter. Default: the plan's.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="PLAN.toml: recipes, folds, seeds. Or name architectures with --arch.")
+    ] = None,
+    data: DataRoot = Path("data"),
+    arch: Annotated[list[str] | None, typer.Option(help="Architecture to compare; repeat it.")] = None,
+    weights: Annotated[str, typer.Option(help="With --arch: imagenet, none, or a file; the custom CNN has none.")] = "imagenet",
+    frozen: Annotated[bool, typer.Option(help="With --arch: train the head alone, on features computed once.")] = False,
+    size: Annotated[int | None, typer.Option(help="With --arch: side of the input in pixels.")] = None,
+    batch: Annotated[int, typer.Option(help="With --arch: images a step.")] = 32,
+    folds: Annotated[str | None, typer.Option(help="Number of folds, or source: each source left out once. [default: 5]")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each recipe. [default: the plan's, or 1]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each recipe. [default: the plan's, or 12]")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only about so many images: a rehearsal.")] = None,
+    weights_folder: Annotated[
+        Path | None, typer.Option(help="Folder of the plan's weights files.", envvar="AIDERM_WEIGHTS")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a trial. [default: all, shared among the jobs]")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a study that is in --out.")] = True,
+    keep_weights: Annotated[bool, typer.Option(help="Keep each trial's weights.")] = False,
+) -> None:
+    """Compares architectures x folds x seeds: resumable, with intervals and paired tests that say which differences are real."""
+    from aiderm_trainer.data.split import read_split
+
+    with plain_errors():
+        if (plan is None) == (not arch):
+            raise ValueError(f"compare takes --plan or --arch, one of them. Received: {'both' if plan else 'neither'}")
+        from aiderm_trainer.study.plan import Plan, plan_of_architectures
+
+        folder = weights_folder
+        if plan is not None:
+            chosen = Plan.read(plan)
+        else:
+            chosen, folder = plan_of_architectures(arch or [], weights, folder, frozen=frozen, size=size, batch=batch)
+        chosen = chosen.change(folds=folds, seeds=seeds, epochs=epochs, rows=rows)
+        table = split or (plan.parent / chosen.split if plan and chosen.split else None)
+        if table is None:
+            raise ValueError("compare needs --split SPLIT.csv, or a plan that names one")
+        from aiderm_trainer.study.compare import compare as run
+        from aiderm_trainer.study.report import write_report
+
+        results = run(
+            chosen, read_split(table), data, out, weights=folder, jobs=jobs, threads=threads, resume=resume,
+            keep_weights=keep_weights, console=console,
+        )  # fmt: skip
+        report = write_report(out, out / "study.md", results)
+    console.print(report.terminal)
+    console.print(f"wrote {out / 'study.md'}")
+
+
+def study_report(
+    folder: Annotated[Path, typer.Argument(help="Folder of results: plan.json, trials.csv, scores.npz; sources/ beside them.")],
+    study: Annotated[Path | None, typer.Option(help="A finished study, whose results are copied there first.")] = None,
+    sources: Annotated[Path | None, typer.Option(help="A finished study that leaves sources out; copied to sources/.")] = None,
+) -> None:
+    """Writes FOLDER.md and plots from the results in FOLDER alone."""
+    from aiderm_trainer.study.report import publish, write_report
+
+    with plain_errors():
+        if study:
+            publish(study, folder)
+        if sources:
+            publish(sources, folder / "sources")
+        write_report(folder, folder.with_suffix(".md"))
+    console.print(f"wrote {folder.with_suffix('.md')}")

@@ -1,0 +1,58 @@
+"""How a bundle came to be: settings, seed, revision of the code, seconds."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.manifest import Training
+from aiderm_trainer.config import TrainConfig
+from aiderm_trainer.export.runs import TrainedRun
+
+
+def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32]) -> Training:
+    """How the members were trained; of several, each with its share of the mean.
+
+    Args:
+        members: at least one.
+        share: float32 ``[M]``, sums to 1.
+    """
+    settings = [_settings(member.config) for member in members]
+    config: dict[str, Any] = settings[0]
+    if len(members) > 1:
+        config = {
+            "combination": "weighted mean of the members' probabilities",
+            "members": [{"weight": round(float(w), 6), **each} for w, each in zip(share, settings, strict=True)],
+        }
+    seconds = [member.folder / "seconds" for member in members]
+    return Training(
+        config={**config, "keras": keras.__version__},
+        seed=members[0].config.seed,
+        revision=_revision(),
+        seconds=sum(float(file.read_text()) for file in seconds if file.exists()),
+    )
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """A run's settings without the folders of the machine that it ran on: those are its own business."""
+    settings = config.model_dump(mode="json")
+    for key in ("weights", "start", "outlines"):
+        if settings.get(key):
+            settings[key] = Path(settings[key]).name
+    settings["teachers"] = [Path(run).name for run in config.teachers]
+    return settings
+
+
+def _revision() -> str:
+    """The git commit of this code, or "unknown" in an image without git."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
