@@ -75,6 +75,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     folder: Path, synthetic_split: tuple[Path, Path], tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    unbroken = start(folder, synthetic_split, whole)  # beside the other: starting TensorFlow is most of what this test takes
     first = start(folder, synthetic_split, broken)
     half_trained = broken / "trials" / "scratch--1--0"
     deadline = time.monotonic() + 300
@@ -90,7 +91,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     said = finish(start(folder, synthetic_split, broken))
     assert "6 trials, 4 of them finished already" in said
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    finish(start(folder, synthetic_split, whole))
+    finish(unbroken)
 
     tables = [files.read_table(out / "trials.csv") for out in (whole, broken)]
     assert [row["recipe"] for row in tables[0]] == ["frozen"] * 4 + ["scratch"] * 2

@@ -1,0 +1,156 @@
+"""Each call of the API, once: what is sent and how the answer is read. Both clients are made from these functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter
+
+from aiderm_client.models import Assessment, BatchAnswer, BatchItem, Health, ModelDetail, ModelList
+
+T = TypeVar("T")
+File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A picture: the path of a file, its bytes, or an open binary file."""
+
+_OK = frozenset({200})
+# A file's name may name a patient; the service needs none.
+_FILE_NAME = "picture"
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and what its answer is."""
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[tuple[str, tuple[str, bytes]], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    statuses: frozenset[int] = _OK
+
+    def answered_by(self, response: httpx.Response) -> bool:
+        """Whether this is the answer, and not a failure."""
+        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return response.status_code in self.statuses and media_type == "application/json"
+
+
+def predict(
+    file: File, *, model: str | None = None, explain: bool = False, thorough: bool = False, request_id: str | None = None
+) -> Call[Assessment]:
+    """Has one dermoscopic picture assessed.
+
+    Args:
+        file: the picture: a path, bytes, or an open binary file. Its name is not sent.
+        model: name of a model in ``models()``; the service's default one when None.
+        explain: draw the heatmap as well.
+        thorough: judge eight orientations, where ``models()`` says that the model offers it; takes longer.
+        request_id: sent as ``X-Request-ID`` and found in the service's log; up to 64 letters, digits and ``._-``.
+
+    Raises:
+        ProblemError: the service refused or failed; a subclass for each code.
+        ConnectionFailed: no answer came.
+        UnexpectedAnswer: the answer is none of this API's.
+    """
+    return Call(
+        "POST",
+        "/predict",
+        _reader(Assessment),
+        params=_query(model, explain, thorough),
+        files=(("file", (_FILE_NAME, read_file(file))),),
+        headers=_request_id(request_id),
+    )
+
+
+def predict_batch(
+    files: Iterable[File],
+    *,
+    model: str | None = None,
+    explain: bool = False,
+    thorough: bool = False,
+    request_id: str | None = None,
+) -> Call[tuple[BatchItem, ...]]:
+    """Has several pictures assessed in one request; one item a picture, in their order.
+
+    A picture that is refused does not fail the others: its item holds the problem, and ``item.result()`` raises it. The
+    service limits the number of files and their sum (16 and 60 MB by default).
+
+    Args:
+        files: the pictures, at least one; each as for ``predict``.
+        model: as for ``predict``; ``explain``, ``thorough`` and ``request_id`` too.
+        explain: draw the heatmaps as well.
+        thorough: judge eight orientations of each.
+        request_id: of the whole request.
+
+    Raises:
+        ProblemError: the whole request was refused.
+        ConnectionFailed: no answer came.
+        UnexpectedAnswer: the answer is none of this API's.
+    """
+    parts = tuple(("files", (_FILE_NAME, read_file(file))) for file in files)
+    if not parts:
+        raise ValueError("predict_batch needs at least one file. Received: none")
+    return Call(
+        "POST",
+        "/predict/batch",
+        lambda response: _reader(BatchAnswer)(response).results,
+        params=_query(model, explain, thorough),
+        files=parts,
+        headers=_request_id(request_id),
+    )
+
+
+def health() -> Call[Health]:
+    """State of the service and of each model; ``unavailable`` is an answer too, and no error."""
+    return Call("GET", "/health", _reader(Health), statuses=frozenset({200, 503}))
+
+
+def models() -> Call[ModelList]:
+    """The models that serve, with their thresholds and calibration."""
+    return Call("GET", "/models", _reader(ModelList))
+
+
+def model(name: str) -> Call[ModelDetail]:
+    """One model: its metrics with intervals, its data and its card."""
+    return Call("GET", f"/models/{quote(name, safe='')}", _reader(ModelDetail))
+
+
+def report(name: str) -> Call[dict[str, Any]]:
+    """The data of one model's curves, as the trainer wrote them."""
+    return Call("GET", f"/models/{quote(name, safe='')}/report", _reader(dict[str, Any]))
+
+
+def read_file(file: File) -> bytes:
+    """The bytes of a picture. All of them: a stream could not be sent a second time.
+
+    Raises:
+        TypeError: it is no path, bytes or binary file.
+    """
+    if isinstance(file, str | os.PathLike):
+        return Path(file).read_bytes()
+    if isinstance(file, bytes | bytearray | memoryview):
+        return bytes(file)
+    data = file.read() if hasattr(file, "read") else file
+    if not isinstance(data, bytes):
+        raise TypeError(f"a picture is a path, bytes, or a file opened in binary mode. Received: {type(file).__name__}")
+    return data
+
+
+def _query(model: str | None, explain: bool, thorough: bool) -> dict[str, str]:
+    named = {} if model is None else {"model": model}
+    return named | {name: "true" for name, wanted in (("explain", explain), ("thorough", thorough)) if wanted}
+
+
+def _request_id(value: str | None) -> dict[str, str]:
+    return {} if value is None else {"X-Request-ID": value}
+
+
+def _reader(kind: type[T]) -> Callable[[httpx.Response], T]:
+    adapter: TypeAdapter[T] = TypeAdapter(kind)
+    return lambda response: adapter.validate_json(response.content)

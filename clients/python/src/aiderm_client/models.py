@@ -1,0 +1,286 @@
+"""The API's answers. Fields that a newer service adds are ignored; one that is missing or of another type is an error."""
+
+from __future__ import annotations
+
+import base64
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from aiderm_client.errors import Problem, ProblemError
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Decision(StrEnum):
+    """What is said of a picture. ``LOW_SUSPICION`` is not "benign": about one cancer in twenty lies below the threshold."""
+
+    LOW_SUSPICION = "low_suspicion"
+    SUSPICIOUS = "suspicious"
+    UNCERTAIN = "uncertain"
+    REJECTED = "rejected"
+
+
+class ModelRef(_Answer):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class Reason(_Answer):
+    """Why the decision was taken: a stable code for programs, a sentence for people."""
+
+    code: str
+    text: str
+
+
+class Malignancy(_Answer):
+    """Calibrated probability of malignancy, which assumes the prevalence beside it; ``uncertain`` is a closed interval."""
+
+    probability: float
+    threshold: float
+    uncertain: tuple[float, float]
+    prevalence: float
+
+
+class ClassProbability(_Answer):
+    """Calibrated probability of one class of the model."""
+
+    id: str
+    name: str
+    malignant: bool
+    probability: float
+
+
+class QualityWarning(_Answer):
+    """A metric of the picture beyond its usual range, and what to do about it.
+
+    An ``advisory`` one is shown only; the others also withhold a low suspicion.
+    """
+
+    code: str
+    text: str
+    advisory: bool
+
+
+class Quality(_Answer):
+    """Measures of the judged region: ``resolution`` in pixels, ``sharpness`` a variance, the others shares of 1."""
+
+    sharpness: float
+    brightness: float
+    contrast: float
+    underexposed: float
+    overexposed: float
+    glare: float
+    resolution: float
+    hair: float
+    ruler: float
+    ink: float
+    off_centre: float
+    warnings: tuple[QualityWarning, ...]
+
+
+class Novelty(_Answer):
+    """Distance from the training images; above the limit a picture is not assessed."""
+
+    score: float
+    limit: float
+
+
+class Region(_Answer):
+    """The part of the upright picture that was judged, in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Image(_Answer):
+    """The upright picture as it was decoded; notes are codes such as ``first_frame``."""
+
+    width: int
+    height: int
+    format: str
+    notes: tuple[str, ...]
+
+
+class Timing(_Answer):
+    """Milliseconds; queue is the wait for a worker, and the total counts from the complete upload."""
+
+    queue: float
+    decode: float
+    quality: float
+    forward: float
+    total: float
+
+
+class Assessment(_Answer):
+    """What a model says of one picture. A rejected picture has no malignancy, classes or heatmap."""
+
+    request_id: str
+    model: ModelRef
+    thorough: bool
+    decision: Decision
+    reasons: tuple[Reason, ...]
+    malignancy: Malignancy | None
+    classes: tuple[ClassProbability, ...]
+    quality: Quality
+    novelty: Novelty
+    region: Region
+    image: Image
+    heatmap: str | None
+    timing_ms: Timing
+    disclaimer: str
+
+    def heatmap_png(self) -> bytes | None:
+        """The heatmap's PNG file (RGBA, to lay over the region); None unless ``explain=True`` asked for it."""
+        return None if self.heatmap is None else base64.b64decode(self.heatmap.partition(",")[2])
+
+
+class BatchItem(_Answer):
+    """One file's answer, an assessment or a problem; ``index`` is the file's place in the request."""
+
+    index: int
+    assessment: Assessment | None
+    problem: Problem | None
+
+    def result(self) -> Assessment:
+        """The assessment.
+
+        Raises:
+            ProblemError: this file has none; the class says the code.
+        """
+        if self.assessment is None:
+            if self.problem is None:
+                raise ValueError(f"item {self.index} holds neither an assessment nor a problem")
+            raise ProblemError.of(self.problem)
+        return self.assessment
+
+
+class BatchAnswer(_Answer):
+    """One item a file, in the order of the request."""
+
+    results: tuple[BatchItem, ...]
+
+
+class ModelHealth(_Answer):
+    """State of one model. A serving model with a reason could not be replaced by a newer version."""
+
+    state: Literal["serving", "loading", "failed"]
+    version: str | None
+    runtime: str
+    precision: str | None
+    reason: str | None
+
+
+class Health(_Answer):
+    """ok; degraded when something other than the default model fails; unavailable when the default model does not serve."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    models: dict[str, ModelHealth]
+    version: str
+
+
+class Label(_Answer):
+    """One class that a model tells apart."""
+
+    id: str
+    name: str
+    malignant: bool
+
+
+class DecisionRule(_Answer):
+    """Threshold and uncertain band, in calibrated malignancy."""
+
+    threshold: float
+    target_sensitivity: float
+    uncertain: tuple[float, float]
+
+
+class Input(_Answer):
+    """Side of the graph's square input in pixels, and how it is cut from a picture."""
+
+    size: int
+    geometry: str
+
+
+class NoveltyRule(_Answer):
+    """The limit of the novelty score, and the share of real lesions beyond it."""
+
+    limit: float
+    false_rejection_rate: float
+    method: str
+    evaluation: dict[str, float]
+
+
+class Calibration(_Answer):
+    """How logits became probabilities. ``prevalence``: the share of malignant lesions that the probabilities assume."""
+
+    method: str
+    temperature: float
+    malignant_shift: float
+    prevalence: float
+    ece_before: float
+    ece_after: float
+    coverage: dict[str, float]
+
+
+class Thorough(_Answer):
+    """Decision rule and measured gain of ``thorough=True``."""
+
+    decision: DecisionRule
+    gain: dict[str, float]
+    pool: str
+
+
+class ModelSummary(_Answer):
+    """A serving model, as its manifest describes it."""
+
+    name: str
+    version: str
+    default: bool
+    architecture: str
+    labels: tuple[Label, ...]
+    decision: DecisionRule
+    input: Input
+    novelty: NoveltyRule
+    calibration: Calibration
+    thorough: Thorough | None
+
+
+class ModelList(_Answer):
+    """The models that serve, and which of them answers when a request names none."""
+
+    default: str
+    models: tuple[ModelSummary, ...]
+
+
+class Metric(_Answer):
+    """A value with its 95% confidence interval, where one was computed."""
+
+    value: float
+    ci95: tuple[float, float] | None
+
+
+class Data(_Answer):
+    """What a model learnt from."""
+
+    sources: tuple[str, ...]
+    fingerprint: str
+    counts: dict[str, int]
+    licence: str
+
+
+class ModelDetail(ModelSummary):
+    """Also what it was measured to do, and its card in Markdown."""
+
+    metrics: dict[str, dict[str, Metric]]
+    data: Data
+    intended_use: str
+    limitations: tuple[str, ...]
+    card: str
