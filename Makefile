@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lint format screenshots benchmark-training clients soak lock up down clean
+.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -45,6 +45,9 @@ screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic 
 benchmark-training: $(DEV_STAMP) ## training throughput against plain Keras, as a ratio (some minutes)
 	@$(PY) benchmarks/training/throughput.py
 
+benchmark-serving: $(DEV_STAMP) ## this API against the physical limit and its peers, as ratios (about 50 minutes; BENCH_ARGS=--quick: 10)
+	@$(PY) -m benchmarks.serving $(BENCH_ARGS)
+
 clients: $(DEV_STAMP) ## generate the clients' OpenAPI document and types anew, after a change of the API (needs Node)
 	@$(PY) clients/generate.py
 
@@ -66,6 +69,7 @@ lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject
 	@$(LOCK) services/core/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml tests/requirements.in -o tests/requirements.lock
 	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
 	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
+	@$(LOCK) benchmarks/serving/requirements.in -o benchmarks/serving/requirements.lock
 
 clean: ## remove the environment and everything that tools left
 	@rm -rf clients/typescript/node_modules clients/typescript/dist $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build

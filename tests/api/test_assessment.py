@@ -26,7 +26,7 @@ class Answering:
             np.array([novelty], np.float32),
         )
 
-    def run(self, batch):
+    def run(self, batch, hint="latency"):
         assert batch.shape == (1, 64, 64, 3)
         return self.outputs
 
@@ -80,7 +80,7 @@ def test_every_sound_output_gives_a_consistent_answer(judge, malignancy, novelty
 
 def test_work_stops_between_decoding_and_inference(judge):
     class NeverRun(Answering):
-        def run(self, batch):
+        def run(self, batch, hint="latency"):
             raise AssertionError("must not run")
 
     def stop():
@@ -88,3 +88,15 @@ def test_work_stops_between_decoding_and_inference(judge):
 
     with pytest.raises(KeyError):
         judge(NeverRun([0.5, 0.5], 0.5), between=stop)
+
+
+def test_region_and_size_of_a_large_photo_are_those_of_the_whole(models_root, forms):
+    manifest = Manifest.load(models_root / "binary" / "1")
+    data = forms.encoded(
+        forms.plain(90, 100, 10, 2600, 2000), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    )
+    answer = assess(data, manifest=manifest, runtime=Answering([0.2, 0.8], 0.2), rule=manifest.decision, limits=Limits())
+    assert (answer.image.width, answer.image.height) == (2000, 2600)
+    assert answer.image.notes == ["oriented"]
+    assert answer.region.model_dump() == {"x": 0, "y": 300, "width": 2000, "height": 2000}
+    assert answer.quality.resolution == 2000

@@ -11,10 +11,10 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import StopReason, events, from_schema
 
 VALID = ("jpeg", "png", "webp", "rotated", "cmyk", "greyscale", "16_bit", "alpha", "animated_gif")
+CASES = 500
 # A refused picture is a documented answer to a well-formed request; a malformed request never is.
 SETTINGS = {
     "seed": 4,
-    "generation": {"mode": "all", "max-examples": 40, "deterministic": True},
     "phases": {"stateful": {"enabled": False}},
     "checks": {
         "positive_data_acceptance": {"expected-statuses": ["2xx", 404, 413, 415, 422]},
@@ -24,12 +24,17 @@ SETTINGS = {
 
 
 @pytest.mark.filterwarnings("default")  # schemathesis' own
-def test_the_service_keeps_its_contract(service, pictures):
+@pytest.mark.parametrize(
+    ("examples", "cases"), [pytest.param(95, CASES, id="500"), pytest.param(1200, 10 * CASES, id="5000", marks=pytest.mark.soak)]
+)
+def test_the_service_keeps_its_contract(service, pictures, examples, cases):
     usual = [pictures[name] for name in pictures if name != "12_megapixel"]
     valid = st.sampled_from([pictures[name] for name in VALID])
     schemathesis.openapi.format("binary", valid | st.sampled_from(usual) | st.binary(max_size=300))
     base = f"http://127.0.0.1:{service.port}"
-    config = SchemathesisConfig.from_dict(SETTINGS | {"base-url": base})
+    config = SchemathesisConfig.from_dict(
+        SETTINGS | {"base-url": base, "generation": {"mode": "all", "max-examples": examples, "deterministic": True}}
+    )
     document = schemathesis.openapi.from_url(f"{base}/openapi.json", config=config)
 
     seen: Counter[tuple[str, int]] = Counter()
@@ -55,6 +60,7 @@ def test_the_service_keeps_its_contract(service, pictures):
     assert failures == set()
     assert errors == []
     assert finished is StopReason.COMPLETED
+    assert seen.total() >= cases, seen
     # That both good and bad pictures, and requests, have really been sent:
     for path in ("/predict", "/predict/batch"):
         assert {200, 400, 404, 422} <= {status for label, status in seen if label == f"POST {path}"}

@@ -16,8 +16,8 @@ from aiderm_api.problems import ClientClosedRequest, DeadlineExceeded, Overloade
 def make_pool():
     pools = []
 
-    def make(workers=1, queue_size=4, deadline_seconds=10.0):
-        pools.append(InferencePool(workers, queue_size, deadline_seconds))
+    def make(workers=1, queue_size=4, deadline_seconds=10.0, **options):
+        pools.append(InferencePool(workers, queue_size, deadline_seconds, **options))
         return pools[-1]
 
     yield make
@@ -157,3 +157,95 @@ def test_closing_finishes_what_waits_and_takes_nothing_new(make_pool):
         return await asyncio.gather(*tasks)
 
     assert asyncio.run(run()) == [True] * 3
+
+
+def test_a_lone_item_gets_all_cores_and_a_full_pool_one_each(make_pool):
+    pool, gate, hints = make_pool(workers=2), threading.Event(), []
+
+    def job(ticket):
+        gate.wait(10)
+        hints.append(ticket.hint)
+
+    async def run():
+        await pool.run(lambda ticket: hints.append(ticket.hint))
+        both = [asyncio.create_task(pool.run(job)) for _ in range(2)]
+        await until(lambda: pool.running == 2)
+        waiting = asyncio.create_task(pool.run(lambda _: None))
+        await until(lambda: pool.depth == 1)
+        gate.set()
+        await asyncio.gather(*both, waiting)
+
+    asyncio.run(run())
+    assert hints[:2] == ["latency", "throughput"]
+
+
+def test_one_worker_alone_never_leaves_cores_idle(make_pool):
+    pool, gate, hints = make_pool(workers=1), threading.Event(), []
+
+    def job(ticket):
+        gate.wait(10)
+        hints.append(ticket.hint)
+
+    async def run():
+        tasks = [asyncio.create_task(pool.run(job)) for _ in range(3)]
+        await until(lambda: pool.depth == 2)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert hints == ["latency"] * 3
+
+
+class Hand:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once(make_pool):
+    clock = Hand()
+    pool, gate = make_pool(workers=1, queue_size=1000, deadline_seconds=10.0, clock=clock), threading.Event()
+
+    def slow(_):
+        clock.now += 8.0
+
+    async def run():
+        for _ in range(8):  # the moving average rises to more than half of the deadline
+            await pool.run(slow)
+        running = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
+        await until(lambda: pool.running == 1)
+        first = asyncio.create_task(pool.run(lambda _: True))  # nobody waits: let in, whatever the average says
+        await until(lambda: pool.depth == 1)
+        with pytest.raises(Overloaded, match="1 pictures wait already") as caught:
+            await pool.run(lambda _: True)
+        assert caught.value.retry_after >= 1
+        gate.set()
+        await asyncio.gather(running, first)
+        assert await pool.run(lambda _: "again") == "again"
+
+    asyncio.run(run())
+
+
+def test_an_item_without_time_left_for_it_is_dropped_before_it_runs(make_pool):
+    clock, ran = Hand(), []
+    pool, gate = make_pool(workers=1, deadline_seconds=10.0, clock=clock), threading.Event()
+
+    async def run():
+        for _ in range(8):
+            await pool.run(lambda _: setattr(clock, "now", clock.now + 8.0))
+        running = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
+        await until(lambda: pool.running == 1)
+        late = asyncio.create_task(pool.run(lambda _: ran.append(True)))
+        await until(lambda: pool.depth == 1)
+        clock.now += 7.0  # three seconds are left, and an item takes about five
+        gate.set()
+        await running
+        with pytest.raises(DeadlineExceeded):
+            await late
+
+    asyncio.run(run())
+    assert ran == []

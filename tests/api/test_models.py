@@ -226,3 +226,45 @@ def test_no_model_over_http(tmp_path, serve, forms):
         assert (answer.status_code, answer.json()["code"]) == (503, "no_model")
         assert int(answer.headers["retry-after"]) >= 1
     assert json.loads(client.get("/models").content)["models"] == []
+
+
+def with_form(bundle, **changes):
+    """Adds an int8 form that is the same graph in OpenVINO's own format."""
+    import openvino as ov
+
+    manifest = Manifest.load(bundle)
+    (bundle / "int8").mkdir()
+    ov.save_model(ov.Core().read_model(str(bundle)), str(bundle / "int8" / "model.xml"), compress_to_fp16=False)
+    form = {"runtime": "openvino", "precision": "int8", "path": "int8/model.xml", **changes}
+    reseal(bundle, forms=[*(form.model_dump() for form in manifest.forms), form])
+
+
+def reduced(root) -> ModelRegistry:
+    registry = ModelRegistry(ModelStore(root), "melanoma", "openvino", 1, "int8")
+    registry.refresh()
+    return registry
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused(tmp_path, make_bundle):
+    make_bundle(tmp_path)
+    health = reduced(tmp_path).health()
+    assert health.status == "unavailable"
+    assert "no form openvino/int8; it offers: openvino/f32" in health.models["melanoma"].reason
+
+
+def test_a_reduced_form_serves_with_a_rule_of_its_own(tmp_path, make_bundle):
+    rule = {"threshold": 0.52, "target_sensitivity": 0.95, "uncertain": (0.41, 0.6)}
+    with_form(make_bundle(tmp_path), decision=rule)
+    registry = reduced(tmp_path)
+    assert registry.health().models["melanoma"].precision == "int8"
+    assert registry.get().rule.threshold == 0.52
+    assert registry.get().manifest.decision.threshold == 0.5
+
+
+def test_a_reduced_form_must_answer_its_own_golden_inputs(tmp_path, make_bundle):
+    bundle = make_bundle(tmp_path)
+    golden = Manifest.load(bundle).golden.model_dump()
+    golden["cases"][0]["malignancy"] = 0.999
+    with_form(bundle, golden=golden)
+    assert "differs from the manifest" in reduced(tmp_path).health().models["melanoma"].reason
+    assert registry_of(tmp_path).health().status == "ok"  # f32 has its own

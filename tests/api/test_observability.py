@@ -52,11 +52,14 @@ def test_metrics(serve, forms):
     assert 'aiderm_requests_total{method="GET",route="unmatched",status="404"} 1.0' in lines
     assert 'aiderm_problems_total{code="unsupported_type"} 1.0' in lines
     assert "aiderm_queue_depth 0.0" in lines
-    assert "aiderm_queue_limit 32.0" in lines
+    assert "aiderm_queue_limit 128.0" in lines
     assert "aiderm_inflight_bytes 0.0" in lines
     assert "aiderm_models_serving 2.0" in lines
-    for stage in ("decode", "queue", "forward", "total"):
-        assert f'aiderm_stage_seconds_count{{stage="{stage}"}} 1.0' in lines
+    for stage in ("receive", "queue", "decode", "quality", "forward", "respond", "total"):
+        # Both pictures arrived; the second was refused.
+        assert f'aiderm_stage_seconds_count{{stage="{stage}"}} {2.0 if stage == "receive" else 1.0}' in lines
+    info = 'architecture="steerable",default="true",model="melanoma",precision="f32",runtime="openvino",version="1"'
+    assert f"aiderm_model_info{{{info}}} 1.0" in lines
     assert "BREW" not in answer.text
     assert "random" not in answer.text
 

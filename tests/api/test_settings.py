@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from aiderm_api.settings import SettingsError, load_settings
+from aiderm_api.settings import SettingsError, load_settings, unknown_settings
+from aiderm_core.runtime.cores import usable_cores
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +36,20 @@ def test_defaults_are_those_of_the_contract():
         ("PORT", "http"),
         ("RUNTIME", "torch"),
         ("WORKERS", "0"),
+        ("PRECISION", "f16"),
         ("QUEUE_SIZE", "0"),
         ("DEADLINE_SECONDS", "-1"),
         ("DEADLINE_SECONDS", "nan"),
         ("MAX_UPLOAD_BYTES", "12"),
         ("DEFAULT_MODEL", "../etc"),
         ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://*.example"),
+        ("CORS_ORIGINS", "https://a.example/"),
+        ("CORS_ORIGINS", "null"),
+        ("KEY_RATE", "0"),
+        ("KEY_RATE", "inf"),
+        ("KEY_BURST", "0"),
+        ("DRIFT_WINDOW", "10"),
         ("FRONTEND_DIR", "/nonexistent"),
         ("LOG_LEVEL", "loud"),
     ],
@@ -64,10 +73,27 @@ def test_limits_must_fit_each_other(monkeypatch):
 
 
 def test_lists_and_case(monkeypatch):
-    monkeypatch.setenv("AIDERM_CORS_ORIGINS", "https://a.example, http://b.example:81")
+    monkeypatch.setenv("AIDERM_CORS_ORIGINS", "https://A.example, http://b.example:81")
     monkeypatch.setenv("AIDERM_LOG_LEVEL", "INFO")
     monkeypatch.setenv("AIDERM_THREADS", "")
+    monkeypatch.setenv("AIDERM_PRECISION", "INT8")
     settings = load_settings()
     assert settings.cors_origins == ("https://a.example", "http://b.example:81")
     assert settings.log_level == "info"
     assert settings.threads is None
+    assert settings.precision == "int8"
+
+
+def test_a_picture_at_work_for_each_core(monkeypatch):
+    assert load_settings().cores == usable_cores()
+    monkeypatch.setenv("AIDERM_THREADS", "3")
+    assert load_settings().cores == 3
+    monkeypatch.setenv("AIDERM_WORKERS", "5")
+    assert load_settings().cores == 5
+
+
+def test_a_misspelt_variable_is_told(monkeypatch):
+    """Ignored in silence, it would leave the service open."""
+    monkeypatch.setenv("AIDERM_API_KEYS_FILE", "keys.json")
+    monkeypatch.setenv("AIDERM_PORT", "8000")
+    assert unknown_settings() == ["AIDERM_API_KEYS_FILE is no setting of the API; did you mean AIDERM_KEYS_FILE?"]

@@ -310,6 +310,19 @@ def test_endless_preamble_is_refused():
         read([b"\r\n" * 50_000] * 2)
 
 
+@pytest.mark.parametrize("headers", [b"X-A: 1\r\n" * 1000, b"X-A: " + b"a" * 100_000 + b"\r\n", b"a" * 100_000])
+def test_a_part_with_endless_headers_is_refused(headers):
+    roomy = UploadLimits("file", 10**7, 10**7, 10)
+    with pytest.raises(MalformedMultipart):
+        read([b"--frontier\r\n" + headers], roomy)
+
+
+def test_endless_empty_parts_are_refused():
+    part = b'--frontier\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+    with pytest.raises(MalformedMultipart, match="Too many other parts"):
+        read([part * 1000], UploadLimits("file", 10**7, 10**7, 10))
+
+
 @pytest.mark.parametrize("declared", ["-5", "abc", "1_000", "²"])
 def test_nonsense_content_length_is_left_to_counting(forms, declared):
     body = forms.multipart(("file", "a", b"abc"))

@@ -13,6 +13,7 @@ from aiderm_core.manifest import DecisionRule, Manifest, QualityLimit
 from aiderm_core.quality import QualityWarning
 
 WARNING = QualityWarning("sharpness", "The picture is blurred. Hold still.")
+ADVICE = QualityWarning("hair", "Hair lies over part of the picture. Part it.", advisory=True)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,9 @@ def codes(verdict: Verdict) -> list[str]:
         (0.45, 0.0, {}, (WARNING,), Decision.UNCERTAIN, ["band", "quality"]),
         (0.55, 0.0, {}, (WARNING,), Decision.UNCERTAIN, ["band"]),
         (0.9, 0.0, {}, (WARNING,), Decision.SUSPICIOUS, ["threshold"]),
+        # advice decides nothing
+        (0.1, 0.0, {}, (ADVICE,), Decision.LOW_SUSPICION, ["threshold"]),
+        (0.1, 0.0, {}, (ADVICE, WARNING), Decision.UNCERTAIN, ["quality"]),
         # rejection comes before everything
         (0.9, 1000.1, {}, (), Decision.REJECTED, ["novelty"]),
         (0.5, math.inf, {}, (WARNING,), Decision.REJECTED, ["novelty"]),

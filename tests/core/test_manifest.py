@@ -47,6 +47,12 @@ def test_dump_and_load_give_the_same_manifest(manifest: Manifest, tmp_path: Path
         (lambda m: [label.update(malignant=True) for label in m["labels"]], "and one other"),
         (lambda m: m["golden"]["cases"][0].update(probability=[0.5, 0.5]), "2 probabilities for 7 labels"),
         (lambda m: m["golden"].update(cases=[]), "golden.cases"),
+        (lambda m: m["forms"].append({"runtime": "openvino", "precision": "int8", "auc_loss": 0.0021}), "may lose 0.002"),
+        (lambda m: m["forms"].append({"runtime": "openvino", "precision": "bf16", "flipped": 0.006}), "and flip 0.5%"),
+        (
+            lambda m: m["forms"][0].update(golden={"cases": [m["golden"]["cases"][0] | {"probability": [1]}]}),
+            "1 probabilities for 7 labels",
+        ),
         (lambda m: m["golden"]["cases"][0].update(path="../x.png"), "golden.cases"),
         (lambda m: m.update(class_map={"scc": "nowhere"}), "nowhere"),
         (lambda m: m.update(forms=[]), "forms"),
@@ -112,3 +118,15 @@ def test_forms(manifest: Manifest) -> None:
 def test_limit_has_a_side(worse: Any, value: float, beyond: bool) -> None:
     assert QualityLimit(worse=worse).beyond(value, 1.0) is beyond
     assert QualityLimit(worse=worse).beyond(value, None) is False
+
+
+def test_a_limit_without_doubt_means_warn_and_an_explicit_null_means_never() -> None:
+    assert QualityLimit.model_validate({"worse": "low", "warn": 10.0, "reject": 2.0}).doubt == 10.0
+    assert QualityLimit.model_validate({"worse": "low", "warn": 10.0, "doubt": None}).doubt is None
+    assert QualityLimit.model_validate({"worse": "low", "warn": 10.0, "doubt": 4.0}).doubt == 4.0
+
+
+@pytest.mark.parametrize(("worse", "warn", "doubt"), [("low", 10.0, 11.0), ("high", 0.2, 0.1), ("high", None, 0.1)])
+def test_doubt_without_a_warning_is_refused(worse: str, warn: float | None, doubt: float) -> None:
+    with pytest.raises(ValidationError, match="doubt must lie at warn or beyond it"):
+        QualityLimit.model_validate({"worse": worse, "warn": warn, "doubt": doubt})

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from aiderm_core.manifest import QualityLimit
-from aiderm_core.quality import METRICS, QualityWarning, derive_limits, measure, warnings
+from aiderm_core.quality import ADVISORY, METRICS, QualityWarning, derive_limits, measure, warnings
 
 
 def lesion_like(seed: int = 0, size: int = 224) -> np.ndarray:
@@ -48,6 +48,10 @@ def test_values_that_can_be_computed_by_hand() -> None:
         "overexposed": 0.0,
         "glare": 0.0,
         "resolution": 300.0,
+        "hair": 0.0,
+        "ruler": 0.0,
+        "ink": 0.0,
+        "off_centre": 0.0,
     }
 
 
@@ -157,6 +161,7 @@ def test_limits_warn_in_the_tail_and_reject_beyond_everything_seen() -> None:
     ]
     limits = derive_limits(samples)
     assert set(limits) == set(METRICS)
+    assert {metric for metric, limit in limits.items() if limit.reject is None} == ADVISORY
     for metric, warned in (("sharpness", 10), ("glare", 10)):
         limit = limits[metric]
         assert limit.worse == METRICS[metric]
@@ -168,6 +173,29 @@ def test_a_share_that_never_occurs_gets_a_floor() -> None:
     limits = derive_limits([dict.fromkeys(METRICS, 0.0)])
     for metric in ("underexposed", "overexposed", "glare"):
         assert limits[metric].warn == 0.01
+
+
+def test_slight_blur_is_only_shown_and_more_of_it_withholds_a_low_suspicion() -> None:
+    limit = LIMITS["sharpness"]
+    assert limit.warn is not None
+    assert limit.doubt is not None
+    assert limit.reject is not None
+    assert limit.reject < limit.doubt < limit.warn
+    slightly, strongly = (limit.doubt + limit.warn) / 2, (limit.reject + limit.doubt) / 2
+    assert [warning.advisory for warning in warnings({"sharpness": slightly}, LIMITS)] == [True]
+    assert [warning.advisory for warning in warnings({"sharpness": strongly}, LIMITS)] == [False]
+
+
+def test_what_covers_the_skin_only_advises() -> None:
+    assert {warning.code for warning in warnings(dict.fromkeys(METRICS, 1.0), LIMITS) if warning.advisory} == ADVISORY
+    limits = derive_limits([dict.fromkeys(METRICS, 0.3) | {"hair": float(value)} for value in np.linspace(0, 1, 101)])
+    assert limits["hair"] == QualityLimit(worse="high", warn=0.95, doubt=None)
+
+
+def test_limits_of_an_older_manifest_go_on_working() -> None:
+    older = {metric: QualityLimit(worse="high", warn=0.1, reject=0.5) for metric in ("glare", "underexposed")}
+    found = warnings(dict.fromkeys(METRICS, 0.3), older)
+    assert [(warning.code, warning.advisory) for warning in found] == [("underexposed", False), ("glare", False)]
 
 
 def test_limits_need_complete_samples() -> None:
@@ -191,7 +219,7 @@ def test_measures_are_finite_and_in_range(pixels: np.ndarray) -> None:
     measures = measure(pixels)
     assert list(measures) == list(METRICS)
     assert all(math.isfinite(value) and value >= 0 for value in measures.values())
-    for metric in ("brightness", "contrast", "underexposed", "overexposed", "glare"):
+    for metric in set(METRICS) - {"sharpness", "resolution"}:
         assert measures[metric] <= 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from aiderm_core.imaging import to_model_input
 from aiderm_core.manifest import Manifest
 from aiderm_core.runtime import OUTPUTS, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.runtime.cores import usable_cores
 
 ENGINES = ["openvino", "tensorflow"]
 
@@ -153,7 +155,7 @@ def test_names_and_precision(convolution: Path) -> None:
 def test_openvino_computes_in_f32_with_the_threads_asked_for(convolution: Path) -> None:
     import openvino as ov
 
-    compiled = load_runtime("openvino", convolution, threads=1)._compiled  # type: ignore[attr-defined]
+    compiled = load_runtime("openvino", convolution, threads=1)._streams.compiled  # type: ignore[attr-defined]
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
 
@@ -162,12 +164,13 @@ def test_openvino_computes_in_f32_with_the_threads_asked_for(convolution: Path) 
     ("arguments", "said"),
     [
         ({"name": "onnx"}, "runtime must be openvino or tensorflow. Received: 'onnx'"),
-        ({"name": "openvino", "precision": "bf16"}, "precision must be f32. Received: 'bf16'"),
+        ({"name": "openvino", "precision": "fp4"}, "precision of openvino must be f32 or bf16 or int8. Received: 'fp4'"),
+        ({"name": "tensorflow", "precision": "int8"}, "precision of tensorflow must be f32. Received: 'int8'"),
     ],
 )
 def test_unknown_engine_or_precision(convolution: Path, arguments: dict[str, str], said: str) -> None:
     with pytest.raises(RuntimeFailure, match=said):
-        load_runtime(bundle=convolution, **arguments)
+        load_runtime(path=convolution, **arguments)
 
 
 def empty(folder: Path) -> None:
@@ -233,3 +236,64 @@ def test_serving_needs_no_tensorflow(convolution: Path) -> None:
         "sys.exit(0 if runtime.run(np.zeros((2, 48, 48, 3), np.uint8)).malignancy.shape == (2,) else 1)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_both_ways_to_use_the_cores_give_the_same_answer(runtime: Runtime, count: int) -> None:
+    batch = pictures(count, seed=7)
+    alone, beside_others = runtime.run(batch, "latency"), runtime.run(batch, "throughput")
+    for name in OUTPUTS:
+        assert np.allclose(getattr(alone, name), getattr(beside_others, name), atol=1e-5), name
+
+
+def test_openvino_uses_all_cores_for_one_picture_and_one_core_for_each_of_many(convolution: Path) -> None:
+    runtime: Any = load_runtime("openvino", convolution, threads=2)
+    one, many = runtime._all_cores.compiled, runtime._streams.compiled
+    assert (one.get_property("NUM_STREAMS"), one.get_property("INFERENCE_NUM_THREADS")) == (1, 2)
+    assert (many.get_property("NUM_STREAMS"), many.get_property("INFERENCE_NUM_THREADS")) == (2, 2)
+
+
+def test_openvino_holds_no_more_requests_than_cores(convolution: Path) -> None:
+    runtime: Any = load_runtime("openvino", convolution, threads=2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: runtime.run(pictures(1 + seed % 4, seed), ("latency", "throughput")[seed % 2]), range(40)))
+    assert runtime._streams._made <= 2
+    assert runtime._all_cores._made <= 1
+    assert len(runtime._streams._free) == runtime._streams._made  # all came back
+
+
+def test_a_quantised_graph_is_read_from_its_file(convolution: Path, tmp_path: Path) -> None:
+    import openvino as ov
+
+    ov.save_model(ov.Core().read_model(str(convolution)), str(tmp_path / "model.xml"), compress_to_fp16=False)
+    runtime = load_runtime("openvino", tmp_path / "model.xml", precision="int8")
+    assert runtime.precision == "int8"
+    batch = pictures(3)
+    assert np.allclose(runtime.run(batch).malignancy, load_runtime("openvino", convolution).run(batch).malignancy, atol=1e-5)
+
+
+def test_bf16_needs_a_processor_that_has_it(convolution: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino as ov
+
+    monkeypatch.setattr(ov.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    with pytest.raises(RuntimeFailure, match="does not compute in bf16"):
+        load_runtime("openvino", convolution, precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "100000 100000\n"}, 1),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu.max": "9900000 100000\n"}, None),
+    ],
+)
+def test_cores_are_those_of_the_containers_quota(tmp_path: Path, files: dict[str, str], cores: int | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == (cores or len(os.sched_getaffinity(0)))

@@ -82,7 +82,7 @@ def test_calibration_threshold_band_and_novelty_are_the_manifest_s(complete):
         "novelty exceeds 9.5",
         "1.23% of real lesions",
         "| photos rejected | 0.875 |",
-        "| sharpness | too low | 10 | 1 |",
+        "| sharpness | too low | 10 | 10 | 1 |",
     ):
         assert text in card, text
 

@@ -1,17 +1,20 @@
-"""Serves the API with uvicorn; everything is set by ``AIDERM_*`` variables, see aiderm_api.settings."""
+"""``aiderm-api`` serves, ``aiderm-api keys`` manages keys; all is set by ``AIDERM_*`` variables, see aiderm_api.settings."""
 
 from __future__ import annotations
 
+import argparse
 import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 import structlog
 import uvicorn
 
+from aiderm_api import keys_command
 from aiderm_api.app import create_app
 from aiderm_api.observability import configure_logging
-from aiderm_api.settings import Settings, SettingsError, load_settings
+from aiderm_api.settings import Settings, SettingsError, load_settings, unknown_settings
 
 log = structlog.get_logger("aiderm_api")
 
@@ -51,15 +54,29 @@ def make_server(settings: Settings) -> Server:
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status is 2 for settings or arguments that cannot be used."""
+    parser = argparse.ArgumentParser(prog="aiderm-api", description="The HTTP API; without a command it serves.")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
+    keys_command.add_parser(commands)
+    parsed = parser.parse_args(arguments)
+    return keys_command.run(parsed) if getattr(parsed, "run", None) else serve()
+
+
+def serve() -> int:
     """Runs until SIGTERM or SIGINT, then finishes what is in progress."""
     try:
         settings = load_settings()
+        server = make_server(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     configure_logging(settings.log_level, settings.log_format)
-    server = make_server(settings)
+    for text in unknown_settings():
+        log.warning(text)
+    if settings.keys_file is not None and settings.frontend_dir is not None:
+        log.warning("the page that this process serves has no key, so it cannot predict; behind nginx it has one")
     with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
         server.run()
     return 0 if server.started else 1

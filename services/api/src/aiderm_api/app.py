@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -15,47 +15,77 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from aiderm_api import DISCLAIMER, VERSION, problems
+from aiderm_api import DISCLAIMER, VERSION, access, examples, problems
+from aiderm_api.audit import open_trail
 from aiderm_api.context import Services
+from aiderm_api.drift import DriftMonitor
 from aiderm_api.inference import InferencePool
-from aiderm_api.models import ModelRegistry
+from aiderm_api.keys import KeyRing, KeysError, Rate
+from aiderm_api.models import ModelInfo, ModelRegistry
 from aiderm_api.observability import Metrics, RequestContext
 from aiderm_api.routes import health, models, predict
-from aiderm_api.settings import Settings
+from aiderm_api.settings import Settings, SettingsError
+from aiderm_api.shedding import Shedding
 from aiderm_api.unread import UnreadBody
 from aiderm_api.uploads import MemoryBudget
 from aiderm_api.web import OneProcess
 from aiderm_core.store import ModelStore
 
+AUDIT_CLOSE_SECONDS = 5.0
 log = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service; its models are loaded when its lifespan starts, before the port opens."""
+    """The service; its models are loaded when its lifespan starts, before the port opens.
+
+    Raises:
+        SettingsError: keys are required, and their file cannot be used; or the audit trail cannot be opened.
+    """
     metrics = Metrics()
+    ring = _key_ring(settings)
+    audit = open_trail(settings.audit)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # the workers are the parallelism
-        registry = ModelRegistry(ModelStore(settings.models_dir), settings.default_model, settings.runtime, settings.threads)
-        pool = InferencePool(settings.workers, settings.queue_size, settings.deadline_seconds)
+        registry = ModelRegistry(
+            ModelStore(settings.models_dir), settings.default_model, settings.runtime, settings.threads, settings.precision
+        )
+        pool = InferencePool(settings.cores, settings.queue_size, settings.deadline_seconds)
         budget = MemoryBudget(settings.max_inflight_bytes)
         metrics.gauge("aiderm_queue_depth", "Pictures waiting for a worker", lambda: pool.depth)
         metrics.gauge("aiderm_queue_limit", "Pictures that may wait", lambda: pool.queue_size)
         metrics.gauge("aiderm_workers_busy", "Workers with a picture in hand", lambda: pool.running)
         metrics.gauge("aiderm_inflight_bytes", "Uploads held in memory", lambda: budget.held)
+        metrics.gauge("aiderm_inflight_limit_bytes", "Uploads that may be held in memory", lambda: budget.limit)
         metrics.gauge("aiderm_models_serving", "Models that answer", lambda: len(registry.serving()))
         metrics.gauge("aiderm_models_troubled", "Models that failed to load", registry.troubled)
-        app.state.services = Services(settings, registry, pool, budget, metrics)
+        metrics.registry.register(ModelInfo(registry))
+        drift = DriftMonitor(settings.drift_window, lambda: [loaded.manifest for loaded in registry.serving().values()])
+        metrics.registry.register(drift)
+        if ring is not None:
+            metrics.gauge("aiderm_keys_valid", "Keys that open the door", lambda: ring.valid)
+            metrics.gauge("aiderm_keys_troubled", "1 while the changed file is unusable", lambda: ring.trouble is not None)
+        if audit is not None:
+            audit.start()
+            metrics.gauge("aiderm_audit_waiting", "Audit events that the stream has not taken yet", lambda: audit.waiting)
+            metrics.counter("aiderm_audit_written", "Audit events that the stream took", lambda: audit.written)
+            metrics.counter("aiderm_audit_lost", "Audit events that it did not take", lambda: audit.lost)
+        app.state.services = Services(settings, registry, pool, budget, metrics, drift, audit)
         await asyncio.to_thread(registry.refresh)
-        polling = asyncio.create_task(_poll(registry, settings.poll_seconds))
+        # Apart: a new model may take its time to load, a revoked key must not.
+        refreshes = [registry.refresh] if ring is None else [registry.refresh, ring.refresh]
+        polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
         try:
             yield
         finally:
-            polling.cancel()
-            with suppress(asyncio.CancelledError):
-                await polling
+            for task in polling:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await asyncio.to_thread(pool.close, settings.drain_seconds)
+            if audit is not None:
+                await asyncio.to_thread(audit.close, AUDIT_CLOSE_SECONDS)
 
     app = FastAPI(
         title="AI Dermatologist",
@@ -66,6 +96,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,  # short names for the methods of generated clients
         redirect_slashes=False,  # a redirect would lead out of the prefix that a proxy has stripped
     )
     problems.install(app)
@@ -76,6 +107,11 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(health.metrics_router)
     if settings.docs:
         _add_docs(app)
+    # From here inwards to outwards.
+    app.add_middleware(Shedding)
+    if ring is not None:
+        rate = Rate(per_second=settings.key_rate, burst=settings.key_burst)
+        app.add_middleware(access.Access, ring=ring, default=rate, metrics=metrics)
     if settings.frontend_dir is not None:
         app.add_middleware(OneProcess, folder=settings.frontend_dir, routes=app.router.routes)
     if settings.cors_origins:
@@ -84,18 +120,27 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["X-Request-ID", "Authorization"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            expose_headers=["X-Request-ID", "Retry-After", "WWW-Authenticate"],
         )
     app.add_middleware(UnreadBody)
-    app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
+    app.add_middleware(RequestContext, metrics=metrics)
     return app
 
 
-async def _poll(registry: ModelRegistry, seconds: float) -> None:
+def _key_ring(settings: Settings) -> KeyRing | None:
+    if settings.keys_file is None:
+        return None
+    try:
+        return KeyRing(settings.keys_file)
+    except KeysError as error:
+        raise SettingsError(f"AIDERM_KEYS_FILE: {error}") from error
+
+
+async def _poll(refresh: Callable[[], None], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         try:
-            await asyncio.to_thread(registry.refresh)
+            await asyncio.to_thread(refresh)
         except Exception as error:  # one bad look at the disk must not end the looking
             log.error("polling failed", exc_info=error)
 
@@ -128,5 +173,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
                 del operation["responses"]["422"]
         for name in ("HTTPValidationError", "ValidationError"):
             parts.pop(name, None)
+        access.describe(document)
+        examples.attach(document)
         app.openapi_schema = document
     return app.openapi_schema

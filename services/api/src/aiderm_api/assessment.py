@@ -15,7 +15,7 @@ from aiderm_core import quality
 from aiderm_core.decision import Decision, decide
 from aiderm_core.imaging import Limits, crop, decode_image, judged_region, to_model_input
 from aiderm_core.manifest import DecisionRule, Manifest, Thorough
-from aiderm_core.runtime import Outputs, Runtime
+from aiderm_core.runtime import Hint, Outputs, Runtime
 from aiderm_core.thorough import ThoroughRuntime
 
 # Outputs are sums of float32: this far outside 0..1 is rounding, further is a broken graph.
@@ -37,7 +37,7 @@ def assess(
     explain: bool = False,
     thorough: Thorough | None = None,
     request_id: str = "",
-    between: Callable[[], None] = lambda: None,
+    between: Callable[[], Hint] = lambda: "latency",
 ) -> schemas.Assessment:
     """Judges one picture.
 
@@ -50,7 +50,7 @@ def assess(
         explain: draw the heatmap as well.
         thorough: judge the picture in eight orientations by this; the picture alone when None.
         request_id: goes into the answer.
-        between: called between decoding and inference; raises to stop there.
+        between: called between decoding and inference; says how the graph is to use the cores, or raises to stop there.
 
     Raises:
         ImageError: the picture cannot be judged.
@@ -59,16 +59,19 @@ def assess(
     start = time.perf_counter()
     if thorough is not None:
         runtime, rule = ThoroughRuntime(runtime, manifest.labels, thorough.pool), thorough.decision
-    image = decode_image(data, limits)
-    height, width = image.pixels.shape[:2]
-    region = judged_region(width, height, manifest.input.geometry)
-    measures = quality.measure(crop(image.pixels, region))
-    warnings = quality.warnings(measures, manifest.quality)
+    image = decode_image(data, limits, manifest.input.size)
+    region = judged_region(image.width, image.height, manifest.input.geometry)
     batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
     decoded = time.perf_counter()
-    between()
-    outputs = runtime.run(batch)
-    forward_seconds = time.perf_counter() - decoded
+    # At the usual input size both want the same picture, and scaling it takes longer than all that is measured.
+    working = batch[0] if manifest.input.size == quality.WORKING_SIZE else None
+    height, width = image.pixels.shape[:2]  # fewer than the picture's own where it was decoded at a smaller scale
+    square = crop(image.pixels, judged_region(width, height, manifest.input.geometry))
+    measures = quality.measure(square, working, min(region.width, region.height))
+    warnings = quality.warnings(measures, manifest.quality)
+    measured = time.perf_counter()
+    outputs = runtime.run(batch, between())
+    forward_seconds = time.perf_counter() - measured
     probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
     verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
     rejected = verdict.decision is Decision.REJECTED
@@ -81,14 +84,19 @@ def assess(
         malignancy=None if rejected else _malignancy(malignancy, rule, manifest),
         classes=[] if rejected else _classes(probabilities, manifest),
         quality=schemas.Quality(
-            **measures, warnings=[schemas.QualityWarningOut(code=item.code, text=item.text) for item in warnings]
+            **measures,
+            warnings=[schemas.QualityWarningOut(code=item.code, text=item.text, advisory=item.advisory) for item in warnings],
         ),
         novelty=schemas.NoveltyOut(score=novelty, limit=manifest.novelty.limit),
         region=schemas.RegionOut(x=region.x, y=region.y, width=region.width, height=region.height),
-        image=schemas.ImageOut(width=width, height=height, format=image.format, notes=list(image.notes)),
+        image=schemas.ImageOut(width=image.width, height=image.height, format=image.format, notes=list(image.notes)),
         heatmap=heatmap_uri(outputs.heatmap[0], manifest.input.size) if explain and not rejected else None,
         timing_ms=schemas.Timing(
-            decode=_ms(decoded - start), queue=0.0, forward=_ms(forward_seconds), total=_ms(time.perf_counter() - start)
+            queue=0.0,
+            decode=_ms(decoded - start),
+            quality=_ms(measured - decoded),
+            forward=_ms(forward_seconds),
+            total=_ms(time.perf_counter() - start),
         ),
     )
 
@@ -112,7 +120,7 @@ def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
 
 def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:
     probabilities, malignancy, novelty = outputs.probability[0], float(outputs.malignancy[0]), float(outputs.novelty[0])
-    everything = np.array([*probabilities, malignancy])
+    everything = np.append(probabilities, malignancy)
     if len(probabilities) != classes or not np.isfinite(novelty) or not np.isfinite(outputs.heatmap).all():
         raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probabilities}, novelty {novelty}")
     if not (np.isfinite(everything).all() and everything.min() >= -ROUNDING and everything.max() <= 1 + ROUNDING):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from aiderm_api.audit import AuditTrail
+from aiderm_api.drift import DriftMonitor
 from aiderm_api.inference import InferencePool
 from aiderm_api.models import ModelRegistry
 from aiderm_api.observability import Metrics
@@ -24,6 +26,8 @@ class Services:
     pool: InferencePool
     budget: MemoryBudget
     metrics: Metrics
+    drift: DriftMonitor
+    audit: AuditTrail | None
 
     @property
     def image_limits(self) -> Limits:
@@ -32,9 +36,15 @@ class Services:
         return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, min_side=settings.min_side)
 
 
-def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """Those of the app that answers ``request``."""
     services: Services = request.app.state.services
     return services
+
+
+async def _services(request: Request) -> Services:
+    # Asynchronous, or FastAPI would call it in a thread of its own, once a request.
+    return services_of(request)
 
 
 ServicesDep = Annotated[Services, Depends(_services)]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import structlog
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from aiderm_api import schemas
 from aiderm_api.problems import NoModel, UnknownModel
 from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
-from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
-from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
+from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Golden, GoldenCase, Manifest, ManifestError, Thorough
+from aiderm_core.runtime import HINTS, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
 
 CARD_FILE = "MODEL_CARD.md"
@@ -56,12 +60,14 @@ class ModelRegistry:
         store: where the bundles are.
         default: the model that answers when a request names none.
         runtime: name of the engine.
-        threads: cores for one inference.
+        threads: cores to use; all of them when None.
+        precision: of the form that serves; a bundle without it is refused.
     """
 
-    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None) -> None:
+    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: Precision = "f32") -> None:
         self.default = default
         self.runtime = runtime
+        self.precision = precision
         self._store = store
         self._threads = threads
         self._slots: dict[str, _Slot] = {default: _Slot()}
@@ -168,9 +174,9 @@ class ModelRegistry:
         manifest = verify(bundle)
         if (manifest.name, manifest.version) != (name, version):
             raise BundleError(f"{name}/{version} holds the manifest of {manifest.name} {manifest.version}")
-        form = manifest.form(self.runtime, "f32")
-        runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads)
-        self_test(bundle, manifest, runtime)
+        form = manifest.form(self.runtime, self.precision)
+        runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads, precision=self.precision)
+        self_test(bundle, manifest, runtime, form.golden)
         card, report = bundle / CARD_FILE, bundle / REPORT_FILE
         return LoadedModel(
             manifest=manifest,
@@ -183,26 +189,48 @@ class ModelRegistry:
         )
 
 
-def self_test(bundle: Path, manifest: Manifest, runtime: Runtime) -> None:
-    """Runs the golden inputs through the whole path of a request; this also warms the engine up.
+class ModelInfo(Collector):
+    """Prometheus' gauge of what serves: 1, with the names of everything as labels."""
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus' side."""
+        labels = ["model", "version", "runtime", "precision", "architecture", "default"]
+        info = GaugeMetricFamily("aiderm_model_info", "A model that serves", labels=labels)
+        for name, loaded in self._registry.serving().items():
+            manifest, runtime = loaded.manifest, loaded.runtime
+            default = str(name == self._registry.default).lower()
+            info.add_metric([name, manifest.version, runtime.name, runtime.precision, manifest.architecture, default], 1)
+        yield info
+
+
+def self_test(bundle: Path, manifest: Manifest, runtime: Runtime, golden: Golden | None = None) -> None:
+    """Runs the golden inputs through the whole path of a request, in both ways to use the cores; this warms the engine up.
 
     Raises:
-        SelfTestError: an answer differs by more than the manifest's tolerance (for novelty: relative to its limit).
+        SelfTestError: an answer differs from that of ``golden``, by default the manifest's, by more than its tolerance (for
+            novelty: relative to the limit).
         ImageError: a golden input cannot be decoded.
     """
-    tolerance = manifest.golden.tolerance
-    for case in manifest.golden.cases:
+    golden = manifest.golden if golden is None else golden
+    for case in golden.cases:
         image = decode_image((bundle / case.path).read_bytes(), Limits(min_side=1))
         batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
-        outputs = runtime.run(batch)
-        if outputs.probability.shape[1] != len(manifest.labels):
-            raise SelfTestError(f"the graph has {outputs.probability.shape[1]} classes, its manifest {len(manifest.labels)}")
-        received = np.array([*outputs.probability[0], outputs.malignancy[0], outputs.novelty[0]], np.float64)
-        expected = np.array([*case.probability, case.malignancy, case.novelty])
-        allowed = np.full(len(expected), tolerance)
-        allowed[-1] *= max(1.0, abs(manifest.novelty.limit))
-        if not (np.abs(received - expected) <= allowed).all():  # false for NaN as well
-            raise SelfTestError(
-                f"{case.path}: the answer differs from the manifest's by up to {np.abs(received - expected).max():.3g}, "
-                f"allowed: {tolerance:g} (novelty: {allowed[-1]:g})"
-            )
+        for hint in HINTS:
+            _compare(case, runtime.run(batch, hint), manifest, golden.tolerance)
+
+
+def _compare(case: GoldenCase, outputs: Outputs, manifest: Manifest, tolerance: float) -> None:
+    if outputs.probability.shape[1] != len(manifest.labels):
+        raise SelfTestError(f"the graph has {outputs.probability.shape[1]} classes, its manifest {len(manifest.labels)}")
+    received = np.array([*outputs.probability[0], outputs.malignancy[0], outputs.novelty[0]], np.float64)
+    expected = np.array([*case.probability, case.malignancy, case.novelty])
+    allowed = np.full(len(expected), tolerance)
+    allowed[-1] *= max(1.0, abs(manifest.novelty.limit))
+    if not (np.abs(received - expected) <= allowed).all():  # false for NaN as well
+        raise SelfTestError(
+            f"{case.path}: the answer differs from the manifest's by up to {np.abs(received - expected).max():.3g}, "
+            f"allowed: {tolerance:g} (novelty: {allowed[-1]:g})"
+        )

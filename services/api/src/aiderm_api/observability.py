@@ -7,10 +7,12 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiderm_api.problems import InternalError, ProblemResponse
@@ -70,6 +72,8 @@ class Metrics:
         )
         self.in_progress = Gauge("aiderm_requests_in_progress", "Requests being answered", registry=registry)
         self.problems = Counter("aiderm_problems", "Failures by code", ["code"], registry=registry)
+        self.unauthorized = Counter("aiderm_unauthorized", "Requests without a valid key", ["reason"], registry=registry)
+        self.rate_limited = Counter("aiderm_rate_limited", "Pictures beyond the rate of a key", ["key"], registry=registry)
         self.shed = Counter("aiderm_shed", "Pictures dropped without an answer", ["reason"], registry=registry)
         self.stages = Histogram("aiderm_stage_seconds", "Time in one stage", ["stage"], buckets=_SECONDS, registry=registry)
         self.decisions = Counter("aiderm_decisions", "Assessments", ["model", "version", "decision"], registry=registry)
@@ -88,6 +92,10 @@ class Metrics:
         """A gauge that is read when it is asked for."""
         Gauge(name, text, registry=self.registry).set_function(read)
 
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A counter that somebody else keeps."""
+        self.registry.register(_Kept(name, text, read))
+
     def assessed(self, assessment: Assessment) -> None:
         """Counts one answer and its stages."""
         model = assessment.model
@@ -100,6 +108,14 @@ class Metrics:
     def text(self) -> bytes:
         """Everything in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+class _Kept(Collector):
+    def __init__(self, name: str, text: str, read: Callable[[], float]) -> None:
+        self._name, self._text, self._read = name, text, read
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(self._name, self._text, value=self._read())
 
 
 class RequestContext:
@@ -154,6 +170,9 @@ class RequestContext:
         route = scope.get("route_label") or getattr(scope.get("route"), "path", None) or "unmatched"
         method = method if method in _METHODS else "other"
         code = scope.get("problem_code")
+        answered = scope.get("answered_at")
+        if answered is not None:
+            self.metrics.stages.labels("respond").observe(time.perf_counter() - answered)
         self.metrics.requests.labels(route, method, str(status)).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         if code is not None:

@@ -21,6 +21,8 @@ from starlette.exceptions import HTTPException
 from aiderm_core.imaging import ImageError
 
 MEDIA_TYPE = "application/problem+json"
+EXAMPLE_REQUEST_ID = "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40"
+_RETRIED = frozenset({429, 503, 504})  # these come with Retry-After
 log = structlog.get_logger(__name__)
 
 
@@ -34,8 +36,8 @@ class Problem(BaseModel):
                 "title": "Unsupported Media Type",
                 "status": 415,
                 "code": "unsupported_type",
-                "detail": "Received: a PDF document. Allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
-                "request_id": "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40",
+                "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
+                "request_id": EXAMPLE_REQUEST_ID,
             }
         }
     )
@@ -54,6 +56,8 @@ class ProblemError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    example: ClassVar[str] = ""
+    """A detail that clients may meet, for the OpenAPI document; every problem that a route declares has one."""
 
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -74,50 +78,67 @@ class ProblemError(Exception):
 
 class MalformedMultipart(ProblemError):
     status, code = 400, "malformed_multipart"
+    example = "Received: multipart/form-data without a boundary parameter. Allowed: one with it."
 
 
 class MissingFile(ProblemError):
     status, code = 400, "missing_file"
+    example = "Received: no parts. Allowed: a file part named 'file' with a filename."
+
+
+class Unauthorized(ProblemError):
+    status, code = 401, "unauthorized"
+    example = "Received: no Authorization header. Allowed: 'Authorization: Bearer KEY' with a key from this service's operator."
 
 
 class NotFound(ProblemError):
     status, code = 404, "not_found"
+    example = "melanoma 2 has no report."
 
 
 class UnknownModel(ProblemError):
     status, code = 404, "unknown_model"
+    example = "Received: model 'moles'. Allowed: melanoma."
 
 
 class TooLarge(ProblemError):
     status, code = 413, "too_large"
+    example = "Received: a file of more than 20,000,000 bytes. Allowed: 20,000,000 bytes (20 MB)."
 
 
 class UnsupportedType(ProblemError):
     status, code = 415, "unsupported_type"
+    example = "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF."
 
 
 class EmptyFile(ProblemError):
     status, code = 422, "empty_file"
+    example = "Received an empty file; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF."
 
 
 class Undecodable(ProblemError):
     status, code = 422, "undecodable"
+    example = "Received samples of 32 bits in a format without a fixed range; allowed: 8 or 16 bits unsigned."
 
 
 class Truncated(ProblemError):
     status, code = 422, "truncated"
+    example = "Received a JPEG file that ends before its picture does (12,000 bytes); send it again whole."
 
 
 class TooSmall(ProblemError):
     status, code = 422, "too_small"
+    example = "Received 80 x 60 pixels; allowed: a shorter side of at least 100."
 
 
 class TooManyPixels(ProblemError):
     status, code = 422, "too_many_pixels"
+    example = "Received 30,000 x 30,000 pixels (900,000,000); allowed: at most 50,000,000."
 
 
 class InvalidParameter(ProblemError):
     status, code = 422, "invalid_parameter"
+    example = "query explain: Input should be a valid boolean, unable to interpret input. Received: 'perhaps'"
 
 
 class ClientClosedRequest(ProblemError):
@@ -130,23 +151,32 @@ class ClientClosedRequest(ProblemError):
         return Problem(title="Client Closed Request", status=499, code=self.code, detail=self.detail, request_id=request_id)
 
 
+class RateLimited(ProblemError):
+    status, code = 429, "rate_limited"
+    example = "Received: more pictures with this key than it may send. Allowed: 5 a second, and up to 20 at once after a pause."
+
+
 class Overloaded(ProblemError):
     status, code = 503, "overloaded"
+    example = "Received: one picture more than the 32 that may wait."
 
 
 class NoModel(ProblemError):
     status, code = 503, "no_model"
+    example = "The model 'melanoma' does not serve at present; /health says why."
 
 
 class DeadlineExceeded(ProblemError):
     status, code = 504, "deadline"
+    example = "No answer within 15 s. Try again in a moment."
 
 
 class InternalError(ProblemError):
     status, code = 500, "internal_error"
+    example = "The service failed to answer. The cause is in its log under this request_id."
 
     def __init__(self) -> None:
-        super().__init__("The service failed to answer. The cause is in its log under this request_id.")
+        super().__init__(self.example)
 
 
 _IMAGE_PROBLEMS: dict[str, type[ProblemError]] = {
@@ -237,6 +267,18 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def _example(kind: type[ProblemError]) -> dict[str, Any]:
+    problem = Problem(
+        title=HTTPStatus(kind.status).phrase,
+        status=kind.status,
+        code=kind.code,
+        detail=kind.example,
+        request_id=EXAMPLE_REQUEST_ID,
+        retry_after=2 if kind.status in _RETRIED else None,
+    )
+    return problem.model_dump(exclude_none=True)
+
+
 def responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's description of the problems of a route; 500 is always among them."""
     by_status: dict[int | str, dict[str, Any]] = {}
@@ -244,10 +286,11 @@ def responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
     for kind in every:
         entry = by_status.setdefault(
             kind.status,
-            {"codes": [], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}},
+            {"codes": [], "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}}},
         )
         entry["codes"].append(kind.code)
-        if kind.status == 503:
+        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": _example(kind)}
+        if kind.status in _RETRIED:
             entry["headers"] = {"Retry-After": {"description": "seconds to wait", "schema": {"type": "integer"}}}
     for status, entry in by_status.items():
         codes = entry.pop("codes")

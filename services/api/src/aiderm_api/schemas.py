@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.problems import Problem
@@ -12,35 +12,6 @@ from aiderm_core.decision import Decision
 from aiderm_core.manifest import Calibration, Data, DecisionRule, Input, Label, Metric, Novelty, Thorough
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-_EXAMPLE: dict[str, Any] = {
-    "request_id": "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40",
-    "model": {"name": "melanoma", "version": "1"},
-    "thorough": False,
-    "decision": "suspicious",
-    "reasons": [{"code": "threshold", "text": "The estimate lies at or above the threshold."}],
-    "malignancy": {"probability": 0.62, "threshold": 0.2, "uncertain": [0.15, 0.25], "prevalence": 0.3},
-    "classes": [
-        {"id": "mel", "name": "Melanoma", "malignant": True, "probability": 0.58},
-        {"id": "nv", "name": "Melanocytic naevus", "malignant": False, "probability": 0.42},
-    ],
-    "quality": {
-        "sharpness": 212.3,
-        "brightness": 0.61,
-        "contrast": 0.14,
-        "underexposed": 0.0,
-        "overexposed": 0.0,
-        "glare": 0.01,
-        "resolution": 450.0,
-        "warnings": [],
-    },
-    "novelty": {"score": 1.2, "limit": 9.0},
-    "region": {"x": 75, "y": 0, "width": 450, "height": 450},
-    "image": {"width": 600, "height": 450, "format": "jpeg", "notes": []},
-    "heatmap": "data:image/png;base64,iVBORw0KGgo=",
-    "timing_ms": {"decode": 3.1, "queue": 0.1, "forward": 9.0, "total": 12.9},
-    "disclaimer": DISCLAIMER,
-}
 
 
 class ModelRef(BaseModel):
@@ -78,8 +49,9 @@ class ClassProbability(BaseModel):
 class QualityWarningOut(BaseModel):
     """A metric of the picture that lies beyond its usual range, and what to do about it."""
 
-    code: str
+    code: Annotated[str, Field(description="a metric of quality")]
     text: str
+    advisory: Annotated[bool, Field(description="shown only; when false it also withholds a low suspicion")]
 
 
 class Quality(BaseModel):
@@ -92,6 +64,10 @@ class Quality(BaseModel):
     overexposed: float
     glare: float
     resolution: float
+    hair: float
+    ruler: float
+    ink: float
+    off_centre: float
     warnings: list[QualityWarningOut]
 
 
@@ -121,18 +97,17 @@ class ImageOut(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds. Total counts from the complete upload."""
+    """Milliseconds. Queue is the wait for a worker; total counts from the complete upload."""
 
-    decode: float
     queue: float
+    decode: float
+    quality: float
     forward: float
     total: float
 
 
 class Assessment(BaseModel):
     """What the model says of one picture. A rejected picture has no malignancy, classes or heatmap."""
-
-    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     request_id: str
     model: ModelRef
@@ -161,8 +136,6 @@ class BatchItem(BaseModel):
 class BatchAnswer(BaseModel):
     """One item a file, in the order of the request."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"results": [{"index": 0, "assessment": _EXAMPLE, "problem": None}]}})
-
     results: list[BatchItem]
 
 
@@ -178,18 +151,6 @@ class ModelHealth(BaseModel):
 
 class Health(BaseModel):
     """ok; degraded when something other than the default model fails; unavailable when the default model does not serve."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "status": "ok",
-                "models": {
-                    "melanoma": {"state": "serving", "version": "1", "runtime": "openvino", "precision": "f32", "reason": None}
-                },
-                "version": VERSION,
-            }
-        }
-    )
 
     status: Literal["ok", "degraded", "unavailable"]
     models: dict[str, ModelHealth]

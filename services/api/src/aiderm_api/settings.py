@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -9,27 +12,43 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiderm_core.manifest import NAME_PATTERN
+from aiderm_core.runtime import Precision
+from aiderm_core.runtime.cores import usable_cores
 
 MEGABYTE = 1_000_000
+PREFIX = "AIDERM_"
+# As browsers send it: no path, no closing slash, lower case.
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the text names each variable, what it held and what is allowed."""
 
 
-class Settings(BaseSettings):
-    """The environment variable of ``models_dir`` is ``AIDERM_MODELS_DIR``, and so on."""
+class KeysFile(BaseSettings):
+    """Where the keys are: all that ``aiderm-api keys`` needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="AIDERM_", extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    keys_file: Annotated[Path | None, Field(description="of aiderm-api keys; where it is set, requests need a key")] = None
+
+
+class Settings(KeysFile):
+    """The environment variable of ``models_dir`` is ``AIDERM_MODELS_DIR``, and so on."""
 
     models_dir: Path = Path("models")
     default_model: Annotated[str, Field(pattern=NAME_PATTERN)] = "melanoma"
     runtime: Literal["openvino", "tensorflow"] = "openvino"
     poll_seconds: Annotated[float, Field(ge=0.05, le=3600, description="how often SERVING files are looked at")] = 3.0
 
-    workers: Annotated[int, Field(ge=1, le=64, description="threads that decode and infer, each with a request of its own")] = 2
-    threads: Annotated[int | None, Field(ge=1, le=256, description="cores for one inference; all of them when unset")] = None
-    queue_size: Annotated[int, Field(ge=1, le=10_000, description="pictures that may wait for a worker")] = 32
+    precision: Annotated[Precision, Field(description="of the form that serves; a bundle that does not offer it is refused")] = (
+        "f32"
+    )
+    threads: Annotated[int | None, Field(ge=1, le=256, description="cores to use; all of them when unset")] = None
+    workers: Annotated[
+        int | None, Field(ge=1, le=256, description="pictures at work at once; one a core when unset, which suits nearly always")
+    ] = None
+    queue_size: Annotated[int, Field(ge=1, le=10_000, description="pictures that may wait for a worker")] = 128
     deadline_seconds: Annotated[float, Field(gt=0, le=600, description="from the complete upload to the answer")] = 15.0
     upload_seconds: Annotated[float, Field(gt=0, le=3600, description="for the upload to arrive")] = 120.0
     drain_seconds: Annotated[int, Field(ge=0, le=600, description="for requests in progress when the service stops")] = 20
@@ -41,6 +60,9 @@ class Settings(BaseSettings):
     batch_max_bytes: Annotated[int, Field(ge=1_000, le=10_000 * MEGABYTE)] = 60 * MEGABYTE
     max_inflight_bytes: Annotated[int, Field(ge=1_000, description="uploads in memory, of all requests")] = 256 * MEGABYTE
 
+    key_rate: Annotated[float, Field(gt=0, le=10_000, description="pictures a second for a key without a rate of its own")] = 5.0
+    key_burst: Annotated[int, Field(ge=1, le=100_000, description="pictures that such a key may send at once")] = 20
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     limit_concurrency: Annotated[int, Field(ge=1, le=100_000, description="open connections")] = 1_000
@@ -51,8 +73,10 @@ class Settings(BaseSettings):
     metrics: bool = True
     frontend_dir: Annotated[Path | None, Field(description="serve this folder at / too, and the API under /api")] = None
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    audit: Annotated[str, Field(description="off, stdout, or a file that gets one line an answer")] = "off"
+    drift_window: Annotated[int, Field(ge=100, le=1_000_000, description="latest answers, compared with the reference")] = 1_000
 
-    @field_validator("log_level", "log_format", "runtime", mode="before")
+    @field_validator("log_level", "log_format", "runtime", "precision", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -60,16 +84,16 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Comma-separated in the environment."""
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        """Comma-separated in the environment; browsers write origins in lower case."""
+        return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("cors_origins")
     @classmethod
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if not origin.startswith(("http://", "https://")):
+            if not _ORIGIN.fullmatch(origin):
                 # "*" as well: any page on the web could then use a service inside a hospital's network.
-                raise ValueError("each origin must be http://host or https://host; * is not allowed")
+                raise ValueError("each origin must be http(s)://host or http(s)://host:port, and end there; * is not allowed")
         return value
 
     @field_validator("frontend_dir")
@@ -93,6 +117,11 @@ class Settings(BaseSettings):
             )
         return self
 
+    @property
+    def cores(self) -> int:
+        """Pictures at work at once."""
+        return self.workers or self.threads or usable_cores()
+
 
 def load_settings() -> Settings:
     """Reads the environment.
@@ -109,3 +138,14 @@ def load_settings() -> Settings:
             received = f". Received: {item['input']!r}" if item["loc"] else ""
             lines.append(f"{variable}{item['msg']}{received}")
         raise SettingsError("\n".join(lines)) from error
+
+
+def unknown_settings() -> list[str]:
+    """What to tell of variables that look like settings and are none: a misspelt one leaves a door open that was to be shut."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    told = []
+    for variable in sorted(os.environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1)
+            told.append(f"{variable} is no setting of the API" + (f"; did you mean {near[0]}?" if near else ""))
+    return told

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,8 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiderm_api.problems import HANDLERS
 
 PREFIX = "/api"
-# Beside the folder of the page; nginx includes the same file.
+# Beside the folder of the page; nginx includes the same files.
 HEADERS_FILE = Path("nginx", "security-headers.conf")
+ASSET_HEADERS_FILE = Path("nginx", "asset-headers.conf")
+_ASSETS = re.compile("^/(css|embed|img|js|locales)/")
 _ADD_HEADER = re.compile(r"""^\s*add_header\s+([A-Za-z0-9-]+)\s+(?:"([^"]*)"|'([^']*)'|([^\s;"']+))(?:\s+always)?\s*;""", re.M)
 
 
@@ -44,8 +48,10 @@ class OneProcess:
         self.app = app
         self.routes = routes
         self.headers = read_headers(folder.parent / HEADERS_FILE)
+        self.asset_headers = read_headers(folder.parent / ASSET_HEADERS_FILE) or self.headers
         static = StaticFiles(directory=folder, html=True)
-        self.page = Starlette(routes=[Mount("/", static)], exception_handlers=HANDLERS)
+        compressed = [Middleware(GZipMiddleware, minimum_size=1024)]
+        self.page = Starlette(routes=[Mount("/", static)], middleware=compressed, exception_handlers=HANDLERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
@@ -63,12 +69,14 @@ class OneProcess:
             await self._serve_page(scope, receive, send)
 
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = self.asset_headers if _ASSETS.match(scope["path"]) else self.headers
+
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                set_here = {name for name, _ in self.headers}
+                set_here = {name for name, _ in headers}
                 kept = [item for item in message.get("headers", ()) if item[0].lower() not in set_here]
                 revalidate = [] if b"cache-control" in set_here else [(b"cache-control", b"no-cache")]
-                message = {**message, "headers": [*kept, *self.headers, *revalidate]}
+                message = {**message, "headers": [*kept, *headers, *revalidate]}
             await send(message)
 
         await self.page(scope, receive, secured)

@@ -50,7 +50,7 @@ def decide(
         malignancy: calibrated probability, 0..1.
         novelty: distance from the training images, in the manifest's own scale.
         measures: quality metrics of the judged region, see ``aiderm_core.quality``.
-        warnings: quality warnings for the same region.
+        warnings: quality warnings for the same region; advisory ones decide nothing.
         manifest: of the model that answered.
         rule: threshold and band to use; the manifest's own when None.
 
@@ -76,7 +76,7 @@ def decide(
     low, high = rule.uncertain
     if low <= malignancy <= high:
         reasons.append(Reason("band", "The estimate lies too close to the threshold to take a side."))
-    if malignancy < rule.threshold and warnings:
+    if malignancy < rule.threshold and not all(warning.advisory for warning in warnings):
         reasons.append(Reason("quality", "The picture's quality is too low to support a low suspicion."))
     if reasons:
         return Verdict(Decision.UNCERTAIN, tuple(reasons))

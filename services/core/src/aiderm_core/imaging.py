@@ -12,7 +12,6 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
@@ -21,6 +20,8 @@ from PIL import (
 )
 
 from aiderm_core.headers import ALLOWED, Header, HeaderError, describe, read_header, sniff, tiff_orientation
+from aiderm_core.polyglots import second_face
+from aiderm_core.profiles import lab_to_rgb, through_profile
 
 Pixels = NDArray[np.uint8]
 
@@ -35,6 +36,17 @@ _PLUGINS: dict[str, type[ImageFile.ImageFile]] = {
 }
 _TRUNCATION = ("truncat", "premature", "unexpected end")
 _JPEG_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+# The scale's bit alone: the names with COLOR in them ask for blue first as well.
+_REDUCED = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+QUALITY_SIDE = 224
+"""Side in pixels at which a picture's quality is measured."""
+_SPARE = 2  # times the side that is needed are left by a reduced decoding: what follows averages areas as it always does
 
 
 @dataclass(frozen=True)
@@ -68,14 +80,18 @@ class DecodedImage:
     """An upright picture.
 
     Attributes:
-        pixels: uint8 ``[H, W, 3]``, RGB in sRGB.
+        pixels: uint8 ``[H, W, 3]``, RGB in sRGB; all of them, or a half, a quarter or an eighth each way.
         format: jpeg, png, webp, bmp, tiff or gif.
+        width: of the upright picture in full.
+        height: of the upright picture in full.
         notes: codes of what was done to get there: ``first_frame``, ``oriented``, ``alpha_flattened``, ``reduced_to_8_bit``,
             ``icc_converted``, ``icc_ignored``, ``cmyk_converted``.
     """
 
     pixels: Pixels
     format: str
+    width: int
+    height: int
     notes: tuple[str, ...] = ()
 
 
@@ -89,11 +105,18 @@ class Region:
     height: int
 
 
-def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:
+def decode_image(data: bytes, limits: Limits = Limits(), size: int | None = None) -> DecodedImage:
     """Decodes a file's first frame to upright sRGB.
 
     The format comes from the magic bytes and the size from the header, before any pixel is decoded. Transparent parts
     become white, as viewers show them. The same bytes give the same pixels.
+
+    Args:
+        data: a file's bytes.
+        limits: what the picture may measure.
+        size: side of the model's input, where only that and the quality are wanted. A JPEG so large that a half, a quarter or
+            an eighth of it each way leaves twice that side (and twice ``QUALITY_SIDE``) is decoded at that scale, which takes a
+            fraction of the time and memory. None: every pixel.
 
     Raises:
         ImageError: anything that cannot be decoded whole, or lies outside ``limits``; no other exception leaves here.
@@ -105,6 +128,11 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:
     name = sniff(data)
     if name is None:
         raise ImageError("unsupported_type", f"Received {describe(data)}; allowed: {ALLOWED}.")
+    other = second_face(data)
+    if other is not None:
+        raise ImageError(
+            "unsupported_type", f"Received a {name.upper()} file that is {other} as well; allowed: a plain {ALLOWED}."
+        )
     try:
         header = read_header(data, name)
     except HeaderError as error:
@@ -114,13 +142,17 @@ def decode_image(data: bytes, limits: Limits = Limits()) -> DecodedImage:
     if not header.complete:
         raise _truncated(data, name)
     notes: list[str] = []
+    scale = 1 if size is None or name != "jpeg" else _reduction(header.width, header.height, size)
     if header.plain:
-        pixels, orientation = _decode_plain_jpeg(data, header), header.orientation
+        pixels, orientation = _decode_plain_jpeg(data, header, scale), header.orientation
+        width, height = header.width, header.height
     else:
-        pixels, orientation = _decode_any(data, name, header, limits, notes)
+        pixels, orientation, (width, height) = _decode_any(data, name, header, limits, scale, notes)
     if orientation != 1 or header.orientation != 1:
         notes.append("oriented")
-    return DecodedImage(_upright(pixels, orientation), name, tuple(notes))
+    if orientation > 4:
+        width, height = height, width
+    return DecodedImage(_upright(pixels, orientation), name, width, height, tuple(notes))
 
 
 def judged_region(width: int, height: int, geometry: str = "center_square") -> Region:
@@ -184,25 +216,37 @@ def _undecodable(data: bytes, name: str, cause: str = "cannot be decoded") -> Im
     return ImageError("undecodable", f"Received a {name.upper()} file ({len(data):,} bytes) that {cause}; allowed: {ALLOWED}.")
 
 
-def _decode_plain_jpeg(data: bytes, header: Header) -> Pixels:
+def _reduction(width: int, height: int, size: int) -> int:
+    least = _SPARE * max(size, QUALITY_SIDE)
+    return next((scale for scale in (8, 4, 2) if min(width, height) // scale >= least), 1)
+
+
+def _decode_plain_jpeg(data: bytes, header: Header, scale: int) -> Pixels:
     # OpenCV and Pillow give the same pixels here; OpenCV is faster, and leaves orientation to us.
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_FLAGS)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_FLAGS | _REDUCED[scale])
     except (cv2.error, MemoryError) as error:
         raise _undecodable(data, "jpeg") from error
-    if pixels is None or pixels.shape != (header.height, header.width, 3):
+    if pixels is None or pixels.shape != (-(-header.height // scale), -(-header.width // scale), 3):
         raise _undecodable(data, "jpeg")
     return np.asarray(pixels, np.uint8)
 
 
-def _decode_any(data: bytes, name: str, header: Header, limits: Limits, notes: list[str]) -> tuple[Pixels, int]:
+def _decode_any(
+    data: bytes, name: str, header: Header, limits: Limits, scale: int, notes: list[str]
+) -> tuple[Pixels, int, tuple[int, int]]:
+    """Pixels, orientation, and the size in full before it is applied."""
     try:
         with _open(data, name, notes) as image:
             _check_size(*image.size, limits)  # the decoder's word counts, should it differ from the header's
             if header.more_frames or (name in ("gif", "png", "webp") and getattr(image, "is_animated", False)):
                 notes.append("first_frame")
+            if scale > 1:
+                image.draft(image.mode, (image.width // scale, image.height // scale))
             image.load()
-            _check_size(*image.size, limits)
+            if scale == 1:
+                _check_size(*image.size, limits)
+            size = image.size if scale == 1 else (header.width, header.height)
             rgb = _to_srgb(image, notes)
             orientation = header.orientation if name == "jpeg" else _orientation(image)
             pixels = np.array(rgb, np.uint8)
@@ -218,7 +262,7 @@ def _decode_any(data: bytes, name: str, header: Header, limits: Limits, notes: l
         if isinstance(error, EOFError) or any(sign in text for sign in _TRUNCATION):
             raise _truncated(data, name) from error
         raise _undecodable(data, name) from error
-    return pixels, orientation
+    return pixels, orientation, size
 
 
 def _open(data: bytes, name: str, notes: list[str]) -> ImageFile.ImageFile:
@@ -272,11 +316,13 @@ def _to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
         picture = picture.convert("RGB")
     elif picture.mode not in ("L", "RGB", "CMYK", "LAB"):
         picture = picture.convert("RGB")
-    converted = _through_profile(picture, profile, notes) if profile else None
+    converted = through_profile(picture, profile) if profile else None
+    if profile and converted is not picture:
+        notes.append("icc_ignored" if converted is None else "icc_converted")
     if converted is None:
         if picture.mode == "CMYK":
             notes.append("cmyk_converted")
-        converted = _lab_to_rgb(picture) if picture.mode == "LAB" else picture.convert("RGB")
+        converted = lab_to_rgb(picture) if picture.mode == "LAB" else picture.convert("RGB")
     if alpha is None or alpha.getextrema() == (255, 255):
         return converted
     notes.append("alpha_flattened")
@@ -315,32 +361,3 @@ def _sample_bits(image: Image.Image) -> int:
 def _white_is_zero(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tags.get(262) == 0
-
-
-def _through_profile(picture: Image.Image, profile: bytes, notes: list[str]) -> Image.Image | None:
-    """Converts by the embedded profile; None when it says sRGB already or cannot be used."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if picture.mode == "RGB" and "srgb" in (source.profile.profile_description or "").lower():
-            return None
-        transform = ImageCms.buildTransform(
-            source,
-            ImageCms.createProfile("sRGB"),
-            picture.mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-        converted = ImageCms.applyTransform(picture, transform)
-    except Exception:  # a broken profile must not cost the picture; Pillow raises OSError, PyCMSError, TypeError ...
-        converted = None
-    notes.append("icc_ignored" if converted is None else "icc_converted")
-    return converted
-
-
-def _lab_to_rgb(picture: Image.Image) -> Image.Image:
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(picture, transform)
-    if converted is None:
-        raise ValueError("the Lab picture could not be converted")
-    return converted

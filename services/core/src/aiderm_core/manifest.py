@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE = "manifest.json"
+# What a form of reduced precision may cost at most.
+MAX_AUC_LOSS: Final = 0.002
+MAX_FLIPPED: Final = 0.005
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -89,11 +92,27 @@ class Novelty(_Part):
 
 
 class QualityLimit(_Part):
-    """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound."""
+    """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound.
+
+    Beyond ``warn`` a warning is shown, beyond ``doubt`` it also takes away a low suspicion, beyond ``reject`` nothing is judged.
+    A manifest that does not name ``doubt`` means ``warn``.
+    """
 
     worse: Literal["low", "high"]
     warn: float | None = None
+    doubt: float | None = None
     reject: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _doubt_is_warn(cls, data: Any) -> Any:
+        return {**data, "doubt": data.get("warn")} if isinstance(data, dict) and "doubt" not in data else data
+
+    @model_validator(mode="after")
+    def _doubt_is_warned_of(self) -> Self:
+        if self.doubt is not None and (self.warn is None or self.beyond(self.warn, self.doubt)):
+            raise ValueError(f"doubt must lie at warn or beyond it. Received: {self.worse=}, {self.warn=}, {self.doubt=}")
+        return self
 
     def beyond(self, value: float, bound: float | None) -> bool:
         """Whether ``value`` lies on the bad side of ``bound``."""
@@ -131,17 +150,6 @@ class Reference(_Part):
 
     score: Histogram
     novelty: Histogram
-
-
-class Form(_Part):
-    """One way to run the graph, evaluated by itself. ``path`` is relative to the bundle."""
-
-    runtime: Literal["openvino", "tensorflow"]
-    precision: Literal["f32", "bf16", "int8"]
-    path: Literal["."] | BundlePath = "."
-    auc_loss: float = 0.0
-    flipped: Probability = 0.0
-    decision: DecisionRule | None = None
 
 
 class Metric(_Part):
@@ -185,6 +193,37 @@ class Golden(_Part):
     cases: Annotated[list[GoldenCase], Field(min_length=1)]
 
 
+class Form(_Part):
+    """One way to run the graph, evaluated by itself; one of reduced precision that costs too much is no form at all.
+
+    Attributes:
+        path: relative to the bundle: the SavedModel's folder, or an OpenVINO graph.
+        auc_loss: of malignancy against f32, on validation rows; negative where it is better.
+        flipped: share of validation rows with another decision than in f32, by the form's own rule.
+        decision: threshold and band of its own, fitted on calibration rows; the manifest's when None.
+        golden: what it must answer for the golden inputs; the manifest's when None.
+        evaluation: the numbers behind ``auc_loss`` and ``flipped``.
+    """
+
+    runtime: Literal["openvino", "tensorflow"]
+    precision: Literal["f32", "bf16", "int8"]
+    path: Literal["."] | BundlePath = "."
+    auc_loss: float = 0.0
+    flipped: Probability = 0.0
+    decision: DecisionRule | None = None
+    golden: Golden | None = None
+    evaluation: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _harmless(self) -> Self:
+        if self.auc_loss > MAX_AUC_LOSS or self.flipped > MAX_FLIPPED:
+            raise ValueError(
+                f"{self.runtime}/{self.precision} may lose {MAX_AUC_LOSS:g} of AUC and flip {MAX_FLIPPED:.1%} of decisions at "
+                f"most. Received: {self.auc_loss:.4f} and {self.flipped:.2%}"
+            )
+        return self
+
+
 class Manifest(_Part):
     """Contract 2: the content of ``models/<name>/<version>/manifest.json``."""
 
@@ -219,13 +258,20 @@ class Manifest(_Part):
             raise ValueError(f"label ids must differ. Received: {ids}")
         if len({label.malignant for label in self.labels}) != 2:
             raise ValueError("there must be at least one malignant and one other label")
-        for case in self.golden.cases:
+        for case in (case for golden in self._goldens() for case in golden.cases):
             if len(case.probability) != len(ids):
                 raise ValueError(f"{case.path}: {len(case.probability)} probabilities for {len(ids)} labels")
         unknown = set(self.class_map.values()) - set(ids)
         if unknown:
             raise ValueError(f"class_map names labels that do not exist: {sorted(unknown)}")
         return self
+
+    def _goldens(self) -> list[Golden]:
+        return [self.golden, *(form.golden for form in self.forms if form.golden is not None)]
+
+    def golden_paths(self) -> set[str]:
+        """The files of every golden input, of the forms as well."""
+        return {case.path for golden in self._goldens() for case in golden.cases}
 
     def form(self, runtime: str, precision: str) -> Form:
         """The form with this runtime and precision.

@@ -59,8 +59,7 @@ def _verify(bundle: Path) -> Manifest:
         raise BundleError(f"{bundle} holds files that its manifest does not list: {_some(unlisted)}")
     if GRAPH_FILE not in listed:
         raise BundleError(f"{bundle} has no {GRAPH_FILE}")
-    needed = {case.path for case in manifest.golden.cases}
-    if absent := sorted(needed - listed):
+    if absent := sorted(manifest.golden_paths() - listed):
         raise BundleError(f"{bundle} lacks golden inputs: {_some(absent)}")
     root = bundle.resolve()
     for form in manifest.forms:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.manifest import Label
-from aiderm_core.runtime import Outputs, Runtime
+from aiderm_core.runtime import Hint, Outputs, Runtime
 
 VIEWS = 8
 Pool = Literal["probability", "log_odds"]
@@ -22,7 +22,7 @@ _SMALLEST = 1e-12
 
 
 class ThoroughRuntime:
-    """A runtime that answers for every picture from its eight orientations, which the graph sees in one batch.
+    """A runtime that answers for every picture from its eight orientations.
 
     Args:
         runtime: the graph.
@@ -44,9 +44,9 @@ class ThoroughRuntime:
         self._malignant = np.array([label.malignant for label in labels])
         self._pool = pool
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores uint8 ``[N, S, S, 3]`` by ``8 N`` views; see ``pooled``."""
-        return pooled(self._runtime.run(views(batch)), self._malignant, self._pool)
+        return pooled(self._runtime.run(views(batch), hint), self._malignant, self._pool)
 
 
 def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:

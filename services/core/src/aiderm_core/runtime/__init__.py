@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 OUTPUTS = ("probability", "malignancy", "heatmap", "novelty")
+
+Precision = Literal["f32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
+Hint = Literal["latency", "throughput"]
+HINTS: tuple[Hint, ...] = ("latency", "throughput")
+"""What a call is asked to do best: answer at once with all cores, or leave the other cores to the calls beside it."""
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 (RuntimeError is taken)
@@ -40,11 +46,13 @@ class Runtime(Protocol):
     name: str
     precision: str
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores RGB images.
 
         Args:
             batch: uint8 ``[N, S, S, 3]``.
+            hint: ``latency``: use all cores for this call; ``throughput``: other calls run beside it, use one. The answer is
+                the same up to rounding. An engine that cannot choose ignores it.
 
         Raises:
             ValueError: another shape or type than the graph takes.
@@ -52,28 +60,30 @@ class Runtime(Protocol):
         ...
 
 
-def load_runtime(name: str, bundle: Path, *, threads: int | None = None, precision: str = "f32") -> Runtime:
-    """Loads the SavedModel in ``bundle``.
+def load_runtime(name: str, path: Path, *, threads: int | None = None, precision: Precision = "f32") -> Runtime:
+    """Loads one form of a bundle's graph.
 
     Args:
         name: ``openvino`` or ``tensorflow``.
-        bundle: the folder that holds saved_model.pb.
-        threads: cores that one call may use; all of them when None.
-        precision: ``f32``; other precisions are forms of their own and refused here.
+        path: of the form: the folder that holds saved_model.pb, or a graph's .xml file.
+        threads: cores to use; all of them when None.
+        precision: that the form was evaluated in; ``tensorflow`` computes in ``f32`` only.
 
     Raises:
-        RuntimeFailure: unknown runtime or precision, engine not installed, unreadable graph, or missing outputs.
+        RuntimeFailure: unknown runtime, or a precision that it or the processor does not have; engine not installed,
+            unreadable graph, or missing outputs.
     """
-    if precision != "f32":
-        raise RuntimeFailure(f"precision must be f32. Received: {precision!r}")
+    allowed = ("f32",) if name == "tensorflow" else PRECISIONS
+    if precision not in allowed:
+        raise RuntimeFailure(f"precision of {name} must be {' or '.join(allowed)}. Received: {precision!r}")
     try:
         loader = _loader(name)
     except ImportError as error:
         raise RuntimeFailure(f"the {name} runtime is not installed here: {error}") from error
-    return loader(bundle, threads)
+    return loader(path, threads, precision)
 
 
-def _loader(name: str) -> Callable[[Path, int | None], Runtime]:
+def _loader(name: str) -> Callable[[Path, int | None, Precision], Runtime]:
     # Engines are imported on demand: the API's image holds no TensorFlow.
     if name == "openvino":
         from aiderm_core.runtime.openvino import OpenVinoRuntime

@@ -8,16 +8,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from aiderm_core.runtime import OUTPUTS, Outputs, RuntimeFailure, check_batch
+from aiderm_core.runtime import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
 
 
 class TensorFlowRuntime:
     """Calls ``serving_default`` directly; ``model.predict`` would take 2-5 times as long."""
 
     name = "tensorflow"
-    precision = "f32"
 
-    def __init__(self, bundle: Path, threads: int | None = None) -> None:
+    def __init__(self, bundle: Path, threads: int | None = None, precision: Precision = "f32") -> None:
+        self.precision: str = precision
         if threads is not None:
             try:
                 tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -36,8 +36,8 @@ class TensorFlowRuntime:
         self._input = next(iter(inputs))
         self._size: int | None = inputs[self._input].shape[1]
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``."""
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
+        """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
         check_batch(batch, self._size)
         outputs = self._call(**{self._input: tf.constant(batch)})
         return Outputs(**{name: outputs[name].numpy() for name in OUTPUTS})

@@ -172,6 +172,36 @@ def recalibrate(
     console.print(f"wrote {written}; let it serve with: aiderm-train promote {manifest.name} {version}")
 
 
+def quantise(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    split: Annotated[Path, typer.Option(help="SPLIT.csv that it was trained on; calibration and validation rows are used.")],
+    version: Annotated[str, typer.Option(help="Version to write, in the same model.")],
+    data: DataRoot = Path("data"),
+    precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again. [default: both]")] = None,
+) -> None:
+    """Adds forms of reduced precision, each evaluated by itself, as a new version; none that costs too much is written."""
+    from aiderm_trainer.data.split import check_leaks, read_split
+    from aiderm_trainer.export.precision import REDUCED, reduce_precision
+
+    with plain_errors():
+        wanted = [name for name in REDUCED if precision is None or name in precision]
+        if precision is not None and len(wanted) != len(set(precision)):
+            raise ValueError(f"--precision must be {' or '.join(REDUCED)}. Received: {', '.join(precision)}")
+        manifest = verify(bundle)
+        rows = read_split(split)
+        check_leaks(rows)
+        written, trials = reduce_precision(bundle, version, ModelStore(bundle.resolve().parent.parent), rows, data, wanted)
+    for trial in trials:
+        if trial.form is not None:
+            console.print(f"{trial.precision}: AUC loss {trial.auc_loss:.4f}, {trial.flipped:.2%} of decisions flipped; offered")
+        else:
+            console.print(f"{trial.precision}: not offered: {trial.reason}", highlight=False, soft_wrap=True)
+    if written is None:
+        console.print("nothing was written")
+        raise typer.Exit(1)
+    console.print(f"wrote {written}; let it serve with: aiderm-train promote {manifest.name} {version}")
+
+
 def promote(name: str, version: str, models: Models = Path("models")) -> None:
     """Lets a version serve, after checking it; running servers take it over by themselves."""
     with plain_errors():

@@ -56,7 +56,7 @@ class Images:
         """
         if index < len(self._filled) and self._filled[index]:
             return self._pixels[index]
-        image = to_model_input(decode_image((self.root / self.rows[index].path).read_bytes()).pixels, self.size)
+        image = to_model_input(decode_image((self.root / self.rows[index].path).read_bytes(), size=self.size).pixels, self.size)
         if index < len(self._filled):
             self._pixels[index] = image
             self._filled[index] = True

@@ -207,11 +207,14 @@ def _novelty(manifest: Manifest) -> str:
             [
                 metric.replace("_", " "),
                 f"too {limit.worse}",
-                *("-" if bound is None else f"{bound:.4g}" for bound in (limit.warn, limit.reject)),
+                *("-" if bound is None else f"{bound:.4g}" for bound in (limit.warn, limit.doubt, limit.reject)),
             ]
             for metric, limit in manifest.quality.items()
         ]
-        text += "\n\nLimits of picture quality:\n\n" + table(["measure", "trouble when", "warning", "rejection"], bounds)
+        text += (
+            "\n\nLimits of picture quality. Beyond `uncertain` a low suspicion is withheld, beyond `warning` alone it is not:"
+            "\n\n" + table(["measure", "trouble when", "warning", "uncertain", "rejection"], bounds)
+        )
     return text
 
 

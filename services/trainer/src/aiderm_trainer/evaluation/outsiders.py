@@ -63,11 +63,13 @@ def measure_outsiders(
 
     def load(number: int) -> tuple[NDArray[np.uint8], dict[str, float]] | None:
         try:
-            pixels = decode_image(files[number].read_bytes()).pixels
+            image = decode_image(files[number].read_bytes(), size=spec.size)
         except ImageError:
             return None
-        region = crop(pixels, judged_region(pixels.shape[1], pixels.shape[0], spec.geometry))
-        return to_model_input(pixels, spec.size, spec.geometry), quality.measure(region)
+        height, width = image.pixels.shape[:2]
+        region = crop(image.pixels, judged_region(width, height, spec.geometry))
+        measures = quality.measure(region, resolution=min(image.width, image.height))
+        return to_model_input(image.pixels, spec.size, spec.geometry), measures
 
     novelty: list[float] = []
     accepted = 0

@@ -152,9 +152,10 @@ def _load(row: Row, data_root: Path, spec: Input) -> _Loaded | str:
     if digest != row.sha256:
         return f"{row.path}: another file than the table's (sha256 {digest[:12]}, expected {row.sha256[:12]})"
     try:
-        pixels = decode_image(data).pixels
+        image = decode_image(data, size=spec.size)
     except ImageError as error:
         return f"{row.path}: {error.code}, {error.detail}"
-    height, width = pixels.shape[:2]
-    region = crop(pixels, judged_region(width, height, spec.geometry))
-    return to_model_input(pixels, spec.size, spec.geometry), quality.measure(region)
+    height, width = image.pixels.shape[:2]
+    region = crop(image.pixels, judged_region(width, height, spec.geometry))
+    measures = quality.measure(region, resolution=min(image.width, image.height))
+    return to_model_input(image.pixels, spec.size, spec.geometry), measures

@@ -177,7 +177,7 @@ def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[
     """The judged squares, at most ``MAX_SIDE`` wide, and whether one had to be shrunk."""
 
     def load(row: Row) -> tuple[Pixels, bool]:
-        pixels = decode_image((root / row.path).read_bytes()).pixels
+        pixels = decode_image((root / row.path).read_bytes(), size=spec.size).pixels
         square = crop(pixels, judged_region(pixels.shape[1], pixels.shape[0], spec.geometry))
         if len(square) > MAX_SIDE:
             return to_model_input(square, MAX_SIDE), True

@@ -179,8 +179,10 @@ def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, fl
     """Quality metrics of a fixed sample of training images."""
 
     def one(row: Row) -> dict[str, float]:
-        pixels = decode_image((root / row.path).read_bytes()).pixels
-        return quality.measure(crop(pixels, judged_region(pixels.shape[1], pixels.shape[0], spec.geometry)))
+        image = decode_image((root / row.path).read_bytes(), size=spec.size)
+        height, width = image.pixels.shape[:2]
+        region = crop(image.pixels, judged_region(width, height, spec.geometry))
+        return quality.measure(region, resolution=min(image.width, image.height))
 
     chosen = np.random.default_rng(1).permutation(len(rows))[:QUALITY_IMAGES]
     with ThreadPoolExecutor(4) as pool:
@@ -196,7 +198,7 @@ def _novelty_evaluation(
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not files:
         raise ConfigError(f"{folder} holds no .jpg or .png pictures")
-    inputs = (to_model_input(decode_image(path.read_bytes()).pixels, spec.size, spec.geometry) for path in files)
+    inputs = (to_model_input(decode_image(path.read_bytes(), size=spec.size).pixels, spec.size, spec.geometry) for path in files)
     other = np.concatenate([runtime.run(image[None]).novelty for image in inputs])
     below = (other[:, None] > lesions[None]).mean() + (other[:, None] == lesions[None]).mean() / 2
     return {

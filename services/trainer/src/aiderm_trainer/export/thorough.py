@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.manifest import Input, Label, Thorough
-from aiderm_core.runtime import Outputs, Runtime
+from aiderm_core.runtime import Hint, Outputs, Runtime
 from aiderm_core.thorough import POOLS, VIEWS, Pool, pooled, views
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.evaluation.bootstrap import bootstrap
@@ -137,8 +137,8 @@ class _EveryPool:
         self._malignant = np.array([label.malignant for label in labels])
         self.found: dict[Pool, list[NDArray[np.float32]]] = {pool: [] for pool in POOLS}
 
-    def run(self, batch: NDArray[np.uint8]) -> Outputs:
-        outputs = self._runtime.run(views(batch))
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
+        outputs = self._runtime.run(views(batch), hint)
         for pool, parts in self.found.items():
             parts.append(pooled(outputs, self._malignant, pool).malignancy)
         return Outputs(

@@ -1,0 +1,138 @@
+"""Serving against peers and the physical limit, in one run, in turns, on the same cores: see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import venv
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving import pictures, report
+from benchmarks.serving.subjects import Subject, subjects
+
+from aiderm_core.manifest import Manifest
+from aiderm_core.store import ModelStore
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LOCK = HERE / "requirements.lock"
+ENVIRONMENT = ROOT / ".cache" / "benchmarks" / "serving"
+CONCURRENCY = [1, 8, 32, 128]
+
+
+def peers_environment() -> Path:
+    """Installs the peers into an environment of their own, from the lock file; kept until the lock changes."""
+    stamp = ENVIRONMENT / "installed"
+    if not stamp.exists() or stamp.read_text() != LOCK.read_text():
+        print(f"installing the peers into {ENVIRONMENT.relative_to(ROOT)} (some minutes, once)", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True, clear=True)
+        pip = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        install = ["install", "--quiet", "--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", str(LOCK)]
+        subprocess.run(pip + install, check=True)
+        stamp.write_text(LOCK.read_text())
+    return ENVIRONMENT
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def one_round(running: list[Subject], files: dict[str, list[Path]], options: argparse.Namespace, turn: int) -> dict[str, Any]:
+    """Every cell once; the subjects' order changes from round to round."""
+    cells: dict[str, Any] = {}
+    order = running[turn % len(running) :] + running[: turn % len(running)]
+    for kind in options.kinds:
+        for concurrency in options.concurrency:
+            found = cells[f"{kind}/{concurrency}"] = {}
+            for subject in order:
+                found[subject.name] = report.cell(subject.measure(files[kind], concurrency, options.seconds))
+            line = ", ".join(f"{name} {value['rate']:g}/s" for name, value in found.items())
+            print(f"round {turn + 1}, {kind}, {concurrency} at once: {line}", flush=True)
+    return cells
+
+
+def overload(subject: Subject, files: list[Path], seconds: float) -> dict[str, Any]:
+    """256 clients ask for twice what the service answers at its best: how much of that best is left, how soon it refuses."""
+    peak = report.cell(subject.measure(files, 32, seconds))
+    raw = subject.measure(files, 256, seconds, rate=2 * peak["rate"])
+    found = report.cell(raw)
+    return {"peak": peak["rate"], "goodput": round(found["rate"] / peak["rate"], 3) if peak["rate"] else 0.0, **found}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--models", type=Path, default=ROOT / "models")
+    parser.add_argument("--name", default="melanoma")
+    parser.add_argument("--version", help="the promoted one by default")
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each cell")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCY)
+    parser.add_argument("--kinds", nargs="+", choices=list(pictures.KINDS), default=list(pictures.KINDS))
+    parser.add_argument("--no-peers", action="store_true", help="only this service and the limit; installs nothing")
+    parser.add_argument("--only", nargs="+", default=[], help="subjects whose names hold one of these, and the limit")
+    parser.add_argument("--quick", action="store_true", help="one round of 2 s a cell, to try it out")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for result.json, result.md and result.png")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 2.0
+    store = ModelStore(options.models.resolve())
+    version = options.version or store.serving(options.name)
+    bundle = store.path(options.name, version)
+    manifest = Manifest.load(bundle)
+    if version != store.serving(options.name):
+        raise SystemExit(f"this API serves the promoted version. Received: {version}, promoted: {store.serving(options.name)}")
+    precisions = [form.precision for form in manifest.forms if form.runtime == "openvino"]
+    environment = None if options.no_peers else peers_environment()
+    chosen = subjects(bundle, manifest.input.size, options.cores, precisions, environment)
+    if options.only:
+        chosen = [s for s in chosen if s.name == report.LIMIT or any(part in s.name for part in options.only)]
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        files = pictures.write(folder, sorted({*options.kinds, "224px", report.MAIN}))
+        logs = ENVIRONMENT.parent
+        logs.mkdir(parents=True, exist_ok=True)
+        for subject in chosen:
+            stack.callback(subject.stop)
+            log = logs / (subject.name.replace(" ", "-").replace(",", "").replace(".", "-") + ".log")
+            log.unlink(missing_ok=True)
+            subject.start(files["224px"][0].read_bytes(), log)
+            print(f"{subject.name}: first answer after {subject.ready_seconds:.1f} s", flush=True)
+        rounds = [one_round(chosen, files, options, turn) for turn in range(options.rounds)]
+        ours = next(s for s in chosen if s.name.startswith("this API"))
+        measured_overload = overload(ours, files[report.MAIN], options.seconds)
+        about = {
+            s.name: {"ready_seconds": round(s.ready_seconds, 2), "memory_mb": round(s.memory(), 1)} for s in chosen
+        }  # fmt: skip
+    result: dict[str, Any] = {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "model": f"{manifest.name} {manifest.version} ({manifest.architecture}, {manifest.input.size} px)",
+        "processor": processor(),
+        "cores": options.cores,
+        "seconds": options.seconds,
+        "kinds": options.kinds,
+        "concurrency": options.concurrency,
+        "subjects": about,
+        "rounds": rounds,
+        "overload": measured_overload,
+    }
+    result["bar"] = report.bar(result)
+    report.write(result, options.out)
+    print(report.markdown(result))
+    print(f"wrote result.json, result.md and result.png to {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

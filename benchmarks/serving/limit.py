@@ -1,0 +1,61 @@
+"""The physical limit: decode and forward in f32 on the same cores, without a server; and no more of an answer than that.
+
+Reads one line of JSON a measurement from standard input and writes one line of JSON for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from aiderm_core.imaging import decode_image, to_model_input
+from aiderm_core.manifest import Input, Manifest
+from aiderm_core.runtime import Hint, Runtime, load_runtime
+
+
+def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -> dict[str, Any]:
+    """As many threads as there are clients or cores, each with one picture at a time in hand."""
+    pictures = [Path(name).read_bytes() for name in wanted["pictures"]]
+    workers = min(cores, wanted["concurrency"])
+    hint: Hint = "latency" if workers == 1 else "throughput"
+    milliseconds: list[float] = []
+    began = time.perf_counter()
+    end = began + wanted["seconds"]
+
+    def work(turn: int) -> None:
+        while (started := time.perf_counter()) < end:
+            image = decode_image(pictures[turn % len(pictures)])
+            runtime.run(to_model_input(image.pixels, spec.size, spec.geometry)[None], hint)
+            milliseconds.append((time.perf_counter() - started) * 1000)
+            turn += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"seconds": time.perf_counter() - began, "milliseconds": milliseconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--cores", type=int, required=True)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    spec = Manifest.load(options.bundle).input
+    runtime = load_runtime("openvino", options.bundle, threads=options.cores)
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(measure(runtime, spec, options.cores, json.loads(line))) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

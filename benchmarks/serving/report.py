@@ -1,0 +1,176 @@
+"""From measured cells to ratios: the table for people, result.json for programs, and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+LIMIT = "physical limit"
+PREDICT = "FastAPI + model.predict"
+MAIN = "600x450"
+
+
+def percentile(values: Iterable[float], share: float) -> float | None:
+    """Of milliseconds; None of nothing."""
+    found = list(values)
+    return round(float(np.percentile(found, share)), 2) if found else None
+
+
+def cell(raw: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of one measurement of one subject."""
+    seconds, statuses = raw["seconds"], raw["statuses"]
+    return {
+        "rate": round(raw["answered"] / seconds, 2),
+        "p50": percentile(raw["milliseconds"], 50),
+        "p99": percentile(raw["milliseconds"], 99),
+        "refused": sum(count for status, count in statuses.items() if status in ("429", "503", "504")),
+        "errors": raw["broken"] + sum(c for status, c in statuses.items() if status not in ("200", "429", "503", "504")),
+        "refused_p99": percentile(raw["refused"], 99),
+        "client_share": round(raw["client_seconds"] / seconds, 3),
+    }
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median and range of the rounds."""
+    return {"median": round(median(values), 3), "range": [round(min(values), 3), round(max(values), 3)]} if values else {}
+
+
+def ratios(rounds: list[dict[str, Any]], kind: str, concurrency: int, name: str, other: str, figure: str) -> list[float]:
+    """``figure`` of ``name`` over that of ``other``, of each round: both were measured in it, one after the other."""
+    key = f"{kind}/{concurrency}"
+    found = []
+    for cells in rounds:
+        one, two = cells.get(key, {}).get(name), cells.get(key, {}).get(other)
+        if one and two and one[figure] and two[figure]:
+            found.append(one[figure] / two[figure])
+    return found
+
+
+def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The figures that the service is held to, each with its aim; those that were not measured are left out."""
+    rounds, names = result["rounds"], list(result["subjects"])
+    own = [name for name in names if name.startswith("this API")]
+    ours, crowd = own[0], [c for c in result["concurrency"] if c >= 8]
+    lines: list[dict[str, Any]] = []
+
+    def add(figure: str, aim: str, values: list[float], reached: bool | None = None) -> None:
+        if values:
+            lines.append({"figure": figure, "aim": aim, **spread(values), **({} if reached is None else {"reached": reached})})
+
+    def over(name: str, other: str, figure: str, at: list[int]) -> list[float]:
+        return [value for c in at for value in ratios(rounds, MAIN, c, name, other, figure)]
+
+    worst = [median(values) for c in crowd if (values := over(ours, LIMIT, "rate", [c]))]
+    add(
+        f"requests/s at concurrency 8-128, {MAIN}, to the physical limit", ">= 0.92", over(ours, LIMIT, "rate", crowd),
+        bool(worst) and min(worst) >= 0.92,
+    )  # fmt: skip
+    for name in own[1:]:
+        values = over(name, LIMIT, "rate", crowd)
+        label = name.removeprefix("this API, ")
+        add(f"the same in {label}, to the f32 limit", ">= 1.5", values, bool(values) and median(values) >= 1.5)
+    values = over(ours, LIMIT, "p50", [1])
+    add("p50 at concurrency 1 to decode + forward on all cores", "<= 1.15", values, bool(values) and median(values) <= 1.15)
+    tails = [c[ours]["p99"] / c[ours]["p50"] for r in rounds if (c := r.get(f"{MAIN}/32")) and c.get(ours, {}).get("p50")]
+    add("p99 / p50 at concurrency 32", "<= 1.5", tails, bool(tails) and median(tails) <= 1.5)
+    values = over(ours, PREDICT, "rate", crowd)
+    add("requests/s to FastAPI + model.predict", ">= 5", values, bool(values) and median(values) >= 5)
+    for label, aim in (("same runtime", 1.1), ("TensorFlow", 2.0)):
+        rivals = [name for name in names if name.endswith(f", {label}")]
+        per_round = [
+            min(values)
+            for c in crowd
+            for r in rounds
+            if (values := [v for rival in rivals for v in ratios([r], MAIN, c, ours, rival, "rate")])
+        ]
+        add(f"requests/s to the better of LitServe and BentoML, {label}", f">= {aim:g}", per_round,
+            bool(per_round) and median(per_round) >= aim)  # fmt: skip
+    overload = result.get("overload")
+    if overload:
+        add("overload: goodput to the peak", ">= 0.95", [overload["goodput"]], overload["goodput"] >= 0.95)
+        if overload["refused_p99"] is not None:
+            add("overload: refused within, ms (p99)", "<= 50", [overload["refused_p99"]], overload["refused_p99"] <= 50)
+    about = result["subjects"][ours]
+    add("memory under load, MB", "<= 350", [about["memory_mb"]], about["memory_mb"] <= 350)
+    add("start to first answer, s", "<= 2.5", [about["ready_seconds"]], about["ready_seconds"] <= 2.5)
+    return lines
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The tables."""
+    lines = [
+        f"Measured on {result['cores']} cores of {result['processor']}, {result['measured']}, model {result['model']}, "
+        f"{len(result['rounds'])} round(s) of {result['seconds']:g} s a cell. Ratios are taken inside a round; "
+        "in brackets their range.",
+        "",
+        "| figure | aim | measured | |",
+        "|---|---|---|---|",
+    ]
+    for line in result["bar"]:
+        low, high = line["range"]
+        verdict = "" if "reached" not in line else "reached" if line["reached"] else "missed"
+        lines.append(f"| {line['figure']} | {line['aim']} | {line['median']:g} ({low:g}-{high:g}) | {verdict} |")
+    for kind in result["kinds"]:
+        lines += ["", f"### {kind}: requests/s as a share of the physical limit; p50 / p99 in ms", ""]
+        lines.append("| | " + " | ".join(f"{c} at once" for c in result["concurrency"]) + " | errors | MB | s to start |")
+        lines.append("|---|" + "---|" * (len(result["concurrency"]) + 3))
+        for name, about in result["subjects"].items():
+            cells, errors = [], 0
+            for c in result["concurrency"]:
+                found = [r[f"{kind}/{c}"][name] for r in result["rounds"] if name in r.get(f"{kind}/{c}", {})]
+                share = spread(ratios(result["rounds"], kind, c, name, LIMIT, "rate"))
+                errors += sum(item["errors"] + item["refused"] for item in found)
+                p50, p99 = (spread([item[p] for item in found if item[p] is not None]) for p in ("p50", "p99"))
+                cells.append(
+                    f"{share['median']:.2f} ({share['range'][0]:.2f}-{share['range'][1]:.2f}); "
+                    f"{p50['median']:.0f} / {p99['median']:.0f}"
+                    if share and p50
+                    else "-"
+                )
+            lines.append(f"| {name} | {' | '.join(cells)} | {errors} | {about['memory_mb']:.0f} | {about['ready_seconds']:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Requests a second as a share of the limit, a panel for each kind of picture; PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(result["kinds"]), figsize=(5.2 * len(result["kinds"]), 4.2), sharey=True, squeeze=False)
+    for panel, kind in zip(panels[0], result["kinds"], strict=True):
+        for name in result["subjects"]:
+            points = [(c, ratios(result["rounds"], kind, c, name, LIMIT, "rate")) for c in result["concurrency"]]
+            points = [(c, values) for c, values in points if values]
+            if not points:
+                continue
+            at, middle = [c for c, _ in points], [median(values) for _, values in points]
+            low = [m - min(values) for m, (_, values) in zip(middle, points, strict=True)]
+            high = [max(values) - m for m, (_, values) in zip(middle, points, strict=True)]
+            width = 2.4 if name.startswith("this API") else 1.2
+            panel.errorbar(at, middle, [low, high], marker="o", markersize=4, linewidth=width, capsize=2, label=name)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(result["concurrency"], [str(c) for c in result["concurrency"]])
+        panel.set_title(kind)
+        panel.set_xlabel("clients at once")
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("requests/s, share of the physical limit")
+    panels[0][0].set_ylim(bottom=0)
+    panels[0][-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write(result: dict[str, Any], folder: Path) -> None:
+    """result.json, result.md and result.png in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "result.md").write_text(markdown(result))
+    plot(result, folder / "result.png")

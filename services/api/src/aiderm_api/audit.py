@@ -1,0 +1,224 @@
+"""The audit trail: one line of JSON an answer, on a stream of its own. Storing it is the operator's.
+
+An answer neither waits for its line nor fails for want of it: a thread of its own writes, from a bounded queue. Where the stream
+cannot take a line it is lost, but never silently: it is logged and counted, the trail itself tells how many are missing as
+soon as it can be written again, and the numbers of its lines show the gap. A line is handed to the operating system at once, and
+so outlives the process; a power cut may take the last ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import stat
+import threading
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from aiderm_api.schemas import Assessment
+from aiderm_api.settings import SettingsError
+
+OFF = "off"
+QUEUE_SIZE = 10_000  # about 10 MB
+_STANDARD = {"stdout": 1, "/dev/stdout": 1, "stderr": 2, "/dev/stderr": 2}
+_DESCRIPTOR = re.compile(r"(?:/dev|/proc/self)/fd/([0-9]+)")
+log = structlog.get_logger(__name__)
+
+
+def answer_event(
+    assessment: Assessment, *, image_sha256: str, key_id: str | None, index: int | None, runtime: str, precision: str
+) -> dict[str, Any]:
+    """What the trail says of one answer: what was asked and by whom, and everything that decided.
+
+    Args:
+        assessment: as it is answered.
+        image_sha256: of the file's bytes as they came.
+        key_id: None where the service asks for no keys.
+        index: place of the picture in its batch; None outside of one.
+        runtime: engine that computed the outputs.
+        precision: of the form that served.
+    """
+    malignancy = assessment.malignancy
+    return {
+        "event": "answer",
+        "request_id": assessment.request_id,
+        "index": index,
+        "key": key_id,
+        "image_sha256": image_sha256,
+        "model": {**assessment.model.model_dump(), "runtime": runtime, "precision": precision, "thorough": assessment.thorough},
+        "outputs": {
+            "malignancy": None if malignancy is None else malignancy.model_dump(mode="json"),
+            "classes": {item.id: item.probability for item in assessment.classes},
+            "novelty": assessment.novelty.model_dump(),
+        },
+        "decision": assessment.decision.value,
+        "reasons": [reason.code for reason in assessment.reasons],
+        "quality_warnings": [warning.code for warning in assessment.quality.warnings],
+    }
+
+
+class AuditTrail:
+    """Appends events to a stream.
+
+    Args:
+        target: ``stdout``, ``/dev/fd/N``, or a path: a file (made with mode 0600) or a named pipe that somebody reads.
+        queue_size: events that may wait for the stream.
+
+    Raises:
+        SettingsError: the stream cannot be opened, or is none that an audit trail may go to.
+    """
+
+    def __init__(self, target: str, queue_size: int = QUEUE_SIZE) -> None:
+        self._target = target
+        self._path, self._descriptor = _open(target)
+        self._name = secrets.token_hex(8)  # of this run of the service; events are numbered within it
+        self._queue: deque[bytes] = deque()
+        self._queue_size = queue_size
+        self._changed = threading.Condition()
+        self._closed = False
+        self._sequence = 0
+        self._untold = 0
+        self._torn = False
+        self.written = 0
+        self.lost = 0
+        self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
+        self.record({"event": "opened"})
+
+    def start(self) -> None:
+        """Begins to write."""
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Events that the stream has not taken yet."""
+        return len(self._queue)
+
+    def record(self, event: Mapping[str, Any]) -> None:
+        """Queues an event; returns at once."""
+        with self._changed:
+            self._sequence += 1
+            line = self._line(event, self._sequence)
+            if len(self._queue) >= self._queue_size:
+                self._lose("the stream does not keep up")
+                return
+            self._queue.append(line)
+            self._changed.notify()
+
+    def close(self, seconds: float) -> None:
+        """Writes what waits, for ``seconds`` at most."""
+        self.record({"event": "closed", "lost": self.lost})
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            log.error("audit trail not finished", lost=self.waiting)
+
+    def _line(self, event: Mapping[str, Any], sequence: int | None) -> bytes:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        numbered = {"time": time, "trail": self._name, "sequence": sequence, **event}
+        return json.dumps(numbered, separators=(",", ":"), allow_nan=False).encode("utf-8") + b"\n"
+
+    def _lose(self, cause: str) -> None:
+        """The caller holds the lock."""
+        if not self._untold:
+            log.error("audit events are being lost", cause=cause, target=self._target)
+        self.lost += 1
+        self._untold += 1
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if not self._queue:
+                    break
+                line = self._queue[0]  # it waits until it is written
+                gap = self._untold
+                if gap:
+                    line = self._line({"event": "lost", "count": gap}, None) + line
+            try:
+                self._write(line)
+            except OSError as error:
+                with self._changed:
+                    self._queue.popleft()
+                    self._lose(error.strerror or type(error).__name__)
+                continue
+            with self._changed:
+                self._queue.popleft()
+                self.written += 1
+                self._untold -= gap
+            if gap:
+                log.warning("audit trail is written again", lost=gap)
+        os.close(self._descriptor)
+
+    def _write(self, line: bytes) -> None:
+        self._follow()
+        # What broke off in the middle of a line must not spoil the next one.
+        rest = memoryview(b"\n" + line if self._torn else line)
+        while rest:
+            count = os.write(self._descriptor, rest)
+            rest = rest[count:]
+            self._torn = bool(rest)
+
+    def _follow(self) -> None:
+        """Opens a file again that was moved away, as rotation does."""
+        if self._path is None:
+            return
+        own = os.fstat(self._descriptor)
+        if not stat.S_ISREG(own.st_mode):
+            return
+        with suppress(FileNotFoundError):
+            there = os.stat(self._path)  # noqa: PTH116  (beside fstat)
+            if (there.st_dev, there.st_ino) == (own.st_dev, own.st_ino):
+                return
+        try:
+            _, descriptor = _open(self._path)
+        except SettingsError as error:
+            raise OSError(0, str(error)) from error
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._torn = False
+
+
+def open_trail(target: str) -> AuditTrail | None:
+    """The trail that ``AIDERM_AUDIT`` names, not yet started; None where it is off.
+
+    Raises:
+        SettingsError: see AuditTrail.
+    """
+    return None if target.lower() == OFF else AuditTrail(target)
+
+
+def _open(target: str) -> tuple[str | None, int]:
+    """The path, if it is one, and a descriptor."""
+    match = _DESCRIPTOR.fullmatch(target)
+    number = int(match[1]) if match else _STANDARD.get(target.lower())
+    try:
+        if number == 2:
+            raise _unusable(target, "the log goes to stderr", "stdout, another descriptor, or a file")
+        if number is not None:
+            return None, os.dup(number)  # opening /dev/stdout anew fails where it is somebody else's pipe
+        # O_NONBLOCK: a named pipe that nobody reads would be waited for.
+        descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        raise _unusable(
+            target, f"user {os.geteuid()} cannot append to it: {error.strerror}", "off, stdout, a writable file"
+        ) from error
+    os.set_blocking(descriptor, True)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) and mode & 0o022:
+        os.close(descriptor)
+        raise _unusable(target, "others than its owner may rewrite it", f"a file of which that is not so: chmod go-w {target}")
+    return target, descriptor
+
+
+def _unusable(target: str, why: str, allowed: str) -> SettingsError:
+    return SettingsError(f"AIDERM_AUDIT: {why}. Received: {target!r}. Allowed: {allowed}.")

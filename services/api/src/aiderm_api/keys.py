@@ -1,0 +1,241 @@
+"""API keys: a file of their hashes, written by ``aiderm-api keys`` and read again by a running service when it changes.
+
+A key is 256 random bits. Its plain SHA-256 is what the file holds: a slow password hash defends guessable secrets, and nobody
+guesses these (NIST SP 800-63B, 5.1.2.2: secrets of 112 bits of entropy or more need no more than an approved one-way function).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+SCHEMA_VERSION: Final = 1
+MAX_FILE_BYTES = 4_000_000
+_KEY = re.compile(rb"aiderm_([0-9a-f]{8})_[0-9a-f]{64}")
+_NOBODY = "0" * 64  # compared with where there is no such key, so that an answer takes as long
+log = structlog.get_logger(__name__)
+
+
+class KeysError(ValueError):
+    """A file of keys that cannot be used; the text says what it is and what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Rate(_Part):
+    """How fast a token bucket fills, in pictures a second, and how many it holds."""
+
+    per_second: Annotated[float, Field(gt=0, le=10_000)]
+    burst: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class ApiKey(_Part):
+    """What is stored of a key. ``rate`` None: the service's own limit."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    rate: Rate | Literal["unlimited"] | None = None
+
+    def expired(self, now: datetime) -> bool:
+        """Whether the key's time is over."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+class KeyFile(_Part):
+    """The content of the file."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    keys: list[ApiKey] = []
+
+
+def new_key(
+    name: str, *, expires_at: datetime | None = None, rate: Rate | Literal["unlimited"] | None = None
+) -> tuple[ApiKey, str]:
+    """A fresh key: what to store, and the secret to hand out, which is stored nowhere."""
+    identifier = secrets.token_hex(4)
+    secret = f"aiderm_{identifier}_{secrets.token_hex(32)}"
+    stored = ApiKey(
+        id=identifier,
+        name=name,
+        sha256=hashlib.sha256(secret.encode("ascii")).hexdigest(),
+        created_at=datetime.now(UTC).replace(microsecond=0),
+        expires_at=expires_at,
+        rate=rate,
+    )
+    return stored, secret
+
+
+def read_keys(path: Path) -> list[ApiKey]:
+    """Reads a file of keys.
+
+    Raises:
+        KeysError: it is missing, unreadable, no file of keys, or others than its owner may write it.
+    """
+    try:
+        with path.open("rb") as file:
+            _refuse_unsafe(path, os.fstat(file.fileno()))
+            content = file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise KeysError(f"There is no file of keys at {path}. Make one with: aiderm-api keys add NAME --file {path}") from error
+    except OSError as error:
+        raise KeysError(
+            f"The file of keys {path} cannot be read by user {os.geteuid()}: {error.strerror}. "
+            f"Make that user its owner, or let it read: chmod 644 {path} (the file holds hashes, from which no key can be made)."
+        ) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise KeysError(f"The file of keys {path} is larger than {MAX_FILE_BYTES:,} bytes; it cannot be one.")
+    try:
+        keys = KeyFile.model_validate_json(content).keys
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise KeysError(f"The file of keys {path} is damaged at '{where}': {first['msg']}. Restore or remake it.") from error
+    if len({key.id for key in keys}) != len(keys):
+        raise KeysError(f"The file of keys {path} holds an id twice. Remove one of them.")
+    return keys
+
+
+def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
+    """Whoever may write the file, or put another in its place, can let themselves in."""
+    if not stat.S_ISREG(status.st_mode):
+        raise KeysError(f"{path} is no regular file; a file of keys is made with: aiderm-api keys add NAME")
+    if status.st_mode & 0o022:
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeysError(f"The file of keys {path} may be written by others than its owner (mode {mode:o}). Do: chmod go-w {path}")
+    folder = path.resolve().parent
+    mode = folder.stat().st_mode
+    if mode & 0o002 and not mode & stat.S_ISVTX:
+        raise KeysError(f"Anybody may replace files in {folder}, and so the keys. Do: chmod o-w {folder}")
+
+
+@contextmanager
+def changing(path: Path) -> Iterator[list[ApiKey]]:
+    """The keys of a file, to be changed in place; written back at the end unless an error ends it. A missing file has none.
+
+    Two that change it at once take turns. The new file stands beside the old one until it is whole; its mode is 0600, or
+    that of the file before it.
+
+    Raises:
+        KeysError: the file cannot be used, or not be written.
+    """
+    path = path.resolve()  # a symbolic link is followed, not replaced
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise KeysError(f"The folder {path.parent} cannot be used: {error.strerror}. Make it first.") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        keys = read_keys(path) if path.exists() else []
+        yield keys
+        _write(path, keys)
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, keys: Sequence[ApiKey]) -> None:
+    text = KeyFile(keys=list(keys)).model_dump_json(indent=2) + "\n"
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            if path.exists():
+                before = path.stat()
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+                with suppress(PermissionError):  # only root gives files away
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise KeysError(f"{path} cannot be written by user {os.geteuid()}: {error.strerror}. Nothing was changed.") from error
+
+
+class KeyRing:
+    """The keys that a running service knows.
+
+    Args:
+        path: of the file.
+        now: the time, which tells whether a key has expired.
+
+    Raises:
+        KeysError: the file cannot be used, or none of its keys is valid: the service would refuse everybody.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._path = path
+        self._now = now
+        self._keys: dict[str, ApiKey] = {}
+        self._signature: tuple[int, ...] | None = None
+        self.trouble: str | None = None
+        self._load()
+        if not self.valid:
+            raise KeysError(
+                f"Keys are required, and the file {path} holds none that is valid (of {len(self._keys)}). "
+                f"Add one with: aiderm-api keys add NAME --file {path}"
+            )
+
+    @property
+    def valid(self) -> int:
+        """How many keys open the door."""
+        now = self._now()
+        return sum(not key.expired(now) for key in self._keys.values())
+
+    def find(self, secret: bytes) -> ApiKey | None:
+        """The key whose secret this is, expired or not; None for every other text."""
+        match = _KEY.fullmatch(secret)
+        key = self._keys.get(match[1].decode("ascii")) if match else None
+        digest = hashlib.sha256(secret).hexdigest()
+        return key if hmac.compare_digest(digest, key.sha256 if key else _NOBODY) and key else None
+
+    def expired(self, key: ApiKey) -> bool:
+        """Whether the key's time is over."""
+        return key.expired(self._now())
+
+    def refresh(self) -> None:
+        """Reads the file again if it has changed. One that cannot be used changes nothing, and is logged once."""
+        try:
+            if self._stat() == self._signature and self.trouble is None:
+                return
+            self._load()
+        except (KeysError, OSError) as error:
+            trouble = str(error)
+            if trouble != self.trouble:
+                log.error("keys not read again", reason=trouble, keys=len(self._keys))
+            self.trouble = trouble
+            return
+        self.trouble = None
+        log.info("keys read again", keys=len(self._keys), valid=self.valid)
+
+    def _load(self) -> None:
+        signature = None
+        with suppress(OSError):  # reading says what is wrong
+            signature = self._stat()  # before reading: a later change is then seen next time
+        self._keys = {key.id: key for key in read_keys(self._path)}
+        self._signature = signature
+
+    def _stat(self) -> tuple[int, ...]:
+        status = self._path.stat()
+        return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode

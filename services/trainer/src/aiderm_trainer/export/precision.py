@@ -1,0 +1,225 @@
+"""Forms of reduced precision: made from a bundle, evaluated by themselves, and written only where they cost next to nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.decision import Decision, decide
+from aiderm_core.imaging import Limits, decode_image, to_model_input
+from aiderm_core.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Form, Golden, GoldenCase, Manifest
+from aiderm_core.quality import warnings
+from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
+from aiderm_core.store import ModelStore, seal
+from aiderm_trainer.data.pipeline import Images
+from aiderm_trainer.data.rows import Row
+from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.evaluation.metrics import roc_auc
+from aiderm_trainer.evaluation.scores import Scores, score_bundle
+from aiderm_trainer.export.bundle import CARD_FILE
+from aiderm_trainer.export.quantisation import quantise
+
+Reduced = Literal["bf16", "int8"]
+REDUCED: tuple[Reduced, ...] = ("bf16", "int8")
+INT8_PATH = "int8/model.xml"
+# Kernels of other processors round otherwise; an answer further off than this is another graph's.
+GOLDEN_TOLERANCE = 0.02
+Quantise = Callable[[Path, Path, Images, Callable[[NDArray[np.float32]], float]], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of one precision: ``form`` where it may be offered, else ``reason`` why not."""
+
+    precision: Reduced
+    auc_loss: float | None
+    flipped: float | None
+    form: Form | None
+    reason: str = ""
+
+
+def reduce_precision(
+    bundle: Path,
+    version: str,
+    store: ModelStore,
+    rows: Sequence[Row],
+    root: Path,
+    precisions: Sequence[Reduced] = REDUCED,
+    *,
+    progress: bool = True,
+    make_int8: Quantise = quantise,
+) -> tuple[Path | None, list[Trial]]:
+    """Writes a new version of a bundle with every form of reduced precision that may be offered.
+
+    Each form gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
+    f32 on validation rows: the AUC of malignancy, and the decisions, each by its own rule. It is offered at an AUC loss of at
+    most ``MAX_AUC_LOSS`` and with at most ``MAX_FLIPPED`` of the decisions flipped.
+
+    Args:
+        bundle: a verified bundle.
+        version: new, in the same model.
+        store: where it goes.
+        rows: of the split that the bundle was trained on; calibration and validation rows are used, test rows never.
+        root: folder that their paths are relative to.
+        precisions: what to try.
+        progress: whether to draw bars on standard error.
+        make_int8: quantises a graph, see ``aiderm_trainer.export.quantisation``.
+
+    Returns:
+        The new bundle, or None when no form may be offered; and what became of each precision.
+
+    Raises:
+        ValueError: no calibration or no validation rows with both labels.
+        aiderm_core.store.BundleError: the version exists, or cannot be written.
+    """
+    manifest = Manifest.load(bundle)
+    calibration, validation = (_side(rows, side) for side in ("calibration", "validation"))
+    runtime = load_runtime("openvino", bundle)
+    before = [score_bundle(runtime, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name) / "bundle"
+        shutil.copytree(bundle, work)
+        trials: list[Trial] = []
+        for precision in precisions:
+            try:
+                path = "."
+                if precision == "int8":
+                    path = INT8_PATH
+                    images = Images(calibration, root, manifest.input.size)
+                    make_int8(work, work / path, images, _cost(manifest, before[0]))
+                reduced = load_runtime("openvino", work / path, precision=precision)
+            except RuntimeFailure as error:
+                trials.append(Trial(precision, None, None, None, str(error)))
+                continue
+            after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
+            trials.append(_judge(precision, path, manifest, before, after, _golden(work, manifest, reduced)))
+        offered = [trial.form for trial in trials if trial.form is not None]
+        if not offered:
+            return None, trials
+        kept = [form for form in manifest.forms if form.precision not in precisions]
+        with store.stage(manifest.name, version) as folder:
+            shutil.copytree(work, folder, dirs_exist_ok=True)
+            (folder / MANIFEST_FILE).unlink()
+            if not any(form.path == INT8_PATH for form in (*kept, *offered)):
+                shutil.rmtree((folder / INT8_PATH).parent, ignore_errors=True)
+            complete = manifest.model_copy(
+                update={
+                    "version": version,
+                    "created_at": datetime.now(UTC).replace(microsecond=0),
+                    "forms": [*kept, *offered],
+                }
+            )
+            (folder / CARD_FILE).write_text(render_card(complete), encoding="utf-8")
+            seal(folder, complete)
+    return store.path(manifest.name, version), trials
+
+
+def _side(rows: Sequence[Row], side: str) -> list[Row]:
+    found = [row for row in rows if row.split == side]
+    if len({row.malignant for row in found}) != 2:
+        raise ValueError(f"a reduced precision needs benign and malignant {side} rows. Received: {len(found)} rows")
+    return found
+
+
+def _cost(manifest: Manifest, before: Scores) -> Callable[[NDArray[np.float32]], float]:
+    """How far a graph's malignancy for the calibration rows is off f32's, in units of what is allowed; 1 and less passes."""
+    malignant = _malignant(before)
+    limit, rule = roc_auc(malignant, before.malignancy).item(), manifest.decision
+    decided = _outside_novelty(before.malignancy, rule)
+
+    def cost(malignancy: NDArray[np.float32]) -> float:
+        loss = limit - roc_auc(malignant, malignancy).item()
+        own = _own_rule(malignancy, before, rule)
+        flipped = float((_outside_novelty(malignancy, own) != decided).mean())
+        return max(loss / MAX_AUC_LOSS, flipped / MAX_FLIPPED)
+
+    return cost
+
+
+def _outside_novelty(malignancy: NDArray[np.float32], rule: DecisionRule) -> NDArray[np.int_]:
+    """0 below the band or threshold, 1 inside the band, 2 above."""
+    low, high = rule.uncertain
+    inside = (malignancy >= low) & (malignancy <= high)
+    return np.where(inside, 1, np.where(malignancy >= rule.threshold, 2, 0))
+
+
+def _malignant(scores: Scores) -> NDArray[np.bool_]:
+    return np.array([row.malignant for row in scores.rows])
+
+
+def _own_rule(malignancy: NDArray[np.float32], before: Scores, rule: DecisionRule) -> DecisionRule:
+    """The rule that leaves the same calibration rows on each side as ``rule`` does in f32.
+
+    Threshold and lower bound go to the same quantile of the malignant rows, which is what gives them their sensitivity, and
+    the upper bound to the same quantile of the benign rows; between two rows they keep their place in proportion.
+    """
+    malignant = _malignant(before)
+
+    def moved(bound: float, among: NDArray[np.bool_]) -> float:
+        old, new = ([0.0, *np.sort(np.clip(part[among], 0.0, 1.0)), 1.0] for part in (before.malignancy, malignancy))
+        return float(np.interp(bound, old, new))
+
+    low, high = rule.uncertain
+    threshold = moved(rule.threshold, malignant)
+    band = (min(moved(low, malignant), threshold), max(moved(high, ~malignant), threshold))
+    return DecisionRule(threshold=threshold, target_sensitivity=rule.target_sensitivity, uncertain=band)
+
+
+def _judge(
+    precision: Reduced, path: str, manifest: Manifest, before: Sequence[Scores], after: Sequence[Scores], golden: Golden
+) -> Trial:
+    """``before`` and ``after`` hold calibration and validation, in f32 and reduced."""
+    rule = _own_rule(after[0].malignancy, before[0], manifest.decision)
+    malignant = _malignant(before[1])
+    full, reduced = (roc_auc(malignant, scores[1].malignancy).item() for scores in (before, after))
+    decided, decided_now = _decisions(before[1], manifest, manifest.decision), _decisions(after[1], manifest, rule)
+    flipped = sum(one is not other for one, other in zip(decided, decided_now, strict=True)) / len(decided)
+    loss = full - reduced
+    if loss > MAX_AUC_LOSS or flipped > MAX_FLIPPED:
+        reason = f"AUC loss {loss:.4f} (allowed {MAX_AUC_LOSS:g}), {flipped:.2%} of decisions flipped (allowed {MAX_FLIPPED:.1%})"
+        return Trial(precision, loss, flipped, None, reason)
+    evaluation = {
+        "validation rows": float(len(malignant)),
+        "auc f32": full,
+        f"auc {precision}": reduced,
+        "mean difference of malignancy": float(np.abs(before[1].malignancy - after[1].malignancy).mean()),
+    }
+    form = Form(
+        runtime="openvino", precision=precision, path=path, auc_loss=loss, flipped=flipped, decision=rule, golden=golden,
+        evaluation=evaluation,
+    )  # fmt: skip
+    return Trial(precision, loss, flipped, form)
+
+
+def _decisions(scores: Scores, manifest: Manifest, rule: DecisionRule) -> list[Decision]:
+    """As a server takes them, quality and novelty included."""
+    found = []
+    for malignancy, novelty, measures in zip(scores.malignancy, scores.novelty, scores.measures, strict=True):
+        warned = warnings(measures, manifest.quality)
+        found.append(decide(min(max(float(malignancy), 0.0), 1.0), float(novelty), measures, warned, manifest, rule).decision)
+    return found
+
+
+def _golden(folder: Path, manifest: Manifest, runtime: Runtime) -> Golden:
+    """What the form answers for the bundle's golden inputs."""
+    cases = []
+    for case in manifest.golden.cases:
+        pixels = decode_image((folder / case.path).read_bytes(), Limits(min_side=1)).pixels
+        outputs = runtime.run(to_model_input(pixels, manifest.input.size, manifest.input.geometry)[None])
+        cases.append(
+            GoldenCase(
+                path=case.path,
+                probability=[min(max(float(p), 0.0), 1.0) for p in outputs.probability[0]],
+                malignancy=min(max(float(outputs.malignancy[0]), 0.0), 1.0),
+                novelty=float(outputs.novelty[0]),
+            )
+        )
+    return Golden(tolerance=GOLDEN_TOLERANCE, cases=cases)

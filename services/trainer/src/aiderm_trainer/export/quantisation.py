@@ -1,0 +1,85 @@
+"""int8 by post-training quantisation that is controlled by what it costs: what is sensitive is left in f32 (NNCF)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from aiderm_core.runtime import RuntimeFailure
+from aiderm_trainer.data.pipeline import Images
+
+RANGE_IMAGES = 300
+"""Images whose activations set the ranges."""
+RANKING_IMAGES = 100
+"""Images on which the layers' sensitivities are compared."""
+# Calibration, novelty and heatmap are sums over few numbers: they cost nothing in f32, and their errors are the answer's.
+HEAD = (
+    "Abs", "Concat", "Divide", "Greater", "Interpolate", "MatMul", "Maximum", "Minimum", "Power", "ReduceMax", "ReduceMean",
+    "ReduceSum", "Softmax", "Subtract",
+)  # fmt: skip
+INSTALL = "int8 forms are made by NNCF, which is not installed here; install it with: pip install 'aiderm-trainer[int8]'"
+
+
+def quantise(graph: Path, target: Path, images: Images, cost: Callable[[NDArray[np.float32]], float]) -> None:
+    """Writes a quantised form of a graph, for one image at a time.
+
+    Convolutions are quantised after training (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286). As long as the cost is above
+    1, the layer whose quantisation moves the outputs most goes back to f32.
+
+    Args:
+        graph: the SavedModel's folder.
+        target: an .xml file; the weights go to a .bin file beside it.
+        images: calibration images; the first of a fixed shuffle set the ranges, all of them decide.
+        cost: of the malignancy ``[N]`` of all images, in units of what is allowed.
+
+    Raises:
+        RuntimeFailure: NNCF is not installed, or cannot quantise this graph.
+    """
+    try:
+        import nncf
+        from nncf.quantization.advanced_parameters import AdvancedAccuracyRestorerParameters
+    except ImportError as error:
+        raise RuntimeFailure(INSTALL) from error
+    model = ov.Core().read_model(str(graph))
+    port = model.inputs[0]
+    shape = port.get_partial_shape()
+    shape[0] = 1
+    model.reshape({port: shape})
+    order = np.random.default_rng(0).permutation(len(images))[:RANGE_IMAGES]
+    try:
+        quantised = nncf.quantize_with_accuracy_control(
+            model,
+            calibration_dataset=nncf.Dataset([images[int(i)][None] for i in order]),
+            validation_dataset=nncf.Dataset(list(range(len(images))), lambda index: images[int(index)][None]),
+            validation_fn=_validation(len(images), cost),
+            max_drop=1.0,
+            drop_type=nncf.DropType.ABSOLUTE,
+            subset_size=len(order),
+            ignored_scope=nncf.IgnoredScope(types=list(HEAD), validate=False),
+            advanced_accuracy_restorer_parameters=AdvancedAccuracyRestorerParameters(ranking_subset_size=RANKING_IMAGES),
+        )
+    except (RuntimeError, ValueError) as error:
+        raise RuntimeFailure(f"NNCF cannot quantise this graph: {error}") from error
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ov.save_model(quantised, str(target), compress_to_fp16=False)
+
+
+def _validation(
+    count: int, cost: Callable[[NDArray[np.float32]], float]
+) -> Callable[[Any, Iterable[Any]], tuple[float, list[list[NDArray[np.float32]]]]]:
+    """NNCF's measure, of which more is better: 0 in f32, -1 at what is allowed. For subsets only the outputs count."""
+
+    def validate(compiled: Any, items: Iterable[Any]) -> tuple[float, list[list[NDArray[np.float32]]]]:
+        port = next(port for port in compiled.outputs if "malignancy" in port.get_names())
+        answers = [np.array(compiled(item)[port], np.float32) for item in items]
+        malignancy = np.clip(np.concatenate(answers), 1e-6, 1 - 1e-6)
+        log_odds = np.log(malignancy / (1 - malignancy))
+        measure = -cost(malignancy) if len(malignancy) == count else 0.0
+        return measure, [[value[None]] for value in log_odds]
+
+    return validate
