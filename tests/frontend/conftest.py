@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -30,12 +32,15 @@ FLAGS = [
     "--disable-quic",
     "--no-first-run",
     "--no-proxy-server",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 # Generous, so that a busy machine fails no test; no test waits for it where all is well.
 TIMEOUT_MS = 20_000
 expect.set_options(timeout=TIMEOUT_MS)
-# Chromium writes a line for each answer of 4xx and 5xx; the page tells of those itself.
-EXPECTED_CONSOLE = "Failed to load resource"
+# Chromium writes a line for each answer of 4xx and 5xx, of which the page tells itself, and Playwright one for the worker.
+EXPECTED_CONSOLE = ("Failed to load resource", "Service Worker registration blocked by Playwright")
+READY = "html[data-ready]"
 
 # Contrast of each text against what lies behind it, by WCAG 2.2's formula; only opaque colours are met on this page.
 CONTRAST = """() => {
@@ -160,16 +165,19 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
     opened: list[tuple[BrowserContext, Page, Watch]] = []
 
     def open_page(url: str, *, width: int = 1280, height: int = 900, load: bool = True, **options: object) -> Page:
+        # requests of a service worker would pass by the routes that tests set
+        options.setdefault("service_workers", "block")
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
-        watch = Watch(url, [], [])
+        watch = Watch("{0.scheme}://{0.netloc}".format(urlsplit(url)), [], [])
         page.on("console", lambda message: watch.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: watch.console.append(f"error: {error}"))
         page.on("request", lambda request: watch.elsewhere.append(request.url))
         opened.append((context, page, watch))
         if load:
             page.goto(url)
+            page.wait_for_selector(READY)
         return page
 
     yield open_page
@@ -177,7 +185,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
         stored = page.evaluate("() => [localStorage.length, sessionStorage.length]") if page.url.startswith("http") else [0, 0]
         cookies = context.cookies()
         context.close()
-        assert [line for line in watch.console if EXPECTED_CONSOLE not in line] == []
+        assert [line for line in watch.console if not any(known in line for known in EXPECTED_CONSOLE)] == []
         assert [url for url in watch.elsewhere if not url.startswith((watch.origin, "blob:" + watch.origin, "data:"))] == []
         assert stored == [0, 0]
         assert cookies == []
@@ -231,6 +239,28 @@ def choose() -> Callable[..., None]:
 def assess() -> Callable[..., None]:
     """Chooses a picture and has it judged; returns once there is an answer."""
     return _assess
+
+
+@pytest.fixture(scope="session")
+def sent_file() -> Callable[[Page, Callable[[], object]], bytes]:
+    """What the page sends as its file while an action runs; Playwright does not hand out files in a form."""
+
+    def read(page: Page, action: Callable[[], object]) -> bytes:
+        page.evaluate(
+            """() => { const send = XMLHttpRequest.prototype.send;
+            XMLHttpRequest.prototype.send = function (body) {
+              window.sentFile = body.get('file');
+              return send.call(this, body);
+            }; }"""
+        )
+        action()
+        encoded = page.evaluate(
+            """() => new Promise((resolve) => { const reader = new FileReader();
+            reader.onload = () => resolve(reader.result.split(',')[1]); reader.readAsDataURL(window.sentFile); })"""
+        )
+        return base64.b64decode(encoded)
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 pytestmark = pytest.mark.browser
+WHATEVER = "If the spot is new, changing, bleeding or worries you, see a doctor whatever this says."
 
 
 def shot(locator: Locator) -> np.ndarray:
@@ -68,9 +69,27 @@ def test_rejected_shows_no_number(page: Page, plain, assess) -> None:
     expect(page.locator(".controls")).to_be_hidden()
     expect(page.locator(".heat")).to_be_hidden()
     expect(page.locator(".region")).to_be_visible()
+    assert "%" not in page.locator(".paper").evaluate("paper => paper.textContent")
 
 
-@pytest.mark.parametrize("red", [0, 40, 128, 255])
+@pytest.mark.parametrize("red", [40, 128, 210, 230])
+def test_every_answer_ends_with_the_doctor_and_calls_nothing_benign(page: Page, plain, assess, red: int) -> None:
+    assess(page, plain(red=red, blue=220 if red == 210 else 10))
+    expect(page.locator(".next .whatever")).to_have_text(WHATEVER)
+    verdict = page.locator(".verdict")
+    for word in ("benign", "harmless", "healthy", "all right"):
+        expect(verdict).not_to_contain_text(re.compile(rf"\b{word}\b", re.I))
+
+
+def test_a_sentence_where_the_first_class_and_the_decision_differ(page: Page, plain, assess) -> None:
+    # the steerable model shares malignancy among three classes and the rest among four
+    assess(page, plain(red=106))
+    expect(page.locator(".differs")).to_contain_text("which is not malignant")
+    assess(page, plain(red=40))
+    expect(page.locator(".differs")).to_have_count(0)
+
+
+@pytest.mark.parametrize("red", [0, 128, 255])
 def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: int) -> None:
     assess(page, plain(red=red))
     track, pin, limit, band = (scale(page, part) for part in (".track", ".pin", ".limit-line", ".band"))
@@ -118,13 +137,13 @@ def test_figures_name_model_and_request(page: Page, plain, assess) -> None:
     with page.expect_response("**/api/predict?explain=true") as answered:
         assess(page, plain(red=40))
     page.get_by_text("Figures for this answer").click()
-    figures = page.locator(".facts")
+    figures = page.locator("derm-findings .facts")
     expect(figures).to_contain_text("melanoma, version 1")
     expect(figures).to_contain_text("600 × 450 pixels, PNG")
     expect(figures).to_contain_text(answered.value.json()["request_id"])
 
 
-@pytest.mark.parametrize(("width", "height"), [(600, 450), (300, 480), (448, 448), (900, 150)])
+@pytest.mark.parametrize(("width", "height"), [(600, 450), (300, 480), (900, 150)])
 def test_region_lies_where_it_was_judged(page: Page, plain, assess, width: int, height: int) -> None:
     assess(page, plain(red=230, width=width, height=height))
     photo, region, heat = (page.locator(part).bounding_box() for part in (".photo", ".region", ".heat"))
@@ -160,6 +179,48 @@ def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> N
     assert seen(75 + 140, 130) > 3 * seen(75 + 360, 340)
     assert change[:, : int(70 * zoom)].max() == 0  # nothing beside the region
     assert change[:, int(531 * zoom) :].max() == 0
+
+
+def test_dividing_line_lays_the_heatmap_over_one_part(page: Page, plain, assess) -> None:
+    assess(page, plain(red=230))
+    split = page.get_by_role("slider", name="Picture against heatmap")
+    split.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    expect(split).to_have_attribute("aria-valuetext", "97%")
+    region = page.locator(".region").bounding_box()
+    page.mouse.move(region["x"] + region["width"] * 0.9, region["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(region["x"] + region["width"] * 0.25, region["y"] + 40, steps=3)
+    page.mouse.up()
+    expect(split).to_have_value("25")
+    divider = page.locator(".divider").bounding_box()
+    assert divider["x"] - region["x"] == pytest.approx(region["width"] * 0.25, abs=2)
+    assert page.locator(".heat").evaluate("heat => getComputedStyle(heat).clipPath").startswith("inset(0px 75%")
+
+
+def test_self_check_sends_to_the_doctor_whatever_the_answer(page: Page, plain, assess) -> None:
+    assess(page, plain(red=40))
+    advice = page.locator(".abcde [role=status]")
+    expect(advice).to_have_text(WHATEVER)
+    page.get_by_role("checkbox", name=re.compile("^Evolution")).check()
+    expect(advice).to_contain_text("You ticked 1 sign. Have a doctor look at the spot")
+    page.get_by_role("checkbox", name=re.compile("^Border")).check()
+    expect(advice).to_contain_text("You ticked 2 signs.")
+
+
+def test_words_of_the_server_are_shown_where_the_page_has_none(page: Page, plain, assess) -> None:
+    def changed(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["quality"]["warnings"] = [{"code": "of_tomorrow", "text": "A spider sits on the lens.", "advisory": True}]
+        body["reasons"] = [{"code": "new_reason", "text": "The stars stand badly."}]
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/api/predict?explain=true", changed)
+    assess(page, plain(red=230))
+    expect(page.locator(".warnings")).to_contain_text("A spider sits on the lens.")
+    expect(page.locator(".verdict")).to_contain_text("The stars stand badly.")
 
 
 def test_rotated_photograph_is_shown_as_it_was_judged(page: Page, assess, plain) -> None:

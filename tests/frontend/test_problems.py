@@ -9,13 +9,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from aiderm_api import problems
 
 pytestmark = pytest.mark.browser
 
+ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "**/api/predict?explain=true"
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200)
 
@@ -53,13 +56,13 @@ def test_file_refused_before_it_is_sent(
     choose(page, bytes(size), name, mime)
     expect_problem(page, title)
     expect(page.locator("derm-problem")).to_contain_text(says)
-    expect(page.get_by_text("Choose a picture", exact=True)).to_be_visible()
+    expect(page.get_by_text("Choose pictures", exact=True)).to_be_visible()
     assert "POST" not in sent
 
 
 def test_20_megabytes_are_sent_and_a_byte_more_is_not(page: Page, plain, tmp_path: Path) -> None:
-    picture = tmp_path / "lesion.jpg"
-    picture.write_bytes(plain(red=230, suffix=".jpg"))
+    picture = tmp_path / "lesion.bmp"  # of which nothing is taken out before it is sent
+    picture.write_bytes(plain(red=230, suffix=".bmp"))
     os.truncate(picture, 20_000_001)
     page.set_input_files("#choose", picture)
     expect_problem(page, "The file is too large")
@@ -106,14 +109,35 @@ def test_what_the_server_refuses(page: Page, plain, assess) -> None:
         expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()
 
 
-def test_every_code_of_the_api_has_words(page: Page) -> None:
-    codes = {kind.code for kind in problems.ProblemError.__subclasses__()} | {
-        "unauthorized",
-        "rate_limited",
-        "method_not_allowed",
-    }
-    known = page.evaluate("async () => Object.keys((await import(new URL('js/messages.js', location.href))).PROBLEMS)")
-    assert codes - set(known) == set()
+def test_limits_of_the_server_in_its_own_words(new_page, start_service, make_bundle, tmp_path: Path, plain, assess) -> None:
+    make_bundle(tmp_path / "models")
+    settings = {"AIDERM_MAX_UPLOAD_BYTES": "30000", "AIDERM_MAX_PIXELS": "200000"}
+    noise = np.random.default_rng(0).integers(0, 255, (120, 120, 3), np.uint8)
+    with start_service(tmp_path / "models", tmp_path / "log", **settings) as service:
+        page = new_page(service.url)
+        assess(page, cv2.imencode(".png", noise)[1].tobytes())
+        expect_problem(page, "The file is too large")
+        assess(page, plain(width=600, height=600))
+        expect_problem(page, "The picture has too many pixels")
+
+
+def test_deadline_of_the_server(new_page, start_service, make_bundle, tmp_path: Path, plain, assess) -> None:
+    make_bundle(tmp_path / "models")
+    with start_service(tmp_path / "models", tmp_path / "log", AIDERM_DEADLINE_SECONDS="0.0001") as service:
+        page = new_page(service.url)
+        assess(page, plain(width=2500, height=2500))
+        expect_problem(page, "The answer took too long")
+        expect(page.get_by_role("button", name=re.compile("^Try again"))).to_be_visible()
+
+
+def test_every_code_of_the_api_has_words() -> None:
+    """In English; that no language lacks a string, test_locales says."""
+
+    def codes(kind: type[problems.ProblemError]) -> set[str]:
+        return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
+
+    known = json.loads((ROOT / "frontend" / "public" / "locales" / "en.json").read_text("utf-8"))["problem"]
+    assert (codes(problems.ProblemError) | {"unauthorized", "rate_limited", "method_not_allowed"}) - set(known) == set()
 
 
 @pytest.mark.parametrize("code", ["a_code_of_tomorrow", "internal_error"])
@@ -182,6 +206,18 @@ def test_service_without_a_model_then_gone(new_page, start_service, tmp_path, pl
         expect_problem(page, "The service cannot be reached")
         expect(page.locator("derm-service")).to_contain_text("cannot be reached")
         expect(page.get_by_role("button", name="Try again")).to_be_enabled()
+
+
+def test_parts_that_cannot_be_loaded_are_told_of(browser: Browser, service, plain, choose) -> None:
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.route("**/js/answer/verdict.js", lambda route: route.abort())
+    page.goto(service.url)
+    page.wait_for_selector("html[data-ready]")
+    choose(page, plain())
+    expect(page.locator("#service-notice")).to_contain_text("could not be loaded")
+    expect(page.locator("#status")).to_contain_text("could not be loaded")
+    context.close()
 
 
 def test_page_recovers_when_the_service_comes_back(new_page, service, plain, choose) -> None:

@@ -35,12 +35,24 @@ def synthetic(seed: int, malignant: bool) -> bytes:
     return data.tobytes()
 
 
+def check(file: Path, width: int) -> None:
+    screen = cv2.imread(str(file))
+    assert screen.shape[1] == width  # nothing stands out at the side
+    assert screen.std() > 10
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where pictures go: kept, or gone with the test."""
+    chosen = ROOT / "docs" / "screenshots" if KEEP else tmp_path
+    chosen.mkdir(parents=True, exist_ok=True)
+    return chosen
+
+
 @pytest.mark.parametrize(
     ("name", "width", "scheme"), [("phone", 360, "light"), ("desk", 1440, "light"), ("desk-dark", 1440, "dark")]
 )
-def test_screens(new_page, shown: str, assess, tmp_path: Path, name: str, width: int, scheme: str) -> None:
-    folder = ROOT / "docs" / "screenshots" if KEEP else tmp_path
-    folder.mkdir(parents=True, exist_ok=True)
+def test_screens(new_page, shown: str, assess, folder: Path, name: str, width: int, scheme: str) -> None:
     page = new_page(shown, width=width, height=900, color_scheme=scheme)
     expect(page.locator("derm-service")).to_contain_text("version")
     page.screenshot(path=folder / f"{name}-start.png", full_page=True)
@@ -52,6 +64,45 @@ def test_screens(new_page, shown: str, assess, tmp_path: Path, name: str, width:
     page.evaluate("() => window.scrollTo(0, 0)")
     page.screenshot(path=folder / f"{name}-answer.png", full_page=True)
     for state in ("start", "answer"):
-        screen = cv2.imread(str(folder / f"{name}-{state}.png"))
-        assert screen.shape[1] == width  # nothing stands out at the side
-        assert screen.std() > 10
+        check(folder / f"{name}-{state}.png", width)
+
+
+def test_screens_of_the_other_views(new_page, shown: str, assess, upload, folder: Path) -> None:
+    page = new_page(shown, width=1440, height=900)
+    for seed in (132, 11):
+        assess(page, synthetic(seed, False))
+        expect(page.locator(".keep h2")).to_be_visible()
+        if page.get_by_role("button", name="Turn on the history").is_visible():
+            page.get_by_role("button", name="Turn on the history").click()
+        if page.get_by_label("Which spot?").count():
+            page.get_by_label("Which spot?").select_option(index=1)
+        page.get_by_role("button", name="Keep this picture").click()
+        expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
+    page.get_by_role("link", name="Open the history").click()
+    page.get_by_role("button", name="Compare two dates").click()
+    page.wait_for_function("() => [...document.images].every((image) => image.complete)")
+    page.screenshot(path=folder / "desk-compare.png")
+    page.keyboard.press("Escape")
+    for view in ("model", "integrate"):
+        page.evaluate("view => { location.hash = view; }", view)
+        expect(page.locator(f".view-{view} .card").first).to_be_visible()
+        page.wait_for_timeout(300)
+        page.screenshot(path=folder / f"desk-{view}.png", full_page=True)
+        check(folder / f"desk-{view}.png", 1440)
+    check(folder / "desk-compare.png", 1440)
+
+
+def test_screens_of_taking_a_picture_in_and_of_arabic(new_page, shown: str, upload, folder: Path) -> None:
+    page = new_page(shown, width=360, height=800)
+    page.set_input_files("#choose", [upload(synthetic(132, False), "first.png"), upload(synthetic(11, False), "second.png")])
+    page.get_by_role("button", name="Crop or turn").click()
+    page.get_by_role("slider", name="Size").fill("70")
+    page.screenshot(path=folder / "phone-crop.png")
+    page.keyboard.press("Escape")
+    page.get_by_label("Language").select_option("ar")
+    page.locator("#assess").click()
+    expect(page.locator(".verdict")).to_be_visible()
+    page.evaluate("() => window.scrollTo(0, 0)")
+    page.screenshot(path=folder / "phone-arabic.png", full_page=True)
+    for name in ("phone-crop", "phone-arabic"):
+        check(folder / f"{name}.png", 360)

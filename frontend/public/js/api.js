@@ -1,5 +1,5 @@
 // @ts-check
-/** The HTTP API as this page uses it. Addresses are relative, so the page works wherever it is mounted. */
+/** The HTTP API as the page and the embedded element use it. */
 
 /**
  * @typedef {{x: number, y: number, width: number, height: number}} Region
@@ -10,6 +10,7 @@
  * @typedef {{
  *   request_id: string,
  *   model: {name: string, version: string},
+ *   thorough?: boolean,
  *   decision: Decision,
  *   reasons: Note[],
  *   malignancy: Malignancy | null,
@@ -27,8 +28,10 @@
  * @typedef {{status: "ok" | "degraded" | "unavailable", models: Record<string, ModelHealth>, version?: string}} Health
  */
 
+/** Beside the page, wherever that is mounted. */
+export const BESIDE_THE_PAGE = "./api";
 const UPLOAD_TIMEOUT_MS = 180_000;
-const HEALTH_TIMEOUT_MS = 10_000;
+const ASKING_TIMEOUT_MS = 10_000;
 
 /** @type {readonly string[]} */
 const DECISIONS = ["low_suspicion", "suspicious", "uncertain", "rejected"];
@@ -36,7 +39,7 @@ const DECISIONS = ["low_suspicion", "suspicious", "uncertain", "rejected"];
 /** Codes for answers that carry none, as those of a proxy in between. */
 const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
   401: "unauthorized",
-  403: "unauthorized",
+  403: "forbidden",
   404: "not_found",
   405: "method_not_allowed",
   413: "too_large",
@@ -52,16 +55,21 @@ const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
 export class Problem extends Error {
   /**
    * @param {string} code
-   * @param {{status?: number, detail?: string, requestId?: string, retryAfter?: number | null}} [more]
+   * @param {{status?: number, detail?: string, own?: boolean, requestId?: string, retryAfter?: number | null, values?: Record<string, string>}} [more]
    */
-  constructor(code, { status = 0, detail = "", requestId = "", retryAfter = null } = {}) {
+  constructor(code, { status = 0, detail = "", own = false, requestId = "", retryAfter = null, values = {} } = {}) {
     super(detail || code);
     this.code = code;
     this.status = status;
     this.detail = detail;
+    /** whether the detail is in the page's language, not in the server's English */
+    this.own = own;
     this.requestId = requestId;
     /** seconds */
     this.retryAfter = retryAfter;
+    this.retryAt = Date.now() + (retryAfter ?? 0) * 1000;
+    /** for the places in the page's sentence */
+    this.values = values;
   }
 }
 
@@ -122,10 +130,11 @@ function assessmentOf(text) {
  * Sends a picture and waits for its assessment. XMLHttpRequest, because fetch tells nothing of an upload's progress.
  *
  * @param {Blob} file
- * @param {{signal: AbortSignal, onProgress?: (share: number) => void}} options `share` of the upload, 0..1
+ * @param {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string, explain?: boolean}} options
+ *   `share` of the upload, 0..1
  * @returns {Promise<Assessment>} rejects with a Problem, or with an AbortError when `signal` is aborted
  */
-export function predict(file, { signal, onProgress }) {
+export function predict(file, { signal, onProgress, endpoint = BESIDE_THE_PAGE, model = "", explain = true }) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       reject(signal.reason);
@@ -139,7 +148,8 @@ export function predict(file, { signal, onProgress }) {
       settle();
     };
     signal.addEventListener("abort", stop);
-    request.open("POST", "./api/predict?explain=true");
+    const query = new URLSearchParams({ explain: String(explain), ...(model ? { model } : {}) });
+    request.open("POST", `${endpoint}/predict?${query}`);
     request.timeout = UPLOAD_TIMEOUT_MS;
     request.setRequestHeader("Accept", "application/json, application/problem+json");
     request.upload.addEventListener("progress", (event) => {
@@ -162,9 +172,29 @@ export function predict(file, { signal, onProgress }) {
       }),
     );
     const form = new FormData();
-    form.append("file", file, "name" in file && file.name ? String(file.name) : "picture");
+    // the name of a file may name a person; the server has no use for it
+    form.append("file", file, "picture");
     request.send(form);
   });
+}
+
+/**
+ * Asks for a JSON document.
+ *
+ * @param {string} path
+ * @param {(body: Record<string, any>) => boolean} fits whether a body is what was asked for, whatever the status
+ */
+async function ask(path, fits) {
+  let response;
+  try {
+    response = await fetch(`${BESIDE_THE_PAGE}/${path}`, { cache: "no-store", signal: AbortSignal.timeout(ASKING_TIMEOUT_MS) });
+  } catch {
+    throw new Problem("network");
+  }
+  const text = await response.text().catch(() => "");
+  const body = jsonObject(text);
+  if (!body || !fits(body)) throw problemOf(response.status, text, (name) => response.headers.get(name));
+  return body;
 }
 
 /**
@@ -173,16 +203,15 @@ export function predict(file, { signal, onProgress }) {
  * @returns {Promise<Health>} rejects with a Problem when there is no such answer
  */
 export async function health() {
-  let response;
-  try {
-    response = await fetch("./api/health", { cache: "no-store", signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-  } catch {
-    throw new Problem("network");
-  }
-  const text = await response.text().catch(() => "");
-  const body = jsonObject(text);
-  if (!body || typeof body.status !== "string" || typeof body.models !== "object") {
-    throw problemOf(response.status, text, (name) => response.headers.get(name));
-  }
-  return /** @type {Health} */ (body);
+  const isHealth = (/** @type {Record<string, any>} */ body) => typeof body.status === "string" && typeof body.models === "object";
+  return /** @type {Health} */ (await ask("health", isHealth));
 }
+
+/** The models that serve. @returns {Promise<Record<string, any>>} rejects with a Problem */
+export const models = () => ask("models", (body) => Array.isArray(body.models));
+
+/** One model, with its metrics and card. @param {string} name @returns {Promise<Record<string, any>>} rejects with a Problem */
+export const model = (name) => ask(`models/${encodeURIComponent(name)}`, (body) => typeof body.card === "string");
+
+/** The data of a model's curves. @param {string} name @returns {Promise<Record<string, any>>} rejects with a Problem */
+export const report = (name) => ask(`models/${encodeURIComponent(name)}/report`, (body) => !("code" in body && "status" in body));

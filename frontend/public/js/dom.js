@@ -1,23 +1,38 @@
 // @ts-check
 /** Building elements; text goes in as text, never as markup. */
 
+/** @typedef {Node | string | null | undefined | false} Child */
+
 /**
  * @param {string} tag
- * @param {Record<string, unknown>} [properties] `class`, `dataset`, or attributes; null, undefined and false leave one out
- * @param {...(Node | string | null)} children
+ * @param {Record<string, unknown>} [properties] attributes; `on…` a listener; null, undefined and false leave one out
+ * @param {...(Child | Child[])} children
  * @returns {HTMLElement}
  */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
-    element.setAttribute(name, value === true ? "" : String(value));
+    if (typeof value === "function") element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null));
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * @param {string} tag
+ * @param {Record<string, string | number>} [attributes]
+ * @param {...(Node | string)} children
+ */
+export function svg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
 
 /**
  * A drawing that says nothing which the text beside it does not say.
@@ -25,22 +40,23 @@ const SVG = "http://www.w3.org/2000/svg";
  * @param {string} name CSS class
  * @param {string} viewBox
  * @param {...{d: string, filled?: boolean}} paths
- * @returns {SVGSVGElement}
  */
 export function icon(name, viewBox, ...paths) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", name);
-  svg.setAttribute("viewBox", viewBox);
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("focusable", "false");
-  for (const { d, filled } of paths) {
-    const path = document.createElementNS(SVG, "path");
-    path.setAttribute("d", d);
-    if (filled) path.setAttribute("class", "filled");
-    svg.append(path);
-  }
-  return svg;
+  const drawn = paths.map(({ d, filled }) => svg("path", filled ? { d, class: "filled" } : { d }));
+  return svg("svg", { class: name, viewBox, "aria-hidden": "true", focusable: "false" }, ...drawn);
 }
+
+/**
+ * @param {string} text
+ * @param {EventListener} onclick
+ * @param {string} [kind] further classes
+ * @param {Record<string, unknown>} [more] attributes
+ */
+export const button = (text, onclick, kind = "", more = {}) =>
+  /** @type {HTMLButtonElement} */ (el("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...more }, text));
+
+/** What the server or the model's card says; both speak English. @param {string} text */
+export const foreign = (text) => el("span", { lang: "en", dir: "auto" }, text);
 
 /**
  * Numbers that a style sheet calculates with. Set through the CSSOM, which the page's security policy allows;
@@ -51,4 +67,46 @@ export function icon(name, viewBox, ...paths) {
  */
 export function setVars(element, values) {
   for (const [name, value] of Object.entries(values)) element.style.setProperty(`--${name}`, String(value));
+}
+
+/**
+ * @template {HTMLElement} T
+ * @param {string} selector
+ * @param {new () => T} type
+ * @returns {T}
+ */
+export function find(selector, type) {
+  const element = document.querySelector(selector);
+  if (!(element instanceof type)) throw new TypeError(`the page must hold ${selector}. Received: ${element}`);
+  return element;
+}
+
+/**
+ * A modal dialog that is removed when it closes. Its first heading names it.
+ *
+ * @param {string} kind CSS class
+ * @param {...(Child | Child[])} children
+ * @returns {HTMLDialogElement} open; event out: `close`
+ */
+export function openDialog(kind, ...children) {
+  const dialog = /** @type {HTMLDialogElement} */ (el("dialog", { class: `dialog ${kind}` }, ...children));
+  const heading = dialog.querySelector("h2");
+  if (heading) {
+    heading.id = `${kind}-title`;
+    dialog.setAttribute("aria-labelledby", heading.id);
+  }
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+/**
+ * @param {Blob} blob
+ * @param {string} name
+ */
+export function download(blob, name) {
+  const href = URL.createObjectURL(blob);
+  el("a", { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }

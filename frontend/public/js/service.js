@@ -3,13 +3,14 @@
 
 import { health } from "./api.js";
 import { el } from "./dom.js";
+import { t } from "./i18n.js";
 
 /** @typedef {import("./api.js").Health} Health */
 
 const RETRY_MS = 5_000;
 const READY_MS = 60_000;
 
-/** Attribute out: `state` (ok, degraded, unavailable). Event out: `state` with `{state, text}`. */
+/** Method in: `refresh`, once there is a language to answer in. Attribute out: `state` (ok, degraded, unavailable). Event out: `state` with `{state, text}`. */
 export class DermService extends HTMLElement {
   /** @type {number | undefined} */
   #timer;
@@ -18,8 +19,10 @@ export class DermService extends HTMLElement {
 
   connectedCallback() {
     this.#listening = new AbortController();
-    document.addEventListener("visibilitychange", () => !document.hidden && this.refresh(), { signal: this.#listening.signal });
-    this.refresh();
+    const { signal } = this.#listening;
+    document.addEventListener("visibilitychange", () => !document.hidden && this.refresh(), { signal });
+    for (const type of ["online", "offline"]) window.addEventListener(type, () => this.refresh(), { signal });
+    document.addEventListener("language", () => this.refresh(), { signal });
   }
 
   disconnectedCallback() {
@@ -36,12 +39,16 @@ export class DermService extends HTMLElement {
   }
 
   async #ask() {
+    if (!navigator.onLine) {
+      this.#show("unavailable", t("service.offline"));
+      return "unavailable";
+    }
     try {
       const answer = await health();
       this.#show(answer.status, describe(answer));
       return answer.status;
     } catch {
-      this.#show("unavailable", "The service cannot be reached at the moment.");
+      this.#show("unavailable", t("service.unreachable"));
       return "unavailable";
     }
   }
@@ -60,15 +67,16 @@ export class DermService extends HTMLElement {
 
 /** @param {Health} health */
 function describe({ status, models, version }) {
-  const serving = Object.entries(models).filter(([, model]) => model.state === "serving");
-  const names = serving.map(([name, model]) => `${name}, version ${model.version}${model.runtime ? ` (${[model.runtime, model.precision].filter(Boolean).join(", ")})` : ""}`);
-  const service = version ? ` · service ${version}` : "";
-  if (status === "unavailable") {
-    const loading = Object.values(models).some((model) => model.state === "loading");
-    return loading ? "The service is not ready: its model is being loaded." : "The service is not ready: it has no model that can judge pictures.";
-  }
-  const missing = Object.entries(models).filter(([, model]) => model.state !== "serving").map(([name]) => name);
-  return `Model ${names.join("; ")}${service}${missing.length > 0 ? `. Not available: ${missing.join(", ")}` : ""}`;
+  const all = Object.entries(models);
+  if (status === "unavailable") return t(all.some(([, model]) => model.state === "loading") ? "service.loading" : "service.noModel");
+  const serving = all.filter(([, model]) => model.state === "serving");
+  const names = serving.map(([name, model]) => t("service.model", { name, version: String(model.version), runtime: [model.runtime, model.precision].filter(Boolean).join(" ") }));
+  const missing = all.filter(([, model]) => model.state !== "serving").map(([name]) => name);
+  return [
+    t("service.models", { count: names.length, names: names.join("; ") }),
+    version ? t("service.version", { version }) : "",
+    missing.length > 0 ? t("service.missing", { names: missing.join(", ") }) : "",
+  ].filter(Boolean).join(" ");
 }
 
 customElements.define("derm-service", DermService);

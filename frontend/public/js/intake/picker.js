@@ -1,11 +1,10 @@
 // @ts-check
-/** <derm-picker>: takes one picture by choosing, photographing, dropping or pasting, and checks it. */
+/** <derm-picker>: takes pictures by choosing, dropping or pasting. */
 
-import { Problem } from "./api.js";
-import { check } from "./checks.js";
+import { Problem } from "../api.js";
 
 /**
- * Wraps the two file inputs that the page holds. Attribute out: `touch`, on devices with a touch screen. Events out: `picture` with `{file: File}`, `refused` with `{problem: Problem}`.
+ * Wraps the file input that the page holds. Events out: `files` with `{files: File[]}`, `refused` with `{problem: Problem}`.
  * Dropping and pasting work on the whole page, whether or not this element is shown.
  */
 export class DermPicker extends HTMLElement {
@@ -16,18 +15,16 @@ export class DermPicker extends HTMLElement {
   connectedCallback() {
     this.#listening = new AbortController();
     const { signal } = this.#listening;
-    this.toggleAttribute("touch", navigator.maxTouchPoints > 0);
-    for (const input of this.querySelectorAll("input")) {
-      input.addEventListener(
-        "change",
-        () => {
-          const files = [...(input.files ?? [])];
-          input.value = ""; // the same file may be chosen again
-          if (files.length > 0) this.#take(files);
-        },
-        { signal },
-      );
-    }
+    const input = this.querySelector("input");
+    input?.addEventListener(
+      "change",
+      () => {
+        const files = [...(input.files ?? [])];
+        input.value = ""; // the same file may be chosen again
+        if (files.length > 0) this.#take(files);
+      },
+      { signal },
+    );
     document.addEventListener("dragenter", (event) => this.#drag(event, 1), { signal });
     document.addEventListener("dragleave", (event) => this.#drag(event, -1), { signal });
     document.addEventListener("dragover", (event) => this.#drag(event, 0), { signal });
@@ -44,17 +41,12 @@ export class DermPicker extends HTMLElement {
     this.querySelector("input")?.click();
   }
 
-  /** Moves focus to the first way to choose a picture. */
-  focusFirst() {
-    this.querySelector("input")?.focus();
-  }
-
   /**
    * @param {DragEvent} event
    * @param {number} step dragenter and dragleave come for each element passed, so they are counted
    */
   #drag(event, step) {
-    if (!event.dataTransfer?.types.includes("Files")) return;
+    if (!event.dataTransfer?.types.includes("Files") || blocked()) return;
     event.preventDefault(); // else the browser opens the file instead of this page
     event.dataTransfer.dropEffect = "copy";
     this.#depth = Math.max(0, this.#depth + step);
@@ -66,6 +58,7 @@ export class DermPicker extends HTMLElement {
     event.preventDefault();
     this.#depth = 0;
     document.body.removeAttribute("data-dragging");
+    if (blocked()) return;
     const items = [...(event.dataTransfer?.items ?? [])];
     if (items.some((item) => item.webkitGetAsEntry?.()?.isDirectory)) this.#refuse(new Problem("unreadable_file"));
     else this.#take([...(event.dataTransfer?.files ?? [])]);
@@ -73,23 +66,20 @@ export class DermPicker extends HTMLElement {
 
   /** @param {ClipboardEvent} event */
   #paste(event) {
+    const target = event.target;
+    if (blocked() || (target instanceof HTMLElement && target.matches("input:not([type=file]), textarea"))) return;
     event.preventDefault();
     const files = [...(event.clipboardData?.files ?? [])];
-    // browsers offer one copied picture in several formats
+    // one picture copied out of a page comes in several formats, under one name
     const pictures = files.filter((file) => file.type.startsWith("image/"));
-    this.#take(pictures.length > 0 ? pictures.slice(0, 1) : files);
+    const one = pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
+    this.#take(pictures.length > 0 ? (one ? pictures.slice(0, 1) : pictures) : files);
   }
 
   /** @param {File[]} files */
-  async #take(files) {
-    if (files.length !== 1) {
-      this.#refuse(new Problem(files.length === 0 ? "no_picture" : "several_files"));
-      return;
-    }
-    const [file] = files;
-    const problem = await check(file);
-    if (problem) this.#refuse(problem);
-    else this.dispatchEvent(new CustomEvent("picture", { detail: { file } }));
+  #take(files) {
+    if (files.length === 0) this.#refuse(new Problem("no_picture"));
+    else this.dispatchEvent(new CustomEvent("files", { detail: { files } }));
   }
 
   /** @param {Problem} problem */
@@ -97,5 +87,8 @@ export class DermPicker extends HTMLElement {
     this.dispatchEvent(new CustomEvent("refused", { detail: { problem } }));
   }
 }
+
+/** A dialog is open: nothing behind it takes anything. */
+const blocked = () => document.querySelector("dialog[open]") !== null;
 
 customElements.define("derm-picker", DermPicker);

@@ -1,11 +1,12 @@
 // @ts-check
 /** <derm-verdict>: the decision in plain words, what to do next, and the scale. A rejected picture gets no number. */
 
-import { el, icon } from "./dom.js";
-import { VERDICTS } from "./messages.js";
+import { el, icon } from "../dom.js";
+import { t, texts } from "../i18n.js";
 import "./scale.js";
+import { englishToo, reasonWords } from "./words.js";
 
-/** @typedef {import("./api.js").Assessment} Assessment */
+/** @typedef {import("../api.js").Assessment} Assessment */
 
 // Shapes differ as much as colours do.
 const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
@@ -27,23 +28,24 @@ export class DermVerdict extends HTMLElement {
       this.replaceChildren();
       return;
     }
-    const words = VERDICTS[assessment.decision];
-    this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, words.title);
+    const words = `verdict.${assessment.decision}`;
+    this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, t(`${words}.title`));
     this.replaceChildren(
       el(
         "article",
         { class: "verdict card", "data-decision": assessment.decision, "aria-labelledby": "verdict-title" },
         el("div", { class: "verdict-head" }, icon("verdict-icon", "0 0 48 48", ...ICONS[assessment.decision]), this.#heading),
-        el("p", { class: "meaning" }, words.meaning),
-        ...this.#reasons(assessment),
+        el("p", { class: "meaning" }, t(`${words}.meaning`)),
+        reasons(assessment),
         el(
           "div",
           { class: "next" },
-          el("h3", {}, words.nextTitle),
-          el("ul", {}, ...words.next.map((step) => el("li", {}, step))),
-          words.whatever ? el("p", { class: "whatever" }, words.whatever) : null,
+          el("h3", {}, t("verdict.next")),
+          el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
+          el("p", { class: "whatever" }, t("safety.whatever")),
         ),
         scaleOf(assessment),
+        englishToo([`${words}.title`, `${words}.meaning`, "safety.whatever", "disclaimer.all"]),
       ),
     );
   }
@@ -52,17 +54,13 @@ export class DermVerdict extends HTMLElement {
   focusHeading() {
     this.#heading?.focus();
   }
+}
 
-  /**
-   * The server's reasons, except that of a plain comparison with the threshold, which the scale shows.
-   *
-   * @param {Assessment} assessment
-   */
-  #reasons({ reasons }) {
-    const told = reasons.filter((reason) => reason.code !== "threshold");
-    if (told.length === 0) return [];
-    return [el("div", {}, el("h3", {}, "Why"), el("ul", { class: "plain-list" }, ...told.map((reason) => el("li", {}, reason.text))))];
-  }
+/** The server's reasons, except that of a plain comparison with the threshold, which the scale shows. @param {Assessment} assessment */
+function reasons({ reasons: given }) {
+  const told = given.filter((reason) => reason.code !== "threshold");
+  if (told.length === 0) return null;
+  return el("div", {}, el("h3", {}, t("verdict.why")), el("ul", { class: "plain-list" }, ...told.map((reason) => el("li", {}, reasonWords(reason)))));
 }
 
 /** @param {Assessment} assessment */

@@ -1,0 +1,30 @@
+// @ts-check
+/** The ABCDE self-check: what to look for in the spot itself, whatever a picture says. Nothing of it is sent or kept. */
+
+import { el } from "../dom.js";
+import { t } from "../i18n.js";
+
+const SIGNS = ["a", "b", "c", "d", "e"];
+
+/** @returns {HTMLElement} a card */
+export function selfCheck() {
+  const advice = el("p", { class: "whatever", role: "status" }, t("safety.whatever"));
+  const boxes = SIGNS.map((sign) => {
+    const input = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox" }));
+    const words = el("span", {}, el("strong", {}, t(`abcde.${sign}.name`)), el("span", { class: "sign" }, t(`abcde.${sign}.text`)));
+    return { input, row: el("label", { class: "switch abcde-row" }, input, words) };
+  });
+  const judge = () => {
+    const count = boxes.filter(({ input }) => input.checked).length;
+    advice.textContent = count > 0 ? t("abcde.found", { count }) : t("safety.whatever");
+  };
+  for (const { input } of boxes) input.addEventListener("change", judge);
+  return el(
+    "section",
+    { class: "card abcde", "aria-labelledby": "abcde-title" },
+    el("h2", { id: "abcde-title" }, t("abcde.title")),
+    el("p", { class: "soft" }, t("abcde.lead")),
+    el("div", { role: "group", "aria-labelledby": "abcde-title" }, ...boxes.map(({ row }) => row)),
+    advice,
+  );
+}

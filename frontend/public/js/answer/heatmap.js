@@ -1,0 +1,134 @@
+// @ts-check
+/** <derm-heatmap>: the picture, upright; after an answer also the part that was judged and the heatmap over it. */
+
+import { el, setVars } from "../dom.js";
+import { percent, t } from "../i18n.js";
+
+/** @typedef {import("../api.js").Assessment} Assessment */
+
+const OPACITY = 70;
+
+/** Method in: `show`. */
+export class DermHeatmap extends HTMLElement {
+  #photo = /** @type {HTMLImageElement} */ (el("img", { class: "photo", alt: "" }));
+  #missing = el("p", { class: "no-preview", hidden: true });
+  #heat = /** @type {HTMLImageElement} */ (el("img", { class: "heat", alt: "" }));
+  #divider = el("span", { class: "divider", "aria-hidden": "true" });
+  #region = el("div", { class: "region", hidden: true }, this.#heat, this.#divider);
+  #frame = el("div", { class: "frame", dir: "ltr" }, this.#photo, this.#missing, this.#region);
+  #caption = el("p", { class: "caption", hidden: true });
+  #shown = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", id: "heat-shown", checked: true }));
+  #split = range({ id: "heat-split", step: 1, dir: "ltr" });
+  #opacity = range({ id: "heat-opacity", step: 5 });
+  #names = { shown: el("span"), split: el("span"), opacity: el("span") };
+  #controls = el(
+    "div",
+    { class: "controls", hidden: true, role: "group" },
+    el("label", { class: "switch" }, this.#shown, this.#names.shown),
+    el("label", { class: "slider" }, this.#names.split, this.#split.input, this.#split.output),
+    el("label", { class: "slider" }, this.#names.opacity, this.#opacity.input, this.#opacity.output),
+  );
+  /** @type {Assessment | null} */
+  #assessment = null;
+
+  constructor() {
+    super();
+    this.#photo.addEventListener("load", () => this.#layout());
+    this.#photo.addEventListener("error", () => this.#layout());
+    this.#shown.addEventListener("change", () => this.#blend());
+    for (const { input } of [this.#split, this.#opacity]) input.addEventListener("input", () => this.#blend());
+    this.#region.addEventListener("pointerdown", (event) => this.#drag(event));
+    this.#region.addEventListener("pointermove", (event) => event.buttons === 1 && this.#drag(event));
+  }
+
+  connectedCallback() {
+    this.replaceChildren(el("div", { class: "stage" }, this.#frame), this.#controls, this.#caption);
+  }
+
+  /**
+   * @param {{src: string, alt: string, assessment: Assessment | null}} content
+   */
+  show({ src, alt, assessment }) {
+    if (this.#photo.getAttribute("src") !== src) {
+      if (src) this.#photo.src = src;
+      else this.#photo.removeAttribute("src");
+    }
+    this.#photo.alt = alt;
+    if (assessment !== this.#assessment) {
+      this.#assessment = assessment;
+      this.#shown.checked = true;
+      this.#split.input.value = "100";
+      this.#opacity.input.value = String(OPACITY);
+      this.#heat.removeAttribute("src");
+      if (assessment?.heatmap) this.#heat.src = assessment.heatmap;
+    }
+    this.#missing.textContent = t("heatmap.noPreview");
+    this.#controls.setAttribute("aria-label", t("heatmap.controls"));
+    this.#names.shown.textContent = t("heatmap.show");
+    this.#names.split.textContent = t("heatmap.split");
+    this.#names.opacity.textContent = t("heatmap.opacity");
+    this.#layout();
+    this.#blend();
+  }
+
+  /** Gives the frame the picture's shape and puts the region where the server says it was. */
+  #layout() {
+    const { naturalWidth, naturalHeight, complete } = this.#photo;
+    const visible = naturalWidth > 0;
+    this.#photo.hidden = !visible;
+    this.#missing.hidden = visible || !complete || !this.#photo.hasAttribute("src");
+
+    const assessment = this.#assessment;
+    const width = assessment?.image.width || naturalWidth || 4;
+    const height = assessment?.image.height || naturalHeight || 3;
+    // A browser that turns the picture otherwise than the server did would show the region at the wrong place.
+    const fits = !visible || (naturalWidth === width && naturalHeight === height);
+    setVars(this.#frame, { ratio: (visible ? naturalWidth / naturalHeight : width / height).toFixed(6) });
+
+    this.#region.hidden = !assessment || !fits;
+    this.#heat.hidden = !assessment?.heatmap;
+    this.#divider.hidden = this.#heat.hidden;
+    this.#controls.hidden = !assessment?.heatmap || !fits;
+    this.#caption.hidden = !assessment;
+    if (!assessment) return;
+    const { region } = assessment;
+    Object.assign(this.#region.style, {
+      left: `${(100 * region.x) / width}%`,
+      top: `${(100 * region.y) / height}%`,
+      width: `${(100 * region.width) / width}%`,
+      height: `${(100 * region.height) / height}%`,
+    });
+    const says = !fits ? "turned" : assessment.decision === "rejected" ? "rejected" : assessment.heatmap ? "meaning" : "region";
+    this.#caption.textContent = t(`heatmap.${says}`);
+  }
+
+  /** @param {PointerEvent} event */
+  #drag(event) {
+    if (this.#controls.hidden || !this.#shown.checked) return;
+    const box = this.#region.getBoundingClientRect();
+    this.#split.input.value = String(Math.round((100 * (event.clientX - box.left)) / box.width));
+    this.#blend();
+  }
+
+  #blend() {
+    const on = this.#shown.checked;
+    this.#heat.style.opacity = on ? String(Number(this.#opacity.input.value) / 100) : "0";
+    setVars(this.#region, { split: this.#split.input.value });
+    this.#divider.toggleAttribute("data-off", !on);
+    for (const { input, output } of [this.#split, this.#opacity]) {
+      input.disabled = !on;
+      const value = percent(Number(input.value) / 100, 0);
+      input.setAttribute("aria-valuetext", value);
+      output.textContent = value;
+    }
+  }
+}
+
+/** From left to right where it moves over the picture, which no language turns. @param {Record<string, unknown>} attributes */
+function range(attributes) {
+  const input = /** @type {HTMLInputElement} */ (el("input", { type: "range", min: 0, max: 100, ...attributes }));
+  // for the eye; the slider tells its value itself
+  return { input, output: el("span", { class: "value", "aria-hidden": "true" }) };
+}
+
+customElements.define("derm-heatmap", DermHeatmap);

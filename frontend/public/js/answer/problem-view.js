@@ -1,0 +1,76 @@
+// @ts-check
+/** <derm-problem>: a failure in words, with what to do, and a way to try again once the server allows it. */
+
+import { button, el, foreign } from "../dom.js";
+import { has, t } from "../i18n.js";
+
+/** @typedef {import("../api.js").Problem} Problem */
+
+// The same picture may be sent again.
+const RETRY = new Set([
+  "rate_limited", "overloaded", "no_model", "deadline", "internal_error", "unknown_model", "not_found", "malformed_multipart", "missing_file",
+  "invalid_parameter", "client_closed_request", "network", "timeout", "unexpected_answer",
+]);
+
+/** @param {Problem} problem */
+const keyOf = ({ code }) => (has(`problem.${code}`) ? code : "unexpected_answer");
+
+/** @param {Problem} problem */
+export const mayRetry = (problem) => RETRY.has(keyOf(problem));
+
+/** Property in: `problem`; null empties it. Event out: `retry`. */
+export class DermProblem extends HTMLElement {
+  /** @type {HTMLElement | null} */
+  #heading = null;
+  /** @type {number | undefined} */
+  #timer;
+
+  disconnectedCallback() {
+    clearInterval(this.#timer);
+  }
+
+  /** @param {Problem | null} problem */
+  set problem(problem) {
+    clearInterval(this.#timer);
+    this.hidden = problem === null;
+    if (!problem) {
+      this.replaceChildren();
+      return;
+    }
+    const words = `problem.${keyOf(problem)}`;
+    this.#heading = el("h2", { tabindex: "-1" }, t(`${words}.title`));
+    this.replaceChildren(
+      this.#heading,
+      el("p", {}, t(`${words}.text`, problem.values)),
+      ...(problem.detail ? [el("p", { class: "problem-detail" }, el("strong", {}, t("problem.detail")), " ", problem.own ? problem.detail : foreign(problem.detail))] : []),
+      ...(mayRetry(problem) ? [this.#retryButton((problem.retryAt - Date.now()) / 1000)] : []),
+      ...(problem.requestId ? [el("p", { class: "hint" }, t("problem.request", { id: problem.requestId }))] : []),
+    );
+  }
+
+  /** Moves focus to what went wrong, so that it is read first. */
+  focusHeading() {
+    this.#heading?.focus();
+  }
+
+  /** @param {number} seconds to wait before the server takes another request */
+  #retryButton(seconds) {
+    const said = el("p", { class: "visually-hidden", role: "status" });
+    const again = button(t("problem.retry"), () => again.getAttribute("aria-disabled") !== "true" && this.dispatchEvent(new CustomEvent("retry")), "primary");
+    const until = Date.now() + seconds * 1000;
+    const tick = () => {
+      const left = Math.ceil((until - Date.now()) / 1000);
+      // aria-disabled, not disabled: a button that is taken out of reach would drop the keyboard's place
+      again.setAttribute("aria-disabled", String(left > 0));
+      again.textContent = left > 0 ? t("problem.retryIn", { count: left }) : t("problem.retry");
+      if (left > 0) return;
+      clearInterval(this.#timer);
+      if (seconds > 0) said.textContent = t("problem.retryNow");
+    };
+    tick();
+    if (seconds > 0) this.#timer = setInterval(tick, 250);
+    return el("div", { class: "actions" }, again, said);
+  }
+}
+
+customElements.define("derm-problem", DermProblem);

@@ -1,0 +1,178 @@
+// @ts-check
+/** The language of the page: its strings, plural forms, and how numbers and dates are written. Strings live in locales/ alone. */
+
+/** Each language by its own name, right-to-left ones marked. @type {Record<string, {name: string, rtl?: boolean}>} */
+export const LANGUAGES = {
+  en: { name: "English" },
+  es: { name: "Español" },
+  de: { name: "Deutsch" },
+  ar: { name: "العربية", rtl: true },
+};
+
+/** @typedef {{[key: string]: string | string[] | Messages}} Messages */
+
+/** @type {Messages} */
+let messages = {};
+/** @type {Promise<Messages> | null} */
+let english = null;
+let language = "en";
+
+export const currentLanguage = () => language;
+
+/** @param {string} code one of LANGUAGES */
+export const directionOf = (code) => (LANGUAGES[code]?.rtl ? "rtl" : "ltr");
+
+/** The language in the address, else the first of the browser's that there is, else English. @param {string | null} [asked] */
+export function preferredLanguage(asked = new URLSearchParams(location.search).get("lang")) {
+  const wanted = [asked ?? "", ...navigator.languages].map((tag) => tag.toLowerCase().split("-")[0]);
+  return wanted.find((code) => code in LANGUAGES) ?? "en";
+}
+
+/**
+ * @param {string} name of a file in locales/
+ * @returns {Promise<Messages>}
+ */
+async function fetchMessages(name) {
+  const response = await fetch(new URL(`../locales/${name}.json`, import.meta.url));
+  if (!response.ok) throw new Error(`locales/${name}.json: ${response.status}`);
+  return response.json();
+}
+
+/**
+ * Loads a language; English where it cannot be had, as offline.
+ *
+ * @param {string} code
+ */
+export async function useLanguage(code) {
+  try {
+    messages = await fetchMessages(code);
+    language = code;
+  } catch (error) {
+    if (code === "en") throw error;
+    messages = await englishMessages();
+    language = "en";
+  }
+}
+
+/** Adds the strings of the views that few open (model, developers); the first visit does without them. */
+export async function useMore() {
+  if (!("metric" in messages)) messages = { ...messages, ...(await fetchMessages(`more/${language}`)) };
+}
+
+function englishMessages() {
+  english ??= language === "en" && "disclaimer" in messages ? Promise.resolve(messages) : fetchMessages("en");
+  english.catch(() => (english = null));
+  return english;
+}
+
+/**
+ * @param {Messages} from
+ * @param {string} key dotted path
+ */
+function lookUp(from, key) {
+  /** @type {any} */
+  let value = from;
+  for (const part of key.split(".")) value = value?.[part];
+  return value;
+}
+
+/**
+ * @param {any} value
+ * @param {string} code
+ * @param {Record<string, string | number>} values
+ */
+function fill(value, code, values) {
+  const chosen = typeof value === "object" ? (value[new Intl.PluralRules(code).select(Number(values.count))] ?? value.other) : value;
+  return String(chosen).replace(/\{(\w+)\}/g, (whole, name) => {
+    const given = values[name];
+    if (given === undefined) return whole;
+    return typeof given === "number" ? new Intl.NumberFormat(code).format(given) : given;
+  });
+}
+
+/** Whether a language is loaded. */
+export const isLoaded = () => "disclaimer" in messages;
+
+/** Whether there is such a string. @param {string} key */
+export const has = (key) => lookUp(messages, key) !== undefined;
+
+/**
+ * The string of this key; where it has plural forms, that for `count`. Numbers are written as the language does.
+ *
+ * @param {string} key
+ * @param {Record<string, string | number>} [values] for the {places} in it
+ */
+export function t(key, values = {}) {
+  const value = lookUp(messages, key);
+  if (value === undefined) {
+    console.error(`no string ${key} in ${language}`);
+    return key;
+  }
+  return fill(value, language, values);
+}
+
+/** @param {string} key @returns {string[]} */
+export const texts = (key) => lookUp(messages, key) ?? [];
+
+/** A string of the server's, by its code where the page knows it, else in the server's own words. @param {string} key @param {string} own */
+export const textOr = (key, own) => (has(key) ? t(key) : own);
+
+/**
+ * Strings in English, whatever the language of the page.
+ *
+ * @param {string[]} keys
+ * @returns {Promise<string[]>}
+ */
+export async function inEnglish(keys) {
+  const from = await englishMessages();
+  return keys.map((key) => fill(lookUp(from, key), "en", {}));
+}
+
+/** Fills markup: `data-t="key"` with text, `data-t-attrs="name=key …"` with attributes. @param {ParentNode} root */
+export function translate(root) {
+  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(/** @type {HTMLElement} */ (element).dataset.t ?? "");
+  for (const element of root.querySelectorAll("[data-t-attrs]")) {
+    for (const pair of (/** @type {HTMLElement} */ (element).dataset.tAttrs ?? "").split(" ")) {
+      const [name, key] = pair.split("=");
+      element.setAttribute(name, t(key));
+    }
+  }
+}
+
+/**
+ * @param {number} value 0..1
+ * @param {number} [digits] after the point; by default one below 10%, else none
+ */
+export function percent(value, digits = value < 0.0995 ? 1 : 0) {
+  const write = (/** @type {number} */ share, /** @type {number} */ most) =>
+    new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: most }).format(share);
+  if (value > 0 && value < 0.001) return t("number.below", { value: write(0.001, 1) });
+  if (value < 1 && value > 0.995) return t("number.above", { value: write(0.99, 0) });
+  return write(value, digits);
+}
+
+/** @param {number} value @param {number} [digits] significant ones */
+export function number(value, digits = 4) {
+  return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
+}
+
+/** @param {number} size */
+export function bytes(size) {
+  const write = (/** @type {number} */ value, /** @type {string} */ unit) =>
+    new Intl.NumberFormat(language, { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
+  if (size < 1_000_000) return write(Math.max(1, Math.round(size / 1000)), "kilobyte");
+  // rounded up beyond a limit: "20 MB received, 20 MB allowed" would explain nothing
+  return write(size > 20_000_000 ? Math.ceil(size / 100_000) / 10 : Math.round(size / 100_000) / 10, "megabyte");
+}
+
+/** @param {Date} value @param {boolean} [withTime] */
+export function date(value, withTime = false) {
+  return new Intl.DateTimeFormat(language, { dateStyle: "long", ...(withTime ? { timeStyle: "short" } : {}) }).format(value);
+}
+
+/** The share of malignant lesions that a probability assumes, in words. @param {number} prevalence */
+export function outOfHundred(prevalence) {
+  const total = prevalence < 0.095 ? 1000 : 100;
+  const count = Math.max(1, Math.round(prevalence * total));
+  return t(Math.abs(count / total - prevalence) < 1e-6 ? "number.share" : "number.shareAbout", { count, total });
+}

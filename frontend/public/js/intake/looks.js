@@ -1,0 +1,53 @@
+// @ts-check
+/** Light and sharpness of a picture as the server measures them, taken before anything is sent. */
+
+const SIDE = 224; // the working size of the server's measures, so that cameras compare
+/** The server warns beyond about these (see the model's manifest); advice here, never a refusal. */
+export const DARK = 0.3;
+export const BLURRED = 6.2;
+
+const canvas = document.createElement("canvas");
+
+/**
+ * @param {CanvasImageSource} source
+ * @param {number} width
+ * @param {number} height
+ * @returns {{brightness: number, sharpness: number}} mean luminance 0..1, and variance of its Laplacian on 0..255, inside the
+ *   central disc of the largest centred square
+ */
+export function look(source, width, height) {
+  const side = Math.min(width, height);
+  canvas.width = canvas.height = SIDE;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, (width - side) / 2, (height - side) / 2, side, side, 0, 0, SIDE, SIDE);
+  const { data } = context.getImageData(0, 0, SIDE, SIDE);
+  const luminance = new Float32Array(SIDE * SIDE);
+  for (let at = 0; at < luminance.length; at += 1) {
+    luminance[at] = 0.299 * data[4 * at] + 0.587 * data[4 * at + 1] + 0.114 * data[4 * at + 2];
+  }
+  let count = 0;
+  let sum = 0;
+  let edges = 0;
+  let squares = 0;
+  for (let y = 1; y < SIDE - 1; y += 1) {
+    for (let x = 1; x < SIDE - 1; x += 1) {
+      if ((x - SIDE / 2) ** 2 + (y - SIDE / 2) ** 2 > (SIDE / 2) ** 2) continue;
+      const at = y * SIDE + x;
+      const edge = luminance[at - 1] + luminance[at + 1] + luminance[at - SIDE] + luminance[at + SIDE] - 4 * luminance[at];
+      count += 1;
+      sum += luminance[at];
+      edges += edge;
+      squares += edge * edge;
+    }
+  }
+  return { brightness: sum / count / 255, sharpness: squares / count - (edges / count) ** 2 };
+}
+
+/**
+ * @param {{brightness: number, sharpness: number}} measures
+ * @returns {("dark" | "blurred")[]} what is worth a second try
+ */
+export function concerns({ brightness, sharpness }) {
+  return [...(brightness < DARK ? [/** @type {const} */ ("dark")] : []), ...(sharpness < BLURRED ? [/** @type {const} */ ("blurred")] : [])];
+}

@@ -1,0 +1,123 @@
+// @ts-check
+/** The model that answers: what it is for, how well it does with intervals, its curves, its card. */
+
+import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
+import { button, el, foreign } from "../dom.js";
+import { has, number, outOfHundred, percent, t, useMore } from "../i18n.js";
+import { classText } from "../answer/words.js";
+import { curvesOf } from "./curves.js";
+import { render } from "./markdown.js";
+
+// The order in which they are read; others of the report stand in the card.
+const METRICS = [
+  "n", "n_malignant", "n_melanoma", "roc_auc", "pr_auc", "sensitivity", "sensitivity_melanoma", "specificity", "precision", "balanced_accuracy", "f1",
+  "mcc", "accuracy", "brier", "ece",
+];
+const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
+
+/** @param {HTMLElement} place */
+export async function show(place) {
+  await useMore();
+  place.append(el("div", { class: "intro" }, el("h1", {}, t("model.title")), el("p", { class: "lead" }, t("model.lead"))));
+  const content = el("div", { class: "stack" }, el("p", { role: "status" }, t("common.loading")));
+  place.append(content);
+  try {
+    const list = await models();
+    const first = list.models.find((/** @type {any} */ { name }) => name === list.default) ?? list.models[0];
+    if (!first) throw new Problem("no_model");
+    const names = list.models.map((/** @type {any} */ { name }) => name);
+    const body = el("div", { class: "stack" });
+    content.replaceChildren(...(names.length > 1 ? [chooser(t("model.which"), names, first.name, (name) => fill(body, name))] : []), body);
+    await fill(body, first.name);
+  } catch (error) {
+    const code = error instanceof Problem ? error.code : "unexpected_answer";
+    const known = has(`problem.${code}`) ? code : "unexpected_answer";
+    content.replaceChildren(
+      el("section", { class: "card" }, el("h2", {}, t(`problem.${known}.title`)), el("p", {}, t(`problem.${known}.text`)), error instanceof Problem && error.detail && el("p", {}, foreign(error.detail)), el("div", { class: "actions" }, button(t("problem.retry"), async () => {
+        place.replaceChildren();
+        await show(place);
+      }))),
+    );
+  }
+}
+
+/**
+ * @param {string} label
+ * @param {string[]} names
+ * @param {string} chosen
+ * @param {(name: string) => void} choose
+ * @param {(name: string) => string} [word]
+ */
+function chooser(label, names, chosen, choose, word = (name) => name) {
+  const select = /** @type {HTMLSelectElement} */ (el("select", {}, ...names.map((name) => el("option", { value: name, selected: name === chosen }, word(name)))));
+  select.addEventListener("change", () => choose(select.value));
+  return el("label", { class: "field" }, label, select);
+}
+
+/** @param {HTMLElement} body @param {string} name */
+async function fill(body, name) {
+  const [model, report] = await Promise.all([fetchModel(name), fetchReport(name).catch(() => null)]);
+  const segments = Object.keys(model.metrics).filter((segment) => segment === "test" || segment.startsWith("test/source="));
+  const first = segments.includes("test") ? "test" : segments[0];
+  const figures = el("div", { class: "stack" });
+  const showSegment = (/** @type {string} */ segment) => figures.replaceChildren(metricsTable(model.metrics[segment] ?? {}), ...decisions(report?.segments?.[segment]), el("div", { class: "columns" }, ...(report?.segments?.[segment] ? curvesOf(report.segments[segment], model.metrics[segment]) : [])));
+  body.replaceChildren(
+    el("section", { class: "card" }, el("h2", {}, t("figure.modelVersion", { name: model.name, version: model.version })), el("p", {}, foreign(model.intended_use)), facts(model)),
+    el("section", { class: "card warnings" }, el("h2", {}, t("model.limits")), el("ul", { class: "plain-list" }, ...model.limitations.map((/** @type {string} */ line) => el("li", {}, foreign(line))))),
+    el("section", { class: "stack", "aria-label": t("model.measured") }, el("h2", {}, t("model.measured")), el("p", { class: "soft" }, t("model.measuredText")), segments.length > 1 && chooser(t("model.segment"), segments, first, showSegment, segmentWord), figures),
+    ...(report ? [] : [el("p", { class: "notice" }, t("model.noReport"))]),
+    el("details", { class: "card" }, el("summary", {}, t("model.card")), el("div", { class: "card-text", lang: "en", dir: "ltr" }, ...render(model.card, 3))),
+  );
+  if (first) showSegment(first);
+}
+
+/** @param {string} segment such as test or test/source=ham10000 */
+function segmentWord(segment) {
+  const source = /^test\/source=(.+)$/.exec(segment)?.[1];
+  if (source) return t("model.segmentSource", { source });
+  return segment === "test" ? t("model.segmentAll") : segment;
+}
+
+/** @param {any} model */
+function facts({ architecture, labels, decision, calibration, input, novelty }) {
+  const [low, high] = decision.uncertain;
+  const rows = [
+    [t("model.fact.architecture"), architecture],
+    [t("model.fact.input"), t("model.fact.inputValue", { size: input.size })],
+    [t("model.fact.classes"), labels.map((/** @type {any} */ label) => (label.malignant ? t("model.fact.malignantClass", { name: classText(label) }) : classText(label))).join(" · ")],
+    [t("report.threshold"), t("model.fact.thresholdValue", { threshold: percent(decision.threshold, 1), sensitivity: percent(decision.target_sensitivity) })],
+    [t("report.band"), t("report.range", { low: percent(low, 1), high: percent(high, 1) })],
+    [t("model.fact.prevalence"), outOfHundred(calibration.prevalence)],
+    [t("model.fact.ece"), t("model.fact.eceValue", { before: number(calibration.ece_before, 3), after: number(calibration.ece_after, 3) })],
+    [t("model.fact.novelty"), t("model.fact.noveltyValue", { share: percent(novelty.false_rejection_rate, 1) })],
+  ];
+  return el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+}
+
+/** @param {Record<string, {value: number | null, ci95: [number, number] | null}>} metrics */
+function metricsTable(metrics) {
+  const names = METRICS.filter((name) => name in metrics && metrics[name].value !== null);
+  const rows = names.map((name) => {
+    const { value, ci95 } = metrics[name];
+    return el("tr", {}, el("th", { scope: "row" }, t(`metric.${name}`)), el("td", {}, number(Number(value), name.startsWith("n") ? 6 : 3)), el("td", {}, ci95 ? t("model.range", { low: number(ci95[0], 3), high: number(ci95[1], 3) }) : "–"));
+  });
+  return el(
+    "div",
+    { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.metrics") },
+    el("table", {}, el("caption", {}, t("model.metrics")), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("model.metric")), el("th", { scope: "col" }, t("model.value")), el("th", { scope: "col" }, t("model.interval")))), el("tbody", {}, ...rows)),
+  );
+}
+
+/** What was answered for malignant and benign lesions. @param {any} segment */
+function decisions(segment) {
+  const given = segment?.decisions;
+  if (!given) return [];
+  const row = (/** @type {string} */ kind) => el("tr", {}, el("th", { scope: "row" }, t(`model.${kind}`)), ...DECISIONS.map((decision) => el("td", {}, number(given[kind]?.[decision] ?? 0, 6))));
+  return [
+    el(
+      "div",
+      { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.decisions") },
+      el("table", {}, el("caption", {}, t("model.decisions")), el("thead", {}, el("tr", {}, el("td", {}), ...DECISIONS.map((decision) => el("th", { scope: "col" }, t(`verdict.${decision}.short`))))), el("tbody", {}, row("malignant"), row("benign"))),
+    ),
+  ];
+}

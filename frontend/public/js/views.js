@@ -1,0 +1,64 @@
+// @ts-check
+/** Which part of the page is seen, by the address' hash: the check itself, or a view that is loaded when it is asked for. */
+
+import { button, el, find } from "./dom.js";
+import { t } from "./i18n.js";
+
+/** @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1 included */
+
+/** @type {Record<string, () => Promise<{show: View}>>} */
+const VIEWS = {
+  history: () => import("./history/view.js"),
+  model: () => import("./model/view.js"),
+  integrate: () => import("./views/integrate.js"),
+  privacy: () => import("./views/privacy.js"),
+};
+
+const nameOf = () => {
+  const name = location.hash.slice(1).split("/")[0];
+  return name in VIEWS ? name : "check";
+};
+
+export function startViews() {
+  const check = find("#check", HTMLElement);
+  const place = find("#view", HTMLElement);
+  const main = find("#main", HTMLElement);
+  let asked = 0;
+
+  /** @param {boolean} moved whether the reader came here by a link, and the focus is to follow */
+  async function show(moved) {
+    const name = nameOf();
+    const turn = (asked += 1);
+    main.dataset.view = name;
+    check.hidden = name !== "check";
+    place.hidden = name === "check";
+    document.title = t(`title.${name}`);
+    for (const link of document.querySelectorAll("nav a")) {
+      if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (name !== "check") {
+      place.className = `view view-${name}`;
+      place.replaceChildren(el("p", { class: "soft" }, t("common.loading")));
+      try {
+        const view = await VIEWS[name]();
+        if (turn !== asked) return;
+        place.replaceChildren();
+        await view.show(place);
+      } catch {
+        if (turn !== asked) return;
+        place.replaceChildren(el("h1", {}, t(`nav.${name}`)), el("p", { class: "notice" }, t("common.viewFailed")), el("div", { class: "actions" }, button(t("problem.retry"), () => show(true))));
+      }
+      if (turn !== asked) return;
+    }
+    if (!moved) return;
+    window.scrollTo(0, 0);
+    const heading = /** @type {HTMLElement | null} */ ((name === "check" ? check : place).querySelector("h1"));
+    heading?.setAttribute("tabindex", "-1");
+    heading?.focus({ preventScroll: true });
+  }
+
+  window.addEventListener("hashchange", () => show(true));
+  document.addEventListener("language", () => show(false));
+  return show(false);
+}

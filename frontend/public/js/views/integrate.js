@@ -1,0 +1,102 @@
+// @ts-check
+/** For those who call the service from programs of their own: the calls, against this very server, and the embeddable element. */
+
+import { button, el } from "../dom.js";
+import { t, useMore } from "../i18n.js";
+
+const api = () => new URL("./api", document.baseURI).href;
+const element = () => new URL("./embed/lesion-check.js", document.baseURI).href;
+
+/** @type {{name: string, language: string, code: () => string}[]} */
+const CALLS = [
+  {
+    name: "curl",
+    language: "sh",
+    code: () => `curl --fail-with-body -F file=@lesion.jpg '${api()}/predict?explain=true'
+curl '${api()}/health'`,
+  },
+  {
+    name: "Python",
+    language: "python",
+    code: () => `import httpx
+
+with open("lesion.jpg", "rb") as picture:
+    answer = httpx.post("${api()}/predict", files={"file": picture}, timeout=30)
+if answer.is_error:
+    problem = answer.json()  # RFC 9457: code, detail, request_id
+    raise SystemExit(f"{problem['code']}: {problem['detail']}")
+assessment = answer.json()
+print(assessment["decision"])       # low_suspicion, suspicious, uncertain or rejected
+print(assessment["malignancy"])     # None when the picture was not judged`,
+  },
+  {
+    name: "JavaScript",
+    language: "js",
+    code: () => `const form = new FormData();
+form.append("file", input.files[0]);
+const answer = await fetch("${api()}/predict?explain=true", { method: "POST", body: form });
+const body = await answer.json();
+if (!answer.ok) throw new Error(\`\${body.code}: \${body.detail}\`);
+console.log(body.decision, body.malignancy); // malignancy is null when rejected`,
+  },
+];
+
+const EMBED = () => `<script type="module" src="${element()}"></script>
+<lesion-check endpoint="${api()}"></lesion-check>`;
+
+const ATTRIBUTES = ["endpoint", "lang", "model", "heatmap"];
+const EVENTS = ["lesion-picture", "lesion-progress", "lesion-assessment", "lesion-problem"];
+
+/** @param {string} name @param {string} text */
+function code(name, text) {
+  const said = el("span", { role: "status", class: "visually-hidden" });
+  const copy = button(t("integrate.copy"), async () => {
+    await navigator.clipboard.writeText(text);
+    said.textContent = t("integrate.copied");
+  }, "", { "aria-label": t("integrate.copyNamed", { name }) });
+  return el(
+    "div",
+    { class: "code" },
+    el("pre", { dir: "ltr", lang: "en", tabindex: 0, role: "region", "aria-label": name }, el("code", {}, text)),
+    window.isSecureContext && el("div", { class: "actions" }, copy, said), // only there may a page write to the clipboard
+  );
+}
+
+/** @param {string} caption @param {string} kind @param {string[]} names */
+const table = (caption, kind, names) =>
+  el(
+    "div",
+    { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+    el("table", {}, el("caption", {}, caption), el("tbody", {}, ...names.map((name) => el("tr", {}, el("th", { scope: "row" }, el("code", { dir: "ltr" }, name)), el("td", {}, t(`integrate.${kind}.${name}`)))))),
+  );
+
+/** @param {HTMLElement} place */
+export async function show(place) {
+  await useMore();
+  const log = el("pre", { class: "events", dir: "ltr", tabindex: 0, role: "log", "aria-label": t("integrate.log") });
+  const demo = el("lesion-check", { endpoint: api(), heatmap: "true", lang: document.documentElement.lang });
+  for (const type of EVENTS) {
+    demo.addEventListener(type, (event) => {
+      const { detail } = /** @type {CustomEvent} */ (event);
+      log.append(`${type} ${JSON.stringify(detail, (key, value) => (key === "heatmap" && value ? "data:image/png;…" : value))}\n`);
+      log.scrollTop = log.scrollHeight;
+    });
+  }
+  place.append(
+    el("div", { class: "intro" }, el("h1", {}, t("integrate.title")), el("p", { class: "lead" }, t("integrate.lead"))),
+    el("section", { class: "card" }, el("h2", {}, t("integrate.calls")), el("p", {}, t("integrate.callsText")), ...CALLS.flatMap((call) => [el("h3", {}, call.name), code(call.name, call.code())]),
+      el("p", {}, el("a", { href: "./api/docs" }, t("integrate.docs")), " · ", el("a", { href: "./api/openapi.json" }, t("integrate.openapi")))),
+    el(
+      "section",
+      { class: "card" },
+      el("h2", {}, t("integrate.element")),
+      el("p", {}, t("integrate.elementText")),
+      code("HTML", EMBED()),
+      table(t("integrate.attributes"), "attribute", ATTRIBUTES),
+      table(t("integrate.events"), "event", EVENTS),
+      el("p", {}, t("integrate.cors")),
+    ),
+    el("section", { class: "card" }, el("h2", {}, t("integrate.demo")), demo, el("h3", {}, t("integrate.log")), log),
+  );
+  await import("../../embed/lesion-check.js");
+}

@@ -1,0 +1,12 @@
+// @ts-check
+/** Registers the service worker, which keeps the page at hand without a network. Needs HTTPS, or this very machine. */
+
+export function startWorker() {
+  if (!("serviceWorker" in navigator)) return;
+  // The one place where a script's address is made from a string; Trusted Types allow this policy and no other.
+  const policy = window.trustedTypes?.createPolicy("aiderm-worker", { createScriptURL: (address) => address });
+  const address = "./sw.js";
+  navigator.serviceWorker.register(/** @type {string} */ (policy ? policy.createScriptURL(address) : address)).catch(() => {
+    // as in a private window: the page works all the same, with a network
+  });
+}

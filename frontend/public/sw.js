@@ -1,0 +1,65 @@
+// @ts-check
+/**
+ * Keeps the page at hand without a network: the check, the history and the privacy notice, in English and the language in use.
+ * A network is asked first, so nobody sees an old page while there is one. The API is never touched: no picture, no answer is kept.
+ */
+
+const CACHE = "aiderm-page";
+// What an answer needs is kept once it was used: without a network there is no answer.
+const SHELL = [
+  "./", "manifest.json", "favicon.svg", "img/example-dermoscopic.svg", "img/example-ordinary.svg", "locales/en.json",
+  "css/tokens.css", "css/base.css", "css/page.css", "css/picture.css", "css/result.css", "css/views.css", "css/print.css",
+  "js/main.js", "js/check.js", "js/i18n.js", "js/dom.js", "js/api.js", "js/service.js", "js/translation.js", "js/views.js", "js/worker.js",
+  "js/intake/files.js", "js/intake/picker.js", "js/intake/queue.js",
+  "js/history/keep.js", "js/history/store.js", "js/history/view.js", "js/history/compare.js", "js/history/transfer.js",
+  "js/views/privacy.js",
+];
+const PATIENCE_MS = 4_000; // on a network that hardly answers, what is kept is better than nothing
+
+const worker = /** @type {any} */ (self);
+
+worker.addEventListener("install", (/** @type {any} */ event) => {
+  event.waitUntil(
+    caches
+      .open(CACHE)
+      // as the page has just fetched them, so that nothing is transferred twice
+      .then((cache) => cache.addAll(SHELL.map((path) => new Request(path, { cache: "force-cache" }))))
+      .then(() => worker.skipWaiting()),
+  );
+});
+
+worker.addEventListener("activate", (/** @type {any} */ event) => {
+  event.waitUntil(
+    caches
+      .keys()
+      .then((names) => Promise.all(names.filter((name) => name.startsWith("aiderm-") && name !== CACHE).map((name) => caches.delete(name))))
+      .then(() => worker.clients.claim()),
+  );
+});
+
+worker.addEventListener("fetch", (/** @type {any} */ event) => {
+  const { request } = event;
+  const scope = new URL(worker.registration.scope);
+  const url = new URL(request.url);
+  const path = url.pathname.slice(scope.pathname.length);
+  if (request.method !== "GET" || url.origin !== scope.origin || !url.pathname.startsWith(scope.pathname)) return;
+  const ofThePage = path === "" || /^(index\.html|manifest\.json|favicon\.svg|(css|js|img|locales)\/.+)$/.test(path);
+  if (ofThePage) event.respondWith(fresh(request, path === "" || path === "index.html" ? new URL("./", scope).href : request.url));
+});
+
+/**
+ * @param {Request} request
+ * @param {string} key the page has one entry, whatever its query
+ */
+async function fresh(request, key) {
+  const cache = await caches.open(CACHE);
+  const kept = await cache.match(key);
+  const asked = fetch(request).then((response) => {
+    if (response.ok && response.type === "basic") cache.put(key, response.clone());
+    return response;
+  });
+  if (!kept) return asked;
+  asked.catch(() => {});
+  const late = new Promise((resolve) => setTimeout(() => resolve(kept), PATIENCE_MS));
+  return Promise.race([asked.catch(() => kept), late]);
+}

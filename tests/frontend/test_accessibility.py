@@ -1,0 +1,148 @@
+"""axe finds nothing in any state, in light, dark and forced colours; the rest of WCAG that a machine can hold a page to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+AXE = Axe()
+RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}}
+THEMES: dict[str, dict[str, str]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "forced": {"forced_colors": "active"},
+}
+# WCAG 2.2's target size, here of 44 px; a checkbox and a slider are hit through their label and their full height
+SMALL_TARGETS = """() => [...document.querySelectorAll(
+  'button, label.button, label.switch, input[type=range], summary, nav a, select')]
+  .filter((e) => e.checkVisibility())
+  .map((e) => ({ e, box: e.getBoundingClientRect() }))
+  .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
+  .map(({ e, box }) => `${e.tagName} ${e.textContent.trim()} ${box.width}x${box.height}`)"""
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+Act = Callable[[Page], None]
+
+
+def violations(page: Page) -> list[str]:
+    # a colour on its way to another is no colour that axe could judge
+    page.evaluate("() => Promise.all(document.getAnimations().map((animation) => animation.finished))")
+    found = AXE.run(page, options=RULES).response["violations"]
+    return [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+
+def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict]) -> Iterator[str]:
+    """Leads the page from state to state, and names each."""
+    yield "start"
+    page.set_input_files("#choose", upload(plain(red=20, green=10, blue=5)))
+    expect(page.locator("#concerns")).to_be_visible()
+    yield "ready, with concerns"
+    page.locator("#edit").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    yield "editor"
+    page.keyboard.press("Escape")
+    page.route("**/api/predict**", lambda route: None, times=1)
+    page.locator("#assess").click()
+    expect(page.locator("#progress")).to_be_visible()
+    yield "sending"
+    page.locator("#cancel").click()
+    for decision, red, blue in [
+        ("suspicious", 230, 10),
+        ("low_suspicion", 40, 10),
+        ("uncertain", 106, 10),
+        ("rejected", 230, 220),
+    ]:
+        page.set_input_files("#choose", upload(plain(red=red, blue=blue)))
+        page.locator("#assess").click()
+        expect(page.locator(f".verdict[data-decision={decision}]")).to_be_visible()
+        expect(page.locator(".keep h2")).to_be_visible()
+        for summary in page.locator("summary:visible").all():
+            summary.click()
+        yield decision
+    page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(b"%PDF", "b.pdf", "application/pdf")])
+    expect(page.locator(".queue li")).to_have_count(3)
+    yield "queue"
+    page.route("**/api/predict**", lambda route: route.fulfill(status=503, headers={"Retry-After": "60"}), times=1)
+    page.locator("#assess").click()
+    expect(page.locator("derm-problem h2")).to_be_visible()
+    yield "problem that may be tried again"
+    page.locator("#camera").evaluate("button => button.click()")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    yield "question for the lens"
+    page.locator("dialog .button.primary").click()
+    expect(page.locator("dialog video")).to_be_visible()
+    yield "live camera"
+    page.keyboard.press("Escape")
+    page.locator(".queue-choose").first.click()
+    page.locator(".keep .button").click()
+    page.locator(".keep select").first.wait_for()
+    page.locator(".keep .button").click()
+    page.locator(".keep a").wait_for()
+    page.evaluate("() => { location.hash = 'history'; }")
+    expect(page.locator(".dates img")).to_have_count(1)
+    yield "history"
+    for view in ("model", "integrate", "privacy"):
+        page.evaluate("view => { location.hash = view; }", view)
+        expect(page.locator(f".view-{view} .card").first).to_be_visible()
+        yield view
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_in_any_state(new_page, service, plain, upload, theme: str) -> None:
+    page = new_page(service.url, **THEMES[theme])
+    seen = []
+    for state in states(page, plain, upload):
+        assert violations(page) == [], state
+        seen.append(state)
+    assert len(seen) == 16
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", [320, 360, 768, 1440])
+@pytest.mark.parametrize("language", ["en", "de", "es", "ar"])
+def test_every_state_in_every_language_width_and_theme(
+    new_page, service, plain, upload, language: str, width: int, theme: str
+) -> None:
+    page = new_page(f"{service.url}?lang={language}", width=width, height=900, **THEMES[theme])
+    for state in states(page, plain, upload):
+        assert violations(page) == [], state
+        assert page.evaluate(OVERFLOW) <= 0, state
+        assert page.evaluate(SMALL_TARGETS) == [], state
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_320_pixels_hold_every_state(new_page, service, plain, upload, language: str) -> None:
+    """As well a window of 1280 at 400%."""
+    page = new_page(f"{service.url}?lang={language}", width=320, height=640)
+    for state in states(page, plain, upload):
+        assert page.evaluate(OVERFLOW) <= 0, state
+        assert page.evaluate(SMALL_TARGETS) == [], state
+        expect(page.locator(".disclaimer")).to_be_in_viewport()
+
+
+def test_dialogs_return_the_focus_to_what_opened_them(page: Page, plain, choose) -> None:
+    page.locator("#camera").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Is a dermatoscope lens on the camera?")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#camera")).to_be_focused()
+    choose(page, plain(red=230))
+    expect(page.locator("#edit")).to_be_visible()
+    page.locator("#edit").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("group", name="Square to be judged")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#edit")).to_be_focused()
+
+
+def test_views_take_the_focus_and_the_title(page: Page) -> None:
+    for name, title in [("Model", "The model"), ("Privacy", "Privacy"), ("Check", "AI Dermatologist")]:
+        page.get_by_role("navigation").get_by_role("link", name=name).click()
+        expect(page.locator("h1:visible")).to_be_focused()
+        assert page.title().startswith(title)
+        assert page.get_by_role("navigation").get_by_role("link", name=name).get_attribute("aria-current") == "page"

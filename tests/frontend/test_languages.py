@@ -1,0 +1,172 @@
+"""The page in each language: what is seen is translated, numbers and direction are the language's, safety is in English too."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+pytestmark = pytest.mark.browser
+LOCALES = Path(__file__).resolve().parents[2] / "frontend" / "public" / "locales"
+
+# Visible or spoken texts without the marks that the test put around every string. What comes from the server or from programs
+# is marked as English or as code; numbers and units need no translation.
+UNMARKED = """() => {
+  const plain = (text) => text.replace(/⟦[^⟦⟧]*⟧/g, ' ').replace(/[\\d\\s.,:;%×·–+()−-]+/g, ' ').trim();
+  const foreign = '[lang]:not(html), code, pre, kbd, option, noscript, .queue-name, select, time, .date, figcaption';
+  const found = [];
+  const walk = (root) => {
+    for (const element of root.querySelectorAll('*')) {
+      if (element.shadowRoot) walk(element.shadowRoot);
+      if (element.closest(foreign) || !element.checkVisibility()) continue;
+      for (const node of element.childNodes) {
+        if (node.nodeType === 3 && plain(node.textContent)) found.push(plain(node.textContent));
+      }
+      for (const name of ['aria-label', 'alt', 'title', 'aria-valuetext', 'placeholder']) {
+        const text = element.getAttribute(name);
+        if (text && plain(text)) found.push(plain(text));
+      }
+    }
+  };
+  walk(document.body);
+  return [...new Set(found)];
+}"""
+# what the steerable model and the test bring along: names, units of Intl, formats
+ALLOWED = {"melanoma", "openvino", "f", "PNG", "kB", "MB", "steerable", "lesion", "png", "curl", "Python", "JavaScript", "HTML"}
+
+
+def marked(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: marked(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [marked(value) for value in node]
+    return "⟦" + re.sub(r"\{(\w+)\}", r"⟧{\1}⟦", node) + "⟧"
+
+
+def strings(language: str) -> dict[str, Any]:
+    return json.loads((LOCALES / f"{language}.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def marked_page(new_page, service) -> Page:
+    """The page with marks around every string of its locale."""
+    page = new_page(service.url, load=False)
+    for name in ("en", "more/en"):
+        body = json.dumps(marked(strings(name)))
+        page.route(f"**/locales/{name}.json", partial(Route.fulfill, body=body, content_type="application/json"))
+    page.goto(service.url + "?lang=en")
+    # English stands in the markup already; the first change of language writes every string anew
+    page.wait_for_selector("html[data-ready]")
+    page.locator("#language").evaluate("select => select.dispatchEvent(new Event('change'))")
+    expect(page.locator("h1")).to_contain_text("⟦")
+    return page
+
+
+def unmarked(page: Page) -> list[str]:
+    return [text for text in page.evaluate(UNMARKED) if not set(text.split()) <= ALLOWED]
+
+
+def test_no_word_is_hard_coded(marked_page: Page, plain, choose) -> None:
+    page = marked_page
+    assert unmarked(page) == []
+    choose(page, plain(red=20, green=10, blue=5))
+    expect(page.locator("#concerns")).to_be_visible()
+    assert unmarked(page) == []
+    page.locator("#edit").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert unmarked(page) == []
+    page.keyboard.press("Escape")
+    for red, blue in [(106, 10), (230, 220)]:
+        choose(page, plain(red=red, blue=blue))
+        page.locator("#assess").click()
+        expect(page.locator(".verdict")).to_be_visible()
+        expect(page.locator(".keep h2")).to_be_visible()
+        for summary in page.locator("summary:visible").all():
+            summary.click()
+        assert unmarked(page) == []
+    choose(page, b"x", "a.heic", "image/heic")
+    expect(page.locator("derm-problem")).to_be_visible()
+    assert unmarked(page) == []
+    page.locator("#camera").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert unmarked(page) == []
+    page.keyboard.press("Escape")
+    for view in ("history", "model", "integrate", "privacy"):
+        page.evaluate("view => { location.hash = view; }", view)
+        expect(page.locator(f".view-{view} h1")).to_be_visible()
+        page.wait_for_timeout(500)
+        assert unmarked(page) == []
+
+
+def test_browser_decides_and_the_address_keeps_the_choice(new_page, service) -> None:
+    page = new_page(service.url, locale="de-AT")
+    expect(page.get_by_role("heading", level=1)).to_have_text(strings("de")["intro"]["title"])
+    assert page.evaluate("() => document.documentElement.lang") == "de"
+    page.get_by_label("Sprache").select_option("es")
+    expect(page.get_by_role("heading", level=1)).to_have_text(strings("es")["intro"]["title"])
+    assert page.url.endswith("?lang=es")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text(strings("es")["intro"]["title"])
+    assert page.title() == strings("es")["title"]["check"]
+
+
+def test_changing_the_language_keeps_the_answer(page: Page, plain, assess) -> None:
+    assess(page, plain(red=230))
+    page.get_by_label("Language").select_option("de")
+    german = strings("de")
+    expect(page.locator(".verdict h2")).to_have_text(german["verdict"]["suspicious"]["title"])
+    expect(page.locator(".whatever").first).to_have_text(german["safety"]["whatever"])
+    expect(page.locator("derm-scale")).to_contain_text("90\u00a0%")
+    expect(page.locator("derm-service")).to_contain_text("Version 1")
+
+
+@pytest.mark.parametrize("language", ["de", "es", "ar"])
+def test_translation_shows_the_english_safety_sentences_one_tap_away(new_page, service, plain, choose, language: str) -> None:
+    page = new_page(service.url + f"?lang={language}")
+    own, english = strings(language), strings("en")
+    note = page.locator("#translation summary")
+    expect(note).to_have_text(own["translation"]["unreviewed"])
+    note.click()
+    safety = page.locator("#translation-english")
+    expect(safety).to_contain_text(english["safety"]["whatever"])
+    expect(safety).to_contain_text(english["verdict"]["low_suspicion"]["meaning"])
+    assert safety.get_attribute("lang") == "en"
+    choose(page, plain(red=40))
+    page.get_by_role("button", name=own["check"]["assess"]).click()
+    expect(page.locator(".verdict h2")).to_have_text(own["verdict"]["low_suspicion"]["title"])
+    page.locator(".verdict .english summary").click()
+    expect(page.locator(".verdict .english")).to_contain_text(english["safety"]["whatever"])
+
+
+def test_arabic_runs_from_right_to_left(new_page, service, plain, choose) -> None:
+    page = new_page(service.url + "?lang=ar", width=1280)
+    assert page.evaluate("() => getComputedStyle(document.body).direction") == "rtl"
+    picture, guide = page.locator(".picture").bounding_box(), page.locator(".guide").bounding_box()
+    assert picture["x"] > guide["x"]
+    choose(page, plain(red=230))
+    page.locator("#assess").click()
+    # places on the picture and on the scale are not mirrored
+    track, pin = page.locator(".track").bounding_box(), page.locator(".pin").bounding_box()
+    assert (pin["x"] + pin["width"] / 2 - track["x"]) / track["width"] == pytest.approx(230 / 255, abs=0.02)
+    split = page.locator("#heat-split")
+    split.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(split).to_have_value("99")
+
+
+def test_language_that_cannot_be_loaded_leaves_english(new_page, service) -> None:
+    page = new_page(service.url, load=False)
+
+    def fail(route: Route) -> None:
+        route.fulfill(status=404)
+
+    page.route("**/locales/de.json", fail)
+    page.goto(service.url + "?lang=de")
+    page.wait_for_selector("html[data-ready]")
+    expect(page.get_by_role("heading", level=1)).to_have_text(strings("en")["intro"]["title"])
+    assert page.evaluate("() => document.documentElement.lang") == "en"

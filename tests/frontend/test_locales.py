@@ -1,0 +1,160 @@
+"""The strings of each language: none missing, none left over, none in the code; read without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
+SOURCES = [*sorted((PUBLIC / "js").rglob("*.js")), *sorted((PUBLIC / "embed").rglob("*.js"))]
+# CLDR's plural categories of the whole numbers that the page counts
+PLURALS = {
+    "en": {"one", "other"},
+    "de": {"one", "other"},
+    "es": {"one", "many", "other"},
+    "ar": {"zero", "one", "two", "few", "many", "other"},
+}
+Value = str | list[str] | dict[str, str]
+
+
+def strings(language: str) -> dict[str, Value]:
+    def walk(node: dict[str, object], prefix: str) -> Iterator[tuple[str, Value]]:
+        for key, value in node.items():
+            if isinstance(value, dict) and not {"one", "other"} <= set(value):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    files = [PUBLIC / "locales" / f"{language}.json", PUBLIC / "locales" / "more" / f"{language}.json"]
+    return dict(pair for file in files for pair in walk(json.loads(file.read_text("utf-8")), ""))
+
+
+def forms(value: Value) -> list[str]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+
+
+def places(value: Value) -> set[str]:
+    return set(re.findall(r"\{(\w+)\}", " ".join(forms(value))))
+
+
+ENGLISH = strings("en")
+
+
+def test_the_list_of_languages_is_the_folder() -> None:
+    declared = re.search(r"LANGUAGES = \{(.*?)\n\};", (PUBLIC / "js" / "i18n.js").read_text("utf-8"), re.S)
+    assert declared
+    names = set(re.findall(r"^  (\w+):", declared[1], re.M))
+    for folder in (PUBLIC / "locales", PUBLIC / "locales" / "more"):
+        assert names == {file.stem for file in folder.glob("*.json")} == set(PLURALS)
+
+
+@pytest.mark.parametrize("language", sorted(PLURALS))
+def test_no_string_is_missing(language: str) -> None:
+    own = strings(language)
+    assert set(own) == set(ENGLISH)
+    for key, english in ENGLISH.items():
+        value = own[key]
+        assert type(value) is type(english), key
+        assert places(value) == places(english), key
+        assert all(text.strip() for text in forms(value)), key
+        if isinstance(value, dict):
+            assert set(value) == PLURALS[language], key
+        if isinstance(value, list):
+            assert len(value) == len(english), key
+
+
+@pytest.mark.parametrize("language", sorted(set(PLURALS) - {"en"}))
+def test_strings_are_translated(language: str) -> None:
+    own = strings(language)
+    # names, formats, and words that are alike
+    alike = {key for key, value in ENGLISH.items() if own[key] == value and len(" ".join(forms(value))) > 24}
+    assert alike <= {"figure.pictureValue"}
+
+
+# a dotted path in quotes, or in backquotes with places: verdict.${decision}.title
+KEY = re.compile(r"""(["`])((?:[a-z][A-Za-z]*|\$\{[^}`]+\})(?:\.(?:[\w-]|\$\{[^}`]+\})+)+)\1""")
+DIRECT = re.compile(r"""\b(?:t|texts|has)\(\s*"([^"]+)\"""")
+BY_CODE_OF_THE_SERVER = {"quality", "note", "problem", "reason", "class"}
+
+
+def test_code_asks_for_strings_that_there_are_and_for_all_of_them() -> None:
+    code = "\n".join(file.read_text("utf-8") for file in SOURCES)
+    markup = (PUBLIC / "index.html").read_text("utf-8")
+    pairs = " ".join(re.findall(r'data-t-attrs="([^"]+)"', markup))
+    direct = set(DIRECT.findall(code)) | set(re.findall(r'data-t="([^"]+)"', markup)) | set(re.findall(r"=([\w.]+)", pairs))
+    assert direct - {"key"} - set(ENGLISH) == set()
+    asked = {name for _, key in KEY.findall(code) for name in ENGLISH if re.fullmatch(_pattern(key), name)}
+    unused = {key for key in set(ENGLISH) - asked - direct if key.split(".")[0] not in BY_CODE_OF_THE_SERVER}
+    assert unused == set()
+
+
+def _pattern(key: str) -> str:
+    return r"[\w-]+(?:\.[\w-]+)?".join(re.escape(part) for part in re.split(r"\$\{[^}]+\}", key))
+
+
+class Texts(HTMLParser):
+    """Texts and attributes of the page's markup, with the key that names them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str | None] = []
+        self.found: list[tuple[str | None, str]] = []
+        self.attributes: list[tuple[str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        for pair in (values.get("data-t-attrs") or "").split():
+            name, key = pair.split("=")
+            self.attributes.append((key, values[name] or ""))
+        for name in {"alt", "aria-label", "title", "placeholder"} & set(values):
+            assert not values[name] or f"{name}=" in (values.get("data-t-attrs") or ""), f"{tag} has a {name} without a key"
+        if tag not in {"meta", "link", "img", "input", "br", "path", "circle"}:
+            self.keys.append(values.get("data-t"))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in {"path", "circle"}:
+            self.keys.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.found.append((self.keys[-1], data.strip()))
+
+
+def test_markup_says_what_the_english_strings_say() -> None:
+    """It is painted before any script runs."""
+    parser = Texts()
+    parser.feed((PUBLIC / "index.html").read_text("utf-8"))
+    without_key = {text for key, text in parser.found if key is None}
+    assert without_key == {
+        "AI Dermatologist: a second look at a skin lesion",
+        "English",
+        "This page needs JavaScript to send a picture to the server.",
+        "Ctrl", "⌘", "V", "+", "(", ")",
+    }  # fmt: skip
+    for key, text in [*((key, text) for key, text in parser.found if key), *parser.attributes]:
+        assert ENGLISH[key] == text
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PUBLIC)))
+def test_no_sentence_stands_in_the_code(file: Path) -> None:
+    source = re.sub(r"/\*.*?\*/|^\s*//.*?$|\s//\s.*?$", "", file.read_text("utf-8"), flags=re.S | re.M)
+    if file.name == "integrate.js":
+        source = source.split("const ATTRIBUTES")[1]  # before it stand programs, which no language translates
+    literals = re.findall(r'"((?:[^"\\\n]|\\.)*)"', source)
+    # two words or more, of letters, the first capital: a sentence or a label
+    spoken = [text for text in literals if re.match(r"[A-Z][a-z]+ [a-z]+", text)]
+    assert spoken == []
+
+
+@pytest.mark.parametrize("language", sorted(PLURALS))
+def test_safety_stands_in_each_language(language: str) -> None:
+    own = strings(language)
+    for decision in ("suspicious", "low_suspicion", "uncertain", "rejected"):
+        meaning = str(own[f"verdict.{decision}.title"]) + str(own[f"verdict.{decision}.meaning"])
+        assert not re.search(r"benign|harmless|gutartig|harmlos|حميد|inofensiv", meaning, re.I)
+    assert str(own["safety.whatever"]) != str(own["disclaimer.all"])
