@@ -25,7 +25,7 @@ SETTINGS = {
 
 @pytest.mark.filterwarnings("default")  # schemathesis' own
 @pytest.mark.parametrize(
-    ("examples", "cases"), [pytest.param(95, CASES, id="500"), pytest.param(1200, 10 * CASES, id="5000", marks=pytest.mark.soak)]
+    ("examples", "cases"), [pytest.param(95, CASES, id="500"), pytest.param(1300, 10 * CASES, id="5000", marks=pytest.mark.soak)]
 )
 def test_the_service_keeps_its_contract(service, pictures, examples, cases):
     usual = [pictures[name] for name in pictures if name != "12_megapixel"]
