@@ -156,6 +156,11 @@ export function number(value, digits = 4) {
   return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
 }
 
+/** A figure between 0 and 1, with the same three digits wherever it stands in a table. @param {number} value */
+export function figure(value) {
+  return new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(value);
+}
+
 /** @param {number} size */
 export function bytes(size) {
   const write = (/** @type {number} */ value, /** @type {string} */ unit) =>

@@ -3,7 +3,7 @@
 
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
 import { button, el, foreign } from "../dom.js";
-import { has, number, outOfHundred, percent, t, useMore } from "../i18n.js";
+import { figure, has, number, outOfHundred, percent, t, useMore } from "../i18n.js";
 import { classText } from "../answer/words.js";
 import { curvesOf } from "./curves.js";
 import { render } from "./markdown.js";
@@ -88,7 +88,7 @@ function facts({ architecture, labels, decision, calibration, input, novelty }) 
     [t("report.threshold"), t("model.fact.thresholdValue", { threshold: percent(decision.threshold, 1), sensitivity: percent(decision.target_sensitivity) })],
     [t("report.band"), t("report.range", { low: percent(low, 1), high: percent(high, 1) })],
     [t("model.fact.prevalence"), outOfHundred(calibration.prevalence)],
-    [t("model.fact.ece"), t("model.fact.eceValue", { before: number(calibration.ece_before, 3), after: number(calibration.ece_after, 3) })],
+    [t("model.fact.ece"), t("model.fact.eceValue", { before: figure(calibration.ece_before), after: figure(calibration.ece_after) })],
     [t("model.fact.novelty"), t("model.fact.noveltyValue", { share: percent(novelty.false_rejection_rate, 1) })],
   ];
   return el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -99,7 +99,7 @@ function metricsTable(metrics) {
   const names = METRICS.filter((name) => name in metrics && metrics[name].value !== null);
   const rows = names.map((name) => {
     const { value, ci95 } = metrics[name];
-    return el("tr", {}, el("th", { scope: "row" }, t(`metric.${name}`)), el("td", {}, number(Number(value), name.startsWith("n") ? 6 : 3)), el("td", {}, ci95 ? t("model.range", { low: number(ci95[0], 3), high: number(ci95[1], 3) }) : "–"));
+    return el("tr", {}, el("th", { scope: "row" }, t(`metric.${name}`)), el("td", {}, name.startsWith("n") ? number(Number(value), 6) : figure(Number(value))), el("td", {}, ci95 ? t("model.range", { low: figure(ci95[0]), high: figure(ci95[1]) }) : "–"));
   });
   return el(
     "div",
