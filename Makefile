@@ -27,8 +27,8 @@ help: ## list the targets
 run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=… for another port); Ctrl-C stops it
 	@trap : INT TERM; AIDERM_PORT=$(AIDERM_PORT) AIDERM_FRONTEND_DIR=frontend/public $(PY) -m aiderm_api || { code=$$?; [ $$code -ge 128 ] || exit $$code; }
 
-test: $(DEV_STAMP) ## every test that needs neither root nor Docker (browser tests skip where Chromium is missing)
-	@$(PY) -m pytest -m "not containers and not soak" $(PYTEST_ARGS)
+test: $(DEV_STAMP) ## the tests that need neither root nor Docker (browser tests skip where Chromium is missing); .ci/run has them all
+	@$(PY) -m pytest -m "not containers and not ci and not soak" $(PYTEST_ARGS)
 
 lint: $(DEV_STAMP) ## ruff (rules and format) and mypy
 	@$(PY) -m ruff check .

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 HOST = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Clinic</title>
 <meta http-equiv="Content-Security-Policy"
   content="default-src 'none'; script-src 'self' {server}; connect-src {server}; img-src blob: data:; style-src 'none'">

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 LOCALES = Path(__file__).resolve().parents[2] / "frontend" / "public" / "locales"
 
 # Visible or spoken texts without the marks that the test put around every string. What comes from the server or from programs

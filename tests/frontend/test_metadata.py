@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 from playwright.sync_api import Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SECRETS = (b"Camera of Ada", b"Ada's comment", b"52.5200", b"http://ns.adobe.com/xap", b"2024:05:01", b"MOTION FILM")
 ORIENTATION = 6

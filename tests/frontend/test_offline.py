@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
 BUDGET = 80_000
 CONTROLLED = "() => navigator.serviceWorker.controller !== null"  # and so it has kept what it keeps

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aiderm_core.decision import decide
 from aiderm_core.imaging import decode_image, to_model_input
 from aiderm_core.manifest import DecisionRule, Histogram, Manifest
+from aiderm_core.quality import QualityWarning
 from aiderm_core.runtime import load_runtime
 from aiderm_core.store import BundleError, ModelStore, seal, verify
 from aiderm_core.thorough import ThoroughRuntime
@@ -39,7 +40,7 @@ def test_no_decision_changes_at_any_malignancy(sample_manifest, rule, score, old
     before = DecisionRule(threshold=threshold, target_sensitivity=0.95, uncertain=(low, high))
     after = shift_rule(before, old, new)
     manifest = sample_manifest()
-    warnings = ("blurred",) if blurred else ()
+    warnings = (QualityWarning("sharpness", "blurred"),) if blurred else ()
     for value in (score, float(np.nextafter(np.float32(score), np.float32(1)))):
         one = decide(value, 1.0, {}, warnings, manifest, before)
         other = decide(float(shift_probability(value, old, new)), 1.0, {}, warnings, manifest, after)

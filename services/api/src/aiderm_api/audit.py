@@ -148,13 +148,13 @@ class AuditTrail:
                 self._write(line)
             except OSError as error:
                 with self._changed:
-                    self._queue.popleft()
                     self._lose(error.strerror or type(error).__name__)
+                    self._queue.popleft()  # last: what no longer waits has been counted
                 continue
             with self._changed:
-                self._queue.popleft()
                 self.written += 1
                 self._untold -= gap
+                self._queue.popleft()
             if gap:
                 log.warning("audit trail is written again", lost=gap)
         os.close(self._descriptor)
