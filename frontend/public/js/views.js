@@ -58,7 +58,10 @@ export function startViews() {
     heading?.focus({ preventScroll: true });
   }
 
-  window.addEventListener("hashchange", () => show(true));
+  window.addEventListener("hashchange", () => {
+    // the skip link leads into the view that is there, and the focus is already where it leads
+    if (location.hash !== "#main") show(true);
+  });
   document.addEventListener("language", () => show(false));
   return show(false);
 }
