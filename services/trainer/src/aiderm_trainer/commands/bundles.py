@@ -49,16 +49,15 @@ def export(
 ) -> None:
     """Calibrates a run or an ensemble, folds everything into one SavedModel, evaluates that, and writes the bundle."""
     from aiderm_trainer.export.bundle import export_runs
-    from aiderm_trainer.training import DATA_FILE
 
     with plain_errors():
-        root = data or Path((runs[0] / DATA_FILE).read_text().strip())
+        root = data or _trained_on(runs[0])
         bundle = export_runs(
             runs, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
             target_sensitivity=sensitivity, weights=None if weights is None else numbers("--weights", weights),
             request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
         )  # fmt: skip
-    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {name} {version}")
+    _announce(bundle)
 
 
 def ensemble(
@@ -82,17 +81,16 @@ def ensemble(
     """Chooses runs by greedy selection on their validation rows and exports their average as one SavedModel."""
     from aiderm_trainer.export.bundle import export_runs
     from aiderm_trainer.study.ensemble import choose
-    from aiderm_trainer.training import DATA_FILE
 
     with plain_errors():
-        root = data or Path((runs[0] / DATA_FILE).read_text().strip())
+        root = data or _trained_on(runs[0])
         members, weights = choose(runs, root, max_megabytes=max_megabytes, rounds=rounds, console=console)
         bundle = export_runs(
             members, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
             target_sensitivity=sensitivity, weights=weights,
             request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
         )  # fmt: skip
-    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {name} {version}")
+    _announce(bundle)
 
 
 def evaluate(
@@ -169,7 +167,7 @@ def recalibrate(
         elif data is not None:
             rows, root = _all_rows(data, manifest.labels)
             written = fit(bundle, version, store, rows, root, target_sensitivity=sensitivity)
-    console.print(f"wrote {written}; let it serve with: aiderm-train promote {manifest.name} {version}")
+    _announce(written)
 
 
 def quantise(
@@ -187,7 +185,7 @@ def quantise(
         wanted = [name for name in REDUCED if precision is None or name in precision]
         if precision is not None and len(wanted) != len(set(precision)):
             raise ValueError(f"--precision must be {' or '.join(REDUCED)}. Received: {', '.join(precision)}")
-        manifest = verify(bundle)
+        verify(bundle)
         rows = read_split(split)
         check_leaks(rows)
         written, trials = reduce_precision(bundle, version, ModelStore(bundle.resolve().parent.parent), rows, data, wanted)
@@ -199,7 +197,7 @@ def quantise(
     if written is None:
         console.print("nothing was written")
         raise typer.Exit(1)
-    console.print(f"wrote {written}; let it serve with: aiderm-train promote {manifest.name} {version}")
+    _announce(written)
 
 
 def promote(name: str, version: str, models: Models = Path("models")) -> None:
@@ -214,6 +212,16 @@ def rollback(name: str, models: Models = Path("models")) -> None:
     with plain_errors():
         version = ModelStore(models).rollback(name)
     console.print(f"{name} {version} serves")
+
+
+def _trained_on(run: Path) -> Path:
+    from aiderm_trainer.training import DATA_FILE
+
+    return Path((run / DATA_FILE).read_text().strip())
+
+
+def _announce(bundle: Path) -> None:
+    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {bundle.parent.name} {bundle.name}")
 
 
 def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:
