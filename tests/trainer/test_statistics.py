@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -65,6 +65,7 @@ def test_the_paired_bootstrap_sees_what_single_intervals_do_not() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=2, max_size=40))
+@example([(False, 0.0), (True, 5e-324)])
 def test_no_threshold_is_better_than_youdens(rows: list[tuple[bool, float]]) -> None:
     y, s = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     if y.all() or not y.any():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from aiderm_core import atomic
 from aiderm_core.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, ManifestError, VersionName
 
 SERVING_FILE = "SERVING"
@@ -84,7 +85,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
         sealed = Manifest.model_validate(manifest.model_dump() | {"files": files})
     except ValidationError as error:
         raise BundleError(f"{folder} cannot be sealed: {error.errors()[0]['msg']}") from error
-    _write_atomically(folder / MANIFEST_FILE, sealed.dump())
+    atomic.write_text(folder / MANIFEST_FILE, sealed.dump())
     return sealed
 
 
@@ -148,8 +149,8 @@ class ModelStore:
         if current == version:
             return
         if current is not None:
-            _write_atomically(self._folder(name) / PREVIOUS_FILE, f"{current}\n")
-        _write_atomically(self._folder(name) / SERVING_FILE, f"{version}\n")
+            atomic.write_text(self._folder(name) / PREVIOUS_FILE, f"{current}\n")
+        atomic.write_text(self._folder(name) / SERVING_FILE, f"{version}\n")
 
     def rollback(self, name: str) -> str:
         """Lets the previous version serve again; a second rollback undoes the first.
@@ -192,7 +193,7 @@ class ModelStore:
                 temporary.rename(target)
             except OSError as error:
                 raise BundleError(f"{name} {version} cannot be put in place: {error.strerror}") from error
-            _sync(folder)
+            atomic.sync(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             with suppress(OSError):  # only when nothing else is there
@@ -272,31 +273,8 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
 def _sync_tree(folder: Path) -> None:
     for parent, _, files in os.walk(folder):
         for file in files:
-            _sync(Path(parent, file))
-        _sync(Path(parent))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            atomic.sync(Path(parent, file))
+        atomic.sync(Path(parent))

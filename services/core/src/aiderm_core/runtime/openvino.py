@@ -43,7 +43,7 @@ class OpenVinoRuntime:
             if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise RuntimeFailure("this processor does not compute in bf16; allowed here: f32 and int8")
             model = core.read_model(str(path))
-            self._size = _fix_shape(model)
+            self._size = fix_shape(model)
             # f32 is asked for by name: the default is bf16 on processors that have it, which flipped 7-13% of decisions.
             common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
             one_core_each = common | {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores}
@@ -120,7 +120,7 @@ class _Requests:
             self._returned.notify_all()
 
 
-def _fix_shape(model: Any) -> int | None:
+def fix_shape(model: Any) -> int | None:
     """Fixes the first dimension to one image; returns the side of an image, or None where the graph leaves that free."""
     port = model.inputs[0]
     shape = port.get_partial_shape()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from aiderm_core import atomic
 from aiderm_core.imaging import ImageError, Limits, decode_image
 from aiderm_trainer.data.class_names import ClassName, parse_class
 from aiderm_trainer.data.download import DownloadError, Entry, Fetcher, Ledger, Refused, checksum
@@ -320,15 +319,7 @@ def _write_table(path: Path, done: Sequence[tuple[_Image, Entry]]) -> None:
             "sha256": entry.sha256,
         }
         writer.writerow(row | image.cells)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(buffer.getvalue())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    atomic.write_text(path, buffer.getvalue())
 
 
 def _grouping(images: Sequence[_Image]) -> Callable[[_Image], str]:

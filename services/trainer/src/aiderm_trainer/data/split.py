@@ -6,8 +6,6 @@ import csv
 import hashlib
 import io
 import math
-import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -15,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
+from aiderm_core import atomic
 from aiderm_trainer.data.rows import SPLITS, Row, Split, as_split
 
 DEFAULT_FRACTIONS: Final[Mapping[Split, float]] = {"train": 0.70, "validation": 0.08, "calibration": 0.10, "test": 0.12}
@@ -145,18 +144,7 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows((r.sha256, r.path, r.source, r.group, r.split, r.dx, int(r.malignant)) for r in ordered)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    atomic.write_text(path, buffer.getvalue())
 
 
 def read_split(path: Path) -> list[Row]:

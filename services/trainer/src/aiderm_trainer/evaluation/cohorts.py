@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.decision import Decision, decide
-from aiderm_core.manifest import Manifest
+from aiderm_core.manifest import DecisionRule, Manifest
 from aiderm_core.quality import warnings as quality_warnings
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound
@@ -44,11 +44,11 @@ class Cohort:
     decision: NDArray[np.str_]
 
 
-def decisions(scores: Scores, manifest: Manifest) -> NDArray[np.str_]:
-    """What serving would say of each row: ``[N]``, values of ``Decision``."""
+def decisions(scores: Scores, manifest: Manifest, rule: DecisionRule | None = None) -> NDArray[np.str_]:
+    """What serving would say of each row: ``[N]``, values of ``Decision``; by ``rule``, the manifest's own when None."""
     return np.array(
         [
-            decide(float(p), float(d), measures, quality_warnings(measures, manifest.quality), manifest).decision.value
+            decide(float(p), float(d), measures, quality_warnings(measures, manifest.quality), manifest, rule).decision.value
             for p, d, measures in zip(scores.malignancy, scores.novelty, scores.measures, strict=True)
         ]
     )

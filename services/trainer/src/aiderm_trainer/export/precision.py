@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -13,18 +13,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.decision import Decision, decide
-from aiderm_core.imaging import Limits, decode_image, to_model_input
-from aiderm_core.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Form, Golden, GoldenCase, Manifest
-from aiderm_core.quality import warnings
-from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
+from aiderm_core.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Form, Golden, Manifest
+from aiderm_core.runtime import RuntimeFailure, load_runtime
 from aiderm_core.store import ModelStore, seal
 from aiderm_trainer.data.pipeline import Images
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export.bundle import CARD_FILE
+from aiderm_trainer.export.golden import answer_cases
 from aiderm_trainer.export.quantisation import quantise
 
 Reduced = Literal["bf16", "int8"]
@@ -100,7 +99,9 @@ def reduce_precision(
                 trials.append(Trial(precision, None, None, None, str(error)))
                 continue
             after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
-            trials.append(_judge(precision, path, manifest, before, after, _golden(work, manifest, reduced)))
+            paths = [case.path for case in manifest.golden.cases]
+            golden = Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
+            trials.append(_judge(precision, path, manifest, before, after, golden))
         offered = [trial.form for trial in trials if trial.form is not None]
         if not offered:
             return None, trials
@@ -180,8 +181,8 @@ def _judge(
     rule = _own_rule(after[0].malignancy, before[0], manifest.decision)
     malignant = _malignant(before[1])
     full, reduced = (roc_auc(malignant, scores[1].malignancy).item() for scores in (before, after))
-    decided, decided_now = _decisions(before[1], manifest, manifest.decision), _decisions(after[1], manifest, rule)
-    flipped = sum(one is not other for one, other in zip(decided, decided_now, strict=True)) / len(decided)
+    decided, decided_now = decisions(_inside(before[1]), manifest), decisions(_inside(after[1]), manifest, rule)
+    flipped = float((decided != decided_now).mean())
     loss = full - reduced
     if loss > MAX_AUC_LOSS or flipped > MAX_FLIPPED:
         reason = f"AUC loss {loss:.4f} (allowed {MAX_AUC_LOSS:g}), {flipped:.2%} of decisions flipped (allowed {MAX_FLIPPED:.1%})"
@@ -199,27 +200,5 @@ def _judge(
     return Trial(precision, loss, flipped, form)
 
 
-def _decisions(scores: Scores, manifest: Manifest, rule: DecisionRule) -> list[Decision]:
-    """As a server takes them, quality and novelty included."""
-    found = []
-    for malignancy, novelty, measures in zip(scores.malignancy, scores.novelty, scores.measures, strict=True):
-        warned = warnings(measures, manifest.quality)
-        found.append(decide(min(max(float(malignancy), 0.0), 1.0), float(novelty), measures, warned, manifest, rule).decision)
-    return found
-
-
-def _golden(folder: Path, manifest: Manifest, runtime: Runtime) -> Golden:
-    """What the form answers for the bundle's golden inputs."""
-    cases = []
-    for case in manifest.golden.cases:
-        pixels = decode_image((folder / case.path).read_bytes(), Limits(min_side=1)).pixels
-        outputs = runtime.run(to_model_input(pixels, manifest.input.size, manifest.input.geometry)[None])
-        cases.append(
-            GoldenCase(
-                path=case.path,
-                probability=[min(max(float(p), 0.0), 1.0) for p in outputs.probability[0]],
-                malignancy=min(max(float(outputs.malignancy[0]), 0.0), 1.0),
-                novelty=float(outputs.novelty[0]),
-            )
-        )
-    return Golden(tolerance=GOLDEN_TOLERANCE, cases=cases)
+def _inside(scores: Scores) -> Scores:
+    return replace(scores, malignancy=np.clip(scores.malignancy, 0.0, 1.0))

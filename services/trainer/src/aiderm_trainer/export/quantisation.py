@@ -11,6 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from aiderm_core.runtime import RuntimeFailure
+from aiderm_core.runtime.openvino import fix_shape
 from aiderm_trainer.data.pipeline import Images
 
 RANGE_IMAGES = 300
@@ -46,10 +47,7 @@ def quantise(graph: Path, target: Path, images: Images, cost: Callable[[NDArray[
     except ImportError as error:
         raise RuntimeFailure(INSTALL) from error
     model = ov.Core().read_model(str(graph))
-    port = model.inputs[0]
-    shape = port.get_partial_shape()
-    shape[0] = 1
-    model.reshape({port: shape})
+    fix_shape(model)
     order = np.random.default_rng(0).permutation(len(images))[:RANGE_IMAGES]
     try:
         quantised = nncf.quantize_with_accuracy_control(

@@ -24,4 +24,6 @@ def youden_threshold(positive: ArrayLike, score: ArrayLike) -> float:
     gain = counts.true_positive[0] / counts.positives[0] - counts.false_positive[0] / counts.negatives[0]
     best = int(np.argmax(gain))
     lower = counts.threshold[best + 1] if best + 1 < len(counts.threshold) else counts.threshold[best]
-    return float((counts.threshold[best] + lower) / 2)
+    middle = (counts.threshold[best] + lower) / 2
+    # Between neighbouring floats there is no middle: it would be the lower one, which is called positive too.
+    return float(middle if middle > lower else counts.threshold[best])
