@@ -268,3 +268,47 @@ def test_a_reduced_form_must_answer_its_own_golden_inputs(tmp_path, make_bundle)
     with_form(bundle, golden=golden)
     assert "differs from the manifest" in reduced(tmp_path).health().models["melanoma"].reason
     assert registry_of(tmp_path).health().status == "ok"  # f32 has its own
+
+
+def test_another_model_sleeps_until_it_is_asked(serve, tmp_path, make_bundle, forms):
+    make_bundle(tmp_path)
+    make_bundle(tmp_path, name="binary", classes=2)
+    service = serve(models_dir=tmp_path)
+    assert {name: model["state"] for name, model in service.client.get("/health").json()["models"].items()} == {
+        "melanoma": "serving",
+        "binary": "standby",
+    }
+    assert service.client.get("/models/binary").json()["version"] == "1"
+    answer = service.client.post("/predict?model=binary", files={"file": forms.png_of(200, 255)})
+    assert answer.json()["model"] == {"name": "binary", "version": "1"}
+    assert service.client.get("/health").json()["models"]["binary"]["state"] == "serving"
+
+
+def test_a_sleeping_model_that_cannot_be_loaded_says_why(serve, tmp_path, make_bundle, forms):
+    make_bundle(tmp_path)
+    bundle = make_bundle(tmp_path, name="binary", classes=2)
+    (bundle / "saved_model.pb").write_bytes(b"not a graph")
+    reseal(bundle)
+    service = serve(models_dir=tmp_path)
+    for _ in range(2):
+        answer = service.client.post("/predict?model=binary", files={"file": forms.png_of(200, 255)})
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_model")
+    health = service.client.get("/health").json()
+    assert (health["status"], health["models"]["binary"]["state"]) == ("degraded", "failed")
+    assert "OpenVINO cannot load" in health["models"]["binary"]["reason"]
+    assert service.client.post("/predict", files={"file": forms.png_of(200, 255)}).status_code == 200
+
+
+def test_a_model_that_is_awake_is_replaced_by_one_that_is_ready(tmp_path, make_bundle):
+    make_bundle(tmp_path)
+    make_bundle(tmp_path, name="binary", classes=2)
+    registry = registry_of(tmp_path)
+    loaded = registry.get("binary")
+    assert loaded.asleep
+    loaded.runtime.run(np.zeros((1, *[loaded.manifest.input.size] * 2, 3), np.uint8))
+    damage(make_bundle(tmp_path, name="binary", version="2", classes=2))
+    registry.refresh()
+    assert registry.get("binary") is loaded
+    make_bundle(tmp_path, name="binary", version="3", classes=2)
+    registry.refresh()
+    assert (registry.get("binary").manifest.version, registry.get("binary").asleep) == ("3", False)

@@ -153,7 +153,7 @@ def test_answers_are_not_cached(client, forms):
     assert answer.headers["cache-control"] == "no-store"
     timing = answer.json()["timing_ms"]
     assert set(timing) == {"queue", "decode", "quality", "forward", "total"}
-    assert timing["total"] >= timing["decode"] + timing["quality"] + timing["forward"]
+    assert timing["total"] >= timing["decode"] + max(timing["quality"], timing["forward"])
 
 
 def test_unknown_model(client, forms):

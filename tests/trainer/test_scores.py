@@ -24,7 +24,7 @@ class MeanColour:
     def __init__(self, novelty=1.0):
         self.sizes, self.novelty = [], novelty
 
-    def run(self, batch, hint="latency"):
+    def run(self, batch, hint="latency", meanwhile=None):
         check_batch(batch, SPEC.size)
         self.sizes.append(len(batch))
         red = batch[..., 0].mean(axis=(1, 2), dtype=np.float64).astype(np.float32) / 255

@@ -23,7 +23,7 @@
  *   timing_ms: Record<string, number>,
  *   disclaimer: string,
  * }} Assessment
- * @typedef {{state: "serving" | "loading" | "failed", version: string | null, runtime?: string | null, precision?: string | null,
+ * @typedef {{state: "serving" | "standby" | "loading" | "failed", version: string | null, runtime?: string | null, precision?: string | null,
  *   reason?: string | null}} ModelHealth
  * @typedef {{status: "ok" | "degraded" | "unavailable", models: Record<string, ModelHealth>, version?: string}} Health
  */

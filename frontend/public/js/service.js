@@ -69,9 +69,10 @@ export class DermService extends HTMLElement {
 function describe({ status, models, version }) {
   const all = Object.entries(models);
   if (status === "unavailable") return t(all.some(([, model]) => model.state === "loading") ? "service.loading" : "service.noModel");
-  const serving = all.filter(([, model]) => model.state === "serving");
+  const answers = (/** @type {{state: string}} */ model) => model.state === "serving" || model.state === "standby";
+  const serving = all.filter(([, model]) => answers(model));
   const names = serving.map(([name, model]) => t("service.model", { name, version: String(model.version), runtime: [model.runtime, model.precision].filter(Boolean).join(" ") }));
-  const missing = all.filter(([, model]) => model.state !== "serving").map(([name]) => name);
+  const missing = all.filter(([, model]) => !answers(model)).map(([name]) => name);
   return [
     t("service.models", { count: names.length, names: names.join("; ") }),
     version ? t("service.version", { version }) : "",

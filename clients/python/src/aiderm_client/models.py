@@ -171,7 +171,7 @@ class BatchAnswer(_Answer):
 class ModelHealth(_Answer):
     """State of one model. A serving model with a reason could not be replaced by a newer version."""
 
-    state: Literal["serving", "loading", "failed"]
+    state: Literal["serving", "standby", "loading", "failed"]
     version: str | None
     runtime: str
     precision: str | None

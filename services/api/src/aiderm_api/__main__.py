@@ -13,7 +13,9 @@ import uvicorn
 
 from aiderm_api import keys_command
 from aiderm_api.app import create_app
+from aiderm_api.memory import bound_arenas
 from aiderm_api.observability import configure_logging
+from aiderm_api.protocol import BoundedProtocol
 from aiderm_api.settings import Settings, SettingsError, load_settings, unknown_settings
 
 log = structlog.get_logger("aiderm_api")
@@ -38,8 +40,7 @@ def make_server(settings: Settings) -> Server:
             create_app(settings),
             host=settings.host,
             port=settings.port,
-            http="h11",  # bounds the size of headers, which httptools does not
-            h11_max_incomplete_event_size=64 * 1024,
+            http=BoundedProtocol,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -66,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve() -> int:
     """Runs until SIGTERM or SIGINT, then finishes what is in progress."""
+    bound_arenas()
     try:
         settings = load_settings()
         server = make_server(settings)

@@ -67,11 +67,18 @@ def assess(
     working = batch[0] if manifest.input.size == quality.WORKING_SIZE else None
     height, width = image.pixels.shape[:2]  # fewer than the picture's own where it was decoded at a smaller scale
     square = crop(image.pixels, judged_region(width, height, manifest.input.geometry))
-    measures = quality.measure(square, working, min(region.width, region.height))
+    measures: dict[str, float] = {}
+    quality_seconds = 0.0
+
+    def measure() -> None:
+        nonlocal quality_seconds
+        began = time.perf_counter()
+        measures.update(quality.measure(square, working, min(region.width, region.height)))
+        quality_seconds = time.perf_counter() - began
+
+    outputs = runtime.run(batch, between(), measure)
+    forward_seconds = time.perf_counter() - decoded
     warnings = quality.warnings(measures, manifest.quality)
-    measured = time.perf_counter()
-    outputs = runtime.run(batch, between())
-    forward_seconds = time.perf_counter() - measured
     probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
     verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
     rejected = verdict.decision is Decision.REJECTED
@@ -94,7 +101,7 @@ def assess(
         timing_ms=schemas.Timing(
             queue=0.0,
             decode=_ms(decoded - start),
-            quality=_ms(measured - decoded),
+            quality=_ms(quality_seconds),
             forward=_ms(forward_seconds),
             total=_ms(time.perf_counter() - start),
         ),

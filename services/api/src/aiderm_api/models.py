@@ -1,15 +1,19 @@
-"""The models that serve: loaded beside the old version, checked, warmed up, and only then swapped in."""
+"""The models that serve: loaded beside the old version, checked, warmed up, and only then swapped in.
+
+All but the default one sleep until a request names them: each takes about a hundred megabytes, and seconds to get ready.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -18,7 +22,7 @@ from aiderm_api import schemas
 from aiderm_api.problems import NoModel, UnknownModel
 from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
 from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Golden, GoldenCase, Manifest, ManifestError, Thorough
-from aiderm_core.runtime import HINTS, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.runtime import HINTS, Hint, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
 
 CARD_FILE = "MODEL_CARD.md"
@@ -33,9 +37,37 @@ class SelfTestError(Exception):
     """A model whose answers for its golden inputs are not those of its manifest."""
 
 
+class SleepingRuntime:
+    """A runtime that is loaded by its first call.
+
+    Args:
+        name: of the engine.
+        precision: of the form.
+        load: makes the runtime; what it raises leaves ``run``, and the next call tries again.
+    """
+
+    def __init__(self, name: str, precision: Precision, load: Callable[[], Runtime]) -> None:
+        self.name: str = name
+        self.precision: str = precision
+        self._load = load
+        self._loading = threading.Lock()
+        self._runtime: Runtime | None = None
+
+    @property
+    def awake(self) -> bool:
+        """Whether it has been loaded."""
+        return self._runtime is not None
+
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
+        """See ``Runtime.run``."""
+        with self._loading:
+            runtime = self._runtime = self._runtime or self._load()
+        return runtime.run(batch, hint, meanwhile)
+
+
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that passed its checks."""
+    """A model that passed its checks; while its runtime sleeps, only those of its files."""
 
     manifest: Manifest
     runtime: Runtime
@@ -43,6 +75,11 @@ class LoadedModel:
     card: str
     report: bytes | None
     thorough: Thorough | None = None
+
+    @property
+    def asleep(self) -> bool:
+        """Whether the first request for it will load it."""
+        return isinstance(self.runtime, SleepingRuntime) and not self.runtime.awake
 
 
 @dataclass
@@ -95,7 +132,7 @@ class ModelRegistry:
             served = ", ".join(sorted(key for key, value in self._slots.items() if value.model)) or "none at present"
             raise UnknownModel(f"Received: model {name[:80]!r}. Allowed: {served}.")
         if slot.model is None:
-            raise NoModel(f"The model {name!r} does not serve at present; /health says why.", retry_after=10)
+            raise _no_model(name)
         return slot.model
 
     def serving(self) -> dict[str, LoadedModel]:
@@ -109,7 +146,7 @@ class ModelRegistry:
             if slot.model is not None:
                 manifest, runtime = slot.model.manifest, slot.model.runtime
                 models[name] = schemas.ModelHealth(
-                    state="serving",
+                    state="standby" if slot.model.asleep else "serving",
                     version=manifest.version,
                     runtime=runtime.name,
                     precision=runtime.precision,
@@ -146,15 +183,12 @@ class ModelRegistry:
             self._slots.setdefault(name, slot)
             slot.signature, slot.tried = signature, time.monotonic()
             version = signature[0]
-            loaded = self._load(name, version)
+            loaded = self._load(name, version, slot)
         except Exception as error:  # the service must outlive any bundle
-            expected = isinstance(error, (BundleError, ManifestError, RuntimeFailure, SelfTestError, ImageError, OSError))
-            if not expected:
-                log.error("unexpected failure while loading", model=name, exc_info=error)
-            self._keep(name, slot, str(error) if expected else f"{type(error).__name__} while loading; see the log")
+            self._keep(name, slot, _reason(name, error))
             return
         slot.model, slot.reason = loaded, None
-        log.info("model serves", model=name, version=version, runtime=loaded.runtime.name, precision=loaded.runtime.precision)
+        _log_serves(loaded)
 
     def _keep(self, name: str, slot: _Slot, reason: str) -> None:
         reason = reason.replace(f"{self._store.root}/", "")  # clients read it: no paths of this machine
@@ -169,24 +203,59 @@ class ModelRegistry:
         version = self._store.serving(name)
         return version, changed, (self._store.path(name, version) / MANIFEST_FILE).stat().st_mtime_ns
 
-    def _load(self, name: str, version: str) -> LoadedModel:
+    def _load(self, name: str, version: str, slot: _Slot) -> LoadedModel:
         bundle = self._store.path(name, version)
         manifest = verify(bundle)
         if (manifest.name, manifest.version) != (name, version):
             raise BundleError(f"{name}/{version} holds the manifest of {manifest.name} {manifest.version}")
         form = manifest.form(self.runtime, self.precision)
-        runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads, precision=self.precision)
-        self_test(bundle, manifest, runtime, form.golden)
+
+        def load() -> Runtime:
+            runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads, precision=self.precision)
+            self_test(bundle, manifest, runtime, form.golden)
+            return runtime
+
+        def wake() -> Runtime:
+            try:
+                runtime = load()
+            except Exception as error:
+                if slot.model is loaded:
+                    slot.model, slot.tried = None, time.monotonic()
+                    self._keep(name, slot, _reason(name, error))
+                raise _no_model(name) from error
+            _log_serves(loaded)
+            return runtime
+
+        # One that is awake is in use: its next version is ready before it replaces it.
+        sleeps = name != self.default and (slot.model is None or slot.model.asleep)
         card, report = bundle / CARD_FILE, bundle / REPORT_FILE
-        return LoadedModel(
+        loaded = LoadedModel(
             manifest=manifest,
-            runtime=runtime,
+            runtime=SleepingRuntime(self.runtime, self.precision, wake) if sleeps else load(),
             rule=form.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
             # It was measured on the graph in full precision: a form with a decision of its own has no part in that.
             thorough=manifest.thorough if form.decision is None else None,
         )
+        return loaded
+
+
+def _no_model(name: str) -> NoModel:
+    return NoModel(f"The model {name!r} does not serve at present; /health says why.", retry_after=10)
+
+
+def _reason(name: str, error: Exception) -> str:
+    if isinstance(error, (BundleError, ManifestError, RuntimeFailure, SelfTestError, ImageError, OSError)):
+        return str(error)
+    log.error("unexpected failure while loading", model=name, exc_info=error)
+    return f"{type(error).__name__} while loading; see the log"
+
+
+def _log_serves(model: LoadedModel) -> None:
+    manifest, runtime = model.manifest, model.runtime
+    event = "model stands by" if model.asleep else "model serves"
+    log.info(event, model=manifest.name, version=manifest.version, runtime=runtime.name, precision=runtime.precision)
 
 
 class ModelInfo(Collector):

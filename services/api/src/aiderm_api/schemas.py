@@ -97,7 +97,7 @@ class ImageOut(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds. Queue is the wait for a worker; total counts from the complete upload."""
+    """Milliseconds. Queue is the wait for a worker; quality is measured during forward; total counts from the complete upload."""
 
     queue: float
     decode: float
@@ -140,9 +140,10 @@ class BatchAnswer(BaseModel):
 
 
 class ModelHealth(BaseModel):
-    """State of one model. A serving model with a reason could not be replaced by a newer version."""
+    """State of one model. One that stands by is loaded by the first request that names it; a serving one with a reason could not
+    be replaced by a newer version."""
 
-    state: Literal["serving", "loading", "failed"]
+    state: Literal["serving", "standby", "loading", "failed"]
     version: str | None
     runtime: str
     precision: str | None

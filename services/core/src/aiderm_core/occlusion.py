@@ -35,7 +35,7 @@ _TICKS = 5
 _TICK_KERNEL = 7
 _TICK_VISIBLE = 16
 _PITCHES = tuple(6 * 1.07**step for step in range(16))
-_BAND = 15  # rows of four pixels, along each side
+_BAND, _OPPOSITE_BAND = slice(4, 64), slice(SIDE - 64, SIDE - 4)  # four pixels off the side, where a dark rim ends
 
 # Ink: optical density above the skin's. Melanin absorbs blue > green > red and blood green, blue > red; pens absorb red most.
 _INK_RED_OVER_BLUE = 0.08
@@ -105,13 +105,16 @@ def ruler_contrast(luminance: Plane) -> float:
     Args:
         luminance: uint8 ``[224, 224]``.
     """
+    # Ticks stand along the picture's four sides, across each: the bands of all four in one plane, ticks as columns.
+    turned = cv2.transpose(luminance)
+    bands = np.concatenate([plane[rows] for plane in (luminance, turned) for rows in (_BAND, _OPPOSITE_BAND)])
     kernel = np.ones((1, _TICK_KERNEL), np.uint8)
-    parts = []
-    for plane in (luminance, cv2.transpose(luminance)):
-        for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT):
-            rows = cv2.resize(cv2.morphologyEx(plane, operation, kernel), (SIDE, SIDE // 4), interpolation=cv2.INTER_AREA)
-            parts += [rows[1 : 1 + _BAND], rows[-1 - _BAND : -1]]
-    ticks = np.concatenate(parts)
+    ticks = np.concatenate(
+        [
+            cv2.resize(cv2.morphologyEx(bands, operation, kernel), (SIDE, len(bands) // 4), interpolation=cv2.INTER_AREA)
+            for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
+        ]
+    )
     ticks = ticks[np.count_nonzero(ticks > _TICK_VISIBLE, axis=1) >= _TICKS]
     if not len(ticks):
         return 0.0

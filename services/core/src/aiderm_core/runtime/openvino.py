@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,17 +58,17 @@ class OpenVinoRuntime:
         except RuntimeError as error:
             raise RuntimeFailure(f"OpenVINO cannot load {path}: {error}") from error
 
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``."""
         check_batch(batch, self._size)
         images = np.ascontiguousarray(batch)
         if len(images) == 1 and hint == "latency":
             with self._all_cores.at_once(1) as requests:
                 if requests:
-                    return _joined(_infer(images, requests, self._all_cores.ports))
+                    return _joined(_infer(images, requests, self._all_cores.ports, meanwhile))
         wanted = 1 if hint == "throughput" else len(images)
         with self._streams.at_least_one(wanted) as requests:
-            return _joined(_infer(images, requests, self._streams.ports))
+            return _joined(_infer(images, requests, self._streams.ports, meanwhile))
 
 
 class _Requests:
@@ -130,24 +130,27 @@ def fix_shape(model: Any) -> int | None:
     return side.get_length() if side.is_static else None
 
 
-def _infer(images: NDArray[np.uint8], requests: list[Any], ports: dict[str, Any]) -> list[dict[str, NDArray[np.float32]]]:
+def _infer(
+    images: NDArray[np.uint8], requests: list[Any], ports: dict[str, Any], meanwhile: Callable[[], None] | None
+) -> list[dict[str, NDArray[np.float32]]]:
     """Answers for each image in order, by as many at once as there are requests."""
-    if len(requests) == 1:
-        answers = []
-        for image in images:
-            requests[0].infer([image[np.newaxis]])
-            answers.append(_read(requests[0], ports))
-        return answers
     answers = []
     running: deque[Any] = deque()
     try:
         for index, image in enumerate(images):
-            request = running.popleft() if index >= len(requests) else requests[index]
-            if index >= len(requests):
+            if index < len(requests):
+                request = requests[index]
+            else:
+                request = running.popleft()
                 request.wait()
                 answers.append(_read(request, ports))
-            request.start_async([image[np.newaxis]])
+            # The image's own memory is read: it outlives the request's run.
+            request.set_input_tensor(ov.Tensor(image[np.newaxis]))
+            request.start_async()
             running.append(request)
+            if meanwhile is not None:
+                meanwhile, work = None, meanwhile
+                work()
     finally:
         for request in running:  # none may be in use when it is given back
             request.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,10 @@ class TensorFlowRuntime:
         self._input = next(iter(inputs))
         self._size: int | None = inputs[self._input].shape[1]
 
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
         check_batch(batch, self._size)
         outputs = self._call(**{self._input: tf.constant(batch)})
+        if meanwhile is not None:
+            meanwhile()
         return Outputs(**{name: outputs[name].numpy() for name in OUTPUTS})

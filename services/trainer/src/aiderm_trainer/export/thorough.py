@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -137,8 +137,8 @@ class _EveryPool:
         self._malignant = np.array([label.malignant for label in labels])
         self.found: dict[Pool, list[NDArray[np.float32]]] = {pool: [] for pool in POOLS}
 
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
-        outputs = self._runtime.run(views(batch), hint)
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
+        outputs = self._runtime.run(views(batch), hint, meanwhile)
         for pool, parts in self.found.items():
             parts.append(pooled(outputs, self._malignant, pool).malignancy)
         return Outputs(
