@@ -32,7 +32,7 @@ def test_unknown_path(client):
         ("HEAD", "/predict", {"POST"}),
         ("DELETE", "/health", {"GET", "HEAD"}),
         ("OPTIONS", "/models", {"GET", "HEAD"}),
-        ("BREW", "/predict", {"POST"}),
+        ("PURGE", "/predict", {"POST"}),
     ],
 )
 def test_wrong_method(client, method, path, allowed):

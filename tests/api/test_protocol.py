@@ -1,3 +1,4 @@
+import json
 import socket
 
 import pytest
@@ -45,16 +46,24 @@ def test_an_endless_head_ends_the_connection(service, start, block):
     assert service.client.get("/health/live").status_code == 200
 
 
-def test_a_head_beyond_the_bound_is_answered(service):
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        pytest.param(GET + b"X-Long: " + b"y" * (MAX_HEAD_BYTES - len(GET)), "more than 65,536 bytes of headers", id="long head"),
+        pytest.param(b"\x16\x03\x01 hello\r\n\r\n", "no HTTP/1.1 request", id="no HTTP"),
+        pytest.param(b"BREW /predict HTTP/1.1\r\nHost: a\r\n\r\n", "no HTTP/1.1 request", id="no method of HTTP"),
+    ],
+)
+def test_what_no_route_can_answer_is_answered_with_a_problem(service, sent, received):
     with service.connect() as connection:
-        connection.sendall(GET + b"X-Long: " + b"y" * (MAX_HEAD_BYTES - len(GET)))
-        assert answer(connection).startswith(b"HTTP/1.1 400 ")
-
-
-def test_what_is_no_http_is_answered(service):
-    with service.connect() as connection:
-        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-        assert answer(connection).startswith(b"HTTP/1.1 400 ")
+        connection.sendall(sent)
+        head, _, body = answer(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Type: application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert received in problem["detail"]
+    assert problem["request_id"].encode() in head
 
 
 def test_long_headers_pass_again_and_again_on_one_connection(service):

@@ -470,14 +470,15 @@ export interface components {
         };
         /**
          * ModelHealth
-         * @description State of one model. A serving model with a reason could not be replaced by a newer version.
+         * @description State of one model. One that stands by is loaded by the first request that names it; a serving one with a reason could not
+         *     be replaced by a newer version.
          */
         ModelHealth: {
             /**
              * State
              * @enum {string}
              */
-            state: "serving" | "loading" | "failed";
+            state: "serving" | "standby" | "loading" | "failed";
             /** Version */
             version: string | null;
             /** Runtime */
@@ -700,7 +701,7 @@ export interface components {
         };
         /**
          * Timing
-         * @description Milliseconds. Queue is the wait for a worker; total counts from the complete upload.
+         * @description Milliseconds. Queue is the wait for a worker; quality is measured during forward; total counts from the complete upload.
          */
         Timing: {
             /** Queue */

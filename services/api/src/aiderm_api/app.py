@@ -51,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         registry = ModelRegistry(
             ModelStore(settings.models_dir), settings.default_model, settings.runtime, settings.threads, settings.precision
         )
-        pool = InferencePool(settings.cores, settings.queue_size, settings.deadline_seconds)
+        pool = InferencePool(settings.pictures_at_once, settings.queue_size, settings.deadline_seconds)
         budget = MemoryBudget(settings.max_inflight_bytes)
         metrics.gauge("aiderm_queue_depth", "Pictures waiting for a worker", lambda: pool.depth)
         metrics.gauge("aiderm_queue_limit", "Pictures that may wait", lambda: pool.queue_size)

@@ -76,7 +76,7 @@ class InferencePool:
     """Threads that take jobs from a bounded queue.
 
     Args:
-        workers: threads, one a core; each decodes and infers one item at a time.
+        workers: threads; each decodes and infers one item at a time.
         queue_size: items that may wait; more are refused at once.
         deadline_seconds: from submission to answer; what would wait longer is refused at once as well.
     """

@@ -33,7 +33,7 @@ def configure_logging(level: str, form: str) -> None:
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
+        structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     # With format_exc_info here, the console renderer would print tracebacks twice.
@@ -55,9 +55,10 @@ def configure_logging(level: str, form: str) -> None:
     # The parser logs positions in uploads; its warnings are of no use to an operator.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # Straight to the stream: through the standard library's records a line takes three times as long.
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -76,6 +76,11 @@ class ProblemError(Exception):
         )
 
 
+class MalformedRequest(ProblemError):
+    status, code = 400, "malformed_request"
+    example = "Received: no HTTP/1.1 request. Allowed: one with a method, a path and headers."
+
+
 class MalformedMultipart(ProblemError):
     status, code = 400, "malformed_multipart"
     example = "Received: multipart/form-data without a boundary parameter. Allowed: one with it."

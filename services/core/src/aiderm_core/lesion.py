@@ -53,11 +53,13 @@ def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
     inside = levels.ravel()[disc]
     limit, _ = cv2.threshold(inside[:, None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     apart = inside > limit
-    share = float(apart.mean())
-    if not 0 < share < 1:
+    count, among = len(inside), int(np.count_nonzero(apart))
+    if not 0 < among < count:
         return None
-    step = float(inside[apart].mean() - inside[~apart].mean())
-    separation = share * (1 - share) * step**2 / float(inside.var(dtype=np.float64))
+    share, above, total = among / count, int(inside[apart].sum()), int(inside.sum())
+    step = above / among - (total - above) / (count - among)
+    variance = int(np.square(inside, dtype=np.uint32).sum()) / count - (total / count) ** 2
+    separation = share * (1 - share) * step**2 / variance
     if separation < _SEPARATION or step < 2 * _CONTRAST:
         return None
     candidates = np.zeros(SIDE * SIDE, np.uint8)
@@ -65,7 +67,7 @@ def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
     _, pieces, stats, centroids = cv2.connectedComponentsWithStats(candidates.reshape(SIDE, SIDE))
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     area, mask = int(stats[largest, cv2.CC_STAT_AREA]), pieces == largest
-    if area < _SHARE * int(apart.sum()) or not _AREA[0] <= area / len(inside) <= _AREA[1] or mask.ravel()[rim].mean() > _RIM:
+    if area < _SHARE * among or not _AREA[0] <= area / len(inside) <= _AREA[1] or mask.ravel()[rim].mean() > _RIM:
         return None
     return Lesion(mask, float(np.hypot(*(centroids[largest] - (SIDE - 1) / 2)) / SIDE))
 

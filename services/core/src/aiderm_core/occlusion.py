@@ -57,28 +57,32 @@ def hair_cover(luminance: Plane) -> float:
         luminance: uint8 ``[224, 224]``.
     """
     kernel = np.ones((_HAIR_KERNEL, _HAIR_KERNEL), np.uint8)
-    cover = np.zeros((_HALF, _HALF), np.uint8)
+    thin = []
     for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT):
         lines = cv2.resize(cv2.morphologyEx(luminance, operation, kernel), (_HALF, _HALF), interpolation=cv2.INTER_AREA)
         texture = cv2.blur(lines, (_HAIR_WINDOW, _HAIR_WINDOW))
-        level = np.clip(cv2.multiply(texture, _HAIR_RELATIVE), *_HAIR_LEVELS)
-        thin = (lines > level).view(np.uint8)
-        cover |= _straight(cv2.dilate(thin, np.ones((2, 2), np.uint8))) & thin
-    return float(cover.ravel()[_flat(_HALF, 0.45)].mean())
+        level = cv2.min(cv2.max(cv2.multiply(texture, _HAIR_RELATIVE), _HAIR_LEVELS[0]), _HAIR_LEVELS[1])
+        thin.append(cv2.compare(lines, level, cv2.CMP_GT))
+    found = _straight([cv2.dilate(plane, np.ones((2, 2), np.uint8)) for plane in thin])
+    dark, light = (cv2.bitwise_and(plane, straight) for plane, straight in zip(thin, found, strict=True))
+    disc = _mask(_HALF, 0.45)
+    return cv2.countNonZero(cv2.bitwise_and(cv2.bitwise_or(dark, light), disc)) / cv2.countNonZero(disc)
 
 
-def _straight(plane: Plane) -> Plane:
-    """The union of openings by line segments of a 0/1 plane ``[_HALF, _HALF]``.
+def _straight(planes: list[Plane]) -> list[Plane]:
+    """The union of openings by line segments of each plane ``[_HALF, _HALF]``, 0 or 255.
 
-    The plane is one long integer, a bit a pixel, so that one shift moves it whole: thirty times faster than pixel by pixel.
+    All planes are one long integer, a bit a pixel, so that one shift moves them whole: thirty times faster than pixel by pixel.
     """
-    stride = _HALF + _HAIR_PAD  # zeros at each row's end: a shifted line meets nothing of the next row
-    padded = np.zeros((_HALF, stride), np.uint8)
-    padded[:, :_HALF] = plane
+    # Zeros at each row's end and below each plane: a shifted line meets nothing of the next row or plane.
+    tall = _HALF + _HAIR_PAD
+    padded = np.zeros((len(planes), tall, tall), np.uint8)
+    for number, plane in enumerate(planes):
+        padded[number, :_HALF, :_HALF] = plane
     bits = int.from_bytes(np.packbits(padded).tobytes(), "big")
     found = 0
     for x, y in _HAIR_STEPS:
-        step = y * stride + x
+        step = y * tall + x
         count = round(_HAIR_LENGTH / math.hypot(x, y)) + 1
         kept, length = bits, 1
         while length < count:  # a run of n and the same run further on make a longer one
@@ -92,9 +96,9 @@ def _straight(plane: Plane) -> Plane:
                 kept |= kept << further * step
                 length += further
             found |= kept
-    size = _HALF * stride // 8
+    size = padded.size // 8
     unpacked = np.unpackbits(np.frombuffer((found & (1 << 8 * size) - 1).to_bytes(size, "big"), np.uint8))
-    return unpacked.reshape(_HALF, stride)[:, :_HALF]
+    return [plane[:_HALF, :_HALF] * np.uint8(255) for plane in unpacked.reshape(padded.shape)]
 
 
 def ruler_contrast(luminance: Plane) -> float:
@@ -109,12 +113,10 @@ def ruler_contrast(luminance: Plane) -> float:
     turned = cv2.transpose(luminance)
     bands = np.concatenate([plane[rows] for plane in (luminance, turned) for rows in (_BAND, _OPPOSITE_BAND)])
     kernel = np.ones((1, _TICK_KERNEL), np.uint8)
-    ticks = np.concatenate(
-        [
-            cv2.resize(cv2.morphologyEx(bands, operation, kernel), (SIDE, len(bands) // 4), interpolation=cv2.INTER_AREA)
-            for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
-        ]
-    )
+    found = [cv2.morphologyEx(bands, operation, kernel) for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)]
+    # The mean of four rows, to the nearest even number, as OpenCV's INTER_AREA has it; in less than half of its time.
+    sums = np.concatenate(found).reshape(-1, 4, SIDE).sum(axis=1, dtype=np.uint16)
+    ticks = ((sums + 1 + (sums >> 2 & 1)) >> 2).astype(np.uint8)
     ticks = ticks[np.count_nonzero(ticks > _TICK_VISIBLE, axis=1) >= _TICKS]
     if not len(ticks):
         return 0.0
@@ -185,8 +187,8 @@ def _ring() -> NDArray[np.intp]:
 
 
 @cache
-def _flat(side: int, radius: float) -> NDArray[np.intp]:
-    return np.flatnonzero(_disc(side, radius))
+def _mask(side: int, radius: float) -> Plane:
+    return _disc(side, radius).view(np.uint8) * np.uint8(255)
 
 
 @cache

@@ -148,9 +148,8 @@ def _infer(
             request.set_input_tensor(ov.Tensor(image[np.newaxis]))
             request.start_async()
             running.append(request)
-            if meanwhile is not None:
-                meanwhile, work = None, meanwhile
-                work()
+            if index == 0 and meanwhile is not None:
+                meanwhile()
     finally:
         for request in running:  # none may be in use when it is given back
             request.wait()
