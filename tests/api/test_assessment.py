@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_api.assessment import BrokenOutputError, assess
+from aiderm_api.assessment import assess
 from aiderm_core.imaging import Limits
+from aiderm_core.judgement import BrokenOutputError
 from aiderm_core.manifest import Manifest
 from aiderm_core.runtime import Outputs
 

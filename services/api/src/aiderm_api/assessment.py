@@ -1,4 +1,4 @@
-"""From the bytes of one picture to an Assessment: decode, measure, run, decide. Knows nothing of HTTP or queues."""
+"""From the bytes of one picture to an Assessment. Knows nothing of HTTP or queues."""
 
 from __future__ import annotations
 
@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_api import schemas
-from aiderm_core import quality
-from aiderm_core.decision import Decision, decide
-from aiderm_core.imaging import Limits, crop, decode_image, judged_region, to_model_input
+from aiderm_core.decision import Decision
+from aiderm_core.imaging import Limits
+from aiderm_core.judgement import BrokenOutputError, judge
 from aiderm_core.manifest import DecisionRule, Manifest, Thorough
-from aiderm_core.runtime import Hint, Outputs, Runtime
+from aiderm_core.runtime import Hint, Runtime
 from aiderm_core.thorough import ThoroughRuntime
 
-# Outputs are sums of float32: this far outside 0..1 is rounding, further is a broken graph.
-ROUNDING = 1e-4
 PEAK_ALPHA = 200
-
-
-class BrokenOutputError(RuntimeError):
-    """A graph answered with something that must never be served."""
 
 
 def assess(
@@ -59,28 +53,8 @@ def assess(
     start = time.perf_counter()
     if thorough is not None:
         runtime, rule = ThoroughRuntime(runtime, manifest.labels, thorough.pool), thorough.decision
-    image = decode_image(data, limits, manifest.input.size)
-    region = judged_region(image.width, image.height, manifest.input.geometry)
-    batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
-    decoded = time.perf_counter()
-    # At the usual input size both want the same picture, and scaling it takes longer than all that is measured.
-    working = batch[0] if manifest.input.size == quality.WORKING_SIZE else None
-    height, width = image.pixels.shape[:2]  # fewer than the picture's own where it was decoded at a smaller scale
-    square = crop(image.pixels, judged_region(width, height, manifest.input.geometry))
-    measures: dict[str, float] = {}
-    quality_seconds = 0.0
-
-    def measure() -> None:
-        nonlocal quality_seconds
-        began = time.perf_counter()
-        measures.update(quality.measure(square, working, min(region.width, region.height)))
-        quality_seconds = time.perf_counter() - began
-
-    outputs = runtime.run(batch, between(), measure)
-    forward_seconds = time.perf_counter() - decoded
-    warnings = quality.warnings(measures, manifest.quality)
-    probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
-    verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
+    found = judge(data, manifest=manifest, runtime=runtime, rule=rule, limits=limits, between=between)
+    image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
     rejected = verdict.decision is Decision.REJECTED
     return schemas.Assessment(
         request_id=request_id,
@@ -88,21 +62,23 @@ def assess(
         thorough=thorough is not None,
         decision=verdict.decision,
         reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in verdict.reasons],
-        malignancy=None if rejected else _malignancy(malignancy, rule, manifest),
-        classes=[] if rejected else _classes(probabilities, manifest),
+        malignancy=None if rejected else _malignancy(found.malignancy, rule, manifest),
+        classes=[] if rejected else _classes(found.probabilities, manifest),
         quality=schemas.Quality(
-            **measures,
-            warnings=[schemas.QualityWarningOut(code=item.code, text=item.text, advisory=item.advisory) for item in warnings],
+            **found.measures,
+            warnings=[
+                schemas.QualityWarningOut(code=item.code, text=item.text, advisory=item.advisory) for item in found.warnings
+            ],
         ),
-        novelty=schemas.NoveltyOut(score=novelty, limit=manifest.novelty.limit),
+        novelty=schemas.NoveltyOut(score=found.novelty, limit=manifest.novelty.limit),
         region=schemas.RegionOut(x=region.x, y=region.y, width=region.width, height=region.height),
         image=schemas.ImageOut(width=image.width, height=image.height, format=image.format, notes=list(image.notes)),
-        heatmap=heatmap_uri(outputs.heatmap[0], manifest.input.size) if explain and not rejected else None,
+        heatmap=heatmap_uri(found.heatmap, manifest.input.size) if explain and not rejected else None,
         timing_ms=schemas.Timing(
             queue=0.0,
-            decode=_ms(decoded - start),
-            quality=_ms(quality_seconds),
-            forward=_ms(forward_seconds),
+            decode=_ms(seconds.decode),
+            quality=_ms(seconds.quality),
+            forward=_ms(seconds.forward),
             total=_ms(time.perf_counter() - start),
         ),
     )
@@ -123,16 +99,6 @@ def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
     if not ok:
         raise BrokenOutputError(f"the heatmap cannot be drawn. Received: {list(heatmap.shape)}")
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
-
-
-def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:
-    probabilities, malignancy, novelty = outputs.probability[0], float(outputs.malignancy[0]), float(outputs.novelty[0])
-    everything = np.append(probabilities, malignancy)
-    if len(probabilities) != classes or not np.isfinite(novelty) or not np.isfinite(outputs.heatmap).all():
-        raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probabilities}, novelty {novelty}")
-    if not (np.isfinite(everything).all() and everything.min() >= -ROUNDING and everything.max() <= 1 + ROUNDING):
-        raise BrokenOutputError(f"probabilities must lie in 0..1. Received: {probabilities}, malignancy {malignancy}")
-    return np.clip(probabilities, 0.0, 1.0), min(max(malignancy, 0.0), 1.0), novelty
 
 
 def _malignancy(probability: float, rule: DecisionRule, manifest: Manifest) -> schemas.Malignancy:
