@@ -8,8 +8,8 @@ const CACHE = "aiderm-page";
 // What an answer needs is kept once it was used: without a network there is no answer.
 const SHELL = [
   "./", "manifest.json", "favicon.svg", "img/example-dermoscopic.svg", "img/example-ordinary.svg", "locales/en.json",
-  "css/tokens.css", "css/base.css", "css/page.css", "css/picture.css", "css/result.css", "css/views.css", "css/print.css",
-  "js/main.js", "js/check.js", "js/i18n.js", "js/dom.js", "js/api.js", "js/service.js", "js/translation.js", "js/views.js", "js/worker.js",
+  "css/base.css", "css/page.css", "css/picture.css", "css/result.css", "css/views.css", "css/print.css",
+  "js/main.js", "js/check.js", "js/i18n.js", "js/dom.js", "js/api.js", "js/service.js", "js/views.js", "js/worker.js",
   "js/intake/files.js", "js/intake/picker.js", "js/intake/queue.js",
   "js/history/keep.js", "js/history/store.js", "js/history/view.js", "js/history/compare.js", "js/history/transfer.js",
   "js/views/privacy.js",

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
@@ -103,6 +103,43 @@ def test_nothing_is_found_out_late(browser: Browser, service) -> None:
     late = [url for url in before_ready if url.endswith(".js") and url.removeprefix(service.url + "/") not in markup]
     context.close()
     assert late == []
+
+
+@pytest.mark.parametrize("late", ["js/main.js", "js/check.js"])
+def test_a_picture_chosen_before_all_is_loaded_is_not_lost(new_page, service, plain, upload, late: str) -> None:
+    page = new_page(service.url, load=False)
+    held: list[Route] = []
+    page.route(f"**/{late}", lambda route: held.append(route))
+    page.goto(service.url, wait_until="commit")
+    if late == "js/main.js":
+        page.wait_for_selector("#choose", state="attached")
+    else:
+        page.wait_for_function("() => performance.getEntriesByName('usable').length > 0")
+    page.set_input_files("#choose", upload(plain(red=230)))
+    assert page.locator("html[data-ready]").count() == 0
+    assert held
+    for route in held:
+        route.continue_()
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
+
+
+def test_words_that_break_off_are_asked_for_again(browser: Browser, service) -> None:
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.route("**/locales/en.json", lambda route: route.abort("internetdisconnected"), times=1)
+    page.goto(service.url)
+    page.wait_for_selector("html[data-ready]")
+    context.close()
+
+
+def test_says_so_when_its_parts_do_not_load(browser: Browser, service) -> None:
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.route("**/js/views.js", lambda route: route.abort())
+    page.goto(service.url)
+    expect(page.locator("#service-notice")).to_contain_text("could not be loaded")
+    context.close()
 
 
 def test_first_paint_needs_no_script(browser: Browser, service) -> None:

@@ -21,7 +21,7 @@ import { DermHeatmap } from "../js/answer/heatmap.js";
 import { DermProblem } from "../js/answer/problem-view.js";
 import { DermVerdict } from "../js/answer/verdict.js";
 
-const SHEETS = ["tokens", "base", "picture", "result"];
+const SHEETS = ["base", "picture", "result"];
 const LAYOUT = `
   :host { display: block; color: var(--ink); font: 1rem/1.55 var(--font); }
   .whole { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; padding: var(--gap); border: 1px solid var(--line); border-radius: var(--radius); background: var(--page); }
@@ -67,7 +67,7 @@ export class LesionCheck extends HTMLElement {
   #root = this.attachShadow({ mode: "open" });
   #verdict = new DermVerdict();
   #view = new DermHeatmap();
-  #findings = new DermFindings();
+  #findings = /** @type {DermFindings} */ (el("derm-findings", { class: "findings" }));
   #problem = new DermProblem();
   #whole = el("div", { class: "whole" });
   #input = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept: "image/jpeg,image/png,image/webp,image/bmp,image/tiff,image/gif" }));

@@ -2,13 +2,15 @@
 /** The course of a check: choose, look, send, answer. What is seen is that of the selected picture; its state is `data-state` of <main>. */
 
 import { Problem, predict } from "./api.js";
-import { button, el, find } from "./dom.js";
+import { el, find, styleSheet } from "./dom.js";
 import { bytes, t } from "./i18n.js";
 import { isReadable, prepare } from "./intake/files.js";
 import { DermPicker } from "./intake/picker.js";
 import { Queue } from "./intake/queue.js";
 
 /** @typedef {import("./intake/queue.js").Item} Item */
+
+const looksOfPictures = () => Promise.all([styleSheet("picture"), styleSheet("result")]);
 
 /** All that shows a picture and its answer; not needed before the first picture. */
 const loadParts = async () => {
@@ -20,6 +22,7 @@ const loadParts = async () => {
     import("./intake/queue-list.js"),
     import("./intake/looks.js"),
     import("./answer/after.js"),
+    looksOfPictures(),
   ]);
   const parts = {
     verdict: find("derm-verdict", DermVerdict),
@@ -115,10 +118,10 @@ export function startCheck(service) {
     }
     if (!parts) return;
     parts.list.show(queue);
-    const now = [item, item?.url, assessment, problem, item?.concerns];
+    const now = [item, item?.url, assessment, problem, item?.concerns, item?.viewable];
     if (now.length === shown.length && now.every((value, index) => value === shown[index])) return;
     shown = now;
-    parts.view.hidden = !hasFile;
+    parts.view.hidden = !hasFile || (problem !== null && !item?.viewable); // nothing to look at, and nothing that could be judged
     parts.view.show({ src: item?.url ?? "", alt: item ? t("check.chosen", { name: nameOf(item) }) : "", assessment });
     parts.verdict.assessment = assessment;
     parts.findings.assessment = assessment;
@@ -250,7 +253,7 @@ export function startCheck(service) {
     add(/** @type {CustomEvent<{files: File[]}>} */ (event).detail.files).catch(sayNotLoaded);
   });
   picker.addEventListener("refused", async (event) => {
-    const { problem } = /** @type {CustomEvent<{problem: Problem}>} */ (event).detail;
+    const { code } = /** @type {CustomEvent<{code: string}>} */ (event).detail;
     if (queue.items.length > 0) return; // text pasted by mistake takes no picture away
     try {
       await load();
@@ -258,7 +261,7 @@ export function startCheck(service) {
       sayNotLoaded();
       return;
     }
-    refusal = problem;
+    refusal = new Problem(code);
     say("");
     render();
     parts?.problemView.focusHeading();
@@ -267,16 +270,24 @@ export function startCheck(service) {
   assessAll.addEventListener("click", () => run(queue.sendable));
   cancel.addEventListener("click", () => running?.abort());
   another.addEventListener("click", () => picker.open());
+  const openCamera = async (/** @type {{ghost?: string}} */ options) => {
+    const [{ photograph }] = await Promise.all([import("./intake/camera.js"), looksOfPictures()]);
+    return photograph(options);
+  };
   camera.addEventListener("click", async () => {
-    const { photograph } = await import("./intake/camera.js");
-    const file = await photograph();
-    if (file) add([file]).catch(sayNotLoaded);
+    try {
+      const file = await openCamera({});
+      if (file) await add([file]);
+    } catch {
+      sayNotLoaded();
+    }
   });
   editing.addEventListener("click", async () => {
     const item = queue.selected;
     if (!item?.base) return;
-    const { edit } = await import("./intake/editor.js");
-    const changed = await edit(item.base);
+    const editor = await import("./intake/editor.js").catch(sayNotLoaded);
+    if (!editor) return;
+    const changed = await editor.edit(item.base);
     if (!changed) return editing.focus();
     queue.update(item, { file: changed, state: "ready", assessment: null, problem: null, concerns: [], kept: false });
     assess.focus();
@@ -287,11 +298,16 @@ export function startCheck(service) {
   // A picture of the history is photographed anew: it comes in here.
   document.addEventListener("photograph", async (event) => {
     const { ghost, mole } = /** @type {CustomEvent<{ghost: string, mole: string}>} */ (event).detail;
-    const { photograph } = await import("./intake/camera.js");
-    const file = await photograph({ ghost });
-    if (!file) return;
-    location.hash = "check";
-    await add([file], mole);
+    try {
+      const file = await openCamera({ ghost });
+      if (!file) return;
+      location.hash = "check";
+      await add([file], mole);
+    } catch {
+      location.hash = "check"; // where it is said
+      sayNotLoaded();
+    }
   });
   render();
+  picker.start();
 }

@@ -81,6 +81,32 @@ export function find(selector, type) {
   return element;
 }
 
+/** @type {Map<string, Promise<void>>} */
+const sheets = new Map();
+
+/**
+ * Loads a sheet of css/ that the first screen does without.
+ *
+ * @param {string} name
+ * @returns {Promise<void>} once it applies; rejects when it cannot be had
+ */
+export function styleSheet(name) {
+  const known = sheets.get(name);
+  if (known) return known;
+  const loading = new Promise((/** @type {(value?: void) => void} */ resolve, reject) => {
+    const link = el("link", { rel: "stylesheet", href: new URL(`../css/${name}.css`, import.meta.url).href });
+    link.addEventListener("load", () => resolve());
+    link.addEventListener("error", () => {
+      link.remove();
+      sheets.delete(name);
+      reject(new Error(`css/${name}.css could not be loaded`));
+    });
+    document.head.append(link);
+  });
+  sheets.set(name, loading);
+  return loading;
+}
+
 /**
  * A modal dialog that is removed when it closes. Its first heading names it.
  *
@@ -96,6 +122,12 @@ export function openDialog(kind, ...children) {
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.addEventListener("close", () => dialog.remove());
+  // the disclaimer stays in sight above it
+  const disclaimer = document.querySelector(".disclaimer");
+  if (disclaimer) {
+    window.scrollBy({ top: Math.max(0, disclaimer.getBoundingClientRect().top), behavior: "instant" });
+    setVars(dialog, { above: `${Math.ceil(disclaimer.getBoundingClientRect().bottom)}px` });
+  }
   document.body.append(dialog);
   dialog.showModal();
   return dialog;

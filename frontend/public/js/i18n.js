@@ -16,6 +16,7 @@ let messages = {};
 /** @type {Promise<Messages> | null} */
 let english = null;
 let language = "en";
+const AGAIN_MS = 500;
 
 export const currentLanguage = () => language;
 
@@ -33,7 +34,9 @@ export function preferredLanguage(asked = new URLSearchParams(location.search).g
  * @returns {Promise<Messages>}
  */
 async function fetchMessages(name) {
-  const response = await fetch(new URL(`../locales/${name}.json`, import.meta.url));
+  const address = new URL(`../locales/${name}.json`, import.meta.url);
+  // once more: a phone that goes from one network to another ends what is under way, and without words there is no page
+  const response = await fetch(address).catch(() => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)).then(() => fetch(address)));
   if (!response.ok) throw new Error(`locales/${name}.json: ${response.status}`);
   return response.json();
 }
@@ -86,7 +89,9 @@ function fill(value, code, values) {
   return String(chosen).replace(/\{(\w+)\}/g, (whole, name) => {
     const given = values[name];
     if (given === undefined) return whole;
-    return typeof given === "number" ? new Intl.NumberFormat(code).format(given) : given;
+    if (typeof given === "number") return new Intl.NumberFormat(code).format(given);
+    // names and figures keep their own direction, and turn nothing around them (Unicode's isolates)
+    return LANGUAGES[code]?.rtl ? `\u2068${given}\u2069` : given;
   });
 }
 

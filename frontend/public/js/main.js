@@ -1,28 +1,80 @@
 // @ts-check
-/** Starts the page: language, check, views, service worker. */
+/**
+ * Starts the page: first what is needed to choose a picture in one's own language, then all else. With it the choice of language, and
+ * the line that a translation was not medically reviewed, with the English sentences one tap away.
+ */
 
-import { startCheck } from "./check.js";
-import { find } from "./dom.js";
-import { preferredLanguage, t, useLanguage } from "./i18n.js";
-import { DermService } from "./service.js";
-import { startTranslation } from "./translation.js";
-import { startViews } from "./views.js";
-import { startWorker } from "./worker.js";
+import { el, find } from "./dom.js";
+import { LANGUAGES, currentLanguage, directionOf, inEnglish, preferredLanguage, t, translate, useLanguage } from "./i18n.js";
+import "./intake/picker.js";
 
-await useLanguage(preferredLanguage());
-await startTranslation();
+const SAFETY = ["disclaimer.all", "safety.whatever", "safety.threshold", "verdict.suspicious.meaning", "verdict.low_suspicion.meaning", "verdict.uncertain.meaning", "verdict.rejected.meaning"];
 
-const service = find("derm-service", DermService);
+/** Puts the loaded language on the page. */
+function apply() {
+  const code = currentLanguage();
+  document.documentElement.lang = code;
+  document.documentElement.dir = directionOf(code);
+  translate(document);
+  const note = find("#translation", HTMLDetailsElement);
+  note.hidden = code === "en";
+  note.open = false;
+  if (code === "en") return;
+  inEnglish(SAFETY).then(
+    (texts) => find("#translation-english", HTMLElement).replaceChildren(...texts.map((text) => el("li", {}, text))),
+    () => {}, // without a network: that the translation was not reviewed is said all the same
+  );
+}
+
+/** Fills the list of languages. Event out, at the document: `language` after a change. */
+function startTranslation() {
+  const select = find("#language", HTMLSelectElement);
+  select.replaceChildren(
+    ...Object.entries(LANGUAGES).map(([code, { name }]) => el("option", { value: code, lang: code, dir: directionOf(code) }, name)),
+  );
+  select.value = currentLanguage();
+  select.addEventListener("change", async () => {
+    await useLanguage(select.value);
+    if (currentLanguage() !== select.value) find("#status", HTMLElement).textContent = t("translation.missing");
+    select.value = currentLanguage();
+    // the address carries the choice: nothing is stored, and a bookmark keeps it
+    const address = new URL(location.href);
+    address.searchParams.set("lang", select.value);
+    history.replaceState(null, "", address);
+    apply();
+    document.dispatchEvent(new Event("language"));
+  });
+  if (currentLanguage() !== "en") apply();
+}
+
+/** What follows when a picture can be chosen already. */
+async function startRest() {
+  const [{ startCheck }, { DermService }, { startViews }] = await Promise.all([import("./check.js"), import("./service.js"), import("./views.js")]);
+  const service = find("derm-service", DermService);
+  service.addEventListener("state", (event) => {
+    const { state, text } = /** @type {CustomEvent<{state: string, text: string}>} */ (event).detail;
+    notice.hidden = state !== "unavailable";
+    notice.textContent = state === "unavailable" ? `${text} ${t("service.meanwhile")}` : "";
+  });
+  service.refresh();
+  startCheck(service);
+  await startViews();
+  document.documentElement.dataset.ready = "";
+  performance.mark("complete");
+}
+
 const notice = find("#service-notice", HTMLElement);
-service.addEventListener("state", (event) => {
-  const { state, text } = /** @type {CustomEvent<{state: string, text: string}>} */ (event).detail;
-  notice.hidden = state !== "unavailable";
-  notice.textContent = state === "unavailable" ? `${text} ${t("service.meanwhile")}` : "";
-});
-service.refresh();
-startCheck(service);
-await startViews();
-document.documentElement.dataset.ready = "";
-performance.mark("usable");
-
-setTimeout(startWorker, 300); // after everything that the first picture needs
+const language = preferredLanguage();
+const words = useLanguage(language);
+if (language === "en") performance.mark("usable"); // as the markup is; the picker keeps what is chosen until the check is there
+await words;
+startTranslation();
+if (language !== "en") performance.mark("usable");
+try {
+  await startRest();
+} catch (error) {
+  notice.hidden = false;
+  notice.textContent = t("common.viewFailed");
+  throw error;
+}
+setTimeout(() => import("./worker.js").then(({ startWorker }) => startWorker()), 300); // after everything that the first picture needs

@@ -1,7 +1,7 @@
 // @ts-check
 /** Which part of the page is seen, by the address' hash: the check itself, or a view that is loaded when it is asked for. */
 
-import { button, el, find } from "./dom.js";
+import { button, el, find, styleSheet } from "./dom.js";
 import { t } from "./i18n.js";
 
 /** @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1 included */
@@ -41,7 +41,7 @@ export function startViews() {
       place.className = `view view-${name}`;
       place.replaceChildren(el("p", { class: "soft" }, t("common.loading")));
       try {
-        const view = await VIEWS[name]();
+        const [view] = await Promise.all([VIEWS[name](), styleSheet("result"), styleSheet("picture"), styleSheet("views")]);
         if (turn !== asked) return;
         place.replaceChildren();
         await view.show(place);

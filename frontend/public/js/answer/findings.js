@@ -18,10 +18,10 @@ export class DermFindings extends HTMLElement {
 }
 
 /** @param {Assessment} assessment */
-function warnings({ quality, image, novelty, decision }) {
+function warnings({ quality, image, novelty, decision, reasons }) {
   const near = decision !== "rejected" && novelty.score > 0.8 * novelty.limit ? [t("findings.unusual")] : [];
   const notes = image.notes.filter((code) => has(`note.${code}`)).map((code) => t(`note.${code}`));
-  const lines = [...quality.warnings.map(warningWords), ...near, ...notes];
+  const lines = [...warningsOf({ quality, reasons }).map(warningWords), ...near, ...notes];
   if (lines.length === 0) return null;
   return el(
     "section",
@@ -29,6 +29,15 @@ function warnings({ quality, image, novelty, decision }) {
     el("h2", { id: "warnings-title" }, t("findings.picture")),
     el("ul", { class: "plain-list" }, ...lines.map((line) => el("li", {}, line))),
   );
+}
+
+// What they measure is there only where there is a lesion under a dermatoscope.
+const OF_A_LESION = ["hair", "ruler", "ink", "off_centre"];
+
+/** Those that mean something: of a picture that is no dermoscopic one, nothing is said of hair or pen marks. @param {Pick<Assessment, "quality" | "reasons">} assessment */
+export function warningsOf({ quality, reasons }) {
+  const unlike = reasons.some(({ code }) => code === "novelty");
+  return quality.warnings.filter(({ code }) => !(unlike && OF_A_LESION.includes(code)));
 }
 
 /**

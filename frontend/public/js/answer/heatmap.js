@@ -6,7 +6,7 @@ import { percent, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-const OPACITY = 70;
+const OPACITY = 100; // its colours are transparent themselves, the more so the lower the estimate
 
 /** Method in: `show`. */
 export class DermHeatmap extends HTMLElement {

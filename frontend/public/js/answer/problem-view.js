@@ -8,7 +8,7 @@ import { has, t } from "../i18n.js";
 
 // The same picture may be sent again.
 const RETRY = new Set([
-  "rate_limited", "overloaded", "no_model", "deadline", "internal_error", "unknown_model", "not_found", "malformed_multipart", "missing_file",
+  "rate_limited", "overloaded", "no_model", "deadline", "internal_error", "unknown_model", "not_found", "malformed_request", "malformed_multipart", "missing_file",
   "invalid_parameter", "client_closed_request", "network", "timeout", "unexpected_answer",
 ]);
 

@@ -3,7 +3,7 @@
 
 import { el } from "../dom.js";
 import { date, outOfHundred, percent, t, texts } from "../i18n.js";
-import { figureRows } from "./findings.js";
+import { figureRows, warningsOf } from "./findings.js";
 import { className, reasonWords, warningWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
@@ -16,12 +16,18 @@ export function paperReport({ assessment, url, at }) {
   const { decision, malignancy, classes, heatmap, region, image, model } = assessment;
   const words = `verdict.${decision}`;
   const judged = el("div", { class: "paper-frame", dir: "ltr" }, el("img", { src: url, alt: "" }), heatmap && el("img", { class: "paper-heat", src: heatmap, alt: "" }));
-  judged.style.setProperty("--ratio", String(image.width / image.height));
   for (const [name, part, whole] of /** @type {[string, number, number][]} */ ([
     ["x", region.x, image.width], ["y", region.y, image.height], ["w", region.width, image.width], ["h", region.height, image.height],
   ])) {
     judged.style.setProperty(`--${name}`, `${(100 * part) / whole}%`);
   }
+  const pictures = el(
+    "div",
+    { class: "paper-pictures" },
+    el("figure", {}, el("img", { class: "paper-photo", src: url, alt: "" }), el("figcaption", {}, t("report.picture"))),
+    heatmap && el("figure", {}, judged, el("figcaption", {}, t("report.heatmap"))),
+  );
+  pictures.style.setProperty("--ratio", String(image.width / image.height));
   /** @type {[string, string | Node][]} */
   const rows = [[t("report.date"), date(at, true)]];
   if (malignancy && decision !== "rejected") {
@@ -34,7 +40,7 @@ export function paperReport({ assessment, url, at }) {
   } else {
     rows.push([t("figure.model"), t("figure.modelVersion", { name: model.name, version: model.version })]);
   }
-  const lines = [...assessment.reasons.filter(({ code }) => code !== "threshold").map(reasonWords), ...assessment.quality.warnings.map(warningWords)];
+  const lines = [...assessment.reasons.filter(({ code }) => code !== "threshold").map(reasonWords), ...warningsOf(assessment).map(warningWords)];
   return el(
     "section",
     { class: "paper", "aria-hidden": "true" },
@@ -43,12 +49,7 @@ export function paperReport({ assessment, url, at }) {
     el("p", { class: "paper-decision" }, t(`${words}.title`)),
     el("p", {}, t(`${words}.meaning`)),
     lines.length > 0 && el("ul", {}, ...lines.map((line) => el("li", {}, line))),
-    el(
-      "div",
-      { class: "paper-pictures" },
-      el("figure", {}, el("img", { class: "paper-photo", src: url, alt: "" }), el("figcaption", {}, t("report.picture"))),
-      heatmap && el("figure", {}, judged, el("figcaption", {}, t("report.heatmap"))),
-    ),
+    pictures,
     el("p", {}, el("strong", {}, t("verdict.next"))),
     el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
     el("p", {}, el("strong", {}, t("safety.whatever"))),

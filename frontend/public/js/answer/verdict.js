@@ -45,6 +45,7 @@ export class DermVerdict extends HTMLElement {
           el("p", { class: "whatever" }, t("safety.whatever")),
         ),
         scaleOf(assessment),
+        modelOf(assessment),
         englishToo([`${words}.title`, `${words}.meaning`, "safety.whatever", "disclaimer.all"]),
       ),
     );
@@ -68,6 +69,12 @@ function scaleOf({ decision, malignancy }) {
   if (!malignancy || decision === "rejected") return null;
   const [low, high] = malignancy.uncertain;
   return el("derm-scale", { probability: malignancy.probability, threshold: malignancy.threshold, low, high, prevalence: malignancy.prevalence });
+}
+
+/** Which model answered; with a version, and so not where there is no estimate. @param {Assessment} assessment */
+function modelOf({ decision, model }) {
+  if (decision === "rejected") return null;
+  return el("p", { class: "hint" }, t("verdict.model", { model: t("figure.modelVersion", { name: model.name, version: model.version }) }));
 }
 
 customElements.define("derm-verdict", DermVerdict);

@@ -1,30 +1,29 @@
 // @ts-check
 /** <derm-picker>: takes pictures by choosing, dropping or pasting. */
 
-import { Problem } from "../api.js";
-
 /**
- * Wraps the file input that the page holds. Events out: `files` with `{files: File[]}`, `refused` with `{problem: Problem}`.
+ * Wraps the file input that the page holds. Events out, once `start` was called: `files` with `{files: File[]}`, `refused` with
+ * `{code: string}` of a problem. What came before, even before this script did, is told then.
  * Dropping and pasting work on the whole page, whether or not this element is shown.
  */
 export class DermPicker extends HTMLElement {
   /** @type {AbortController | null} */
   #listening = null;
   #depth = 0;
+  /** @type {CustomEvent[] | null} */
+  #held = [];
 
   connectedCallback() {
     this.#listening = new AbortController();
     const { signal } = this.#listening;
     const input = this.querySelector("input");
-    input?.addEventListener(
-      "change",
-      () => {
-        const files = [...(input.files ?? [])];
-        input.value = ""; // the same file may be chosen again
-        if (files.length > 0) this.#take(files);
-      },
-      { signal },
-    );
+    const chosen = () => {
+      const files = [...(input?.files ?? [])];
+      if (input) input.value = ""; // the same file may be chosen again
+      if (files.length > 0) this.#take(files);
+    };
+    input?.addEventListener("change", chosen, { signal });
+    chosen();
     document.addEventListener("dragenter", (event) => this.#drag(event, 1), { signal });
     document.addEventListener("dragleave", (event) => this.#drag(event, -1), { signal });
     document.addEventListener("dragover", (event) => this.#drag(event, 0), { signal });
@@ -34,6 +33,13 @@ export class DermPicker extends HTMLElement {
 
   disconnectedCallback() {
     this.#listening?.abort();
+  }
+
+  /** From now on someone listens. */
+  start() {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const event of held) this.dispatchEvent(event);
   }
 
   /** Opens the browser's file dialog; also while this element is hidden. */
@@ -60,7 +66,7 @@ export class DermPicker extends HTMLElement {
     document.body.removeAttribute("data-dragging");
     if (blocked()) return;
     const items = [...(event.dataTransfer?.items ?? [])];
-    if (items.some((item) => item.webkitGetAsEntry?.()?.isDirectory)) this.#refuse(new Problem("unreadable_file"));
+    if (items.some((item) => item.webkitGetAsEntry?.()?.isDirectory)) this.#refuse("unreadable_file");
     else this.#take([...(event.dataTransfer?.files ?? [])]);
   }
 
@@ -78,13 +84,20 @@ export class DermPicker extends HTMLElement {
 
   /** @param {File[]} files */
   #take(files) {
-    if (files.length === 0) this.#refuse(new Problem("no_picture"));
-    else this.dispatchEvent(new CustomEvent("files", { detail: { files } }));
+    if (files.length === 0) this.#refuse("no_picture");
+    else this.#tell("files", { files });
   }
 
-  /** @param {Problem} problem */
-  #refuse(problem) {
-    this.dispatchEvent(new CustomEvent("refused", { detail: { problem } }));
+  /** @param {string} code */
+  #refuse(code) {
+    this.#tell("refused", { code });
+  }
+
+  /** @param {string} type @param {object} detail */
+  #tell(type, detail) {
+    const event = new CustomEvent(type, { detail });
+    if (this.#held) this.#held.push(event);
+    else this.dispatchEvent(event);
   }
 }
 

@@ -4,7 +4,7 @@
 import { el, svg } from "../dom.js";
 import { number, t } from "../i18n.js";
 
-const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [400, 300, 46, 38, 10, 12];
+const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [400, 300, 58, 38, 10, 12];
 
 /** @typedef {{name: string, kind: "line" | "second" | "reference", x: number[], y: number[]}} Series */
 /**
@@ -15,6 +15,15 @@ const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [400, 300, 46, 38, 10, 12];
  * }} Chart
  */
 
+/** Round numbers between two, about five. @param {number} low @param {number} high */
+function ticks(low, high) {
+  const rough = (high - low) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = (/** @type {number} */ ([1, 2, 2.5, 5, 10].find((factor) => factor * power >= rough * 0.999))) * power;
+  const first = Math.ceil(low / step - 1e-9);
+  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, at) => (first + at) * step);
+}
+
 /** @param {Chart} chart @returns {HTMLElement} a figure */
 export function draw(chart) {
   const { title, summary, xRange, yRange } = chart;
@@ -22,14 +31,16 @@ export function draw(chart) {
   const py = (/** @type {number} */ y) => HEIGHT - BOTTOM - ((Math.min(yRange[1], Math.max(yRange[0], y)) - yRange[0]) / (yRange[1] - yRange[0])) * (HEIGHT - BOTTOM - TOP);
   const path = (/** @type {number[]} */ x, /** @type {number[]} */ y) => `M${x.map((value, at) => `${px(value).toFixed(1)} ${py(y[at]).toFixed(1)}`).join("L")}`;
   const drawing = svg("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": summary, direction: "ltr" });
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const x = xRange[0] + share * (xRange[1] - xRange[0]);
-    const y = yRange[0] + share * (yRange[1] - yRange[0]);
+  for (const x of ticks(...xRange)) {
     drawing.append(
       svg("line", { class: "grid", x1: px(x), x2: px(x), y1: TOP, y2: HEIGHT - BOTTOM }),
+      svg("text", { x: px(x), y: HEIGHT - BOTTOM + 14, "text-anchor": "middle" }, number(x)),
+    );
+  }
+  for (const y of ticks(...yRange)) {
+    drawing.append(
       svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: py(y), y2: py(y) }),
-      svg("text", { x: px(x), y: HEIGHT - BOTTOM + 14, "text-anchor": "middle" }, number(x, 2)),
-      svg("text", { x: LEFT - 6, y: py(y) + 4, "text-anchor": "end" }, number(y, 2)),
+      svg("text", { x: LEFT - 6, y: py(y) + 4, "text-anchor": "end" }, number(y)),
     );
   }
   drawing.append(

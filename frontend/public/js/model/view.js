@@ -18,7 +18,7 @@ const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
 /** @param {HTMLElement} place */
 export async function show(place) {
   await useMore();
-  place.append(el("div", { class: "intro" }, el("h1", {}, t("model.title")), el("p", { class: "lead" }, t("model.lead"))));
+  place.replaceChildren(el("div", { class: "intro" }, el("h1", {}, t("model.title")), el("p", { class: "lead" }, t("model.lead"))));
   const content = el("div", { class: "stack" }, el("p", { role: "status" }, t("common.loading")));
   place.append(content);
   try {
@@ -27,18 +27,25 @@ export async function show(place) {
     if (!first) throw new Problem("no_model");
     const names = list.models.map((/** @type {any} */ { name }) => name);
     const body = el("div", { class: "stack" });
-    content.replaceChildren(...(names.length > 1 ? [chooser(t("model.which"), names, first.name, (name) => fill(body, name))] : []), body);
+    content.replaceChildren(...(names.length > 1 ? [chooser(t("model.which"), names, first.name, (name) => fill(body, name).catch((error) => body.replaceChildren(failure(error, () => show(place)))))] : []), body);
     await fill(body, first.name);
   } catch (error) {
-    const code = error instanceof Problem ? error.code : "unexpected_answer";
-    const known = has(`problem.${code}`) ? code : "unexpected_answer";
-    content.replaceChildren(
-      el("section", { class: "card" }, el("h2", {}, t(`problem.${known}.title`)), el("p", {}, t(`problem.${known}.text`)), error instanceof Problem && error.detail && el("p", {}, foreign(error.detail)), el("div", { class: "actions" }, button(t("problem.retry"), async () => {
-        place.replaceChildren();
-        await show(place);
-      }))),
-    );
+    content.replaceChildren(failure(error, () => show(place)));
   }
+}
+
+/** @param {unknown} error @param {() => Promise<void>} again */
+function failure(error, again) {
+  const code = error instanceof Problem ? error.code : "unexpected_answer";
+  const known = has(`problem.${code}`) ? code : "unexpected_answer";
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, t(`problem.${known}.title`)),
+    el("p", {}, t(`problem.${known}.text`)),
+    error instanceof Problem && error.detail && el("p", {}, foreign(error.detail)),
+    el("div", { class: "actions" }, button(t("problem.retry"), () => again())),
+  );
 }
 
 /**

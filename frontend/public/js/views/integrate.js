@@ -1,6 +1,7 @@
 // @ts-check
 /** For those who call the service from programs of their own: the calls, against this very server, and the embeddable element. */
 
+import { models } from "../api.js";
 import { button, el } from "../dom.js";
 import { t, useMore } from "../i18n.js";
 
@@ -82,9 +83,16 @@ export async function show(place) {
       log.scrollTop = log.scrollHeight;
     });
   }
+  const serving = el("p", { hidden: true });
+  models().then(({ models: list, default: first }) => {
+    serving.textContent = t("integrate.models", { names: list.map((/** @type {{name: string}} */ { name }) => name).join(", "), first });
+    serving.hidden = list.length < 2;
+  }, () => serving.remove());
   place.append(
     el("div", { class: "intro" }, el("h1", {}, t("integrate.title")), el("p", { class: "lead" }, t("integrate.lead"))),
     el("section", { class: "card" }, el("h2", {}, t("integrate.calls")), el("p", {}, t("integrate.callsText")), ...CALLS.flatMap((call) => [el("h3", {}, call.name), code(call.name, call.code())]),
+      el("p", {}, t("integrate.keys")),
+      serving,
       el("p", {}, el("a", { href: "./api/docs" }, t("integrate.docs")), " · ", el("a", { href: "./api/openapi.json" }, t("integrate.openapi")))),
     el(
       "section",

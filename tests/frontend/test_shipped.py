@@ -1,0 +1,120 @@
+"""The main path with the shipped models behind the real nginx: the page shows what they answered, and which one it was."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from playwright.sync_api import Page, expect
+
+from aiderm_trainer.data.synthetic import lesion
+
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
+MODELS = Path(__file__).resolve().parents[2] / "models"
+SEEDS = (1, 2, 4, 7)
+TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not judged"}
+
+
+def version(name: str) -> str:
+    return (MODELS / name / "SERVING").read_text("utf-8").strip()
+
+
+def synthetic(seed: int) -> bytes:
+    done, data = cv2.imencode(".png", cv2.cvtColor(lesion(seed, malignant=True, size=400), cv2.COLOR_RGB2BGR))
+    assert done
+    return data.tobytes()
+
+
+@pytest.fixture(scope="module")
+def shipped(start_service, start_nginx, tmp_path_factory) -> Iterator[str]:
+    """Address of the page before what the repository ships."""
+    folder = tmp_path_factory.mktemp("shipped")
+    with (
+        start_service(MODELS, folder / "api.log", AIDERM_FRONTEND_DIR="") as api,
+        start_nginx(folder / "nginx", api.port) as front,
+    ):
+        yield front.url
+
+
+def shows(page: Page, answer: dict) -> None:
+    """What stands on the page is what the API answered."""
+    verdict = page.locator(".verdict")
+    expect(verdict).to_have_attribute("data-decision", answer["decision"])
+    expect(verdict.get_by_role("heading", level=2)).to_contain_text(TITLES[answer["decision"]])
+    expect(verdict.locator(".whatever")).to_contain_text("see a doctor whatever this says")
+    if answer["decision"] == "rejected":
+        assert not re.search(r"\d", page.locator("#outcome").inner_text() + page.locator("derm-findings").inner_text())
+        return
+    expect(verdict).to_contain_text(f"Model: {answer['model']['name']}, version {answer['model']['version']}")
+    malignancy = answer["malignancy"]
+    label = verdict.locator("derm-scale .here").inner_text()
+    assert float(re.search(r"[\d.]+", label)[0]) / 100 == pytest.approx(malignancy["probability"], abs=0.0051)
+    expect(page.locator(".classes li")).to_have_count(len(answer["classes"]))
+    expect(page.locator("derm-heatmap .heat")).to_have_attribute("src", answer["heatmap"])
+
+
+def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload) -> None:
+    page = new_page(shipped)
+    for name in ("melanoma", "melanoma-ensemble"):
+        expect(page.locator("derm-service")).to_contain_text(f"{name}, version {version(name)}")
+    answers: list[dict] = []
+    page.on("response", lambda response: answers.append(response.json()) if "/predict" in response.url else None)
+    page.set_input_files("#choose", [upload(synthetic(seed), f"{seed}.png") for seed in SEEDS])
+    page.get_by_role("button", name=f"Assess all {len(SEEDS)} pictures").click()
+    expect(page.locator(".queue li[data-state=result]")).to_have_count(len(SEEDS))
+    assert len({answer["decision"] for answer in answers}) >= 3
+    for at, answer in enumerate(answers):
+        page.locator(".queue-choose").nth(at).click()
+        shows(page, answer)
+    judged = next(at for at, answer in enumerate(answers) if answer["decision"] == "suspicious")
+    page.locator(".queue-choose").nth(judged).click()
+    page.locator("#edit").click()
+    page.keyboard.press("-")
+    page.get_by_role("button", name="Use this").click()
+    with page.expect_response("**/api/predict*") as answered:
+        page.get_by_role("button", name="Assess this picture").click()
+    assert answered.value.json()["image"]["width"] < 400
+    page.locator(".verdict").wait_for()
+    shows(page, answered.value.json())
+    page.get_by_role("button", name="Turn on the history").click()
+    page.get_by_role("button", name="Keep this picture").click()
+    page.get_by_role("link", name="Open the history").click()
+    expect(page.locator(".dates img")).to_have_count(1)
+
+
+def test_the_model_page_tells_of_each_model(new_page, shipped: str) -> None:
+    page = new_page(f"{shipped}/#model")
+    expect(page.get_by_role("heading", name=f"melanoma, version {version('melanoma')}")).to_be_visible()
+    page.locator(".view-model select").first.select_option("melanoma-ensemble")
+    expect(page.get_by_role("heading", name=f"melanoma-ensemble, version {version('melanoma-ensemble')}")).to_be_visible()
+    manifest = json.loads((MODELS / "melanoma-ensemble" / version("melanoma-ensemble") / "manifest.json").read_text("utf-8"))
+    expect(page.get_by_role("row", name="Area under the ROC curve")).to_contain_text(
+        f"{manifest['metrics']['test']['roc_auc']['value']:.3f}"
+    )
+    expect(page.locator("svg.chart")).to_have_count(5)
+
+
+def test_what_the_developers_page_says_works(new_page, shipped: str, upload, tmp_path: Path) -> None:
+    page = new_page(f"{shipped}/#integrate")
+    expect(page.locator(".view")).to_contain_text("Models that answer now: melanoma, melanoma-ensemble.")
+    (tmp_path / "lesion.jpg").write_bytes(synthetic(2))
+    command, health = page.get_by_role("region", name="curl").inner_text().splitlines()
+    answer = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert json.loads(answer.stdout)["decision"] in TITLES
+    assert json.loads(subprocess.run(shlex.split(health), capture_output=True, timeout=60, check=True).stdout)["status"] == "ok"
+    script = page.get_by_role("region", name="JavaScript").inner_text()
+    chosen = "const console = { log() {} }, input = { files: [new Blob([new Uint8Array(bytes)])] };"
+    answered = page.evaluate(f"async (bytes) => {{ {chosen}\n{script}\nreturn body; }}", list(synthetic(2)))
+    assert answered["decision"] in TITLES
+    element = page.locator("lesion-check")
+    element.evaluate("element => element.setAttribute('model', 'melanoma-ensemble')")
+    page.set_input_files("lesion-check input[type=file]", upload(synthetic(2)))
+    expect(element.locator(".verdict")).to_contain_text(f"Model: melanoma-ensemble, version {version('melanoma-ensemble')}")
+    documents = [page.request.get(f"{shipped}/{path}") for path in ("api/docs", "api/openapi.json")]
+    assert [document.status for document in documents] == [200, 200]
