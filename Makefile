@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down clean
+.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -55,11 +55,32 @@ soak: $(DEV_STAMP) ## the long tests
 	@$(PY) -m pytest -m soak
 
 up: ## build and start nginx and API in containers, on http://127.0.0.1:8080 (AIDERM_HTTP_PORT=… for another port)
-	@docker compose up --build --detach --wait
+	@AIDERM_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose up --build --detach --wait
 	@echo "AI Dermatologist: http://$$(docker compose port frontend 8080)"
 
 down: ## stop the containers
-	@docker compose --profile train down
+	@docker compose --profile '*' down
+
+rollout: ## build the API anew and put it in place without losing a request; goes back by itself if it does not become healthy
+	@deploy/rollout.sh
+
+rollback: ## put the API's image back that the last rollout replaced
+	@deploy/rollout.sh rollback
+
+stack: ## deploy on a Docker Swarm (docs/swarm.md; STACK_ARGS=… goes to docker stack deploy)
+	@deploy/swarm/stack.sh deploy $(STACK_ARGS)
+
+# The user who calls make owns the models and the backups; what is there is the newest image of the API.
+MODELS_COMMAND = mkdir -p "$${AIDERM_BACKUPS:-backups}" && AIDERM_UID=$$(id -u) AIDERM_GID=$$(id -g) docker compose run --rm --no-TTY models
+backup: ## save models/ into backups/, with every checksum verified (NAME=… for the file)
+	@$(MODELS_COMMAND) save $(NAME)
+
+restore: ## put back what is missing or damaged in models/ (NAME=… of the file in backups/); the API takes it over by itself
+	@[ -n "$(NAME)" ] || { echo "Which backup? make restore NAME=… ; there are: $$(ls "$${AIDERM_BACKUPS:-backups}" 2>/dev/null | tr '\n' ' ')" >&2; exit 2; }
+	@$(MODELS_COMMAND) restore $(NAME)
+
+sbom: ## write sbom/: CycloneDX and licences of each image (builds the images first)
+	@$(find_python); PYTHON="$$python" deploy/sbom/sbom.sh
 
 # The largest set is resolved first; the services' locks are subsets of it with the same versions. Versions stay unless UPGRADE=1.
 # openvino-telemetry is left out: `import openvino` would report to an analytics service through it, and works without it.
@@ -70,6 +91,7 @@ lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject
 	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
 	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
 	@$(LOCK) benchmarks/serving/requirements.in -o benchmarks/serving/requirements.lock
+	@$(LOCK) deploy/sbom/requirements.in -o deploy/sbom/requirements.lock
 
 clean: ## remove the environment and everything that tools left
 	@rm -rf clients/typescript/node_modules clients/typescript/dist $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,10 @@ class Stack:
         """`docker compose …` of this project."""
         command = ["docker", "compose", "--project-name", self.project, *arguments]
         return run(command, self.environment, check, timeout)
+
+    def containers(self, service: str) -> list[str]:
+        """The ids of the service's containers, stopped ones included."""
+        return self.compose("ps", "--all", "--quiet", service).stdout.split()
 
     def container(self, service: str) -> str:
         """The id of the service's container."""
@@ -141,6 +146,57 @@ def stack(project: Stack) -> Stack:
         logs = project.compose("logs", "--no-color", check=False).stdout
         raise AssertionError(f"{error}\n{logs[-4000:]}") from None
     return project
+
+
+@pytest.fixture(scope="session")
+def fleet(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Three small replicas of the API behind nginx, with models of their own; no client is limited. Tests leave it whole."""
+    models = tmp_path_factory.mktemp("fleet")
+    name = "melanoma"
+    source = Path(project.environment["AIDERM_MODELS"]) / name
+    shutil.copytree(source, models / name)
+    readable(models)
+    stack = another(
+        project,
+        "fleet",
+        AIDERM_MODELS=str(models),
+        AIDERM_API_REPLICAS="3",
+        AIDERM_API_MEMORY="512m",
+        AIDERM_API_CPUS="1",
+        AIDERM_THREADS="1",
+        AIDERM_POLL_SECONDS="0.5",
+        AIDERM_AUDIT="/tmp/audit.jsonl",  # so that a full disk is met
+    )
+    with running(stack) as started:
+        yield started
+
+
+def another(project: Stack, name: str, **environment: str) -> Stack:
+    """A project beside the first one, with tags of its own on the same images, and without limits of a client."""
+    for image in ("aiderm-api", "aiderm-frontend"):
+        docker("tag", f"{image}:{project.environment['AIDERM_VERSION']}", f"{image}:{project.project}-{name}")
+    port = free_port()
+    unlimited = {"AIDERM_RATE_LIMIT": "10000r/s", "AIDERM_RATE_BURST": "10000", "AIDERM_CONNECTIONS": "1000"}
+    own = {"AIDERM_VERSION": f"{project.project}-{name}", "AIDERM_HTTP_PORT": str(port)}
+    return Stack(
+        f"{project.project}-{name}", {**project.environment, **unlimited, **own, **environment}, f"http://127.0.0.1:{port}"
+    )
+
+
+@contextmanager
+def running(stack: Stack) -> Iterator[Stack]:
+    """Starts a project; at the end nothing of it is left, its tags neither."""
+    try:
+        stack.compose("up", "--detach", "--wait", "--wait-timeout", "120", "--no-build")
+        yield stack
+    except AssertionError as error:
+        logs = stack.compose("logs", "--no-color", "--tail", "40", check=False).stdout
+        raise AssertionError(f"{error}\n{logs[-6000:]}") from None
+    finally:
+        stack.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", check=False)
+        for image in ("aiderm-api", "aiderm-frontend"):
+            for tag in ("", "-previous"):
+                run(["docker", "image", "rm", f"{image}:{stack.environment['AIDERM_VERSION']}{tag}"], check=False)
 
 
 def readable(folder: Path) -> None:

@@ -168,26 +168,40 @@ def test_build_context_holds_what_is_copied_and_little_else() -> None:
     assert not [rule for rule in allowed if rule.startswith(("models", "tests", "data", "runs", ".git"))]
 
 
-@pytest.mark.parametrize("service", ["api", "frontend", "trainer"])
+@pytest.mark.parametrize("service", COMPOSE["services"])
 def test_compose_hardens_every_service(service: str) -> None:
     entry = COMPOSE["services"][service]
     assert entry["read_only"] is True
     assert entry["cap_drop"] == ["ALL"]
     assert entry["security_opt"] == ["no-new-privileges:true"]
-    assert {"mem_limit", "cpus", "pids_limit", "logging", "tmpfs"} <= set(entry)
-    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(entry)
-    for volume in entry.get("volumes", []):
+    assert {"mem_limit", "cpus", "pids_limit", "logging"} <= set(entry)
+    assert {"max-size", "max-file"} <= set(entry["logging"]["options"])
+    assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(entry)
+    assert entry.get("network_mode", "none") == "none"
+    writes = {"keys": {"/keys"}, "models": {"/models", "/backups"}, "trainer": {"/workspace/runs", "/workspace/models"}}
+    binds = [volume for volume in entry.get("volumes", []) if isinstance(volume, dict)]
+    for volume in binds:
         assert volume["bind"] == {"create_host_path": False}, "a missing folder must be an error, not a new folder of root's"
-        assert volume.get("read_only", False) is (service == "api" or volume["target"].endswith("/data"))
+    assert {volume["target"] for volume in binds if not volume.get("read_only")} == writes.get(service, set())
 
 
 def test_compose_publishes_nginx_alone_and_isolates_the_api() -> None:
     services = COMPOSE["services"]
-    assert [name for name, entry in services.items() if "ports" in entry] == ["frontend"]
-    assert services["frontend"]["ports"] == ["${AIDERM_HTTP_ADDRESS:-127.0.0.1}:${AIDERM_HTTP_PORT:-8080}:8080"]
-    assert services["api"]["networks"] == ["internal"]
-    assert COMPOSE["networks"]["internal"] == {"internal": True}
+    published = {name: entry["ports"] for name, entry in services.items() if "ports" in entry}
+    assert published == {
+        "frontend": ["${AIDERM_HTTP_ADDRESS:-127.0.0.1}:${AIDERM_HTTP_PORT:-8080}:8080"],
+        "grafana": ["${AIDERM_GRAFANA_ADDRESS:-127.0.0.1}:${AIDERM_GRAFANA_PORT:-3000}:3000"],
+    }
+    assert {name for name, entry in services.items() if not entry.get("profiles")} == {"api", "frontend"}
+    assert services["grafana"]["profiles"] == services["prometheus"]["profiles"] == ["monitoring"]
     assert services["trainer"]["profiles"] == ["train"]
+    assert services["api"]["networks"] == ["internal"]
+    assert services["prometheus"]["networks"] == ["internal", "monitoring"]
+    assert COMPOSE["networks"]["internal"] == COMPOSE["networks"]["monitoring"] == {"internal": True}
+    # Whatever is secret comes as a file: nothing in the environment of a container is.
+    for name, entry in services.items():
+        for variable in entry.get("environment", {}):
+            assert not re.search(r"PASSWORD$|SECRET|TOKEN|_KEY$", variable), f"{name}: {variable}"
 
 
 def test_environment_example_shows_every_setting_of_the_api_with_its_default() -> None:
@@ -203,7 +217,16 @@ def test_environment_example_shows_every_setting_of_the_api_with_its_default() -
 
 def test_environment_example_shows_every_variable_of_compose_with_its_default() -> None:
     shown = environment_example()
-    in_compose = dict(COMPOSE_ONLY.findall((ROOT / "docker-compose.yml").read_text("utf-8")))
+    in_compose: dict[str, str] = {}
+    # The last one has the last word: a swarm's own defaults of the same variables stand in its comment.
+    for name in (
+        "deploy/swarm/stack.sh",
+        "deploy/swarm/stack.yml",
+        "deploy/rollout.sh",
+        "deploy/tls/compose.yml",
+        "docker-compose.yml",
+    ):
+        in_compose |= dict(COMPOSE_ONLY.findall((ROOT / name).read_text("utf-8")))
     for variable, default in in_compose.items():
         expected = "auto" if variable == "AIDERM_LOG_FORMAT" else default  # the API's own default; compose's is in the comment
         assert shown.get(variable) == expected, variable
@@ -325,7 +348,21 @@ def test_make_run_recovers_from_an_install_that_broke_off(bare_machine: tuple[Pa
 def test_make_help_names_what_the_readme_uses(bare_machine: tuple[Path, dict[str, str]]) -> None:
     project, environment = bare_machine
     text = make(project, environment, "help").stdout
-    for target in ("run", "test", "lint", "lock", "up", "down", "screenshots", "soak"):
+    for target in (
+        "run",
+        "test",
+        "lint",
+        "lock",
+        "up",
+        "down",
+        "rollout",
+        "rollback",
+        "backup",
+        "restore",
+        "sbom",
+        "screenshots",
+        "soak",
+    ):
         assert f"make {target} " in text
 
 

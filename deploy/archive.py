@@ -1,0 +1,168 @@
+"""Saves the models' folder into one file and restores it; run in the API's image by `make backup` and `make restore`.
+
+What is saved and what is restored is checked against the checksums of its manifests, file by file, so a damaged bundle is
+neither saved silently nor put back. A restore touches no version that is whole; one that is damaged is set aside and replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
+
+MODELS, BACKUPS = Path("/models"), Path("/backups")
+
+
+class ArchiveError(Exception):
+    """What cannot be saved or restored, and why."""
+
+
+def say(text: str) -> None:
+    """Tells the user; standard output is for the user alone."""
+    sys.stdout.write(f"{text}\n")
+
+
+def save(name: str | None, models: Path, backups: Path) -> Path:
+    """Writes every version and what serves into ``backups/NAME``; by default the name is the time.
+
+    Raises:
+        ArchiveError: no bundle, a damaged one, or an archive of that name.
+    """
+    target = backups / (name or time.strftime("models-%Y%m%dT%H%M%SZ.tar", time.gmtime()))
+    if target.parent != backups or target.exists():
+        raise ArchiveError(f"a backup must be a new file of the backups' folder. Received: {target}")
+    store = ModelStore(models)
+    bundles = [(model, version) for model in store.names() for version in store.versions(model)]
+    if not bundles:
+        raise ArchiveError(f"{models} holds no bundle")
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}-", dir=backups)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for model, version in bundles:
+                    verify(store.path(model, version))
+                    archive.add(store.path(model, version), f"{model}/{version}", filter=_plain)
+                for model in store.names():
+                    if (models / model / SERVING_FILE).is_file():
+                        _add_text(archive, f"{model}/{SERVING_FILE}", f"{store.serving(model)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Read back from what was written, not from what was meant.
+        with tempfile.TemporaryDirectory(dir=backups, prefix=".check-") as folder:
+            _unpack(Path(temporary), Path(folder))
+            for model, version in bundles:
+                verify(Path(folder, model, version))
+        Path(temporary).chmod(0o644)
+        Path(temporary).rename(target)
+    except BundleError as error:
+        raise ArchiveError(f"nothing was saved: {error}") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    for model, version in bundles:
+        say(f"saved {model} {version}")
+    return target
+
+
+def restore(archive: Path, models: Path) -> None:
+    """Puts back what is missing or damaged in ``models``, then what served.
+
+    Raises:
+        ArchiveError: an archive that is damaged, or none; nothing has been changed then.
+    """
+    if not archive.is_file():
+        there = ", ".join(sorted(path.name for path in archive.parent.glob("*.tar"))) or "none"
+        raise ArchiveError(f"there is no backup {archive.name}; there are: {there}")
+    with tempfile.TemporaryDirectory(dir=models, prefix=".staging-restore-") as folder:
+        _unpack(archive, Path(folder))
+        saved, store = ModelStore(Path(folder)), ModelStore(models)
+        bundles = [(model, version) for model in saved.names() for version in saved.versions(model)]
+        if not bundles:
+            raise ArchiveError(f"{archive.name} holds no bundle")
+        for model, version in bundles:
+            _checked(saved, model, version)
+        for model, version in bundles:
+            say(f"{_put_back(saved, store, model, version)} {model} {version}")
+        for model in saved.names():
+            if (Path(folder) / model / SERVING_FILE).is_file():
+                store.promote(model, saved.serving(model))
+                say(f"serving {model} {saved.serving(model)}")
+
+
+def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) -> str:
+    target = store.root / model / version
+    done = "restored"
+    if target.exists():
+        try:
+            there = verify(target)
+        except BundleError as error:
+            say(f"damaged: {error}")
+            target.rename(target.with_name(f".staging-damaged-{version}-{time.time_ns()}"))
+            done = "replaced"
+        else:
+            if there.files != verify(saved.path(model, version)).files:
+                raise ArchiveError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
+            return "kept"
+    with store.stage(model, version) as staged:
+        shutil.copytree(saved.path(model, version), staged, dirs_exist_ok=True)
+    return done
+
+
+def _checked(saved: ModelStore, model: str, version: str) -> None:
+    try:
+        verify(saved.path(model, version))
+    except BundleError as error:
+        raise ArchiveError(f"the backup is damaged, nothing was restored: {error}") from error
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError) as error:
+        raise ArchiveError(f"{archive.name} cannot be read: {error}") from error
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mode = 0o755 if entry.isdir() else 0o644
+    return entry
+
+
+def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.mtime = len(text.encode()), 0o644, int(time.time())
+    archive.addfile(entry, io.BytesIO(text.encode()))
+
+
+def main() -> int:
+    """The command line; the exit status is 1 for what cannot be done."""
+    parser = argparse.ArgumentParser(prog="archive", description="Saves and restores the models' folder.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser_save = commands.add_parser("save", help="write every version into a new file")
+    parser_save.add_argument("name", nargs="?", help="of the file; default: models-TIME.tar")
+    parser_save.set_defaults(run=lambda chosen: say(f"backup: {save(chosen.name, MODELS, BACKUPS).name}"))
+    parser_restore = commands.add_parser("restore", help="put back what is missing or damaged")
+    parser_restore.add_argument("name", help="of the file")
+    parser_restore.set_defaults(run=lambda chosen: restore(BACKUPS / chosen.name, MODELS))
+    parsed = parser.parse_args()
+    run: Callable[[argparse.Namespace], None] = parsed.run
+    try:
+        run(parsed)
+    except (ArchiveError, BundleError, OSError) as error:
+        sys.stderr.write(f"archive: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
