@@ -1,0 +1,257 @@
+"""The manifests as `kubectl apply --kustomize` would send them: valid, consistent with each other and with the API, closed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from aiderm_api.settings import PREFIX, Settings
+
+from .conftest import ROOT, run
+
+kubernetes_validate = pytest.importorskip("kubernetes_validate")
+pytestmark = pytest.mark.ci  # needs kustomize, which .ci/run installs
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+NAMESPACE = "aiderm"
+# Of the cluster, or made by hand as docs/kubernetes.md tells.
+SECRETS = {"api-keys", "page-key"}
+Document = dict[str, Any]
+
+
+def rendered(folder: str) -> list[Document]:
+    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
+        if shutil.which(command[0]):
+            return list(yaml.safe_load_all(run([*command, str(FOLDER / folder)], timeout=60).stdout))
+    pytest.skip("needs kustomize or kubectl (Debian: apt-get install kustomize)")
+
+
+@pytest.fixture(scope="module", params=["base", "overlays/example"])
+def documents(request: pytest.FixtureRequest) -> list[Document]:
+    return rendered(request.param)
+
+
+@pytest.fixture(scope="module")
+def writer() -> Document:
+    """The pod through which models are copied; the only file that is applied by itself."""
+    return yaml.safe_load((FOLDER / "models-writer.yaml").read_text("utf-8"))
+
+
+def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+
+
+def one(documents: list[Document], kind: str, name: str) -> Document:
+    return of_kind(documents, kind)[name]
+
+
+def pods(documents: list[Document]) -> dict[str, Document]:
+    """Pod templates by the name of their deployment."""
+    return {name: deployment["spec"]["template"] for name, deployment in of_kind(documents, "Deployment").items()}
+
+
+def selected(documents: list[Document], labels: dict[str, str]) -> set[str]:
+    """Deployments whose pods have the labels."""
+    return {name for name, pod in pods(documents).items() if labels.items() <= pod["metadata"]["labels"].items()}
+
+
+def environment(documents: list[Document], name: str) -> dict[str, str]:
+    """What the container of a deployment gets, without what only the cluster knows."""
+    found: dict[str, str] = {}
+    (container,) = pods(documents)[name]["spec"]["containers"]
+    for source in container["envFrom"]:
+        found |= one(documents, "ConfigMap", source["configMapRef"]["name"])["data"]
+    return found | {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
+
+
+def minor_versions() -> list[str]:
+    major, minor = map(int, kubernetes_validate.latest_version().split(".")[:2])
+    return [f"{major}.{minor - back}" for back in range(3)]
+
+
+@pytest.mark.parametrize("version", minor_versions())
+def test_every_document_is_valid_in_the_latest_minor_versions(documents: list[Document], writer: Document, version: str) -> None:
+    for document in [*documents, writer]:
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_validation_sees_a_misspelt_field(documents: list[Document]) -> None:
+    bad = {**one(documents, "Service", "api"), "spec": {"clusterip": "None"}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(bad, minor_versions()[0], strict=True)
+
+
+def test_all_is_there_and_in_one_namespace(documents: list[Document]) -> None:
+    kinds = {document["kind"] for document in documents}
+    assert kinds == {
+        *("Namespace", "ConfigMap", "PersistentVolumeClaim", "Deployment", "Service"),
+        *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Ingress"),
+    }
+    for document in documents:
+        assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == NAMESPACE
+
+
+def test_each_selector_means_the_pods_that_it_should(documents: list[Document]) -> None:
+    for name, deployment in of_kind(documents, "Deployment").items():
+        assert selected(documents, deployment["spec"]["selector"]["matchLabels"]) == {name}
+        for constraint in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]:
+            assert selected(documents, constraint["labelSelector"]["matchLabels"]) == {name}
+    for name, service in of_kind(documents, "Service").items():
+        assert selected(documents, service["spec"]["selector"]) == {name}
+    for name, budget in of_kind(documents, "PodDisruptionBudget").items():
+        assert selected(documents, budget["spec"]["selector"]["matchLabels"]) == {name}
+    for scaler in of_kind(documents, "HorizontalPodAutoscaler").values():
+        target = scaler["spec"]["scaleTargetRef"]
+        deployment = one(documents, target["kind"], target["name"])
+        assert deployment["apiVersion"] == target["apiVersion"]
+        assert "replicas" not in deployment["spec"], "each apply would undo what the autoscaler has set"
+
+
+def test_each_port_name_exists_where_it_is_used(documents: list[Document]) -> None:
+    for name, pod in pods(documents).items():
+        (container,) = pod["spec"]["containers"]
+        names = {port["name"] for port in container["ports"]}
+        for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert kind not in container or container[kind]["httpGet"]["port"] in names
+        for port in one(documents, "Service", name)["spec"]["ports"]:
+            assert port["targetPort"] in names
+    for rule in one(documents, "Ingress", "aiderm")["spec"]["rules"]:
+        for path in rule["http"]["paths"]:
+            backend = path["backend"]["service"]
+            assert backend["port"]["name"] in {p["name"] for p in one(documents, "Service", backend["name"])["spec"]["ports"]}
+
+
+def test_each_mount_has_its_volume_and_each_volume_its_source(documents: list[Document], writer: Document) -> None:
+    for pod in [*pods(documents).values(), writer]:
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        (container,) = pod["spec"]["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in of_kind(documents, "PersistentVolumeClaim")
+            elif "configMap" in volume:
+                data = one(documents, "ConfigMap", volume["configMap"]["name"])["data"]
+                mounted = next(mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
+                assert mounted["subPath"] in data
+            elif "secret" in volume:
+                assert volume["secret"]["secretName"] in SECRETS
+                assert volume["secret"]["optional"] is True
+            else:
+                assert volume["emptyDir"]["medium"] == "Memory", "pictures are never written to a disk"
+                assert volume["emptyDir"]["sizeLimit"]
+
+
+def test_the_environment_is_what_the_programs_know(documents: list[Document]) -> None:
+    api = environment(documents, "api")
+    assert set(api) <= {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    settings = Settings.model_validate({name.removeprefix(PREFIX).lower(): value for name, value in api.items()})
+    (container,) = pods(documents)["api"]["spec"]["containers"]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert settings.port == container["ports"][0]["containerPort"]
+    assert settings.host == "0.0.0.0"
+    assert str(settings.models_dir) in mounts
+    assert settings.keys_file is None or str(settings.keys_file.parent) in mounts
+
+    nginx = environment(documents, "frontend")
+    dockerfile = (ROOT / "frontend" / "Dockerfile").read_text("utf-8")
+    assert all(f"{name}=" in dockerfile for name in nginx)
+    service = one(documents, "Service", "api")
+    assert nginx["AIDERM_API_ADDRESS"] == f"api.$(POD_NAMESPACE).svc.cluster.local:{service['spec']['ports'][0]['port']}"
+    # nginx passes over a replica only if the name stands for the replicas themselves.
+    assert service["spec"]["clusterIP"] == "None"
+
+
+def test_a_stop_leaves_time_for_the_requests_in_progress(documents: list[Document]) -> None:
+    api = pods(documents)["api"]["spec"]
+    sleep = api["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drain = int(environment(documents, "api")["AIDERM_DRAIN_SECONDS"])
+    assert api["terminationGracePeriodSeconds"] >= sleep + drain + 5
+    nginx = pods(documents)["frontend"]["spec"]
+    sleep = nginx["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert nginx["terminationGracePeriodSeconds"] >= sleep + 60  # proxy_read_timeout
+    for deployment in of_kind(documents, "Deployment").values():
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_probes_ask_what_the_programs_answer(documents: list[Document]) -> None:
+    (api,) = pods(documents)["api"]["spec"]["containers"]
+    assert api["livenessProbe"]["httpGet"]["path"] == api["startupProbe"]["httpGet"]["path"] == "/health/live"
+    assert api["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    (nginx,) = pods(documents)["frontend"]["spec"]["containers"]
+    template = (ROOT / "frontend" / "nginx" / "default.conf.template").read_text("utf-8")
+    for kind in ("livenessProbe", "readinessProbe"):
+        assert f"location = {nginx[kind]['httpGet']['path']} " in template
+
+
+def containers_of(pod: Document) -> Iterator[Document]:
+    yield from pod["spec"].get("initContainers", [])
+    yield from pod["spec"]["containers"]
+
+
+def test_no_container_may_do_more_than_it_must(documents: list[Document], writer: Document) -> None:
+    labels = one(documents, "Namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    users = {"api": 10001, "frontend": 101, "writer": 10001}  # as in the Dockerfiles
+    for name, pod in {**pods(documents), "writer": writer}.items():
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True
+        assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] == users[name]
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in containers_of(pod):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+            assert {"cpu", "memory"} <= set(container["resources"]["limits"])
+    models = [mount for mount in pods(documents)["api"]["spec"]["containers"][0]["volumeMounts"] if mount["name"] == "models"]
+    assert [mount["readOnly"] for mount in models] == [True]
+
+
+def test_pictures_go_to_nginx_and_the_api_and_nowhere_else(documents: list[Document]) -> None:
+    policies = {name: policy["spec"] for name, policy in of_kind(documents, "NetworkPolicy").items()}
+    everything = policies.pop("nothing-else")
+    assert everything == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for name, policy in policies.items():
+        assert selected(documents, policy["podSelector"]["matchLabels"]) == {name}
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert not policies["api"].get("egress")
+    (rule,) = policies["api"]["ingress"]
+    nginx, prometheus = rule["from"]
+    assert selected(documents, nginx["podSelector"]["matchLabels"]) == {"frontend"}
+    assert prometheus["namespaceSelector"]
+    to_api, to_dns = policies["frontend"]["egress"]
+    assert [selected(documents, peer["podSelector"]["matchLabels"]) for peer in to_api["to"]] == [{"api"}]
+    assert {port["port"] for port in to_dns["ports"]} == {53}
+
+
+def test_the_ingress_takes_what_nginx_takes_over_tls(documents: list[Document]) -> None:
+    ingress = one(documents, "Ingress", "aiderm")
+    hosts = {rule["host"] for rule in ingress["spec"]["rules"]}
+    assert hosts == {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]}
+    annotations = ingress["metadata"]["annotations"]
+    body = annotations["nginx.ingress.kubernetes.io/proxy-body-size"]
+    template = (ROOT / "frontend" / "nginx" / "default.conf.template").read_text("utf-8")
+    largest = max(int(line.split()[1].rstrip("m;")) for line in template.splitlines() if "client_max_body_size" in line)
+    assert body == f"{largest}m"
+    assert annotations["nginx.ingress.kubernetes.io/proxy-request-buffering"] == "off"
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > 60
+
+
+def test_an_overlay_only_says_what_its_site_needs() -> None:
+    base, example = rendered("base"), rendered("overlays/example")
+    assert {image for pod in pods(base).values() for image in (pod["spec"]["containers"][0]["image"],)} == {
+        "aiderm-api:local",
+        "aiderm-frontend:local",
+    }
+    assert all(pod["spec"]["containers"][0]["image"].startswith("registry.") for pod in pods(example).values())
+    changed = dict(environment(example, "api").items() - environment(base, "api").items())
+    assert changed == {"AIDERM_KEYS_FILE": "/keys/keys.json", "AIDERM_AUDIT": "stdout"}
