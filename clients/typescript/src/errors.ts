@@ -8,6 +8,7 @@ export type Problem = components["schemas"]["Problem"];
 /** The codes that this version knows; a newer service may send others. */
 export const PROBLEM_CODES = [
   "malformed_multipart",
+  "malformed_request",
   "missing_file",
   "unauthorized",
   "not_found",

@@ -67,6 +67,10 @@ class ProblemError(AidermError):
         return ProblemError._kinds.get(problem.code, ProblemError)(problem, retry_after)
 
 
+class MalformedRequest(ProblemError):
+    code = "malformed_request"
+
+
 class MalformedMultipart(ProblemError):
     code = "malformed_multipart"
 
