@@ -8,9 +8,13 @@ const CACHE = "aiderm-page";
 // What an answer needs is kept once it was used: without a network there is no answer.
 const SHELL = [
   "./", "manifest.json", "favicon.svg", "img/example-dermoscopic.svg", "img/example-ordinary.svg", "locales/en.json",
-  "css/base.css", "css/page.css", "css/picture.css", "css/result.css", "css/views.css", "css/print.css",
+  "css/base.css", "css/page.css", "css/print.css",
   "js/main.js", "js/check.js", "js/i18n.js", "js/dom.js", "js/api.js", "js/service.js", "js/views.js", "js/worker.js",
   "js/intake/files.js", "js/intake/picker.js", "js/intake/queue.js",
+];
+// Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost little.
+const REST = [
+  "css/picture.css", "css/result.css", "css/views.css",
   "js/history/keep.js", "js/history/store.js", "js/history/view.js", "js/history/compare.js", "js/history/transfer.js",
   "js/views/privacy.js",
 ];
@@ -19,13 +23,11 @@ const PATIENCE_MS = 4_000; // on a network that hardly answers, what is kept is 
 const worker = /** @type {any} */ (self);
 
 worker.addEventListener("install", (/** @type {any} */ event) => {
-  event.waitUntil(
-    caches
-      .open(CACHE)
-      // as the page has just fetched them, so that nothing is transferred twice
-      .then((cache) => cache.addAll(SHELL.map((path) => new Request(path, { cache: "force-cache" }))))
-      .then(() => worker.skipWaiting()),
-  );
+  event.waitUntil(keep(SHELL).then(() => worker.skipWaiting()));
+});
+
+worker.addEventListener("message", (/** @type {any} */ event) => {
+  if (event.data === "rest") event.waitUntil(keep(REST));
 });
 
 worker.addEventListener("activate", (/** @type {any} */ event) => {
@@ -46,6 +48,13 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
   const ofThePage = path === "" || /^(index\.html|manifest\.json|favicon\.svg|(css|js|img|locales)\/.+)$/.test(path);
   if (ofThePage) event.respondWith(fresh(request, path === "" || path === "index.html" ? new URL("./", scope).href : request.url));
 });
+
+/** @param {string[]} paths */
+async function keep(paths) {
+  const cache = await caches.open(CACHE);
+  // as the page has just fetched them, so that nothing is transferred twice
+  return cache.addAll(paths.map((path) => new Request(path, { cache: "force-cache" })));
+}
 
 /**
  * @param {Request} request

@@ -123,6 +123,8 @@ class Node:
         namespace = f"/proc/{self.first}/ns/net"
         # The child exists a moment before it is in its namespaces.
         eventually(lambda: Path(namespace).readlink() != Path("/proc/self/ns/net").readlink(), 10, "a network namespace")
+        # The cable of an engine that was here before goes only some time after it.
+        run([*enter(switch), "ip", "link", "delete", f"node{self.number}"], check=False)
         inside(switch, "ip", "link", "add", f"node{self.number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
         inside(switch, "ip", "link", "set", f"node{self.number}", "master", "bridge0", "up")
 

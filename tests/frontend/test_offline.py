@@ -27,7 +27,8 @@ def test_manifest_names_what_there_is() -> None:
 
 def test_worker_keeps_files_that_there_are_and_all_that_they_import() -> None:
     source = (PUBLIC / "sw.js").read_text("utf-8")
-    shell = set(re.findall(r'"([^"]+)"', source.split("const SHELL = [")[1].split("];")[0])) - {"./"}
+    lists = [source.split(f"const {name} = [")[1].split("];")[0] for name in ("SHELL", "REST")]
+    shell = set(re.findall(r'"([^"]+)"', "".join(lists))) - {"./"}
     for name in shell:
         assert (PUBLIC / name).is_file(), name
         if name.endswith(".js"):

@@ -75,6 +75,7 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     judged = next(at for at, answer in enumerate(answers) if answer["decision"] == "suspicious")
     page.locator(".queue-choose").nth(judged).click()
     page.locator("#edit").click()
+    expect(page.locator("dialog[open] :focus")).to_be_visible()
     page.keyboard.press("-")
     page.get_by_role("button", name="Use this").click()
     with page.expect_response("**/api/predict*") as answered:

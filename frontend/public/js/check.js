@@ -74,6 +74,7 @@ export function startCheck(service) {
         parts.problemView.addEventListener("retry", () => queue.selected && run([queue.selected]));
         parts.list.addEventListener("select", (event) => queue.select(itemOf(event)));
         parts.list.addEventListener("remove", (event) => remove(itemOf(event)));
+        import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
       }
       return parts;
     }, (error) => {

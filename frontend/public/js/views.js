@@ -45,6 +45,7 @@ export function startViews() {
         if (turn !== asked) return;
         place.replaceChildren();
         await view.show(place);
+        import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
       } catch {
         if (turn !== asked) return;
         place.replaceChildren(el("h1", {}, t(`nav.${name}`)), el("p", { class: "notice" }, t("common.viewFailed")), el("div", { class: "actions" }, button(t("problem.retry"), () => show(true))));

@@ -1,6 +1,8 @@
 // @ts-check
 /** Registers the service worker, which keeps the page at hand without a network. Needs HTTPS, or this very machine. */
 
+let asked = false;
+
 export function startWorker() {
   if (!("serviceWorker" in navigator)) return;
   // The one place where a script's address is made from a string; Trusted Types allow this policy and no other.
@@ -9,4 +11,11 @@ export function startWorker() {
   navigator.serviceWorker.register(/** @type {string} */ (policy ? policy.createScriptURL(address) : address)).catch(() => {
     // as in a private window: the page works all the same, with a network
   });
+}
+
+/** Also keeps what the first visit did without; once a visit. */
+export function keepTheRest() {
+  if (asked || !("serviceWorker" in navigator)) return;
+  asked = true;
+  navigator.serviceWorker.ready.then(({ active }) => active?.postMessage("rest"));
 }
