@@ -140,31 +140,31 @@ def test_each_node_runs_a_hardened_replica_and_its_own_nginx(swarm: Swarm) -> No
     )
 
 
-def test_a_rolling_update_loses_nothing(swarm: Swarm, picture: bytes) -> None:
+def deploy_without_loss(swarm: Swarm, picture: bytes, version: str) -> subprocess.CompletedProcess[str]:
+    """Deploys a version under load, of which nothing may be lost."""
     with swarm.load(picture) as load:
         time.sleep(2)
-        updated = swarm.deploy("new")
+        updated = swarm.deploy(version)
         time.sleep(2)
         report = load.stop()
-    assert updated.returncode == 0, updated.stdout + updated.stderr
-    assert swarm.versions() == ["new"] * 3
     assert len(report.requests) > 50
     assert not report.failures
+    return updated
+
+
+def test_a_rolling_update_loses_nothing(swarm: Swarm, picture: bytes) -> None:
+    updated = deploy_without_loss(swarm, picture, "new")
+    assert updated.returncode == 0, updated.stdout + updated.stderr
+    assert swarm.versions() == ["new"] * 3
 
 
 def test_an_image_that_never_gets_healthy_is_rolled_back_and_loses_nothing(swarm: Swarm, picture: bytes) -> None:
     before = swarm.versions()
-    with swarm.load(picture) as load:
-        time.sleep(2)
-        updated = swarm.deploy("bad")
-        time.sleep(2)
-        report = load.stop()
+    updated = deploy_without_loss(swarm, picture, "bad")
     assert updated.returncode == 1, updated.stdout + updated.stderr
     assert API in updated.stderr
     assert "rollback" in updated.stderr
     assert swarm.versions() == before
-    assert len(report.requests) > 50
-    assert not report.failures
 
 
 def test_a_lost_node_takes_only_what_it_had_in_hand(swarm: Swarm, picture: bytes) -> None:

@@ -171,12 +171,17 @@ def test_requests_that_the_api_refuses(new_page, fronts: Fronts, plain, assess) 
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
 
 
+def refused(page: Page, assess, picture: bytes, code: str, *, again: bool) -> Response:
+    """The server's answer for a picture that it does not judge, after the page has shown it."""
+    with page.expect_response(PREDICT) as answered:
+        assess(page, picture)
+    shown(page, answered.value, code, again=again)
+    return answered.value
+
+
 def test_a_page_whose_key_is_missing(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.without_key)
-    with page.expect_response(PREDICT) as answered:
-        assess(page, plain())
-    assert answered.value.status == 401
-    shown(page, answered.value, "unauthorized", again=False)
+    assert refused(page, assess, plain(), "unauthorized", again=False).status == 401
     page.get_by_role("link", name="Model").click()
     expect(page.locator(".view")).to_contain_text(WORDS["unauthorized"]["title"])
 
@@ -203,9 +208,7 @@ def test_more_uploads_than_fit_then_again(new_page, fronts: Fronts, plain, asses
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", fronts.api)) as held:  # one that takes nearly all the room, and does not end
         held.sendall(f"{head}Content-Length: {MAX_BYTES}\r\n\r\n".encode() + part + bytes(MAX_BYTES - 5_000))
-        with page.expect_response(PREDICT) as answered:
-            assess(page, noise(110))
-        shown(page, answered.value, "overloaded", again=True)
+        refused(page, assess, noise(110), "overloaded", again=True)
     button = page.locator("derm-problem .actions .button")
     expect(button).to_have_text("Try again")
     button.click()
@@ -216,23 +219,15 @@ def test_more_uploads_than_fit_then_again(new_page, fronts: Fronts, plain, asses
 def test_no_instance_of_the_api(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.without_api)
     expect(page.locator("#service-notice")).to_be_visible()
-    with page.expect_response(PREDICT) as answered:
-        assess(page, plain())
-    shown(page, answered.value, "no_model", again=True)
-    assert answered.value.headers["retry-after"] == "5"
+    assert refused(page, assess, plain(), "no_model", again=True).headers["retry-after"] == "5"
 
 
 def test_an_answer_that_does_not_come_in_time(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.late)
-    with page.expect_response(PREDICT) as answered:
-        assess(page, plain())
-    shown(page, answered.value, "deadline", again=True)
+    refused(page, assess, plain(), "deadline", again=True)
 
 
 def test_a_model_that_fails(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.failing)
-    with page.expect_response(PREDICT) as answered:
-        assess(page, plain())
-    assert answered.value.status == 500
-    shown(page, answered.value, "internal_error", again=True)
+    assert refused(page, assess, plain(), "internal_error", again=True).status == 500
     expect(page.locator("derm-problem")).not_to_contain_text("graph")  # the cause is for the log

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from aiderm_api import schemas
 from aiderm_api.problems import NoModel, UnknownModel
+from aiderm_api.standby import SleepingRuntime
 from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
 from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Golden, GoldenCase, Manifest, ManifestError, Thorough
-from aiderm_core.runtime import HINTS, Hint, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.runtime import HINTS, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
 
 CARD_FILE = "MODEL_CARD.md"
@@ -35,34 +35,6 @@ Signature = tuple[str, int, int]
 
 class SelfTestError(Exception):
     """A model whose answers for its golden inputs are not those of its manifest."""
-
-
-class SleepingRuntime:
-    """A runtime that is loaded by its first call.
-
-    Args:
-        name: of the engine.
-        precision: of the form.
-        load: makes the runtime; what it raises leaves ``run``, and the next call tries again.
-    """
-
-    def __init__(self, name: str, precision: Precision, load: Callable[[], Runtime]) -> None:
-        self.name: str = name
-        self.precision: str = precision
-        self._load = load
-        self._loading = threading.Lock()
-        self._runtime: Runtime | None = None
-
-    @property
-    def awake(self) -> bool:
-        """Whether it has been loaded."""
-        return self._runtime is not None
-
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
-        """See ``Runtime.run``."""
-        with self._loading:
-            runtime = self._runtime = self._runtime or self._load()
-        return runtime.run(batch, hint, meanwhile)
 
 
 @dataclass(frozen=True)

@@ -185,10 +185,15 @@ class RequestContext:
         line("request", **fields, **({"code": code} if code else {}))
 
 
+def new_request_id() -> str:
+    """For a request that brought none of its own."""
+    return f"{_IDS.getrandbits(128):032x}"
+
+
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             text = value.decode("latin-1")
             if REQUEST_ID.fullmatch(text):
                 return str(text)
-    return f"{_IDS.getrandbits(128):032x}"
+    return new_request_id()

@@ -78,7 +78,6 @@ class ProblemError(Exception):
 
 class MalformedRequest(ProblemError):
     status, code = 400, "malformed_request"
-    example = "Received: no HTTP/1.1 request. Allowed: one with a method, a path and headers."
 
 
 class MalformedMultipart(ProblemError):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
-
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from aiderm_api.observability import new_request_id
 from aiderm_api.problems import MEDIA_TYPE, MalformedRequest
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,12 +27,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()
         else:
-            self.send_400_response(f"Received: more than {MAX_HEAD_BYTES:,} bytes of headers. Allowed: {MAX_HEAD_BYTES:,}.")
+            self._refuse(f"Received: more than {MAX_HEAD_BYTES:,} bytes of headers. Allowed: {MAX_HEAD_BYTES:,}.")
 
     def send_400_response(self, msg: str) -> None:
-        """A problem document in place of uvicorn's plain text; nothing of the application has seen the request."""
-        detail = msg if msg.startswith("Received") else MalformedRequest.example
-        request_id = uuid.uuid4().hex
+        """What uvicorn calls for what is no HTTP; its plain text names neither what came nor what is allowed."""
+        self._refuse("Received: no HTTP/1.1 request. Allowed: one with a method, a path and headers.")
+
+    def _refuse(self, detail: str) -> None:
+        """Answers with a problem document and hangs up; nothing of the application has seen the request."""
+        request_id = new_request_id()
         body = MalformedRequest(detail).problem(request_id).model_dump_json(exclude_none=True)
         head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
         self.transport.write(f"{head}X-Request-ID: {request_id}\r\nConnection: close\r\n\r\n{body}".encode("ascii"))

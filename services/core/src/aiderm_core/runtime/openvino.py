@@ -144,7 +144,6 @@ def _infer(
                 request = running.popleft()
                 request.wait()
                 answers.append(_read(request, ports))
-            # The image's own memory is read: it outlives the request's run.
             request.set_input_tensor(ov.Tensor(image[np.newaxis]))
             request.start_async()
             running.append(request)
