@@ -84,7 +84,7 @@ class Subject:
 
     def memory(self) -> float:
         """Megabytes of its processes; what several share counts once."""
-        return sum(_pss(pid) for pid in _tree(self.process.pid)) if self.process else 0.0
+        return tree_memory(self.process.pid) if self.process else 0.0
 
     def stop(self) -> None:
         """Ends it and its children."""
@@ -162,6 +162,11 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def tree_memory(root: int, children: bool = True) -> float:
+    """Megabytes of a process and its descendants; what several share counts once."""
+    return sum(_pss(pid) for pid in (_tree(root) if children else [root]))
 
 
 def _tree(root: int) -> list[int]:
