@@ -1,14 +1,14 @@
 #!/bin/sh
 # Writes what is inside each image: sbom/NAME.cdx.json (CycloneDX) and sbom/NAME.licences.csv. `make sbom` calls it.
 # Needs docker with Compose v2 and Python 3.11, whose environment with the pinned CycloneDX tool is made in .cache/sbom.
-#   deploy/sbom/sbom.sh [api] [frontend] [trainer]   default: all three
+#   deploy/sbom/sbom.sh [api] [frontend] [trainer] [scorer]   default: all
 #   AIDERM_SBOM   where to write (default sbom)
 set -eu
 cd "$(dirname "$0")/../.."
 target=${AIDERM_SBOM:-sbom}
 tools=.cache/sbom
 stamp=$tools/.installed-$(cksum <deploy/sbom/requirements.lock | tr ' ' -)
-[ $# -gt 0 ] || set -- api frontend trainer
+[ $# -gt 0 ] || set -- api frontend trainer scorer
 
 fail() {
     echo "sbom: $*" >&2
@@ -30,11 +30,11 @@ trap 'rm -rf "$work"; [ -z "$container" ] || docker rm --force "$container" >/de
 mkdir -p "$target"
 for name; do
     case $name in
-    api | frontend | trainer) ;;
-    *) fail "Received: $name. Allowed: api, frontend, trainer" ;;
+    api | frontend | trainer | scorer) ;;
+    *) fail "Received: $name. Allowed: api, frontend, trainer, scorer" ;;
     esac
-    [ "${AIDERM_SBOM_BUILD:-yes}" = no ] || docker compose --profile train build --quiet "$name" >&2
-    image=$(docker compose --profile train config --images "$name" | head -n 1)
+    [ "${AIDERM_SBOM_BUILD:-yes}" = no ] || docker compose --profile train --profile score build --quiet "$name" >&2
+    image=$(docker compose --profile train --profile score config --images "$name" | head -n 1)
     container=$(docker create "$image")
     mkdir "$work/$name"
     # What Debian's package manager knows, and what stands in its packages about their licences.

@@ -17,8 +17,9 @@ from aiderm_api.settings import Settings
 from aiderm_core.store import verify
 
 ROOT = Path(__file__).parents[2]
-LOCKS = [ROOT / "services/api/requirements.lock", ROOT / "services/trainer/requirements.lock", ROOT / "tests/requirements.lock"]
-DOCKERFILES = [ROOT / "services/api/Dockerfile", ROOT / "services/trainer/Dockerfile", ROOT / "frontend/Dockerfile"]
+SERVICES = ("api", "trainer", "scorer")
+LOCKS = [*(ROOT / "services" / name / "requirements.lock" for name in SERVICES), ROOT / "tests/requirements.lock"]
+DOCKERFILES = [*(ROOT / "services" / name / "Dockerfile" for name in SERVICES), ROOT / "frontend/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 COMPOSE_ONLY = re.compile(r"\$\{(AIDERM_[A-Z_]+):-([^}]*)\}")
 
@@ -70,16 +71,16 @@ def test_lock_pins_every_line_with_a_checksum(lock: Path) -> None:
 
 
 def test_locks_agree_on_every_version() -> None:
-    everything = requirements(LOCKS[2])
-    for lock in LOCKS[:2]:
+    everything = requirements(LOCKS[-1])
+    for lock in LOCKS[:-1]:
         for name, entry in requirements(lock).items():
             assert version(entry) == version(everything[name]), f"{lock}: {name}"
 
 
 @pytest.mark.parametrize(
     ("lock", "services"),
-    [(LOCKS[0], ["core", "api"]), (LOCKS[1], ["core", "trainer"]), (LOCKS[2], ["core", "api", "trainer"])],
-    ids=["api", "trainer", "tests"],
+    [*((lock, ["core", name]) for lock, name in zip(LOCKS, SERVICES, strict=False)), (LOCKS[-1], ["core", *SERVICES])],
+    ids=[*SERVICES, "tests"],
 )
 def test_locks_hold_what_the_services_ask_for(lock: Path, services: list[str]) -> None:
     found = requirements(lock)
@@ -93,7 +94,8 @@ def test_locks_hold_what_the_services_ask_for(lock: Path, services: list[str]) -
 
 
 def test_api_lock_is_small_and_nothing_reports_home() -> None:
-    assert not {"tensorflow", "keras", "scikit-learn", "matplotlib", "pytest"} & set(requirements(LOCKS[0]))
+    assert not {"tensorflow", "keras", "scikit-learn", "matplotlib", "pytest", "ray"} & set(requirements(LOCKS[0]))
+    assert not {"tensorflow", "fastapi"} & set(requirements(LOCKS[2]))
     assert "tensorflow" in requirements(LOCKS[1])
     for lock in LOCKS:
         assert "openvino-telemetry" not in requirements(lock)
@@ -178,7 +180,12 @@ def test_compose_hardens_every_service(service: str) -> None:
     assert {"max-size", "max-file"} <= set(entry["logging"]["options"])
     assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(entry)
     assert entry.get("network_mode", "none") == "none"
-    writes = {"keys": {"/keys"}, "models": {"/models", "/backups"}, "trainer": {"/workspace/runs", "/workspace/models"}}
+    writes = {
+        "keys": {"/keys"},
+        "models": {"/models", "/backups"},
+        "trainer": {"/workspace/runs", "/workspace/models"},
+        "scorer": {"/workspace/scores"},
+    }
     binds = [volume for volume in entry.get("volumes", []) if isinstance(volume, dict)]
     for volume in binds:
         assert volume["bind"] == {"create_host_path": False}, "a missing folder must be an error, not a new folder of root's"
@@ -195,6 +202,7 @@ def test_compose_publishes_nginx_alone_and_isolates_the_api() -> None:
     assert {name for name, entry in services.items() if not entry.get("profiles")} == {"api", "frontend"}
     assert services["grafana"]["profiles"] == services["prometheus"]["profiles"] == ["monitoring"]
     assert services["trainer"]["profiles"] == ["train"]
+    assert services["scorer"]["profiles"] == ["score"]
     assert services["api"]["networks"] == ["internal"]
     assert services["prometheus"]["networks"] == ["internal", "monitoring"]
     assert COMPOSE["networks"]["internal"] == COMPOSE["networks"]["monitoring"] == {"internal": True}
@@ -264,7 +272,7 @@ def bare_machine(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     for name in ("Makefile", *(str(lock.relative_to(ROOT)) for lock in LOCKS)):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, project / name)
-    for name in ("core", "api", "trainer"):
+    for name in ("core", *SERVICES):
         (project / "services" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "services" / name / "pyproject.toml", project / "services" / name)
     return project, {"PATH": str(tools)}

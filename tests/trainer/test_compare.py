@@ -14,7 +14,8 @@ from rich.console import Console
 
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.study import files
-from aiderm_trainer.study.compare import StudyError, compare
+from aiderm_trainer.study.compare import compare
+from aiderm_trainer.study.executors import StudyError, local_processes
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.results import load, read_identity
 
@@ -121,26 +122,26 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
 
     # Another plan is another study.
     plan = read_identity(broken).plan
-    arguments = {"weights": folder, "console": Console(quiet=True)}
-    with pytest.raises(PlanError, match=r"another study.*plan\.inner"):
-        compare(plan.model_copy(update={"inner": 0.2}), list(table.values()), synthetic_split[1], broken, **arguments)
-    with pytest.raises(PlanError, match="--resume"):
-        compare(plan, list(table.values()), synthetic_split[1], broken, resume=False, **arguments)
+    with local_processes() as executor:
+        arguments = {"executor": executor, "weights": folder, "console": Console(quiet=True)}
+        with pytest.raises(PlanError, match=r"another study.*plan\.inner"):
+            compare(plan.model_copy(update={"inner": 0.2}), list(table.values()), synthetic_split[1], broken, **arguments)
+        with pytest.raises(PlanError, match="--resume"):
+            compare(plan, list(table.values()), synthetic_split[1], broken, resume=False, **arguments)
 
 
-def test_what_cannot_be_trained_is_told_and_leaves_the_rest(
-    synthetic_split: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_trained_is_told_and_leaves_the_rest(synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
     split, data = synthetic_split
-    # In this process, which has TensorFlow already: another would take its seconds to load it.
-    monkeypatch.setattr("aiderm_trainer.study.compare._workers", ThreadPoolExecutor)
     recipes = [
         {"name": "nothing", "train": {"arch": "nothing", "weights": "none"}},
         {"name": "small", "train": {"arch": "custom_cnn", "weights": "none", "size": 32, "epochs": 1}},
     ]
-    with pytest.raises(StudyError, match=r"2 of 4 trials failed.*unknown architecture"):
-        compare(Plan.of(recipes=recipes, folds=2), read_split(split), data, tmp_path / "out", console=Console(quiet=True))
+    # In threads of this process, which has TensorFlow already: another would take its seconds to load it.
+    with local_processes(pool=ThreadPoolExecutor) as executor:
+        arguments = {"executor": executor, "console": Console(quiet=True)}
+        with pytest.raises(StudyError, match=r"2 of 4 trials failed.*unknown architecture"):
+            compare(Plan.of(recipes=recipes, folds=2), read_split(split), data, tmp_path / "out", **arguments)
     assert [row["recipe"] for row in files.read_table(tmp_path / "out" / "trials.csv")] == ["small", "small"]
     missing = Plan.of(recipes=[{"name": "a", "train": {"arch": "mobilenet_v2", "weights": "no.h5"}}])
     with pytest.raises(PlanError, match="--weights-folder"):
-        compare(missing, read_split(split), data, tmp_path / "other", console=Console(quiet=True))
+        compare(missing, read_split(split), data, tmp_path / "other", **arguments)

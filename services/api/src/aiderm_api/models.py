@@ -9,9 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
 import structlog
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -20,9 +18,10 @@ from prometheus_client.registry import Collector
 from aiderm_api import schemas
 from aiderm_api.problems import NoModel, UnknownModel
 from aiderm_api.standby import SleepingRuntime
-from aiderm_core.imaging import ImageError, Limits, decode_image, to_model_input
-from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Golden, GoldenCase, Manifest, ManifestError, Thorough
-from aiderm_core.runtime import HINTS, Outputs, Precision, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.imaging import ImageError
+from aiderm_core.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
+from aiderm_core.runtime import Precision, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.self_test import SelfTestError, self_test
 from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
 
 CARD_FILE = "MODEL_CARD.md"
@@ -31,10 +30,6 @@ RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
 log = structlog.get_logger(__name__)
 
 Signature = tuple[str, int, int]
-
-
-class SelfTestError(Exception):
-    """A model whose answers for its golden inputs are not those of its manifest."""
 
 
 @dataclass(frozen=True)
@@ -245,33 +240,3 @@ class ModelInfo(Collector):
             default = str(name == self._registry.default).lower()
             info.add_metric([name, manifest.version, runtime.name, runtime.precision, manifest.architecture, default], 1)
         yield info
-
-
-def self_test(bundle: Path, manifest: Manifest, runtime: Runtime, golden: Golden | None = None) -> None:
-    """Runs the golden inputs through the whole path of a request, in both ways to use the cores; this warms the engine up.
-
-    Raises:
-        SelfTestError: an answer differs from that of ``golden``, by default the manifest's, by more than its tolerance (for
-            novelty: relative to the limit).
-        ImageError: a golden input cannot be decoded.
-    """
-    golden = manifest.golden if golden is None else golden
-    for case in golden.cases:
-        image = decode_image((bundle / case.path).read_bytes(), Limits(min_side=1))
-        batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
-        for hint in HINTS:
-            _compare(case, runtime.run(batch, hint), manifest, golden.tolerance)
-
-
-def _compare(case: GoldenCase, outputs: Outputs, manifest: Manifest, tolerance: float) -> None:
-    if outputs.probability.shape[1] != len(manifest.labels):
-        raise SelfTestError(f"the graph has {outputs.probability.shape[1]} classes, its manifest {len(manifest.labels)}")
-    received = np.array([*outputs.probability[0], outputs.malignancy[0], outputs.novelty[0]], np.float64)
-    expected = np.array([*case.probability, case.malignancy, case.novelty])
-    allowed = np.full(len(expected), tolerance)
-    allowed[-1] *= max(1.0, abs(manifest.novelty.limit))
-    if not (np.abs(received - expected) <= allowed).all():  # false for NaN as well
-        raise SelfTestError(
-            f"{case.path}: the answer differs from the manifest's by up to {np.abs(received - expected).max():.3g}, "
-            f"allowed: {tolerance:g} (novelty: {allowed[-1]:g})"
-        )

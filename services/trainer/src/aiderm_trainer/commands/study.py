@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+
+if TYPE_CHECKING:
+    from aiderm_trainer.study.executors import Executor
 
 
 def compare(
@@ -29,8 +35,16 @@ def compare(
     weights_folder: Annotated[
         Path | None, typer.Option(help="Folder of the plan's weights files.", envvar="AIDERM_WEIGHTS")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a trial. [default: all, shared among the jobs]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time. [default: 1; with --cluster: what the nodes have room for]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a trial. [default: all, shared among the jobs; with --cluster: 2]")
+    ] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Train on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT (docs/cluster.md).")
+    ] = None,
+    gpus_per_trial: Annotated[float, typer.Option(min=0, help="With --cluster: GPUs that a trial takes.")] = 0,
     resume: Annotated[bool, typer.Option(help="Go on with a study that is in --out.")] = True,
     keep_weights: Annotated[bool, typer.Option(help="Keep each trial's weights.")] = False,
 ) -> None:
@@ -51,16 +65,35 @@ def compare(
         table = split or (plan.parent / chosen.split if plan and chosen.split else None)
         if table is None:
             raise ValueError("compare needs --split SPLIT.csv, or a plan that names one")
+        if gpus_per_trial and cluster is None:
+            raise ValueError(f"--gpus-per-trial needs --cluster. Received: --gpus-per-trial {gpus_per_trial:g} alone")
         from aiderm_trainer.study.compare import compare as run
         from aiderm_trainer.study.report import write_report
 
-        results = run(
-            chosen, read_split(table), data, out, weights=folder, jobs=jobs, threads=threads, resume=resume,
-            keep_weights=keep_weights, console=console,
-        )  # fmt: skip
+        with _executor(cluster, jobs, threads, gpus_per_trial) as (executor, own):
+            results = run(
+                chosen, read_split(table), data, out, executor=executor, weights=folder, threads=own, resume=resume,
+                keep_weights=keep_weights, console=console,
+            )  # fmt: skip
         report = write_report(out, out / "study.md", results)
     console.print(report.terminal)
     console.print(f"wrote {out / 'study.md'}")
+
+
+@contextmanager
+def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: float) -> Iterator[tuple[Executor, int]]:
+    """Who does the trials, and the threads of each."""
+    if cluster is None:
+        from aiderm_trainer.study.executors import local_processes
+
+        jobs = jobs or 1
+        with local_processes(jobs) as processes:
+            yield processes, threads or max(1, (os.cpu_count() or 1) // jobs)
+    else:
+        from aiderm_trainer.study.cluster import THREADS, ray_nodes
+
+        with ray_nodes(cluster, jobs, gpus, console) as nodes:
+            yield nodes, threads or THREADS
 
 
 def study_report(

@@ -1,18 +1,12 @@
-"""Runs a study: every trial once, in processes of their own, to be gone on with after any stop."""
+"""Runs a study: every trial once, wherever an executor does it, to be gone on with after any stop."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +14,9 @@ from rich.console import Console
 from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import write_split
 from aiderm_trainer.study import files
+from aiderm_trainer.study.executors import Call, Done, Executor, StudyError
 from aiderm_trainer.study.folds import check_untouched, make_folds
+from aiderm_trainer.study.needs import Needs, packages
 from aiderm_trainer.study.plan import Plan, PlanError, rows_of, weights_file
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.results import (
@@ -36,11 +32,8 @@ from aiderm_trainer.study.results import (
 )  # fmt: skip
 from aiderm_trainer.study.worker import features, run
 
-_TRIALS_A_WORKER = 12  # then it is made anew: what TensorFlow holds on to goes with it
-
-
-class StudyError(ValueError):
-    """Trials that could not be finished."""
+_LOCK = ".lock"
+_PROBES = 3  # images by which a node's folder is known to be the same
 
 
 def compare(
@@ -49,9 +42,9 @@ def compare(
     root: Path,
     study: Path,
     *,
+    executor: Executor,
     weights: Path | None = None,
-    jobs: int = 1,
-    threads: int | None = None,
+    threads: int = 2,
     resume: bool = True,
     keep_weights: bool = False,
     console: Console | None = None,
@@ -64,9 +57,9 @@ def compare(
         root: folder of the images.
         study: the study's folder: plan.json, folds/ (each a SPLIT.csv), features/, trials/ and trials.csv, and scores.npz at
             the end.
+        executor: does the trials; several at a time, or on several machines.
         weights: folder of the weights files that the plan names.
-        jobs: trials at a time, each in a process of its own.
-        threads: of each trial; the machine's by default, shared among the jobs.
+        threads: of each trial.
         resume: go on with a study that is there already.
         keep_weights: leave every trial's best weights, to export one.
         console: where progress is told.
@@ -74,10 +67,12 @@ def compare(
     Raises:
         PlanError: the folder holds another study, or somebody is at it; weights or rows are missing.
         LeakError: a fold leaks.
+        ClusterError: a machine lacks what the study needs, or cannot be reached.
         StudyError: trials failed; the others are finished all the same.
     """
     console = console or Console(stderr=True)
-    threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+    # Whole paths: a trial may run in a process that was started elsewhere.
+    root, study, weights = root.absolute(), study.absolute(), weights.absolute() if weights else None
     taken = rows_of(plan, list(rows))
     folds = make_folds(taken, plan.folds, plan.inner, plan.seed)
     check_untouched(folds, rows)
@@ -95,7 +90,9 @@ def compare(
         done = _finished(study, trials)
         left = [trial for trial in trials if trial.id not in done]
         console.print(f"{len(trials)} trials, {len(done)} of them finished already", highlight=False)
-        failed = _run(left, done, trials, folds, taken, root, study, identity, jobs, keep_weights, console)
+        if left:
+            executor.check(_needs(study, root, taken, weights, identity))
+        failed = _run(left, done, trials, folds, taken, root, study, identity, executor, keep_weights, console)
         if failed:
             named = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
             raise StudyError(f"{len(failed)} of {len(trials)} trials failed (the same command tries them again). First: {named}")
@@ -117,6 +114,13 @@ def _identity(plan: Plan, folds: dict[str, list[Row]], weights: Path | None) -> 
             sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     # Where the split lies changes no trial.
     return Identity(plan=plan.model_copy(update={"split": None}), rows=digest.hexdigest(), weights=sums)
+
+
+def _needs(study: Path, root: Path, rows: Sequence[Row], weights: Path | None, identity: Identity) -> Needs:
+    probes = rows[:: max(1, len(rows) // _PROBES)][:_PROBES]
+    images = {root / row.path: row.sha256 for row in probes}
+    own = {weights / name: sha256 for name, sha256 in identity.weights.items()} if weights else {}
+    return Needs(study / _LOCK, images | own, packages())
 
 
 def _claim(study: Path, identity: Identity, resume: bool) -> None:
@@ -151,46 +155,47 @@ def _finished(study: Path, trials: Sequence[Trial]) -> dict[str, TrialResult]:
 
 def _run(
     left: list[Trial], done: dict[str, TrialResult], trials: Sequence[Trial], folds: dict[str, list[Row]], rows: list[Row],
-    root: Path, study: Path, identity: Identity, jobs: int, keep_weights: bool, console: Console,
+    root: Path, study: Path, identity: Identity, executor: Executor, keep_weights: bool, console: Console,
 ) -> dict[str, str]:  # fmt: skip
-    """Runs the trials that are left; finished ones join ``done`` and trials.csv, and errors are returned by trial."""
+    """Has the trials done that are left; finished ones join ``done`` and trials.csv, and errors are returned by trial."""
     failed: dict[str, str] = {}
+
+    def tell_failure(trial: Trial, error: str) -> None:
+        failed[trial.id] = error
+        console.print(f"[red]failed[/red] {trial.id}: {error}", highlight=False)
+
+    cached = {trial.id: _features_file(study, trial, rows, identity) for trial in left if trial.frozen}
+    missing = {str(cached[trial.id]): trial for trial in left if trial.frozen and not cached[trial.id].exists()}
+    for trial in missing.values():
+        console.print(f"features of {trial.recipe}", highlight=False)
+    computing = [Call(p, features, (t.config, rows, root, Path(p), t.threads), t.threads) for p, t in missing.items()]
+    lost = {ended.name: ended.error for ended in executor.run(computing) if ended.error}
+
+    calls = {}
+    for trial in left:
+        path = cached.get(trial.id)
+        if path and (error := lost.get(str(path))):
+            tell_failure(trial, error)
+        else:
+            arguments = (trial, folds[trial.fold], root, _folder(study, trial), path, keep_weights)
+            calls[trial.id] = (trial, Call(trial.id, run, arguments, trial.threads))
     began = time.monotonic()
     before = len(done)
-    chunk = _TRIALS_A_WORKER * jobs
-    for start in range(0, len(left), chunk):
-        with _workers(jobs) as pool:
-            waiting: dict[Future[TrialResult], Trial] = {}
-            for trial in left[start : start + chunk]:
-                cached = _features_file(study, trial, rows, identity) if trial.frozen else None
-                if cached is not None and not cached.exists():
-                    console.print(f"features of {trial.recipe}", highlight=False)
-                    pool.submit(features, trial.config, rows, root, cached, trial.threads).result()
-                arguments = (trial, folds[trial.fold], root, _folder(study, trial), cached, keep_weights)
-                waiting[pool.submit(run, *arguments)] = trial
-            while waiting:
-                ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    trial = waiting.pop(future)
-                    if error := future.exception():
-                        if isinstance(error, BrokenProcessPool):
-                            raise StudyError(
-                                f"a worker process ended while {trial.recipe} was trained (killed, or out of memory). "
-                                "The same command goes on"
-                            ) from error
-                        failed[trial.id] = f"{type(error).__name__}: {error}"
-                        console.print(f"[red]failed[/red] {trial.id}: {failed[trial.id]}", highlight=False)
-                        continue
-                    done[trial.id] = future.result()
-                    write_trials(study / TRIALS_FILE, [done[t.id] for t in trials if t.id in done])
-                    _tell(console, done[trial.id], len(done), len(trials), (time.monotonic() - began) / (len(done) - before))
+    for ended in executor.run([call for _, call in calls.values()]):
+        if ended.error:
+            tell_failure(calls[ended.name][0], ended.error)
+            continue
+        done[ended.name] = ended.value
+        write_trials(study / TRIALS_FILE, [done[t.id] for t in trials if t.id in done])
+        _tell(console, ended, len(done), len(trials), (time.monotonic() - began) / (len(done) - before))
     return failed
 
 
-def _tell(console: Console, result: TrialResult, done: int, total: int, each: float) -> None:
+def _tell(console: Console, ended: Done, done: int, total: int, each: float) -> None:
+    result: TrialResult = ended.value
     console.print(
         f"{done}/{total} {result.recipe}, fold {result.fold}, seed {result.seed}: AUC {result.roc_auc:.4f}, "
-        f"{result.seconds:.0f} s; about {(total - done) * each / 60:.0f} min left",
+        f"{result.seconds:.0f} s{f' on {ended.node}' if ended.node else ''}; about {(total - done) * each / 60:.0f} min left",
         highlight=False,
     )
 
@@ -198,32 +203,9 @@ def _tell(console: Console, result: TrialResult, done: int, total: int, each: fl
 @contextmanager
 def _alone(study: Path) -> Iterator[None]:
     study.mkdir(parents=True, exist_ok=True)
-    with (study / ".lock").open("w") as file:
+    with (study / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise PlanError(f"another process is at {study}") from None
         yield
-
-
-@contextmanager
-def _workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes for trials; no more is begun once the study has ended, whatever ended it."""
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A study that was killed must not leave a worker behind that goes on with a trial."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            wait_for([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()

@@ -54,13 +54,17 @@ class Features:
 
 
 def compute_features(config: TrainConfig, rows: Sequence[Row], root: Path, path: Path, threads: int = 2) -> None:
-    """Computes the features of each distinct image and writes them, unless they are there.
+    """Computes the features of each distinct image and writes them, unless they are there; a second caller waits for the first.
 
     Raises:
         ConfigError: the architecture has no pretrained backbone.
     """
-    if path.exists():
-        return
+    with files.only_one(path.with_suffix(".lock")):
+        if not path.exists():
+            _compute(config, rows, root, path, threads)
+
+
+def _compute(config: TrainConfig, rows: Sequence[Row], root: Path, path: Path, threads: int) -> None:
     limit_threads(threads)
     keras.backend.clear_session()
     network = build(config, 2)

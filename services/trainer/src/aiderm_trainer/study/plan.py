@@ -54,13 +54,17 @@ class Recipe(BaseModel):
         return self
 
     def config(self, seed: int, weights: Path | None) -> TrainConfig:
-        """The configuration of one trial; weights files are looked for in the folder ``weights``.
+        """The configuration of one trial, with whole paths; weights files are looked for in the folder ``weights``.
 
         Raises:
             PlanError: the recipe names a weights file, which is not there.
         """
         file = weights_file(self.train.weights, weights)
-        return self.train.model_copy(update={"seed": seed, **({"weights": str(file)} if file else {})})
+        paths: dict[str, Any] = {"weights": str(file.absolute())} if file else {}
+        if self.train.start:
+            paths["start"] = str(Path(self.train.start).absolute())
+        paths["teachers"] = tuple(str(Path(teacher).absolute()) for teacher in self.train.teachers)
+        return self.train.model_copy(update={"seed": seed, **paths})
 
 
 class Published(BaseModel):

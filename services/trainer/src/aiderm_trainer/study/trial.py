@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,7 @@ def run_trial(
         ConfigError: the configuration describes no network.
         OSError, aiderm_core.imaging.ImageError: an image cannot be read.
     """
-    with _only_one(folder):
+    with files.only_one(folder / ".lock"):
         if (folder / RESULT).exists():
             if not keep_weights:
                 _clean(folder)
@@ -186,15 +185,6 @@ def _clean(folder: Path) -> None:
     for name in (training.CHECKPOINT, training.BEST, training.PRETRAINED):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Waits for another process at the same trial; the lock goes with its holder, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _clear(folder: Path) -> None:

@@ -13,7 +13,7 @@ from aiderm_trainer.study.record import Trial, TrialResult
 def run(
     trial: Trial, rows: Sequence[Row], root: Path, folder: Path, features: Path | None = None, keep_weights: bool = False
 ) -> TrialResult:
-    """See ``trial.run_trial``; also what a worker on another machine is to be sent."""
+    """See ``trial.run_trial``."""
     from aiderm_trainer.study.trial import run_trial
 
     return run_trial(trial, rows, root, folder, features, keep_weights)

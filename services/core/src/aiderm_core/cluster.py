@@ -1,0 +1,185 @@
+"""A Ray cluster: the way to it, its nodes, and questions to each. Ray is an extra, and imported only when it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ADDRESSES = "auto (this machine is a node of the cluster), HOST:PORT (it is, and that is the head), ray://HOST:PORT (it is none)"
+_CLIENT = "ray://"
+
+
+class ClusterError(ValueError):
+    """A cluster that cannot be reached or used."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster that is alive.
+
+    Attributes:
+        id: Ray's name of it, hexadecimal.
+        address: its IP address.
+        cpus: cores that it offers.
+        gpus: GPUs that it offers.
+    """
+
+    id: str
+    address: str
+    cpus: float
+    gpus: float
+
+
+@contextmanager
+def connect(address: str, *, seconds: float = 20, log_to_driver: bool = False) -> Iterator[None]:
+    """Connects this process to a cluster that runs already; at the end all that it has going there is ended.
+
+    No cluster is started, nothing is reported to anybody, and what the nodes' processes print stays in the nodes' logs.
+
+    Args:
+        address: ``auto``, ``HOST:PORT`` of the head node, or ``ray://HOST:PORT`` of its client server.
+        seconds: to wait for an answer.
+        log_to_driver: show here what the nodes' processes print.
+
+    Raises:
+        ClusterError: the address is none of these, nobody answers there, or Ray is missing or another version than there.
+    """
+    place = _place(address)
+    ray = _ray()
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to a Ray cluster already; it takes one at a time")
+    if place is not None:
+        _reach(address, *place, seconds)
+    if not address.startswith(_CLIENT) and not _node_here():
+        raise ClusterError(
+            f"no connection to the Ray cluster at {address}: no node of a cluster runs on this machine. From here it is reached "
+            "by its head's client server: ray://HOST:10001"
+        )
+    try:
+        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR, configure_logging=True)
+    except Exception as error:
+        raise ClusterError(f"no connection to the Ray cluster at {address}: {_sentence(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive, in order of their address; ``connect`` comes first."""
+    found = [
+        Node(
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            float(node["Resources"].get("CPU", 0)),
+            float(node["Resources"].get("GPU", 0)),
+        )
+        for node in _ray().nodes()
+        if node["Alive"]
+    ]
+    return sorted(found, key=lambda node: (node.address, node.id))
+
+
+def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float = 60) -> dict[Node, Any]:
+    """Calls a function once on each node at the same time, in a process of its own, however busy the node is.
+
+    Args:
+        function: of an installed module, or one that carries all it needs.
+        arguments: of it.
+        seconds: to wait for all.
+
+    Returns:
+        By node what it returned, or the exception: what it raised, or a ClusterError where nothing came back (in time).
+    """
+    ray = _ray()
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    asked = {}
+    remote = ray.remote(max_calls=1)(_call)  # the process, with all that the function imports, goes with the answer
+    for node in nodes():
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        asked[node] = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(function, *arguments)
+    ready, late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
+    for reference in late:
+        ray.cancel(reference, force=True)
+    answered = set(ready)
+    return {
+        node: _answer(ray, reference) if reference in answered else ClusterError(f"no answer within {seconds:g} s")
+        for node, reference in asked.items()
+    }
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Ray takes no builtin function by itself."""
+    return function(*arguments)
+
+
+def _answer(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause if isinstance(error.cause, Exception) else ClusterError(_sentence(error))
+    except ray.exceptions.RayError as error:
+        return ClusterError(_sentence(error))
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise ClusterError(
+            f"a cluster needs Ray, an extra of this package: pip install 'aiderm-core[cluster]' ({error})"
+        ) from error
+    return ray
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Host and port of an address; None for ``auto``."""
+    if address == "auto":
+        return None
+    host, separator, port = address.removeprefix(_CLIENT).rpartition(":")
+    if not (host and separator and port.isascii() and port.isdecimal() and 0 < int(port) < 65536) or "/" in host:
+        raise ClusterError(f"no address of a cluster. Received: {address!r}. Allowed: {ADDRESSES}")
+    return host.strip("[]"), int(port)
+
+
+def _reach(address: str, host: str, port: int, seconds: float) -> None:
+    """Ray itself would try for minutes, and then end this process."""
+    try:
+        with socket.create_connection((host, port), seconds):
+            pass
+    except OSError as error:
+        raise ClusterError(f"nobody answers at {address}: {error.strerror or error}. Allowed: {ADDRESSES}") from error
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
+        return  # only Ray knows how to greet there
+    import grpc
+
+    with grpc.insecure_channel(f"{host}:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=seconds)
+        except grpc.FutureTimeoutError as error:
+            raise ClusterError(f"what answers at {address} is no Ray (within {seconds:g} s). Allowed: {ADDRESSES}") from error
+
+
+def _node_here() -> bool:
+    """Whether this process reaches the socket of a Ray node on this machine; where it does not, Ray would end the process."""
+    try:
+        sockets = Path("/proc/net/unix").read_text().splitlines()
+    except OSError:
+        return True  # no Linux; Ray will see
+    paths = (line.rpartition(" ")[2] for line in sockets)
+    return any(re.search(r"/sockets/raylet(\.\d+)?$", path) and Path(path).exists() for path in paths)
+
+
+def _sentence(error: BaseException) -> str:
+    """What Ray says, on one line and without its traceback."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 400 else f"{text[:400]}…"

@@ -1,0 +1,1 @@
+"""Scores archives of dermoscopic images: the same path as the API's, into a Parquet table."""

@@ -1,0 +1,176 @@
+"""From what the user names to one item an image: folders, patterns, lists, archives and addresses."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+from aiderm_scorer import archives
+from aiderm_scorer.items import Item, Problem, is_address, printable
+from aiderm_scorer.lists import is_list, read_list
+
+# In folders and archives; a file that the user names, or a list, is always an image. Some cannot be judged: their rows say so.
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for names in ("jpg jpeg jpe jfif png webp bmp dib tif tiff gif", "heic heif avif jp2 jxl dcm dicom raw dng svg")
+    for name in names.split()
+)
+_WILD = frozenset("*?[")
+
+
+class InputError(ValueError):
+    """An input that cannot be used as a whole."""
+
+
+@dataclass
+class Listing:
+    """What the inputs hold.
+
+    Attributes:
+        items: one an image.
+        skipped: files that are no images, by suffix.
+        repeated: how many times an image was named again.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+
+
+def find(inputs: Sequence[str], *, column: str | None = None, root: str | None = None, every_file: bool = False) -> Listing:
+    """Lists the images of all inputs, each once.
+
+    Args:
+        inputs: files, folders, patterns with ``*``, lists (.csv, .tsv, .parquet), archives (.zip, .tar, .tar.gz ...), as paths or
+            as addresses that fsspec knows.
+        column: of a list that holds the paths; found by its name when None.
+        root: folder that the paths of a list are relative to; the list's own when None.
+        every_file: of a folder or archive also take files whose names are not those of images.
+
+    Raises:
+        InputError: an input that is not there or cannot be read, or no images at all.
+    """
+    listing = Listing()
+    seen: set[str] = set()
+    for text in inputs:
+        for item in _images(text, column, root, every_file, listing.skipped):
+            key = item.image if "://" in item.image else os.path.abspath(item.image)  # noqa: PTH100 (no disk is asked)
+            if key in seen:
+                listing.repeated += 1
+                continue
+            seen.add(key)
+            listing.items.append(item)
+    if not listing.items:
+        suffixes = ", ".join(f"{count} {name}" for name, count in listing.skipped.most_common(5)) or "none"
+        raise InputError(f"no images in {', '.join(inputs)}; other files there: {suffixes}")
+    return listing
+
+
+def _images(text: str, column: str | None, root: str | None, every_file: bool, skipped: Counter[str]) -> Iterator[Item]:
+    store = _Store(text)
+    kind = store.kind(text)
+    if kind == "folder":
+        yield from _wanted(store.walk(text), text, every_file, skipped)
+    elif kind == "file" and archives.is_archive(text):
+        with store.open(text) as file:
+            yield from _wanted(archives.members(text, file), None, every_file, skipped)
+    elif kind == "file" and is_list(text):
+        with store.open(text) as file:
+            yield from read_list(text, file, column, root)
+    elif kind == "file":
+        yield Item(printable(text), text)
+    elif _WILD & set(text):
+        matches = store.glob(text)
+        if not matches:
+            raise InputError(f"nothing matches {text}")
+        # Of data/* only the images are meant, not the table beside them; of lists/*.csv the tables.
+        named = archives.is_archive(text) or is_list(text)
+        for match in matches:
+            found = _images(match, column, root, every_file, skipped)
+            folder = store.kind(match) == "folder"
+            yield from found if named or folder else _wanted(iter([Item(printable(match), match)]), "", every_file, skipped)
+    else:
+        raise InputError(f"there is no {text}. Allowed: a file, folder, pattern, list, archive, or an address that fsspec knows")
+
+
+def _wanted(items: Iterator[Item], root: str | None, every_file: bool, skipped: Counter[str]) -> Iterator[Item]:
+    """Without hidden files, what systems leave beside a file, and files whose names are not those of images."""
+    for item in items:
+        member = item.image.rpartition("::")[2] if "::" in item.image else None
+        if member is None and item.problem is not None:  # of a whole folder or archive
+            yield item
+            continue
+        path = PurePosixPath(item.where[len(root or "") :] if member is None else member)
+        if any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts):
+            skipped["hidden"] += 1
+        elif path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES and not every_file:
+            skipped[path.suffix.lower()] += 1
+        else:
+            yield item
+
+
+class _Store:
+    """Where an input lies: this machine's disk, or what fsspec makes of an address."""
+
+    def __init__(self, text: str) -> None:
+        self.local = not is_address(text)
+        self._system: Any = None
+        if not self.local:
+            try:
+                self._system, _ = fsspec.core.url_to_fs(text)
+            except (ImportError, ValueError) as error:
+                raise InputError(f"{text} cannot be opened: {error}") from error
+
+    def kind(self, text: str) -> str:
+        """``file``, ``folder`` or ``nothing``."""
+        try:
+            if self.local:
+                mode = os.stat(text).st_mode  # noqa: PTH116 (a name that is no UTF-8 as well)
+                return "folder" if stat.S_ISDIR(mode) else "file"
+            info = self._system.info(text)
+            return "folder" if info["type"] == "directory" else "file"
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return "nothing"
+        except OSError as error:
+            raise InputError(f"{text} cannot be read: {error}") from error
+
+    def open(self, text: str) -> Any:
+        """A file's bytes, to be read at any place."""
+        try:
+            return Path(text).open("rb") if self.local else self._system.open(text, "rb")
+        except OSError as error:
+            raise InputError(f"{text} cannot be read: {error}") from error
+
+    def glob(self, text: str) -> list[str]:
+        """What matches a pattern, sorted."""
+        if self.local:
+            return sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (keeps the path as it was written)
+        return sorted(self._system.unstrip_protocol(match) for match in self._system.glob(text))
+
+    def walk(self, folder: str) -> Iterator[Item]:
+        """Every file below a folder, sorted; links to folders are not followed."""
+        if not self.local:
+            for path, info in sorted(self._system.find(folder, detail=True).items()):
+                if info["type"] == "file" and not path.endswith("/"):
+                    address = self._system.unstrip_protocol(path)
+                    yield Item(printable(address), address)
+            return
+        unreadable: list[OSError] = []
+        for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+            folders.sort()
+            while unreadable:
+                error = unreadable.pop()
+                yield Item(printable(error.filename), error.filename, problem=Problem("unreadable", f"{error.strerror}."))
+            for name in sorted(names):
+                path = os.path.normpath(os.path.join(parent, name))  # noqa: PTH118 (pathlib would double the time)
+                yield Item(printable(path), path)
+        for error in unreadable:
+            yield Item(printable(error.filename), error.filename, problem=Problem("unreadable", f"{error.strerror}."))

@@ -1,0 +1,70 @@
+"""What judges: one bundle in one precision within limits, to be sent to processes here or on other machines."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+from aiderm_core.imaging import Limits
+from aiderm_core.manifest import Manifest
+from aiderm_core.runtime import Precision
+from aiderm_core.store import verify
+
+
+@dataclass(frozen=True)
+class Model:
+    """A verified bundle.
+
+    Attributes:
+        manifest: of the bundle.
+        bundle: its folder, or its files as a tar.
+        precision: of the form that judges.
+        limits: what an image may measure.
+    """
+
+    manifest: Manifest
+    bundle: Path | bytes
+    precision: Precision = "f32"
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def load(cls, bundle: Path, precision: str = "f32", limits: Limits | None = None) -> Self:
+        """Verifies a bundle and chooses a form of it.
+
+        Raises:
+            BundleError: it is damaged.
+            ManifestError: it has no such form.
+        """
+        manifest = verify(bundle)
+        return cls(manifest, bundle.resolve(), manifest.form("openvino", precision).precision, limits or Limits())
+
+    def packed(self) -> Self:
+        """The same with its files in it, for machines that do not see the folder."""
+        if isinstance(self.bundle, bytes):
+            return self
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            archive.add(self.bundle, ".")
+        return replace(self, bundle=buffer.getvalue())
+
+    @contextmanager
+    def on_disk(self) -> Iterator[Path]:
+        """The bundle's folder, as long as the block runs.
+
+        Raises:
+            BundleError: what arrived here is damaged.
+        """
+        if isinstance(self.bundle, Path):
+            yield self.bundle
+            return
+        with tempfile.TemporaryDirectory(prefix="aiderm-") as name:
+            with tarfile.open(fileobj=io.BytesIO(self.bundle)) as archive:
+                archive.extractall(name, filter="data")
+            verify(Path(name))
+            yield Path(name)

@@ -1,0 +1,175 @@
+"""The table on disk while it grows: part files beside it, each whole or not there; merged into the table at the end."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aiderm_core import atomic
+from aiderm_scorer.table import about
+
+ROWS_A_PART = 10_000
+SECONDS_A_PART = 5.0
+# What a second try may well mend: a disk or network that was away, a machine that was full.
+PASSING = ("unreadable", "timeout", "worker_died", "internal")
+
+
+class OutputError(ValueError):
+    """An output that cannot be gone on with."""
+
+
+class Output:
+    """Rows on their way into a Parquet file.
+
+    Rows that were added are on the disk after ``SECONDS_A_PART`` or ``ROWS_A_PART``, whatever ends the process. Use ``open``.
+    """
+
+    def __init__(self, path: Path, table_schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = table_schema
+        self._folder = _parts_folder(path)
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._writing = threading.Lock()
+        parts = self._parts()
+        self._next = int(parts[-1].stem) + 1 if parts else 0
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, table_schema: pa.Schema, *, fresh: bool = False) -> Iterator[Self]:
+        """Begins a table, or goes on with one of the same model.
+
+        Args:
+            path: of the Parquet file.
+            table_schema: see ``table.schema``.
+            fresh: throw away what is there.
+
+        Raises:
+            OutputError: somebody is at it; what is there is no table of scores, or one of another model, precision or limits.
+        """
+        if path.is_dir():
+            raise OutputError(f"--out must name a file. Received: the folder {path}")
+        folder = _parts_folder(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"another process writes {path}") from None
+            if fresh:
+                for part in folder.glob("*.parquet"):
+                    part.unlink()
+                path.unlink(missing_ok=True)
+            output = cls(path, table_schema)
+            ended = threading.Event()
+            try:
+                output._check()
+                # Also while nothing comes: an image may hang that waits for a disk.
+                threading.Thread(target=output._flush_until, args=(ended,), daemon=True).start()
+                yield output
+            finally:
+                ended.set()
+                output.flush()
+                if not output._parts():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def done(self, again: bool = False) -> set[str]:
+        """Names of the images that have a row.
+
+        Args:
+            again: leave out those whose error may have passed.
+        """
+        names: set[str] = set()
+        for file in self._files():
+            table = pq.read_table(file, columns=["image", "error"])
+            found = table["image"].to_pylist()
+            names.update(found)
+            if again:
+                passing = pc.is_in(table["error"], pa.array(PASSING))
+                names.difference_update(table.filter(passing)["image"].to_pylist())
+        return names
+
+    def add(self, table: pa.Table) -> None:
+        """Takes rows; one of an image that has a row already will stand in its place."""
+        with self._writing:
+            self._waiting.append(table)
+            self._rows += table.num_rows
+        if self._rows >= ROWS_A_PART:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts on the disk what was added."""
+        with self._writing:
+            if self._waiting:
+                self._write(self._folder / f"{self._next:08d}.parquet", pa.concat_tables(self._waiting))
+                self._next += 1
+                self._waiting, self._rows = [], 0
+
+    def finish(self) -> pa.Table:
+        """Merges everything into the file, sorted by image, and removes the parts; returns the whole table."""
+        self.flush()
+        files = self._files()
+        whole = pa.concat_tables([_read(file, self.schema) for file in files]) if files else self.schema.empty_table()
+        if self._parts() or not self.path.exists():
+            whole = _latest(whole).sort_by("image")
+            self._write(self.path, whole)
+            for part in self._parts():
+                part.unlink()
+        return whole
+
+    def _flush_until(self, ended: threading.Event) -> None:
+        while not ended.wait(SECONDS_A_PART):
+            with suppress(OSError):  # the rows go on waiting, and the next flush of whoever adds some tells
+                self.flush()
+
+    def _files(self) -> list[Path]:
+        return [*([self.path] if self.path.exists() else []), *self._parts()]
+
+    def _parts(self) -> list[Path]:
+        return sorted(self._folder.glob("[0-9]*.parquet"))
+
+    def _check(self) -> None:
+        for file in self._files()[:2]:
+            try:
+                found = about(pq.read_schema(file))
+            except (pa.ArrowException, OSError) as error:
+                raise OutputError(f"{file} is no table that can be read: {error}. Choose another --out, or --fresh") from error
+            wanted = about(self.schema)
+            if found != wanted:
+                differs = [f"{key} {found.get(key)} there, {wanted[key]} now" for key in wanted if found.get(key) != wanted[key]]
+                raise OutputError(f"{file} holds scores of another kind: {'; '.join(differs)}. Choose another --out, or --fresh")
+
+    def _write(self, path: Path, table: pa.Table) -> None:
+        temporary = path.with_name(f".{path.name}.partial")
+        try:
+            pq.write_table(table.replace_schema_metadata(self.schema.metadata), temporary, compression="zstd")
+            atomic.sync(temporary)
+            temporary.replace(path)
+            atomic.sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _latest(table: pa.Table) -> pa.Table:
+    """The last row of each image; there are several where one was scored again, or where clearing up was cut off."""
+    if pc.count_distinct(table["image"]).as_py() == table.num_rows:
+        return table.combine_chunks()
+    last = {name: index for index, name in enumerate(table["image"].to_pylist())}
+    return table.take(pa.array(sorted(last.values()))).combine_chunks()
+
+
+def _parts_folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}.parts")
+
+
+def _read(file: Path, table_schema: pa.Schema) -> pa.Table:
+    return pq.read_table(file, schema=table_schema)

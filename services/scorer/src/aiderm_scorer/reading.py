@@ -1,0 +1,117 @@
+"""Reads an item's bytes, from wherever it lies."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import fsspec
+
+from aiderm_scorer.archives import TarStream, read_span
+from aiderm_scorer.items import Item, Problem, Streamed, is_address
+
+_REMOTE_READERS = 8  # another machine's latency is waited for by several at once
+
+
+class Reader:
+    """Reads items one after another; keeps the archive open that it read from last, until it is closed.
+
+    Args:
+        max_bytes: of a file; larger ones are refused before they are read.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max = max_bytes
+        self._where: str | None = None
+        self._file: Any = None
+        self._stream: TarStream | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def read(self, item: Item) -> bytes | Problem:
+        """The bytes of one item, or why there are none; raises nothing."""
+        if item.problem is not None:
+            return item.problem
+        try:
+            return self._read(item)
+        except Exception as error:  # whatever a disk, a network or an archive comes up with is told of this one image
+            self.close()
+            return Problem("unreadable", _reason(error))
+
+    def _read(self, item: Item) -> bytes | Problem:
+        if item.inside is None:
+            return self._whole(item.where)
+        if self._where != item.where:
+            self.close()
+            self._file = _open(item.where)
+            self._where = item.where
+        if not isinstance(item.inside, Streamed):
+            # What an archive holds in a few bytes may be gigabytes once unpacked.
+            return self._too_large(item.inside.size) or read_span(self._file, item.inside)
+        if self._stream is None or self._stream.next > item.inside.index:
+            self._file.seek(0)
+            self._stream = TarStream(self._file)
+        data = self._stream.read(item.inside.index, self._max)
+        return self._too_large(len(data), "more than ") or data
+
+    def _whole(self, where: str) -> bytes | Problem:
+        if is_address(where):
+            with _open(where) as file:
+                data: bytes = file.read(self._max + 1)
+                return self._too_large(len(data), "more than ") or data
+        # A pipe would be waited for: it is opened without, and what it is looked at before anything is read.
+        descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                return Problem("unreadable", "Received no regular file.")
+            return self._too_large(found.st_size) or file.readall()
+
+    def _too_large(self, size: int, least: str = "") -> Problem | None:
+        if size <= self._max:
+            return None
+        received = f"{least}{self._max:,}" if least else f"{size:,}"
+        return Problem("too_large", f"Received {received} bytes; allowed: at most {self._max:,}.")
+
+    def close(self) -> None:
+        """Closes the archive that it read from last."""
+        if self._file is not None:
+            self._file.close()
+        self._where = self._file = self._stream = None
+
+
+def read_ahead(items: Sequence[Item], reader: Reader) -> Iterator[tuple[Item, bytes | Problem]]:
+    """Each item with its bytes, in order; the next ones are read while one is in use."""
+    remote = bool(items) and all(item.inside is None and is_address(item.where) for item in items)
+    readers = _REMOTE_READERS if remote else 1
+    with ThreadPoolExecutor(readers) as pool:
+        ahead = [pool.submit(reader.read, item) for item in items[:readers]]
+        try:
+            for index, item in enumerate(items):
+                data = ahead.pop(0).result()
+                if index + readers < len(items):
+                    ahead.append(pool.submit(reader.read, items[index + readers]))
+                yield item, data
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def _open(where: str) -> Any:
+    if is_address(where):
+        return fsspec.open(where, "rb").open()
+    return open(where, "rb")  # noqa: PTH123 (kept open; a name that is no UTF-8 as well)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}."
+    return f"{type(error).__name__}: {error}"[:300]

@@ -1,0 +1,114 @@
+"""Scores what the inputs hold, from where an earlier run stopped, to a table with one row an image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+
+from aiderm_scorer.inputs import Listing
+from aiderm_scorer.items import Item
+from aiderm_scorer.model import Model
+from aiderm_scorer.output import Output
+from aiderm_scorer.progress import Meter
+from aiderm_scorer.table import schema
+
+CHUNK = 32
+"""Images that go to a process at once: enough that handing them out costs nothing, few enough to be lost with it."""
+
+
+class LostError(RuntimeError):
+    """Images that an executor gave no row for."""
+
+
+class Executor(Protocol):
+    """Judges chunks of items somewhere; tables come as chunks are finished."""
+
+    def __call__(
+        self, chunks: Sequence[Sequence[Item]], model: Model, table_schema: pa.Schema
+    ) -> AbstractContextManager[Iterator[pa.Table]]:
+        """Judges while the block runs."""
+        ...
+
+
+@dataclass
+class Summary:
+    """What a run did, and what the table holds.
+
+    Attributes:
+        rows: of the whole table.
+        added: in this run.
+        seconds: of judging in this run.
+        decisions: how often each was taken, in the whole table.
+        errors: how often each came up, in the whole table.
+    """
+
+    rows: int
+    added: int
+    seconds: float
+    decisions: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def score(
+    listing: Listing, model: Model, out: Path, executor: Executor, *, fresh: bool = False, again: bool = False,
+    console: Console | None = None,
+) -> Summary:  # fmt: skip
+    """Scores the images that have no row in ``out`` yet.
+
+    Args:
+        listing: what there is.
+        model: a verified bundle.
+        out: the Parquet file; it appears, or is replaced, once every image has its row.
+        executor: where to.
+        fresh: begin anew.
+        again: also those whose error may have passed.
+        console: where progress is told.
+
+    Raises:
+        OutputError: what is there cannot be gone on with.
+        LaneError, ClusterError: nothing can be judged there.
+        LostError: images got no row.
+    """
+    console = console or Console(stderr=True)
+    table_schema = schema(model.manifest, model.precision, model.limits)
+    with Output.open(out, table_schema, fresh=fresh) as output:
+        there = output.done(again)
+        left = [item for item in listing.items if item.image not in there]
+        console.print(
+            f"{len(listing.items):,} images, {len(listing.items) - len(left):,} of them scored already", highlight=False
+        )
+        meter = Meter(len(left), console)
+        if left:
+            chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
+            with executor(chunks, model, table_schema) as tables, meter.shown():
+                for table in _once(tables, {item.image for item in left}):
+                    output.add(table)
+                    meter.add(table.num_rows, table.num_rows - table["error"].null_count)
+        rate = meter.rate
+        whole = output.finish()
+        return Summary(
+            whole.num_rows, meter.done, meter.done / rate if rate else 0.0, _counts(whole["decision"]), _counts(whole["error"])
+        )
+
+
+def _once(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
+    """Each expected row once, whatever was done twice; and none may be missing at the end."""
+    for table in tables:
+        new = [name in expected for name in table["image"].to_pylist()]
+        expected.difference_update(table["image"].to_pylist())
+        if any(new):
+            yield table if all(new) else table.filter(pa.array(new))
+    if expected:
+        raise LostError(f"{len(expected):,} images got no row, such as {min(expected)}. The same command tries them again")
+
+
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    return Counter({entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()})

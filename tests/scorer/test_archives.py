@@ -1,0 +1,152 @@
+"""Members of archives: found as the standard library finds them, read by themselves, damaged ones told."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiderm_scorer.archives import is_archive, members
+from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.reading import Reader
+
+NAMES = st.text("abcXYZ0189 -_äß☃", min_size=1, max_size=20).map(lambda text: f"{text.strip() or 'x'}.jpg")
+CONTENTS = st.lists(st.tuples(NAMES, st.binary(max_size=3000)), max_size=8)
+TARS = {".tar": "w", ".tar.gz": "w:gz", ".tgz": "w:gz", ".tar.bz2": "w:bz2", ".tar.xz": "w:xz"}
+
+
+def zipped(contents: list[tuple[str, bytes]], compression: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.mkdir("folder")
+        for name, data in contents:
+            archive.writestr(f"folder/{name}", data)
+    return buffer.getvalue()
+
+
+def tarred(contents: list[tuple[str, bytes]], mode: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, data in contents:
+            member = tarfile.TarInfo(f"folder/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def listed(path: Path) -> list[Item]:
+    with path.open("rb") as file:
+        return list(members(str(path), file))
+
+
+def read(items: list[Item]) -> list[bytes | Problem]:
+    with Reader(10_000) as reader:
+        return [reader.read(item) for item in items]
+
+
+@pytest.mark.parametrize("suffix", [".zip", *TARS])
+@settings(deadline=None, max_examples=25)
+@given(contents=CONTENTS)
+def test_each_member_is_found_and_read_in_any_order(
+    suffix: str, contents: list[tuple[str, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("archive") / f"x{suffix}"
+    unique = list(dict(contents).items())
+    if suffix == ".zip":
+        path.write_bytes(zipped(unique, zipfile.ZIP_DEFLATED if len(unique) % 2 else zipfile.ZIP_STORED))
+    else:
+        path.write_bytes(tarred(unique, TARS[suffix]))
+    items = listed(path)
+    assert [item.image for item in items] == [f"{path}::folder/{name}" for name, _ in unique]
+    assert read(items) == [data for _, data in unique]
+    assert read(items[::-1]) == [data for _, data in unique][::-1]
+
+
+def test_two_members_of_one_name_are_two_images(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(tarred([("a.jpg", b"first"), ("a.jpg", b"second")], "w"))
+    items = listed(path)
+    assert [item.image.rpartition("::")[2] for item in items] == ["folder/a.jpg", "folder/a.jpg#2"]
+    assert read(items) == [b"first", b"second"]
+
+
+def test_a_damaged_member_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    data = bytearray(zipped([("a.jpg", b"A" * 500), ("b.jpg", b"B" * 500), ("c.jpg", b"C" * 500)], zipfile.ZIP_STORED))
+    data[data.index(b"BBBB") + 100] ^= 0xFF
+    path.write_bytes(bytes(data))
+    first, second, third = read(listed(path))
+    assert (first, third) == (b"A" * 500, b"C" * 500)
+    assert isinstance(second, Problem)
+    assert second.code == "unreadable"
+    assert "damaged" in second.detail
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_an_archive_that_breaks_off_keeps_what_came_before(tmp_path: Path, suffix: str) -> None:
+    whole = tarred([(f"{index}.jpg", bytes([index]) * 2000 + bytes(range(256)) * 20) for index in range(20)], TARS[suffix])
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(whole[: len(whole) // 2])
+    items = listed(path)
+    found = read(items)
+    assert isinstance(found[0], bytes)
+    assert items[-1].image == str(path)
+    assert isinstance(found[-1], Problem)
+    assert "breaks off" in found[-1].detail
+    assert all(isinstance(data, Problem) or len(data) == 2000 + 256 * 20 for data in found)
+
+
+def test_what_is_no_archive_is_one_item_that_says_so(tmp_path: Path) -> None:
+    for name in ("x.zip", "x.tar", "x.tgz"):
+        path = tmp_path / name
+        path.write_bytes(b"not an archive at all")
+        (item,) = listed(path)
+        assert item.problem is not None
+        assert item.problem.code == "unreadable"
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(zipped([("bomb.jpg", bytes(50_000_000))], zipfile.ZIP_DEFLATED))
+    (found,) = read(listed(path))
+    assert isinstance(found, Problem)
+    assert found.code == "too_large"
+    assert "50,000,000" in found.detail
+
+
+def test_an_encrypted_or_oddly_compressed_member_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    data = bytearray(zipped([("a.jpg", b"A" * 50)], zipfile.ZIP_STORED))
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(bytes(data))
+    (found,) = read(listed(path))
+    assert isinstance(found, Problem)
+    assert "encrypted" in found.detail
+    path.write_bytes(zipped([("a.jpg", b"A" * 50)], zipfile.ZIP_LZMA))
+    (found,) = read(listed(path))
+    assert isinstance(found, Problem)
+    assert "lzma" in found.detail
+
+
+def test_a_link_in_a_tar_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        link = tarfile.TarInfo("a.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    (found,) = read(listed(path))
+    assert isinstance(found, Problem)
+    assert "no regular file" in found.detail
+
+
+def test_archives_are_known_by_their_names() -> None:
+    assert all(is_archive(f"A{suffix.upper()}") for suffix in (".zip", *TARS))
+    assert not any(is_archive(name) for name in ("a.jpg", "zip", "a.zip.jpg"))

@@ -1,0 +1,128 @@
+"""What the user names becomes one item an image."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from aiderm_scorer.inputs import InputError, find
+from aiderm_scorer.items import printable
+from aiderm_scorer.lists import ListError
+
+from .conftest import BUCKET, Remote, fill, picture
+
+
+def names(*inputs: object, **options: object) -> list[str]:
+    return [item.image for item in find([str(text) for text in inputs], **options).items]  # type: ignore[arg-type]
+
+
+def test_a_folder_is_searched_to_its_depths_and_told_apart(tmp_path: Path) -> None:
+    first, second = fill(tmp_path / "a" / "b", 1)[0], fill(tmp_path / "c", 1)[0]
+    extensionless = tmp_path / "IMG0001"
+    for path in (extensionless, tmp_path / "labels.csv", tmp_path / ".hidden.png", tmp_path / "c" / "notes.txt"):
+        path.write_bytes(b"x")
+    listing = find([str(tmp_path)])
+    assert [item.image for item in listing.items] == [str(extensionless), str(first), str(second)]
+    assert listing.skipped == {".csv": 1, ".txt": 1, "hidden": 1}
+    assert len(find([str(tmp_path)], every_file=True).items) == 5
+
+
+def test_an_image_named_in_several_ways_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "a", 2)
+    listing = find(["a", "./a/0000.png", str(tmp_path / "a" / "0001.png"), "a/*.png"])
+    assert [item.image for item in listing.items] == ["a/0000.png", "a/0001.png"]
+    assert listing.repeated == 4
+
+
+def test_patterns_take_images_only_unless_they_name_more(tmp_path: Path) -> None:
+    paths = fill(tmp_path, 3)
+    (tmp_path / "labels.csv").write_text(f"path\n{paths[0].name}\n")
+    assert names(tmp_path / "*") == [str(path) for path in paths]
+    assert names(tmp_path / "000[01].png") == [str(path) for path in paths[:2]]
+    assert names(tmp_path / "*.csv") == [str(paths[0])]
+    strange = tmp_path / "a[1].png"
+    strange.write_bytes(picture(1))
+    assert names(strange) == [str(strange)]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
+def test_a_list_names_images_beside_it_or_anywhere(tmp_path: Path, suffix: str) -> None:
+    table = tmp_path / f"list{suffix}"
+    values = ["a.png", "sub/b.png", str(tmp_path / "c.png"), "s3://bucket/d.png", "", "a.png"]
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"id": range(len(values)), "path": [value or None for value in values]}), table)
+    else:
+        comma = "," if suffix == ".csv" else "\t"
+        table.write_text("\ufeffid" + comma + "Path\n" + "".join(f"{i}{comma}{v}\n" for i, v in enumerate(values)), "utf-8")
+    listing = find([str(table)])
+    here = [str(tmp_path / "a.png"), str(tmp_path / "sub/b.png"), str(tmp_path / "c.png"), "s3://bucket/d.png", f"{table}:5"]
+    assert [item.image for item in listing.items] == here
+    assert [item.listed for item in listing.items] == [*values[:4], None]
+    assert listing.items[-1].problem is not None
+    assert listing.repeated == 1
+    assert names(table, root="/elsewhere")[0] == "/elsewhere/a.png"
+
+
+def test_lists_without_a_column_of_paths_say_what_they_have(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("id,lesion\n1,2\n")
+    with pytest.raises(ListError, match=r"no column of paths.*id, lesion"):
+        find([str(table)])
+    with pytest.raises(ListError, match="no column 'picture'; it has: id, lesion"):
+        find([str(table)], column="picture")
+    assert names(table, column="lesion") == [str(tmp_path / "2")]
+    broken = tmp_path / "list.parquet"
+    broken.write_bytes(b"PAR1 or not")
+    with pytest.raises(ListError, match="no Parquet table"):
+        find([str(broken)])
+
+
+def test_members_of_archives_are_told_apart_as_files_of_folders_are(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/b.jpg", "__MACOSX/a/._b.jpg", "readme.txt"):
+            archive.writestr(name, b"x")
+    listing = find([str(path)])
+    assert [item.image for item in listing.items] == [f"{path}::a/b.jpg"]
+    assert listing.skipped == {"hidden": 1, ".txt": 1}
+    broken = tmp_path / "y.zip"
+    broken.write_bytes(b"PK no")
+    (item,) = find([str(broken)]).items
+    assert item.problem is not None
+
+
+def test_names_that_are_no_utf8_and_links_that_lead_nowhere_are_items(tmp_path: Path) -> None:
+    strange = os.path.join(os.fsencode(tmp_path), b"caf\xe9.png")  # noqa: PTH118
+    Path(os.fsdecode(strange)).write_bytes(picture(1))
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = names(tmp_path)
+    assert printable(os.fsdecode(strange)) in found
+    assert str(tmp_path / "gone.png") in found
+    assert all(name.encode() for name in found)
+
+
+def test_what_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no .*nowhere"):
+        find([str(tmp_path / "nowhere")])
+    with pytest.raises(InputError, match="nothing matches"):
+        find([str(tmp_path / "*.jpg")])
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(InputError, match=r"no images in .*other files there: 1 \.txt"):
+        find([str(tmp_path)])
+    with pytest.raises(InputError, match="cannot be opened"):
+        find(["nosuch://bucket/a.png"])
+
+
+def test_a_bucket_is_a_folder(remote: Remote, s3: None) -> None:
+    remote.files = {"a/1.png": picture(1), "a/2.png": picture(2), "a/list.txt": b"x"}
+    listing = find([f"s3://{BUCKET}/a"])
+    assert [item.image for item in listing.items] == [f"s3://{BUCKET}/a/1.png", f"s3://{BUCKET}/a/2.png"]
+    assert listing.skipped == {".txt": 1}
+    assert names(f"s3://{BUCKET}/a/*.png") == [item.image for item in listing.items]
