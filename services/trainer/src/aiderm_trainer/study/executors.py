@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor as Pool
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
 from typing import Any, Protocol
 
+from aiderm_core.processes import end_with_parent
 from aiderm_trainer.study.needs import Needs
 
 _CALLS_A_WORKER = 12  # then it is made anew: what TensorFlow holds on to goes with it
@@ -85,7 +83,7 @@ def attempt(call: Call, node: str | None = None) -> Done:
 
 def spawned(jobs: int) -> Pool:
     """Processes that share nothing with this one and end with it."""
-    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
 class LocalProcesses:
@@ -131,16 +129,3 @@ def local_processes(jobs: int = 1, pool: Callable[[int], Pool] = spawned) -> Ite
         yield processes
     finally:
         processes.close()
-
-
-def _end_with_parent() -> None:
-    """A study that was killed must not leave a worker behind that goes on with a trial."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            wait_for([sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
