@@ -74,6 +74,7 @@ def test_a_row_says_what_the_shared_path_says(tmp_path: Path, models: Path) -> N
         assert row["error"] is None
 
 
+@pytest.mark.ci
 def test_every_image_of_every_kind_of_input_has_one_row(
     tmp_path: Path, models: Path, remote: Remote, s3: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

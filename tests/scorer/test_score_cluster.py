@@ -14,7 +14,7 @@ from tests.ray_cluster import RayCluster, ray_cluster
 
 from .conftest import fill, picture
 
-pytestmark = pytest.mark.ci
+pytestmark = pytest.mark.soak
 COMMAND = (sys.executable, "-m", "aiderm_scorer.cli")
 COUNT = 320
 SIDE = 2500  # large ones take long enough for something to happen on the way

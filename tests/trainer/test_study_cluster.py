@@ -15,7 +15,7 @@ from tests.ray_cluster import RayCluster, RayNode, eventually, ray_cluster
 
 from aiderm_trainer.study import files
 
-pytestmark = pytest.mark.ci
+pytestmark = pytest.mark.soak
 
 PLAN = """
 title = "On a cluster"
