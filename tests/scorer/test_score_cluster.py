@@ -82,7 +82,7 @@ def test_the_driver_is_killed_and_goes_on(
     driver = cluster.start(command)
     wait_for_a_part(parts, driver)
     driver.kill()
-    driver.wait()
+    driver.communicate()
     assert not out.exists()
     told = cluster.run(command)
     assert "320 images, 0 of them" not in told
@@ -93,8 +93,7 @@ def test_the_driver_is_killed_and_goes_on(
 def test_a_node_that_does_not_see_the_images_is_named(cluster: RayCluster, models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     fill(folder, 3)
-    node = cluster.add()
-    cluster.hide(node.number, folder)
+    node = cluster.add(hidden=folder)
     told = cluster.run(
         [*COMMAND, folder, "--out", tmp_path / "s.parquet", "--models", models, "--cluster", cluster.address], check=False
     )

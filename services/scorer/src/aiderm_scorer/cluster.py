@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 
@@ -52,27 +53,48 @@ def on_cluster(
         cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
         size = max(1, min(CHUNK, -(-len(items) // (_CHUNKS_A_CORE * max(1, int(cores))))))
         rows = [{"items": pickle.dumps(items[start : start + size])} for start in range(0, len(items), size)]
-        logging.getLogger("ray.data").setLevel(logging.WARNING)
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        work = partial(_work, model=model.packed(), timeout=timeout)
-        # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.
-        scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            work, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=jobs
-        )
-        yield _tables(scored, table_schema)
+        work = (rows, model.packed(), jobs, timeout)
+        # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
+        contents = _through_an_actor(work) if address.startswith("ray://") else _scores(*work)
+        try:
+            yield (pa.ipc.open_stream(content).read_all().cast(table_schema) for content in contents)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
 
 
-def _tables(scored: object, table_schema: pa.Schema) -> Iterator[pa.Table]:
+def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:
+    """The scores of each chunk as they come, as an Arrow stream."""
     import ray
 
-    try:
-        for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):  # type: ignore[attr-defined]
-            for content in batch["scores"].to_pylist():
-                yield pa.ipc.open_stream(content).read_all().cast(table_schema)
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    work = partial(_work, model=model, timeout=timeout)
+    # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.
+    scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        work, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=jobs
+    )
+    for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        yield from batch["scores"].to_pylist()
+
+
+class _Driver:
+    """``_scores`` on a node, asked for one after another."""
+
+    def __init__(self, *work: Any) -> None:
+        self._contents = _scores(*work)
+
+    def next(self) -> bytes | None:
+        """The scores of a chunk; None at the end."""
+        return next(self._contents, None)
+
+
+def _through_an_actor(work: tuple[Any, ...]) -> Iterator[bytes]:
+    import ray
+
+    driver = ray.remote(num_cpus=0)(_Driver).remote(*work)
+    while (content := ray.get(driver.next.remote())) is not None:
+        yield content
 
 
 _lanes: dict[str, Lane] = {}  # of this process on a node: one, kept from chunk to chunk
