@@ -1,0 +1,221 @@
+"""How the work grows: scoring against the physical limit, over cores, over Ray nodes; replicas of the API. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.scale import document
+from benchmarks.serving import pictures
+from benchmarks.serving.__main__ import processor
+from benchmarks.serving.subjects import Limit, Subject, tree_memory
+
+from aiderm_core.store import ModelStore
+from aiderm_scorer.cluster import on_cluster
+from aiderm_scorer.inputs import Listing
+from aiderm_scorer.items import Item
+from aiderm_scorer.local import on_this_machine
+from aiderm_scorer.model import Model
+from aiderm_scorer.scoring import CHUNK, score
+from aiderm_scorer.table import schema
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+RAY = str(Path(sys.executable).with_name("ray"))
+PORT = 26379
+
+
+def chunks(files: list[Path], count: int) -> list[list[Item]]:
+    """``count`` images, each of them one of a few files: what is measured is no disk."""
+    items = [Item(str(path), str(path)) for path in islice(cycle(files), count)]
+    return [items[start : start + CHUNK] for start in range(0, count, CHUNK)]
+
+
+def local(files: list[Path], model: Model, lanes: int, seconds: float) -> dict[str, float]:
+    """Images a second once the processes run, and their memory."""
+    done, began = 0, 0.0
+    before = tree_memory(os.getpid()) - tree_memory(os.getpid(), children=False)
+    with on_this_machine(chunks(files, 100_000), model, table_schema(model), lanes=lanes, timeout=60) as tables:
+        for table in tables:
+            if not began:
+                began = time.perf_counter()
+                continue
+            done += table.num_rows
+            if time.perf_counter() - began >= seconds:
+                break
+        elapsed = time.perf_counter() - began
+        memory = tree_memory(os.getpid()) - tree_memory(os.getpid(), children=False) - before
+    return {"rate": done / elapsed, "memory_mb": memory / lanes}
+
+
+def distributed(files: list[Path], model: Model, nodes: int, count: int) -> float:
+    """Images a second of a cluster, from the first chunk to the last."""
+    with ray_nodes(nodes) as address:
+        # Once without being counted: the nodes' processes import and load.
+        done, began = 0, 0.0
+        with on_cluster(chunks(files, count), model, table_schema(model), address=address, jobs=None, timeout=60) as tables:
+            for table in tables:
+                if not began:
+                    began = time.perf_counter()
+                    continue
+                done += table.num_rows
+        return done / (time.perf_counter() - began)
+
+
+@contextmanager
+def ray_nodes(count: int) -> Iterator[str]:
+    """A head that works on nothing, and nodes of one core each, tied to different ones of this machine."""
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    common = ["--disable-usage-stats", "--object-store-memory=150000000"]
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="r", dir="/var/tmp") as folder:
+        run = {"env": environment, "check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 120}
+        head = [RAY, "start", "--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+        try:
+            subprocess.run([*head, "--node-ip-address=127.0.0.1", *common], **run)
+            for core in cores[:count]:
+                node = ["taskset", "--cpu-list", str(core), RAY, "start", f"--address=127.0.0.1:{PORT}", "--num-cpus=1"]
+                subprocess.run([*node, *common], **run)
+            yield f"127.0.0.1:{PORT}"
+        finally:
+            subprocess.run([RAY, "stop", "--force"], env=environment, check=False, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> list[dict[str, float]]:
+    """One replica of the API on one core, then one more on each further core, each with a load of its own."""
+    environment = {
+        "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
+        "AIDERM_THREADS": "1", "AIDERM_LOG_FORMAT": "json",
+    }  # fmt: skip
+    found = []
+    running: list[Subject] = []
+    try:
+        for core in sorted(os.sched_getaffinity(0)):
+            api = Subject(
+                f"replica {core}", ["taskset", "--cpu-list", str(core), sys.executable, "-m", "aiderm_api"], environment
+            )
+            api.start(files[0].read_bytes(), folder / "api.log")
+            running.append(api)
+            found.append(load_on(running, files, seconds))
+    finally:
+        for api in running:
+            api.stop()
+    return found
+
+
+def load_on(running: list[Subject], files: list[Path], seconds: float) -> dict[str, float]:
+    """Answers a second of all replicas together, eight clients each; memory of each."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(running)) as pool:
+        raw = list(pool.map(lambda api: api.measure(files, 8, seconds), running))
+    rate = sum(one["answered"] / one["seconds"] for one in raw)
+    refused = sum(sum(one["statuses"].values()) - one["answered"] + one["broken"] for one in raw)
+    return {"replicas": len(running), "rate": rate, "not_answered": refused, "memory_mb": median(api.memory() for api in running)}
+
+
+def row_bytes(model: Model, files: list[Path], folder: Path) -> float:
+    """Bytes of the table for each image."""
+    out = folder / "scores.parquet"
+    items = [Item(f"{path}-{index}", str(path)) for index in range(250) for path in files]
+    score(Listing(items), model, out, partial(on_this_machine, lanes=2, timeout=60))
+    return out.stat().st_size / len(items)
+
+
+def table_schema(model: Model) -> Any:
+    """The scores' columns."""
+    return schema(model.manifest, model.precision, model.limits)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
+    parser.add_argument("--images", type=int, default=2000, help="for the cluster")
+    parser.add_argument(
+        "--only", choices=["scoring", "cluster", "replicas"], nargs="+", default=["scoring", "cluster", "replicas"]
+    )
+    parser.add_argument("--document", action="store_true", help="only write docs/scale.md from result.json")
+    options = parser.parse_args()
+    path = HERE / "result.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    if not options.document:
+        store = ModelStore(ROOT / "models")
+        bundle = store.path("melanoma", store.serving("melanoma"))
+        model = Model.load(bundle)
+        cores = len(os.sched_getaffinity(0))
+        about = {
+            "measured": datetime.now(UTC).strftime("%Y-%m-%d"), "processor": processor(), "cores": cores,
+            "python": platform.python_version(), "model": f"{model.manifest.name} {model.manifest.version}",
+        }  # fmt: skip
+        result |= {"about": about}
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            files = pictures.write(folder)
+            sizes = {kind: sum(path.stat().st_size for path in paths) / len(paths) for kind, paths in files.items()}
+            result["bytes"] = {kind: round(size) for kind, size in sizes.items()}
+            result["row_bytes"] = row_bytes(model, files[document.KIND], folder)
+            if "scoring" in options.only:
+                result["scoring"] = scoring(bundle, model, files, cores, options, folder)
+            if "cluster" in options.only:
+                result["cluster"] = clusters(model, files["600x450"], cores, options)
+            if "replicas" in options.only:
+                result["replicas"] = [replicas(bundle, files["600x450"], options.seconds, folder) for _ in range(options.rounds)]
+        path.write_text(json.dumps(result, indent=1) + "\n")
+    document.write(result, ROOT / "docs" / "scale.md")
+
+
+def scoring(
+    bundle: Path, model: Model, files: dict[str, list[Path]], cores: int, options: argparse.Namespace, folder: Path
+) -> list[dict[str, Any]]:
+    """Rounds of: the limit and the scorer on one core and on all, in turns."""
+    limits = {
+        n: Limit("limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(n)]) for n in {1, cores}
+    }
+    found = []
+    try:
+        for limit in limits.values():
+            limit.start(files["224px"][0].read_bytes(), folder / "limit.log")
+        for turn in range(options.rounds):
+            for kind in ("600x450", "12MP"):
+                for lanes, limit in limits.items():
+                    raw = limit.measure(files[kind], lanes, options.seconds)
+                    ours = local(files[kind], model, lanes, options.seconds)
+                    again = limit.measure(files[kind], lanes, options.seconds)
+                    rate = (raw["answered"] + again["answered"]) / (raw["seconds"] + again["seconds"])
+                    found.append({"round": turn, "kind": kind, "cores": lanes, "limit": rate, **ours})
+                    print(found[-1], flush=True)
+    finally:
+        for limit in limits.values():
+            limit.stop()
+    return found
+
+
+def clusters(model: Model, files: list[Path], cores: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Rounds of: one node of one core, and as many as there are cores; beside each the same without Ray."""
+    found = []
+    for turn in range(options.rounds):
+        for nodes in (1, cores):
+            rate = distributed(files, model, nodes, options.images)
+            without = local(files, model, nodes, options.seconds)["rate"]
+            found.append({"round": turn, "nodes": nodes, "rate": rate, "without_ray": without})
+            print(found[-1], flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    main()
