@@ -86,7 +86,7 @@ def _archives(result: dict[str, Any]) -> list[str]:
     lines = [
         "## Archives (calculated)",
         "",
-        f"From {rate:.0f} images a second and core, {size / 1000:.0f} kB an image and {row_bytes:.0f} bytes a row of the table, nodes of {NODE_CORES} "
+        f"From {rate:.0f} images a second and core, {size / 1000:.0f} kB an image and {row_bytes:.0f} bytes a row of the table before compression, nodes of {NODE_CORES} "
         "such cores, nothing lost between nodes. Reading is what all nodes ask of the storage together.",
         "",
         "| images | nodes | time | reading, MB/s | archive | table | first bottleneck |",
