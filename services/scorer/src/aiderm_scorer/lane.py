@@ -35,6 +35,7 @@ class Lane:
     def __init__(self, model: Model, timeout: float = 60.0) -> None:
         self._model = model
         self._timeout = timeout
+        self._ended = False
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
 
@@ -45,7 +46,7 @@ class Lane:
         self.close()
 
     def score(self, items: Sequence[Item]) -> Iterator[table.Row]:
-        """One row an item, in order, as they come.
+        """One row an item, in order, as they come; fewer only after ``end``.
 
         Raises:
             LaneError: the model cannot be loaded.
@@ -62,6 +63,8 @@ class Lane:
                     done, strikes = done + 1, 0
                     yield row
             except (EOFError, OSError) as error:  # a timeout is an OSError as well
+                if self._ended:
+                    return
                 hung = isinstance(error, TimeoutError)
                 code = self.close()
                 strikes += 1
@@ -74,6 +77,14 @@ class Lane:
                     )
                     item, done = items[done], done + 1
                     yield table.failed(item, problem, self._model.manifest, self._model.precision)
+
+    def end(self) -> None:
+        """Ends the process whatever it is at, and ``score`` with it; may be called from another thread."""
+        self._ended = True
+        process = self._process
+        if process is not None:
+            with suppress(ValueError):  # closed meanwhile
+                process.kill()
 
     def close(self) -> str:
         """Ends the process; says how it ended."""

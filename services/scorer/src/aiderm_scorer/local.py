@@ -31,12 +31,14 @@ def on_this_machine(
     left = iter(chunks)
     taking = threading.Lock()
     stop = threading.Event()
+    supervised: list[Lane] = []
     # Bounded, so that nothing piles up while the disk is slow.
     finished: queue.Queue[pa.Table | BaseException | None] = queue.Queue(2 * lanes)
 
     def work() -> None:
         try:
             with Lane(model, timeout) as lane:
+                supervised.append(lane)
                 while not stop.is_set():
                     with taking:
                         chunk = next(left, None)
@@ -72,6 +74,8 @@ def on_this_machine(
         yield tables()
     finally:
         stop.set()
+        for lane in supervised:
+            lane.end()
         while any(thread.is_alive() for thread in threads):
             _drain(finished)
             for thread in threads:
