@@ -112,7 +112,7 @@ def test_browser_decides_and_the_address_keeps_the_choice(new_page, service) -> 
     assert page.url.endswith("?lang=es")
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_have_text(strings("es")["intro"]["title"])
-    assert page.title() == strings("es")["title"]["check"]
+    expect(page).to_have_title(strings("es")["title"]["check"])
 
 
 def test_changing_the_language_keeps_the_answer(page: Page, plain, assess) -> None:

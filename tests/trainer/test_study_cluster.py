@@ -90,7 +90,7 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     assert lost is not None, first.communicate()[0]
     cluster.kill(lost.number)
     assert not (trial / "result.json").exists(), "it was killed too late"
-    joined = cluster.add()
+    cluster.add()
     eventually(lambda: trained_on(lost) or first.poll() is not None, 90, "the trial on another node")
     process = holder(trial / ".lock")
     assert process, first.communicate()[0]
@@ -103,8 +103,8 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     eventually(lambda: not Path(f"/proc/{process}").exists(), 30, "the end of the trial of the lost driver")
 
     said += cluster.run([*distributed, cluster.client], outside=True, timeout=180)
-    assert joined.address in said
-    assert local.wait(180) == 0, local.communicate()[0]
+    told, _ = local.communicate(timeout=180)
+    assert local.returncode == 0, told
     tables = [files.read_table(folder / "trials.csv") for folder in (alone, out)]
     assert [f"{row['recipe']}--{row['fold']}--{row['seed']}" for row in tables[1]] == [
         f"{recipe}--{fold}--0" for recipe in ("frozen", "scratch") for fold in (1, 2)

@@ -96,7 +96,8 @@ def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float 
         seconds: to wait for all.
 
     Returns:
-        By node what it returned, or the exception: what it raised, or a ClusterError where nothing came back (in time).
+        By node what it returned, or the exception: what it raised, or a ClusterError where nothing came back (in time). Nodes
+        that were lost meanwhile are left out.
     """
     ray = _ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -109,10 +110,11 @@ def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float 
     ready, late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds) if asked else ([], [])
     for reference in late:
         ray.cancel(reference, force=True)
-    answered = set(ready)
+    answered, alive = set(ready), {node.id for node in nodes()}
     return {
         node: _answer(ray, reference) if reference in answered else ClusterError(f"no answer within {seconds:g} s")
         for node, reference in asked.items()
+        if node.id in alive
     }
 
 

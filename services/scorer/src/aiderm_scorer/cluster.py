@@ -65,7 +65,7 @@ def on_cluster(
 
 def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:
     """The scores of each chunk as they come, as an Arrow stream."""
-    import ray
+    import ray.data  # sets its own level, so before it is set here
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = False
