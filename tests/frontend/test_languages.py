@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -113,6 +114,31 @@ def test_browser_decides_and_the_address_keeps_the_choice(new_page, service) -> 
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_have_text(strings("es")["intro"]["title"])
     expect(page).to_have_title(strings("es")["title"]["check"])
+
+
+@pytest.mark.parametrize(
+    ("accepted", "query", "language"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "", "de"),
+        ("fr-FR, fr;q=0.9, es;q=0.5", "", "es"),
+        ("fr,eng", "", "en"),
+        ("de", "?lang=ar", "ar"),
+        ("de", "?lang=xx", "de"),
+        ("", "", "en"),
+    ],
+)
+def test_words_set_out_with_the_document(service, accepted: str, query: str, language: str) -> None:
+    answer = httpx.get(f"{service.url}/{query}", headers={"Accept-Language": accepted})
+    assert answer.headers["link"] == f"<locales/{language}.json>; rel=preload; as=fetch; crossorigin"
+    assert "accept-language" in answer.headers["vary"].lower()
+    assert "link" not in httpx.get(f"{service.url}/js/main.js").headers
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_words_are_fetched_once(new_page, service, language: str) -> None:
+    page = new_page(service.url, locale=language)
+    script = "name => performance.getEntriesByType('resource').filter(({name: url}) => url.endsWith(name)).length"
+    assert page.evaluate(script, f"locales/{language}.json") == 1
 
 
 def test_changing_the_language_keeps_the_answer(page: Page, plain, assess) -> None:

@@ -131,7 +131,6 @@ def test_markup_says_what_the_english_strings_say() -> None:
     parser.feed((PUBLIC / "index.html").read_text("utf-8"))
     without_key = {text for key, text in parser.found if key is None}
     assert without_key == {
-        "AI Dermatologist: a second look at a skin lesion",
         "English",
         "This page needs JavaScript to send a picture to the server.",
         "Ctrl", "⌘", "V", "+", "(", ")",

@@ -135,7 +135,9 @@ def test_every_one_of_very_many_is_accounted_for(tmp_path: Path) -> None:
 
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 1800
-    while sum(pq.read_metadata(part).num_rows for part in (tmp_path / "scores.parquet.parts").glob("[0-9]*.parquet")) < COUNT // 4:
+    while (
+        sum(pq.read_metadata(part).num_rows for part in (tmp_path / "scores.parquet.parts").glob("[0-9]*.parquet")) < COUNT // 4
+    ):
         assert first.poll() is None
         assert time.monotonic() < end
         time.sleep(1)
@@ -144,7 +146,7 @@ def test_every_one_of_very_many_is_accounted_for(tmp_path: Path) -> None:
     assert not out.exists()
 
     told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
-    print(told)
+    assert f"{COUNT:,} rows" in told, told
     rows = pq.read_table(out, columns=["image", "sha256", "error", "decision", "malignancy"]).to_pylist()
     assert len(rows) == COUNT
     found = {row["image"]: (row["sha256"], row["error"]) for row in rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -20,6 +21,8 @@ PREFIX = "/api"
 HEADERS_FILE = Path("nginx", "security-headers.conf")
 ASSET_HEADERS_FILE = Path("nginx", "asset-headers.conf")
 _ASSETS = re.compile("^/(css|embed|img|js|locales)/")
+_DOCUMENTS = ("/", "/index.html")
+_LANGUAGE = re.compile("(?:^|,) *([a-z]+)")
 _ADD_HEADER = re.compile(r"""^\s*add_header\s+([A-Za-z0-9-]+)\s+(?:"([^"]*)"|'([^']*)'|([^\s;"']+))(?:\s+always)?\s*;""", re.M)
 
 
@@ -35,6 +38,14 @@ def read_headers(file: Path) -> list[tuple[bytes, bytes]]:
     return headers
 
 
+def opening_language(scope: Scope, known: Sequence[str]) -> str:
+    """The language that the page will open in: the address', else the first of the browser's that is ``known``, else English."""
+    asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [""])[0]
+    accepted = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-language"), "")
+    wanted = (match.group(1) for match in _LANGUAGE.finditer(f"{asked},{accepted}".lower()))
+    return next((code for code in wanted if code in known), "en")
+
+
 class OneProcess:
     """Sends each request to the API or to the page; the API's paths win.
 
@@ -48,6 +59,7 @@ class OneProcess:
         self.app = app
         self.routes = routes
         self.headers = read_headers(folder.parent / HEADERS_FILE)
+        self.languages = [file.stem for file in (folder / "locales").glob("*.json")]
         self.asset_headers = read_headers(folder.parent / ASSET_HEADERS_FILE) or self.headers
         static = StaticFiles(directory=folder, html=True)
         compressed = [Middleware(GZipMiddleware, minimum_size=1024)]
@@ -70,10 +82,14 @@ class OneProcess:
 
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = self.asset_headers if _ASSETS.match(scope["path"]) else self.headers
+        if scope["path"] in _DOCUMENTS and self.languages:
+            # The page's strings set out with its scripts; asked for by them they would come a round trip later.
+            words = f"<locales/{opening_language(scope, self.languages)}.json>; rel=preload; as=fetch; crossorigin"
+            headers = [*headers, (b"link", words.encode("ascii")), (b"vary", b"Accept-Language")]
 
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                set_here = {name for name, _ in headers}
+                set_here = {name for name, _ in headers} - {b"vary"}
                 kept = [item for item in message.get("headers", ()) if item[0].lower() not in set_here]
                 revalidate = [] if b"cache-control" in set_here else [(b"cache-control", b"no-cache")]
                 message = {**message, "headers": [*kept, *headers, *revalidate]}
