@@ -50,7 +50,7 @@ QUIET = {
     f"aiderm_queue_depth{{{A}}}": "3x120",
     f"aiderm_queue_limit{{{A}}}": "128x120",
     f"aiderm_inflight_bytes{{{A}}}": "1000x120",
-    f"aiderm_inflight_limit_bytes{{{A}}}": "256000000x120",
+    f"aiderm_inflight_limit_bytes{{{A}}}": "100000000x120",
     f'aiderm_request_seconds_bucket{{{A}, route="/predict", le="0.5"}}': "0+600x120",
     f'aiderm_request_seconds_bucket{{{A}, route="/predict", le="+Inf"}}': "0+600x120",
     f'aiderm_drift_psi{{{A}, {MODEL}, output="score"}}': "0.3x120",
@@ -72,7 +72,7 @@ FAULTS: dict[str, dict[str, str]] = {
     "AidermSlow": {f'aiderm_request_seconds_bucket{{{A}, route="/predict", le="0.5"}}': "0+60x120"}
     | {f'aiderm_request_seconds_bucket{{{A}, route="/predict", le="10.0"}}': "0+600x120"},
     "AidermQueueFull": {f"aiderm_queue_depth{{{A}}}": "120x120"},
-    "AidermUploadsFillMemory": {f"aiderm_inflight_bytes{{{A}}}": "250000000x120"},
+    "AidermUploadsFillMemory": {f"aiderm_inflight_bytes{{{A}}}": "95000000x120"},
     "AidermScoreDrift": {f'aiderm_drift_psi{{{A}, {MODEL}, output="score"}}': "0.5x120"},
     "AidermNoveltyDrift": {f'aiderm_drift_psi{{{A}, {MODEL}, output="novelty"}}': "0.5x120"},
     "AidermManyRejected": {f'aiderm_decisions_total{{{A}, {MODEL}, decision="rejected"}}': "0+900x120"},

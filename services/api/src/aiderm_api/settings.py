@@ -58,7 +58,7 @@ class Settings(KeysFile):
     min_side: Annotated[int, Field(ge=1, le=10_000)] = 100
     batch_max_files: Annotated[int, Field(ge=1, le=1_000)] = 16
     batch_max_bytes: Annotated[int, Field(ge=1_000, le=10_000 * MEGABYTE)] = 60 * MEGABYTE
-    max_inflight_bytes: Annotated[int, Field(ge=1_000, description="uploads in memory, of all requests")] = 256 * MEGABYTE
+    max_inflight_bytes: Annotated[int, Field(ge=1_000, description="uploads in memory, of all requests")] = 100 * MEGABYTE
 
     key_rate: Annotated[float, Field(gt=0, le=10_000, description="pictures a second for a key without a rate of its own")] = 5.0
     key_burst: Annotated[int, Field(ge=1, le=100_000, description="pictures that such a key may send at once")] = 20

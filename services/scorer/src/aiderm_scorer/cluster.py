@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from aiderm_scorer.model import Model
 from aiderm_scorer.reading import Reader
 from aiderm_scorer.table import schema, to_table
 
-CHUNK = 256
-"""Images that go to a node at once: some seconds of work, beside which Ray's own is nothing, and as much is done again when a
-node is lost."""
+CHUNK = (64, 256)
+"""Images that go to a node at once, at least and at most: seconds of work, beside which Ray's own is little. As much is done
+again when a node is lost, and at the end all but one core may wait for as much."""
 _SAMPLES = 5
-_CHUNKS_A_CORE = 4
+_CHUNKS_A_CORE = 64
+_CHUNKS_A_CORE_OF_FEW = 4
 
 
 @contextmanager
@@ -50,8 +52,7 @@ def on_cluster(
     with connect(address):
         import ray
 
-        cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
-        size = max(1, min(CHUNK, -(-len(items) // (_CHUNKS_A_CORE * max(1, int(cores))))))
+        size = _chunk_size(len(items), sum(node.cpus for node in _probe(items, model.limits.max_bytes)))
         rows = [{"items": pickle.dumps(items[start : start + size])} for start in range(0, len(items), size)]
         work = (rows, model.packed(), jobs, timeout)
         # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
@@ -61,6 +62,13 @@ def on_cluster(
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None) or error
             raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
+
+
+def _chunk_size(count: int, cores: float) -> int:
+    a_core = count / max(1.0, cores)
+    least, most = CHUNK
+    size = min(max(least, a_core / _CHUNKS_A_CORE), most, a_core / _CHUNKS_A_CORE_OF_FEW)
+    return max(1, math.ceil(size))
 
 
 def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:

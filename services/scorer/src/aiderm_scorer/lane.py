@@ -51,22 +51,25 @@ class Lane:
         Raises:
             LaneError: the model cannot be loaded.
         """
-        done, strikes = 0, 0
+        done, strikes, one_by_one = 0, 0, False
         while done < len(items):
             connection = self._connection or self._start()
             try:
-                connection.send(items[done:])
+                connection.send((items[done:], one_by_one))
                 while done < len(items):
                     if not connection.poll(self._timeout):
                         raise TimeoutError
-                    row = connection.recv()
-                    done, strikes = done + 1, 0
-                    yield row
+                    for row in connection.recv():
+                        done, strikes = done + 1, 0
+                        yield row
             except (EOFError, OSError) as error:  # a timeout is an OSError as well
                 if self._ended:
                     return
                 hung = isinstance(error, TimeoutError)
                 code = self.close()
+                if not one_by_one:  # which image it was is not known yet: rows may have waited to be sent
+                    one_by_one = True
+                    continue
                 strikes += 1
                 if strikes == _CHANCES:
                     strikes = 0

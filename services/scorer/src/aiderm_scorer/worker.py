@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+import time
 from multiprocessing.connection import Connection
 
 import cv2
@@ -18,6 +18,10 @@ from aiderm_scorer import table
 from aiderm_scorer.items import Item, Problem
 from aiderm_scorer.model import Model
 from aiderm_scorer.reading import Reader, read_ahead
+
+
+TOGETHER, SECONDS = 16, 0.25
+"""Rows that are sent at once, and how long one may wait for others: the receiver is woken less often."""
 
 
 class Judge:
@@ -57,9 +61,10 @@ class Judge:
 
 
 def serve(connection: Connection, model: Model) -> None:
-    """A process's main: says None once it is ready, or an exception; then, for each list of items, their rows one by one.
+    """A process's main: says None once it is ready, or an exception; then, for each list of items, lists of their rows in order.
 
-    Ends when the other side does.
+    With the items comes whether to go one by one: then each row is sent before the next image is touched. Ends when the other
+    side does.
     """
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this decides
@@ -72,8 +77,15 @@ def serve(connection: Connection, model: Model) -> None:
         connection.send(None)
         with Reader(model.limits.max_bytes) as reader:
             while True:
-                items: Sequence[Item] = connection.recv()
+                items, one_by_one = connection.recv()
+                rows: list[table.Row] = []
+                sent = time.monotonic()
                 for item, data in read_ahead(items, reader):
-                    connection.send(judge_of_one_core.row(item, data))
+                    rows.append(judge_of_one_core.row(item, data))
+                    if one_by_one or len(rows) == TOGETHER or time.monotonic() - sent > SECONDS:
+                        connection.send(rows)
+                        rows, sent = [], time.monotonic()
+                if rows:
+                    connection.send(rows)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
