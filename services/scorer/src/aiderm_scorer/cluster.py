@@ -20,12 +20,11 @@ from aiderm_scorer.model import Model
 from aiderm_scorer.reading import Reader
 from aiderm_scorer.table import schema, to_table
 
-CHUNK = (64, 256)
-"""Images that go to a node at once, at least and at most: seconds of work, beside which Ray's own is little. As much is done
-again when a node is lost, and at the end all but one core may wait for as much."""
+CHUNK = (32, 256)
+"""Images that go to a node at once, at least and at most. Large ones first, some seconds of work beside which the way to the next
+one is nothing; as much is done again when a node is lost. Smaller ones towards the end, when cores wait for the last one."""
+_SHARES = 4  # of what is left for each core, a chunk takes one
 _SAMPLES = 5
-_CHUNKS_A_CORE = 64
-_CHUNKS_A_CORE_OF_FEW = 4
 
 
 @contextmanager
@@ -52,8 +51,8 @@ def on_cluster(
     with connect(address):
         import ray
 
-        size = _chunk_size(len(items), sum(node.cpus for node in _probe(items, model.limits.max_bytes)))
-        rows = [{"items": pickle.dumps(items[start : start + size])} for start in range(0, len(items), size)]
+        cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
+        rows = [{"items": pickle.dumps(chunk)} for chunk in _cut(items, cores)]
         work = (rows, model.packed(), jobs, timeout)
         # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
         contents = _through_an_actor(work) if address.startswith("ray://") else _scores(*work)
@@ -64,11 +63,15 @@ def on_cluster(
             raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
 
 
-def _chunk_size(count: int, cores: float) -> int:
-    a_core = count / max(1.0, cores)
+def _cut(items: list[Item], cores: float) -> Iterator[list[Item]]:
+    """Chunks that become smaller (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
     least, most = CHUNK
-    size = min(max(least, a_core / _CHUNKS_A_CORE), most, a_core / _CHUNKS_A_CORE_OF_FEW)
-    return max(1, math.ceil(size))
+    start = 0
+    while start < len(items):
+        share = math.ceil((len(items) - start) / (_SHARES * max(1.0, cores)))
+        end = start + min(most, max(least, share))
+        yield items[start:end]
+        start = end
 
 
 def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:
@@ -76,6 +79,7 @@ def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeou
     import ray.data  # sets its own level, so before it is set here
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns of what is asked for here: no progress bars
     ray.data.DataContext.get_current().enable_progress_bars = False
     work = partial(_work, model=model, timeout=timeout)
     # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.

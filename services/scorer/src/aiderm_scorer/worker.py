@@ -19,7 +19,6 @@ from aiderm_scorer.items import Item, Problem
 from aiderm_scorer.model import Model
 from aiderm_scorer.reading import Reader, read_ahead
 
-
 TOGETHER, SECONDS = 16, 0.25
 """Rows that are sent at once, and how long one may wait for others: the receiver is woken less often."""
 
