@@ -15,7 +15,7 @@ import pytest
 
 from aiderm_trainer.data.synthetic import lesion
 
-from .conftest import ROOT, docker
+from .conftest import ROOT, docker, run
 
 if TYPE_CHECKING:
     from .conftest import Stack
@@ -78,7 +78,7 @@ def head(scorer: Stack) -> Iterator[str]:
         for name in names[1:]:
             docker("run", "--name", name, *common, image, *ray, f"--address={names[0]}:6379", "--num-cpus=1")
         end = time.monotonic() + 120
-        while docker("exec", names[0], "ray", "status").count("node_") < len(names):
+        while run(["docker", "exec", names[0], "ray", "status"], check=False).stdout.count("node_") < len(names):
             assert time.monotonic() < end
             time.sleep(2)
         yield names[0]
