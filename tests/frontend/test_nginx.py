@@ -103,6 +103,12 @@ def test_parts_of_the_page_may_be_loaded_by_others() -> None:
     assert set(folders[1].split("|")) == {entry.name for entry in public.iterdir() if entry.is_dir()}
 
 
+def test_languages_of_the_template_are_those_that_there_are() -> None:
+    known = re.search(r"\(\?<aiderm_known>([a-z|]+)\)", TEMPLATE)
+    assert known
+    assert set(known[1].split("|")) == {file.stem for file in (NGINX.parent / "public" / "locales").glob("*.json")}
+
+
 def page_key(tmp_path: Path, secret: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "AIDERM_PAGE_KEY_FILE": str(secret), "NGINX_ENVSUBST_OUTPUT_DIR": str(tmp_path)}
     return subprocess.run([NGINX / "15-page-key.sh"], env=environment, capture_output=True, text=True, timeout=30)

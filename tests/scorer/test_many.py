@@ -80,7 +80,7 @@ def images() -> Iterator[tuple[bytes, str | None]]:
         turn, shift = divmod(index // LESIONS, 25)
         pixels = np.roll(np.rot90(lesions[index % LESIONS], turn % 4), shift - 12, axis=turn % 2)
         data = encoded(".jpg", np.ascontiguousarray(pixels))
-        # Each its own, as pictures of patients are: a comment before the end.
+        # Each its own, as pictures of patients are: a comment at its beginning.
         note = f"image {index}".encode()
         data = data[:2] + b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note + data[2:]
         if index % EVERY == EVERY // 2:
@@ -135,9 +135,8 @@ def test_every_one_of_very_many_is_accounted_for(tmp_path: Path) -> None:
 
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 1800
-    while (
-        sum(pq.read_metadata(part).num_rows for part in (tmp_path / "scores.parquet.parts").glob("[0-9]*.parquet")) < COUNT // 4
-    ):
+    parts = tmp_path / "scores.parquet.parts"
+    while sum(pq.read_metadata(part).num_rows for part in parts.glob("[0-9]*.parquet")) < COUNT // 4:
         assert first.poll() is None
         assert time.monotonic() < end
         time.sleep(1)

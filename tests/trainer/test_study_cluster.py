@@ -90,7 +90,10 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     assert lost is not None, first.communicate()[0]
     cluster.kill(lost.number)
     assert not (trial / "result.json").exists(), "it was killed too late"
-    cluster.add()
+    joined = cluster.add()
+    for node in cluster.nodes[1:]:
+        if node.alive and node is not joined:
+            cluster.kill(node.number)  # so that it must be the new one
     eventually(lambda: trained_on(lost) or first.poll() is not None, 90, "the trial on another node")
     process = holder(trial / ".lock")
     assert process, first.communicate()[0]
@@ -103,6 +106,8 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     eventually(lambda: not Path(f"/proc/{process}").exists(), 30, "the end of the trial of the lost driver")
 
     said += cluster.run([*distributed, cluster.client], outside=True, timeout=180)
+    assert joined.address in said
+    cluster.add()  # two again, for the other tests
     told, _ = local.communicate(timeout=180)
     assert local.returncode == 0, told
     tables = [files.read_table(folder / "trials.csv") for folder in (alone, out)]
