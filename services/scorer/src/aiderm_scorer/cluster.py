@@ -21,8 +21,9 @@ from aiderm_scorer.reading import Reader
 from aiderm_scorer.table import schema, to_table
 
 CHUNK = (32, 256)
-"""Images that go to a node at once, at least and at most. Large ones first, some seconds of work beside which the way to the next
-one is nothing; as much is done again when a node is lost. Smaller ones towards the end, when cores wait for the last one."""
+"""Images that go to a node at once, at least (of few images, less) and at most. Large ones first, some seconds of work beside
+which the way to the next one is nothing; as much is done again when a node is lost. Smaller ones towards the end, when cores wait.
+"""
 _SHARES = 4  # of what is left for each core, a chunk takes one
 _SAMPLES = 5
 
@@ -65,11 +66,10 @@ def on_cluster(
 
 def _cut(items: list[Item], cores: float) -> Iterator[list[Item]]:
     """Chunks that become smaller (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
-    least, most = CHUNK
-    start = 0
+    shares, start = _SHARES * max(1.0, cores), 0
+    least, most = min(CHUNK[0], math.ceil(len(items) / shares)), CHUNK[1]  # of few images, each core has its share all the same
     while start < len(items):
-        share = math.ceil((len(items) - start) / (_SHARES * max(1.0, cores)))
-        end = start + min(most, max(least, share))
+        end = start + min(most, max(least, math.ceil((len(items) - start) / shares)))
         yield items[start:end]
         start = end
 
