@@ -21,8 +21,10 @@ from aiderm_scorer.reading import Reader
 from aiderm_scorer.table import schema, to_table
 
 CHUNK = (32, 256)
-"""Images that go to a node at once, at least (of few images, less) and at most. Large ones first, some seconds of work beside
-which the way to the next one is nothing; as much is done again when a node is lost. Smaller ones towards the end, when cores wait.
+"""Images that go to a node at once, at least (of few images, less) and at most.
+
+Large ones first, some seconds of work beside which the way to the next one is nothing; as much is done again when a node is lost.
+Smaller ones towards the end, when cores wait.
 """
 _SHARES = 4  # of what is left for each core, a chunk takes one
 _SAMPLES = 5
