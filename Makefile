@@ -12,7 +12,7 @@ INSTALLING := $(VENV)/.installing
 
 # Stamps are named after what they were installed from (and where: a moved environment does not work), so a change reinstalls and nothing else does.
 RUN_INPUTS := services/api/requirements.lock services/core/pyproject.toml services/api/pyproject.toml
-DEV_INPUTS := tests/requirements.lock services/core/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml
+DEV_INPUTS := tests/requirements.lock services/core/pyproject.toml services/compute/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml
 RUN_STAMP := $(VENV)/.run-$(shell { pwd; cat $(RUN_INPUTS); } | cksum | tr ' ' -)
 DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -)
 
@@ -84,13 +84,13 @@ sbom: ## write sbom/: CycloneDX and licences of each image (builds the images fi
 
 # The largest set is resolved first; the services' locks are subsets of it with the same versions. Versions stay unless UPGRADE=1.
 # openvino-telemetry is left out: `import openvino` would report to an analytics service through it, and works without it.
-LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package aiderm-core --no-emit-package openvino-telemetry \
+LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package aiderm-core --no-emit-package aiderm-compute --no-emit-package openvino-telemetry \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject.toml and tests/requirements.in (UPGRADE=1: newest versions)
-	@$(LOCK) --extra cluster --extra s3 services/core/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml tests/requirements.in -o tests/requirements.lock
+	@$(LOCK) --extra cluster --extra s3 services/core/pyproject.toml services/compute/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml tests/requirements.in -o tests/requirements.lock
 	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
-	@echo setuptools | $(LOCK) --extra cluster -c tests/requirements.lock - services/core/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
-	@echo setuptools | $(LOCK) --extra cluster --extra s3 -c tests/requirements.lock - services/core/pyproject.toml services/scorer/pyproject.toml -o services/scorer/requirements.lock
+	@echo setuptools | $(LOCK) --extra cluster -c tests/requirements.lock - services/core/pyproject.toml services/compute/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
+	@echo setuptools | $(LOCK) --extra cluster --extra s3 -c tests/requirements.lock - services/core/pyproject.toml services/compute/pyproject.toml services/scorer/pyproject.toml -o services/scorer/requirements.lock
 	@$(LOCK) benchmarks/serving/requirements.in -o benchmarks/serving/requirements.lock
 	@$(LOCK) deploy/sbom/requirements.in -o deploy/sbom/requirements.lock
 
@@ -102,7 +102,7 @@ $(RUN_STAMP):
 	$(call install,services/api/requirements.lock,services/core services/api,$(VENV)/.run-*)
 
 $(DEV_STAMP):
-	$(call install,tests/requirements.lock,services/core services/api services/trainer services/scorer,$(VENV)/.dev-*)
+	$(call install,tests/requirements.lock,services/core services/compute services/api services/trainer services/scorer,$(VENV)/.dev-*)
 
 # $(call install,LOCK,PACKAGES,OLD STAMPS). The marker stays behind when an install breaks off, and the next one then starts afresh.
 # --no-deps: a lock is complete, and what it leaves out (see LOCK) is left out on purpose.

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aiderm_core.store import SERVING_FILE, BundleError, ModelStore, verify
+from aiderm_core.bundle.store import SERVING_FILE, BundleError, ModelStore, verify
 
 MODELS, BACKUPS = Path("/models"), Path("/backups")
 

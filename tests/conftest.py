@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_core.manifest import Manifest
-from aiderm_core.store import ModelStore, seal
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore, seal
 
 SIZE = 64
 LABELS = {

@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.serving import pictures, report
 from benchmarks.serving.subjects import Subject, subjects
 
-from aiderm_core.manifest import Manifest
-from aiderm_core.store import ModelStore
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

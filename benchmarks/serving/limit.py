@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 
-from aiderm_core.imaging import decode_image, to_model_input
-from aiderm_core.manifest import Input, Manifest
+from aiderm_core.bundle.manifest import Input, Manifest
+from aiderm_core.imaging.decode import decode_image, to_model_input
 from aiderm_core.runtime import Hint, Runtime, load_runtime
 
 

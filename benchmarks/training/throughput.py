@@ -21,10 +21,10 @@ from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.transfer import BACKBONES
 from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import TrainConfig
-from aiderm_trainer.data.index import index
-from aiderm_trainer.data.pipeline import Images, TrainingBatches
+from aiderm_trainer.data.batches import Images, TrainingBatches
+from aiderm_trainer.data.sources.files import index
 from aiderm_trainer.data.synthetic import dataset
-from aiderm_trainer.objective import negative_log_likelihood
+from aiderm_trainer.training.objective import negative_log_likelihood
 
 BATCH = 32
 SIZE = 224

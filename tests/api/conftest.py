@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from aiderm_api.__main__ import Server, make_server
-from aiderm_api.context import Services
+from aiderm_api.services import Services
 from aiderm_api.settings import Settings
 
 

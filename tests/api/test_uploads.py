@@ -21,7 +21,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from aiderm_api.problems import ClientClosedRequest, DeadlineExceeded, MalformedMultipart, MissingFile, Overloaded, TooLarge
+from aiderm_api.errors.problems import (
+    ClientClosedRequest,
+    DeadlineExceeded,
+    MalformedMultipart,
+    MissingFile,
+    Overloaded,
+    TooLarge,
+)
 from aiderm_api.uploads import MemoryBudget, UploadLimits, boundary_of, read_uploads
 
 TYPE = {"Content-Type": "multipart/form-data; boundary=frontier"}

@@ -14,7 +14,7 @@ import pydantic
 import pytest
 
 import aiderm_client
-from aiderm_api import problems as api_problems
+from aiderm_api.errors import problems as api_problems
 from aiderm_client import AidermError, AsyncClient, Client, Decision, ProblemError, Retry, UnexpectedAnswer
 from aiderm_client import errors as client_errors
 from aiderm_client import models as client_models

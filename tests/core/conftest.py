@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiderm_core.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiderm_core.bundle.manifest import DecisionRule, Manifest, QualityLimit
 from aiderm_core.decision import Decision, Verdict, decide
-from aiderm_core.manifest import DecisionRule, Manifest, QualityLimit
-from aiderm_core.quality import QualityWarning
+from aiderm_core.quality.measurements import QualityWarning
 
 WARNING = QualityWarning("sharpness", "The picture is blurred. Hold still.")
 ADVICE = QualityWarning("hair", "Hair lies over part of the picture. Part it.", advisory=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aiderm_core.store import BundleError, ModelStore, verify
+from aiderm_core.bundle.store import BundleError, ModelStore, verify
 
 from .conftest import run
 

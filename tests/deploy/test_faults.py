@@ -19,8 +19,8 @@ import httpx
 import pytest
 from tests.deploy.load import Load, Report
 
-from aiderm_core.manifest import Manifest
-from aiderm_core.store import ModelStore, seal
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_trainer.data import synthetic
 
 from .conftest import another, docker, readable, run, running

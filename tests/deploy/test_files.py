@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from aiderm_api.settings import Settings
-from aiderm_core.store import verify
+from aiderm_core.bundle.store import verify
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("api", "trainer", "scorer")

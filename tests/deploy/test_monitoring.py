@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from aiderm_api.app import create_app
-from aiderm_api.keys import new_key
+from aiderm_api.auth.keys import new_key
 from aiderm_api.settings import Settings
 
 from .conftest import run

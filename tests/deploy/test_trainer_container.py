@@ -13,7 +13,7 @@ import cv2
 import httpx
 import pytest
 
-from aiderm_core.store import ModelStore, verify
+from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_trainer.data import synthetic
 
 if TYPE_CHECKING:

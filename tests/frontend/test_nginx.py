@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiderm_api.keys import new_key
+from aiderm_api.auth.keys import new_key
 from aiderm_api.settings import Settings
 
 NGINX = Path(__file__).resolve().parents[2] / "frontend" / "nginx"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from aiderm_api import problems
+from aiderm_api.errors import problems
 
 pytestmark = pytest.mark.browser
 

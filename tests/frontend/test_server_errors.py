@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, Response, Route, expect
 
-from aiderm_api import problems
-from aiderm_api.keys import KeyFile, Rate, new_key
+from aiderm_api.auth.keys import KeyFile, Rate, new_key
+from aiderm_api.errors import problems
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from aiderm_core.store import ModelStore
+from aiderm_core.bundle.store import ModelStore
 from aiderm_scorer.model import Model
 
 BUCKET = "archive"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aiderm_scorer.archives import is_archive, members
 from aiderm_scorer.items import Item, Problem
-from aiderm_scorer.reading import Reader
+from aiderm_scorer.read import Reader
 
 NAMES = st.text("abcXYZ0189 -_äß☃", min_size=1, max_size=20).map(lambda text: f"{text.strip() or 'x'}.jpg")
 CONTENTS = st.lists(st.tuples(NAMES, st.binary(max_size=3000)), max_size=8)

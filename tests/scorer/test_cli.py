@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from aiderm_core import quality
-from aiderm_core.imaging import Limits
-from aiderm_core.judgement import judge
-from aiderm_core.manifest import Manifest
+from aiderm_core.assess import assess
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore
+from aiderm_core.imaging.decode import Limits
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import load_runtime
-from aiderm_core.store import ModelStore
 from aiderm_scorer.cli import app
 
 from .conftest import BUCKET, Remote, fill, picture
@@ -63,11 +63,11 @@ def test_a_row_says_what_the_shared_path_says(tmp_path: Path, models: Path) -> N
     manifest, runtime = Manifest.load(bundle), load_runtime("openvino", bundle, threads=1)
     for row in table(tmp_path / "s.parquet"):
         data = Path(row["image"]).read_bytes()
-        found = judge(data, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits())
+        found = assess(data, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits())
         assert row["decision"] == found.verdict.decision.value
         assert row["malignancy"] == pytest.approx(found.malignancy, abs=1e-6)
         assert [row[f"class_{label.id}"] for label in manifest.labels] == pytest.approx(list(found.probabilities), abs=1e-6)
-        assert {name: row[f"quality_{name}"] for name in quality.METRICS} == pytest.approx(found.measures, rel=1e-5)
+        assert {name: row[f"quality_{name}"] for name in measurements.METRICS} == pytest.approx(found.measures, rel=1e-5)
         assert (row["width"], row["height"], row["format"]) == (found.image.width, found.image.height, "jpeg")
         assert (row["model"], row["model_version"], row["precision"], row["prevalence"]) == ("melanoma", "1", "f32", 0.3)
         assert row["bytes"] == len(data)

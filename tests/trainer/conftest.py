@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiderm_core.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest
 from aiderm_trainer.data.prepare import prepare
-from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.synthetic import dataset
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.scores import Scores
 
 MALIGNANT = ("mel", "bcc", "akiec")

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from aiderm_api.app import create_app
 from aiderm_api.settings import Settings
-from aiderm_core.imaging import decode_image, to_model_input
-from aiderm_core.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore, verify
+from aiderm_core.imaging.decode import decode_image, to_model_input
 from aiderm_core.runtime import load_runtime
-from aiderm_core.store import ModelStore, verify
 from aiderm_trainer.architectures import NAMES
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.synthetic import lesion

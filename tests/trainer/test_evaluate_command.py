@@ -3,7 +3,7 @@ from typer.testing import CliRunner
 
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.evaluation.report import read_report
+from aiderm_trainer.evaluation.evaluate import read_report
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from aiderm_api.app import create_app
 from aiderm_api.settings import Settings
+from aiderm_core.bundle.store import verify
 from aiderm_core.runtime import load_runtime
-from aiderm_core.store import verify
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.class_names import ClassName, of_labels, with_positive
-from aiderm_trainer.data.index import IndexingError
 from aiderm_trainer.data.prepare import prepare
+from aiderm_trainer.data.sources.files import IndexingError
 from aiderm_trainer.data.synthetic import lesion
 
 CLASSES = {"Plaque psoriasis": True, "Atopic eczema": True, "healthy-skin": False, "nv": False}

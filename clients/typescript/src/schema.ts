@@ -595,7 +595,7 @@ export interface components {
         };
         /**
          * Quality
-         * @description Measures of the judged region, see aiderm_core.quality, and warnings about them.
+         * @description Measures of the judged region, see aiderm_core.quality.measurements, and warnings about them.
          */
         Quality: {
             /** Sharpness */
@@ -684,7 +684,7 @@ export interface components {
          * Thorough
          * @description Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
          *
-         *     ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.thorough``.
+         *     ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.tta``.
          */
         Thorough: {
             decision: components["schemas"]["DecisionRule"];

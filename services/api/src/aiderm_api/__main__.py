@@ -11,12 +11,12 @@ from contextlib import suppress
 import structlog
 import uvicorn
 
-from aiderm_api import keys_command
 from aiderm_api.app import create_app
-from aiderm_api.memory import bound_arenas
-from aiderm_api.observability import configure_logging
-from aiderm_api.protocol import BoundedProtocol
+from aiderm_api.auth import keys_command
+from aiderm_api.http_protocol import BoundedProtocol
+from aiderm_api.malloc_arenas import bound_arenas
 from aiderm_api.settings import Settings, SettingsError, load_settings, unknown_settings
+from aiderm_api.telemetry.observability import configure_logging
 
 log = structlog.get_logger("aiderm_api")
 

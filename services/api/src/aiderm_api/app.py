@@ -15,21 +15,23 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from aiderm_api import DISCLAIMER, VERSION, access, examples, problems
-from aiderm_api.audit import open_trail
-from aiderm_api.context import Services
-from aiderm_api.drift import DriftMonitor
-from aiderm_api.inference import InferencePool
-from aiderm_api.keys import KeyRing, KeysError, Rate
-from aiderm_api.models import ModelInfo, ModelRegistry
-from aiderm_api.observability import Metrics, RequestContext
+from aiderm_api import DISCLAIMER, VERSION, openapi_examples
+from aiderm_api.auth import access
+from aiderm_api.auth.keys import KeyRing, KeysError, Rate
+from aiderm_api.errors import problems
+from aiderm_api.middleware.load_shedding import Shedding
+from aiderm_api.middleware.single_process import SingleProcess
+from aiderm_api.middleware.unread_body import UnreadBody
 from aiderm_api.routes import health, models, predict
+from aiderm_api.services import Services
+from aiderm_api.serving.queue import InferencePool
+from aiderm_api.serving.registry import ModelInfo, ModelRegistry
 from aiderm_api.settings import Settings, SettingsError
-from aiderm_api.shedding import Shedding
-from aiderm_api.unread import UnreadBody
+from aiderm_api.telemetry.audit import open_trail
+from aiderm_api.telemetry.drift import DriftMonitor
+from aiderm_api.telemetry.observability import Metrics, RequestContext
 from aiderm_api.uploads import MemoryBudget
-from aiderm_api.web import OneProcess
-from aiderm_core.store import ModelStore
+from aiderm_core.bundle.store import ModelStore
 
 AUDIT_CLOSE_SECONDS = 5.0
 log = structlog.get_logger(__name__)
@@ -113,7 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
         rate = Rate(per_second=settings.key_rate, burst=settings.key_burst)
         app.add_middleware(access.Access, ring=ring, default=rate, metrics=metrics)
     if settings.frontend_dir is not None:
-        app.add_middleware(OneProcess, folder=settings.frontend_dir, routes=app.router.routes)
+        app.add_middleware(SingleProcess, folder=settings.frontend_dir, routes=app.router.routes)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -174,6 +176,6 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             parts.pop(name, None)
         access.describe(document)
-        examples.attach(document)
+        openapi_examples.attach(document)
         app.openapi_schema = document
     return app.openapi_schema

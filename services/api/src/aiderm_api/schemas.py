@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from aiderm_api import DISCLAIMER, VERSION
-from aiderm_api.problems import Problem
+from aiderm_api.errors.problems import Problem
+from aiderm_core.bundle.manifest import Calibration, Data, DecisionRule, Input, Label, Metric, Novelty, Thorough
 from aiderm_core.decision import Decision
-from aiderm_core.manifest import Calibration, Data, DecisionRule, Input, Label, Metric, Novelty, Thorough
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -55,7 +55,7 @@ class QualityWarningOut(BaseModel):
 
 
 class Quality(BaseModel):
-    """Measures of the judged region, see aiderm_core.quality, and warnings about them."""
+    """Measures of the judged region, see aiderm_core.quality.measurements, and warnings about them."""
 
     sharpness: float
     brightness: float

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from aiderm_core.manifest import NAME_PATTERN
+from aiderm_core.bundle.manifest import NAME_PATTERN
 from aiderm_core.runtime import Precision
 from aiderm_core.runtime.cores import usable_cores
 

@@ -17,7 +17,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from aiderm_api.problems import ClientClosedRequest, DeadlineExceeded, MalformedMultipart, MissingFile, Overloaded, TooLarge
+from aiderm_api.errors.problems import (
+    ClientClosedRequest,
+    DeadlineExceeded,
+    MalformedMultipart,
+    MissingFile,
+    Overloaded,
+    TooLarge,
+)
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from aiderm_core.manifest import DecisionRule, Manifest
-from aiderm_core.quality import QualityWarning
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
+from aiderm_core.quality.measurements import QualityWarning
 
 
 class Decision(StrEnum):
@@ -49,7 +49,7 @@ def decide(
     Args:
         malignancy: calibrated probability, 0..1.
         novelty: distance from the training images, in the manifest's own scale.
-        measures: quality metrics of the judged region, see ``aiderm_core.quality``.
+        measures: quality metrics of the judged region, see ``aiderm_core.quality.measurements``.
         warnings: quality warnings for the same region; advisory ones decide nothing.
         manifest: of the model that answered.
         rule: threshold and band to use; the manifest's own when None.

@@ -12,19 +12,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from aiderm_core.cluster import ClusterError
-from aiderm_core.imaging import Limits
-from aiderm_core.manifest import ManifestError
+from aiderm_compute.ray_cluster import ClusterError
+from aiderm_core.bundle.manifest import ManifestError
+from aiderm_core.bundle.store import BundleError, ModelStore
+from aiderm_core.imaging.decode import Limits
 from aiderm_core.runtime.cores import usable_cores
-from aiderm_core.store import BundleError, ModelStore
 from aiderm_scorer.inputs import InputError, Listing, find
-from aiderm_scorer.lane import LaneError
 from aiderm_scorer.lists import ListError
-from aiderm_scorer.local import on_this_machine
+from aiderm_scorer.local_executor import on_this_machine
 from aiderm_scorer.model import Model
 from aiderm_scorer.output import OutputError
 from aiderm_scorer.scoring import Executor, LostError, Summary, score
 from aiderm_scorer.table import DISCLAIMER
+from aiderm_scorer.worker_process import WorkerProcessError
 
 app = typer.Typer(add_completion=False)
 _DEFAULTS = Limits()
@@ -67,7 +67,17 @@ def main(
             f"stopped; what was scored is kept beside {out}, and the same command goes on", highlight=False, soft_wrap=True
         )
         raise typer.Exit(130) from None
-    except (InputError, ListError, OutputError, BundleError, ManifestError, LaneError, LostError, ClusterError, OSError) as error:
+    except (
+        InputError,
+        ListError,
+        OutputError,
+        BundleError,
+        ManifestError,
+        WorkerProcessError,
+        LostError,
+        ClusterError,
+        OSError,
+    ) as error:
         console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     finally:
@@ -83,7 +93,7 @@ def _model(models: Path, name: str, version: str | None, precision: str, limits:
 def _executor(cluster: str | None, jobs: int | None, timeout: float) -> Executor:
     if cluster is None:
         return partial(on_this_machine, lanes=jobs or usable_cores(), timeout=timeout)
-    from aiderm_scorer.cluster import on_cluster
+    from aiderm_scorer.ray_executor import on_cluster
 
     return partial(on_cluster, address=cluster, jobs=jobs, timeout=timeout)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from aiderm_core.imaging import Limits
-from aiderm_core.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import verify
+from aiderm_core.imaging.decode import Limits
 from aiderm_core.runtime import Precision
-from aiderm_core.store import verify
 
 
 @dataclass(frozen=True)

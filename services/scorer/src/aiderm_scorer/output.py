@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aiderm_core import atomic
+from aiderm_core import files
 from aiderm_scorer.table import about
 
 ROWS_A_PART = 10_000
@@ -152,9 +152,9 @@ class Output:
         temporary = path.with_name(f".{path.name}.partial")
         try:
             pq.write_table(table.replace_schema_metadata(self.schema.metadata), temporary, compression="zstd")
-            atomic.sync(temporary)
+            files.sync(temporary)
             temporary.replace(path)
-            atomic.sync(path.parent)
+            files.sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

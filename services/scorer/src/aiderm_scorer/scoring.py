@@ -74,7 +74,7 @@ def score(
 
     Raises:
         OutputError: what is there cannot be gone on with.
-        LaneError, ClusterError: nothing can be judged there.
+        WorkerProcessError, ClusterError: nothing can be judged there.
         LostError: images got no row.
     """
     console = console or Console(stderr=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from aiderm_core import quality
+from aiderm_core.assess import Assessment
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision
-from aiderm_core.imaging import Limits
-from aiderm_core.judgement import Judgement
-from aiderm_core.manifest import DecisionRule, Manifest
+from aiderm_core.imaging.decode import Limits
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import Precision
 from aiderm_scorer.items import Item, Problem
 
@@ -36,7 +36,7 @@ def schema(manifest: Manifest, precision: Precision, limits: Limits) -> pa.Schem
         ("malignancy", number), ("threshold", number), ("uncertain_low", number), ("uncertain_high", number),
         ("prevalence", number), *((f"class_{label.id}", number) for label in manifest.labels),
         ("novelty", number), ("novelty_limit", number),
-        *((f"quality_{metric}", number) for metric in quality.METRICS), ("warnings", pa.list_(text)),
+        *((f"quality_{metric}", number) for metric in measurements.METRICS), ("warnings", pa.list_(text)),
         ("format", text), ("width", whole), ("height", whole), ("notes", pa.list_(text)),
         ("region_x", whole), ("region_y", whole), ("region_width", whole), ("region_height", whole),
         ("bytes", pa.int64()), ("sha256", text), ("model", repeated), ("model_version", repeated), ("precision", repeated),
@@ -59,7 +59,7 @@ def about(table_schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads(metadata)) if metadata else {}
 
 
-def judged(item: Item, data: bytes, found: Judgement, manifest: Manifest, rule: DecisionRule, precision: Precision) -> Row:
+def judged(item: Item, data: bytes, found: Assessment, manifest: Manifest, rule: DecisionRule, precision: Precision) -> Row:
     """The row of an image that was judged."""
     rejected = found.verdict.decision is Decision.REJECTED
     low, high = rule.uncertain

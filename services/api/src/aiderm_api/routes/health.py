@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from aiderm_api import problems, schemas
-from aiderm_api.context import ServicesDep
+from aiderm_api import schemas
+from aiderm_api.errors import problems
+from aiderm_api.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 metrics_router = APIRouter(tags=["health"])

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
-from aiderm_api import problems, schemas
-from aiderm_api.context import ServicesDep
-from aiderm_api.models import LoadedModel
+from aiderm_api import schemas
+from aiderm_api.errors import problems
+from aiderm_api.services import ServicesDep
+from aiderm_api.serving.registry import LoadedModel
 
 router = APIRouter(tags=["models"])
 Name = Annotated[str, Path(description="name of a model in /models")]

@@ -13,16 +13,17 @@ import structlog
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.routing import APIRoute
 
-from aiderm_api import problems, schemas
-from aiderm_api.access import Caller, caller_of
-from aiderm_api.assessment import assess
-from aiderm_api.audit import answer_event
-from aiderm_api.context import Services, ServicesDep, services_of
-from aiderm_api.inference import Ticket
-from aiderm_api.models import LoadedModel
+from aiderm_api import schemas
+from aiderm_api.auth.access import Caller, caller_of
+from aiderm_api.errors import problems
+from aiderm_api.services import Services, ServicesDep, services_of
+from aiderm_api.serving.assessment import assess
+from aiderm_api.serving.queue import Ticket
+from aiderm_api.serving.registry import LoadedModel
+from aiderm_api.telemetry.audit import answer_event
 from aiderm_api.uploads import Lease, Upload, UploadLimits, file_too_large, read_uploads
-from aiderm_core.imaging import ImageError
-from aiderm_core.manifest import Thorough
+from aiderm_core.bundle.manifest import Thorough
+from aiderm_core.imaging.decode import ImageError
 from aiderm_core.runtime import Hint
 
 T = TypeVar("T")
@@ -205,7 +206,7 @@ async def _assess(services: Services, upload: Upload, wanted: _Wanted, index: in
     started = time.perf_counter()
 
     def job(ticket: Ticket) -> tuple[schemas.Assessment, str]:
-        def between() -> Hint:
+        def before_inference() -> Hint:
             ticket.check()
             return ticket.hint
 
@@ -218,7 +219,7 @@ async def _assess(services: Services, upload: Upload, wanted: _Wanted, index: in
             explain=wanted.explain,
             thorough=wanted.thorough,
             request_id=wanted.request_id,
-            between=between,
+            before_inference=before_inference,
         )
         assessment.timing_ms.queue = round(ticket.queued_ms, 3)
         # Here, because 20 MB take some milliseconds.

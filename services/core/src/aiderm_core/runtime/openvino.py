@@ -61,17 +61,19 @@ class OpenVinoRuntime:
         except RuntimeError as error:
             raise RuntimeFailure(f"OpenVINO cannot load {path}: {error}") from error
 
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
+    def run(
+        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
+    ) -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``."""
         check_batch(batch, self._size)
         images = np.ascontiguousarray(batch)
         if len(images) == 1 and hint == "latency":
             with self._all_cores.at_once(1) as requests:
                 if requests:
-                    return _joined(_infer(images, requests, self._all_cores.ports, meanwhile))
+                    return _joined(_infer(images, requests, self._all_cores.ports, during_inference))
         wanted = 1 if hint == "throughput" else len(images)
         with self._streams.at_least_one(wanted) as requests:
-            return _joined(_infer(images, requests, self._streams.ports, meanwhile))
+            return _joined(_infer(images, requests, self._streams.ports, during_inference))
 
 
 class _Requests:
@@ -134,7 +136,7 @@ def fix_shape(model: Any) -> int | None:
 
 
 def _infer(
-    images: NDArray[np.uint8], requests: list[Any], ports: dict[str, Any], meanwhile: Callable[[], None] | None
+    images: NDArray[np.uint8], requests: list[Any], ports: dict[str, Any], during_inference: Callable[[], None] | None
 ) -> list[dict[str, NDArray[np.float32]]]:
     """Answers for each image in order, by as many at once as there are requests."""
     answers = []
@@ -150,8 +152,8 @@ def _infer(
             request.set_input_tensor(ov.Tensor(image[np.newaxis]))
             request.start_async()
             running.append(request)
-            if index == 0 and meanwhile is not None:
-                meanwhile()
+            if index == 0 and during_inference is not None:
+                during_inference()
     finally:
         for request in running:  # none may be in use when it is given back
             request.wait()

@@ -37,10 +37,12 @@ class TensorFlowRuntime:
         self._input = next(iter(inputs))
         self._size: int | None = inputs[self._input].shape[1]
 
-    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency", meanwhile: Callable[[], None] | None = None) -> Outputs:
+    def run(
+        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
+    ) -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
         check_batch(batch, self._size)
         outputs = self._call(**{self._input: tf.constant(batch)})
-        if meanwhile is not None:
-            meanwhile()
+        if during_inference is not None:
+            during_inference()
         return Outputs(**{name: outputs[name].numpy() for name in OUTPUTS})

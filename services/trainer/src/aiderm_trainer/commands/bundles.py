@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from aiderm_core.manifest import Label
-from aiderm_core.store import ModelStore, verify
+from aiderm_core.bundle.manifest import Label
+from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_trainer.commands.common import (
     CloseUps,
     DataRoot,
@@ -111,10 +111,10 @@ def evaluate(
     """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
     from aiderm_core.runtime import load_runtime
     from aiderm_trainer.evaluation.errors import write_pictures
+    from aiderm_trainer.evaluation.evaluate import evaluate_scores, write_report
     from aiderm_trainer.evaluation.findings import METRICS_ONLY, NO_FINDINGS, investigate
-    from aiderm_trainer.evaluation.report import evaluate_scores, write_report
     from aiderm_trainer.evaluation.scores import score_bundle
-    from aiderm_trainer.evaluation.table import findings_tables, metrics_table
+    from aiderm_trainer.reporting.terminal import findings_tables, metrics_table
 
     with plain_errors():
         if pictures and out is None:
@@ -151,7 +151,7 @@ def recalibrate(
     ] = None,
 ) -> None:
     """Fits temperature, threshold and band to a site's own images, or moves them to another prevalence, as a new version."""
-    from aiderm_trainer.export.prior import correct_prior
+    from aiderm_trainer.export.prevalence import correct_prior
     from aiderm_trainer.export.recalibration import recalibrate as fit
 
     with plain_errors():
@@ -215,7 +215,7 @@ def rollback(name: str, models: Models = Path("models")) -> None:
 
 
 def _trained_on(run: Path) -> Path:
-    from aiderm_trainer.training import DATA_FILE
+    from aiderm_trainer.training.fit import DATA_FILE
 
     return Path((run / DATA_FILE).read_text().strip())
 
@@ -237,7 +237,7 @@ def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:
 
 def _all_rows(data: Path, labels: list[Label]) -> tuple[list[Any], Path]:
     from aiderm_trainer.data.class_names import of_labels
-    from aiderm_trainer.data.index import index
+    from aiderm_trainer.data.sources.files import index
 
     found = index(data, classify=of_labels(labels))
     for unreadable in found.unreadable:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from aiderm_core.imaging import ImageError
-from aiderm_core.store import BundleError
+from aiderm_core.bundle.store import BundleError
+from aiderm_core.imaging.decode import ImageError
 
 console = Console()
 

@@ -79,7 +79,7 @@ def isic(
     workers: Annotated[int, typer.Option(min=1, max=16, help="Downloads at once.")] = 4,
 ) -> None:
     """Downloads dermoscopic images of the ISIC Archive, with resume and checksums, and writes a table for prepare."""
-    from aiderm_trainer.data.isic import Request, Size, fetch
+    from aiderm_trainer.data.sources.isic import Request, Size, fetch
 
     with plain_errors():
         licences = tuple(part.strip().upper() for part in licence.split(",") if part.strip())
@@ -112,6 +112,6 @@ def synthetic(
 def _embedding(weights: str | None) -> Any:
     if weights is None:
         return None
-    from aiderm_trainer.embedding import load_embedding
+    from aiderm_trainer.data.embedding import load_embedding
 
     return load_embedding(weights)

@@ -13,7 +13,7 @@ import typer
 from aiderm_trainer.commands.common import DataRoot, console, plain_errors
 
 if TYPE_CHECKING:
-    from aiderm_trainer.study.executors import Executor
+    from aiderm_trainer.study.local_executor import Executor
 
 
 def compare(
@@ -67,8 +67,8 @@ def compare(
             raise ValueError("compare needs --split SPLIT.csv, or a plan that names one")
         if gpus_per_trial and cluster is None:
             raise ValueError(f"--gpus-per-trial needs --cluster. Received: --gpus-per-trial {gpus_per_trial:g} alone")
+        from aiderm_trainer.reporting.study import write_report
         from aiderm_trainer.study.compare import compare as run
-        from aiderm_trainer.study.report import write_report
 
         with _executor(cluster, jobs, threads, gpus_per_trial) as (executor, own):
             results = run(
@@ -84,13 +84,13 @@ def compare(
 def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: float) -> Iterator[tuple[Executor, int]]:
     """Who does the trials, and the threads of each."""
     if cluster is None:
-        from aiderm_trainer.study.executors import local_processes
+        from aiderm_trainer.study.local_executor import local_processes
 
         jobs = jobs or 1
         with local_processes(jobs) as processes:
             yield processes, threads or max(1, (os.cpu_count() or 1) // jobs)
     else:
-        from aiderm_trainer.study.cluster import THREADS, ray_nodes
+        from aiderm_trainer.study.ray_executor import THREADS, ray_nodes
 
         with ray_nodes(cluster, jobs, gpus, console) as nodes:
             yield nodes, threads or THREADS
@@ -102,7 +102,7 @@ def study_report(
     sources: Annotated[Path | None, typer.Option(help="A finished study that leaves sources out; copied to sources/.")] = None,
 ) -> None:
     """Writes FOLDER.md and plots from the results in FOLDER alone."""
-    from aiderm_trainer.study.report import publish, write_report
+    from aiderm_trainer.reporting.study import publish, write_report
 
     with plain_errors():
         if study:

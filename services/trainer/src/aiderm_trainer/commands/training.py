@@ -60,7 +60,7 @@ def train(
         from aiderm_trainer.architectures.transfer import depths
         from aiderm_trainer.config import TrainConfig
         from aiderm_trainer.data.split import check_leaks, read_split
-        from aiderm_trainer.training import train as fit
+        from aiderm_trainer.training.fit import train as fit
 
         settings: dict[str, Any] = {
             "arch": arch, "weights": "none" if arch == NAME else weights, "freeze_until": freeze_until, "size": size,

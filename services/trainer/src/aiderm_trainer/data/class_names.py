@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiderm_core.manifest import Label
-from aiderm_trainer.data.rows import DIAGNOSES, MALIGNANT_DX
+from aiderm_core.bundle.manifest import Label
+from aiderm_trainer.data.table import DIAGNOSES, MALIGNANT_DX
 
 _ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "nv": ("nevus", "naevus", "nevi", "melanocytic nevus", "melanocytic naevus", "melanocytic nevi", "mole"),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 
 SIDE: Final = 64
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.manifest import Label
-from aiderm_trainer.data.rows import DIAGNOSES, Row
+from aiderm_core.bundle.manifest import Label
+from aiderm_trainer.data.table import DIAGNOSES, Row
 
 CLASS_MAP = {"scc": "akiec"}
 # The seven classes of HAM10000 (Tschandl, Rosendahl, Kittler 2018), most dangerous first; akiec holds scc too.

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from aiderm_core.imaging import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image, to_model_input
 from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_picture, nearest
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups
-from aiderm_trainer.data.index import look
-from aiderm_trainer.data.rows import SPLITS, Row, as_split
+from aiderm_trainer.data.sources.files import look
 from aiderm_trainer.data.split import LeakError, SplitError
+from aiderm_trainer.data.table import SPLITS, Row, as_split
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 NAMED = 20

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from aiderm_trainer.data.class_names import class_id, parse_class, with_positive
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
-from aiderm_trainer.data.index import Index, IndexingError, Unreadable, index
 from aiderm_trainer.data.leaks import Embed, aligned_pairs
-from aiderm_trainer.data.rows import SPLITS, Row, Split
+from aiderm_trainer.data.sources.files import Index, IndexingError, Unreadable, index
 from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split, write_split
+from aiderm_trainer.data.table import SPLITS, Row, Split
 
 _LISTED: Final = 10
 

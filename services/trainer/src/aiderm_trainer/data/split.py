@@ -13,8 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-from aiderm_core import atomic
-from aiderm_trainer.data.rows import SPLITS, Row, Split, as_split
+from aiderm_core import files
+from aiderm_trainer.data.table import SPLITS, Row, Split, as_split
 
 DEFAULT_FRACTIONS: Final[Mapping[Split, float]] = {"train": 0.70, "validation": 0.08, "calibration": 0.10, "test": 0.12}
 COLUMNS: Final = tuple(field.name for field in fields(Row))
@@ -144,7 +144,7 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows((r.sha256, r.path, r.source, r.group, r.split, r.dx, int(r.malignant)) for r in ordered)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(path, buffer.getvalue())
+    files.write_text(path, buffer.getvalue())
 
 
 def read_split(path: Path) -> list[Row]:

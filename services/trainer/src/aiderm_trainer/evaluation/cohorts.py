@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision, decide
-from aiderm_core.manifest import DecisionRule, Manifest
-from aiderm_core.quality import warnings as quality_warnings
+from aiderm_core.quality.measurements import warnings as quality_warnings
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.scores import Scores

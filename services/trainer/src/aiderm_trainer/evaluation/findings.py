@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from aiderm_core.imaging import crop, decode_image, judged_region
-from aiderm_core.manifest import Manifest, Metric
+from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_core.imaging.decode import assessed_region, crop, decode_image
 from aiderm_core.runtime import Runtime
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import skin_tone
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED
 from aiderm_trainer.evaluation.cohorts import cohort, decisions, main_split
 from aiderm_trainer.evaluation.metadata import Record, read_metadata
-from aiderm_trainer.evaluation.outlines import Outlines, find_outlines, measure_outlines, read_outline
-from aiderm_trainer.evaluation.outsiders import Outsiders, measure_outsiders
+from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution, measure_out_of_distribution
+from aiderm_trainer.evaluation.outline_agreement import Outlines, find_outlines, measure_outlines, read_outline
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
 from aiderm_trainer.evaluation.stress import Stress, measure_stress
 from aiderm_trainer.evaluation.subgroups import Subgroup, subgroups
@@ -54,7 +54,7 @@ class Findings(_Part):
     held: list[Held] = []
     stress: Stress | None = None
     outlines: Outlines | None = None
-    close_ups: Outsiders | None = None
+    close_ups: OutOfDistribution | None = None
     left_out: dict[str, dict[str, Metric]] = {}
 
     def metrics(self) -> dict[str, dict[str, Metric]]:
@@ -141,7 +141,7 @@ def investigate(
             images=request.stress_images, replicates=replicates, seed=seed, progress=progress,
         )  # fmt: skip
     if request.close_ups:
-        close_ups = measure_outsiders(runtime, tested, manifest, request.close_ups, replicates=replicates, seed=seed)
+        close_ups = measure_out_of_distribution(runtime, tested, manifest, request.close_ups, replicates=replicates, seed=seed)
     return Findings(
         subgroups=found,
         held=held,
@@ -171,7 +171,7 @@ def _skin_tones(rows: Sequence[Row], root: Path, manifest: Manifest, files: Mapp
     def one(row: Row) -> str:
         pixels = decode_image((root / row.path).read_bytes()).pixels
         height, width = pixels.shape[:2]
-        square = np.ascontiguousarray(crop(pixels, judged_region(width, height, geometry)))
+        square = np.ascontiguousarray(crop(pixels, assessed_region(width, height, geometry)))
         outline = read_outline(files[row.path], width, height, geometry) if row.path in files else None
         angle = skin_tone.measure(square, outline)
         return "" if angle is None else skin_tone.band(angle)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 
 COLUMNS: Final = ("age", "sex", "localization", "collection", "dx_type")
 UNKNOWN: Final = frozenset({"", "unknown", "nan", "none", "n/a", "na", "null"})

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiderm_core import quality
-from aiderm_core.imaging import ImageError, crop, decode_image, judged_region, to_model_input
-from aiderm_core.manifest import Input
+from aiderm_core.bundle.manifest import Input
+from aiderm_core.imaging.decode import ImageError, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 
 NAMED_PROBLEMS = 5
 DECODERS = 4
@@ -156,6 +156,6 @@ def _load(row: Row, data_root: Path, spec: Input) -> _Loaded | str:
     except ImageError as error:
         return f"{row.path}: {error.code}, {error.detail}"
     height, width = image.pixels.shape[:2]
-    region = crop(image.pixels, judged_region(width, height, spec.geometry))
-    measures = quality.measure(region, resolution=min(image.width, image.height))
+    region = crop(image.pixels, assessed_region(width, height, spec.geometry))
+    measures = measurements.measure(region, resolution=min(image.width, image.height))
     return to_model_input(image.pixels, spec.size, spec.geometry), measures

@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiderm_core import quality
+from aiderm_core.bundle.manifest import Input, Manifest, Metric
 from aiderm_core.decision import Decision
-from aiderm_core.imaging import crop, decode_image, judged_region, to_model_input
-from aiderm_core.manifest import Input, Manifest, Metric
+from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import artefacts, metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.cohorts import decisions
@@ -178,7 +178,7 @@ def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[
 
     def load(row: Row) -> tuple[Pixels, bool]:
         pixels = decode_image((root / row.path).read_bytes(), size=spec.size).pixels
-        square = crop(pixels, judged_region(pixels.shape[1], pixels.shape[0], spec.geometry))
+        square = crop(pixels, assessed_region(pixels.shape[1], pixels.shape[0], spec.geometry))
         if len(square) > MAX_SIDE:
             return to_model_input(square, MAX_SIDE), True
         return np.ascontiguousarray(square), False
@@ -196,7 +196,7 @@ def _rescored(
     def prepare(number: int) -> tuple[Pixels, dict[str, float]]:
         square = change(base.rows[number], pixels[number])
         kept = {name: value for name, value in base.measures[number].items() if name == "resolution"}
-        return to_model_input(square, spec.size), quality.measure(square) | kept
+        return to_model_input(square, spec.size), measurements.measure(square) | kept
 
     outputs: list[Outputs] = []
     measures: list[dict[str, float]] = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from aiderm_core.manifest import Metric
+from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound, replicate_weights
 from aiderm_trainer.evaluation.cohorts import Cohort

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.manifest import Calibration, DecisionRule, Histogram, Label, Reference
+from aiderm_core.bundle.manifest import Calibration, DecisionRule, Histogram, Label, Reference
 from aiderm_trainer.data.labels import class_index
 from aiderm_trainer.evaluation.scores import Scores
 from aiderm_trainer.export.calibration import fit_calibration

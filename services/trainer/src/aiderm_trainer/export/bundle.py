@@ -13,36 +13,36 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from aiderm_core import quality
-from aiderm_core.imaging import crop, decode_image, judged_region, to_model_input
-from aiderm_core.manifest import (
+from aiderm_core.bundle.manifest import (
     MANIFEST_FILE,
     Data,
-    Form,
     Input,
     Label,
     Manifest,
     Novelty,
+    Variant,
 )
+from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime, load_runtime
-from aiderm_core.store import ModelStore, seal
 from aiderm_trainer.config import ConfigError
 from aiderm_trainer.data.augment import augment
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import BINARY, CLASS_MAP
-from aiderm_trainer.data.pipeline import Images
-from aiderm_trainer.data.rows import DIAGNOSES, Row
 from aiderm_trainer.data.split import check_leaks, fingerprint, read_split
-from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.data.table import DIAGNOSES, Row
+from aiderm_trainer.evaluation.evaluate import write_report
 from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, Request, investigate
-from aiderm_trainer.evaluation.report import write_report
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
-from aiderm_trainer.export.thorough import fit_thorough
-from aiderm_trainer.training import HISTORY, SPLIT_FILE
+from aiderm_trainer.export.tta import fit_tta
+from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.training.fit import HISTORY, SPLIT_FILE
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FOLDER = "report"
@@ -87,7 +87,7 @@ def export_runs(
 
     Raises:
         ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
-        aiderm_core.store.BundleError: the version exists, or cannot be written.
+        aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
     members = load_members(runs, weights)
     labels, split = members[0].labels, members[0].folder / SPLIT_FILE
@@ -129,10 +129,10 @@ def export_runs(
                 method=_novelty_method(members, unfitted.members.novelty_of),
                 evaluation={**{f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}, **evaluation},
             ),
-            quality=quality.derive_limits(_measures(train, root, spec)),
-            thorough=fit_thorough(runtime, spec, labels, validation, calibration, root, target_sensitivity),
+            quality=measurements.derive_limits(_measures(train, root, spec)),
+            thorough=fit_tta(runtime, spec, labels, validation, calibration, root, target_sensitivity),
             reference=fit.reference,
-            forms=[Form(runtime="openvino", precision="f32"), Form(runtime="tensorflow", precision="f32")],
+            forms=[Variant(runtime="openvino", precision="f32"), Variant(runtime="tensorflow", precision="f32")],
             metrics={},
             data=Data(
                 sources=sorted({row.source for row in rows}),
@@ -181,8 +181,8 @@ def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, fl
     def one(row: Row) -> dict[str, float]:
         image = decode_image((root / row.path).read_bytes(), size=spec.size)
         height, width = image.pixels.shape[:2]
-        region = crop(image.pixels, judged_region(width, height, spec.geometry))
-        return quality.measure(region, resolution=min(image.width, image.height))
+        region = crop(image.pixels, assessed_region(width, height, spec.geometry))
+        return measurements.measure(region, resolution=min(image.width, image.height))
 
     chosen = np.random.default_rng(1).permutation(len(rows))[:QUALITY_IMAGES]
     with ThreadPoolExecutor(4) as pool:

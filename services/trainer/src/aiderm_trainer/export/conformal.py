@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aiderm_core.manifest import DecisionRule
+from aiderm_core.bundle.manifest import DecisionRule
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.imaging import Limits, decode_image, to_model_input
-from aiderm_core.manifest import Golden, GoldenCase, Input
+from aiderm_core.bundle.manifest import Golden, GoldenCase, Input
+from aiderm_core.imaging.decode import Limits, decode_image, to_model_input
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.synthetic import lesion
 

@@ -13,18 +13,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Form, Golden, Manifest
+from aiderm_core.bundle.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Golden, Manifest, Variant
+from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.runtime import RuntimeFailure, load_runtime
-from aiderm_core.store import ModelStore, seal
-from aiderm_trainer.data.pipeline import Images
-from aiderm_trainer.data.rows import Row
-from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.data.batches import Images
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export.bundle import CARD_FILE
 from aiderm_trainer.export.golden import answer_cases
 from aiderm_trainer.export.quantisation import quantise
+from aiderm_trainer.reporting.card import render_card
 
 Reduced = Literal["bf16", "int8"]
 REDUCED: tuple[Reduced, ...] = ("bf16", "int8")
@@ -41,7 +41,7 @@ class Trial:
     precision: Reduced
     auc_loss: float | None
     flipped: float | None
-    form: Form | None
+    form: Variant | None
     reason: str = ""
 
 
@@ -77,7 +77,7 @@ def reduce_precision(
 
     Raises:
         ValueError: no calibration or no validation rows with both labels.
-        aiderm_core.store.BundleError: the version exists, or cannot be written.
+        aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
     manifest = Manifest.load(bundle)
     calibration, validation = (_side(rows, side) for side in ("calibration", "validation"))
@@ -193,7 +193,7 @@ def _judge(
         f"auc {precision}": reduced,
         "mean difference of malignancy": float(np.abs(before[1].malignancy - after[1].malignancy).mean()),
     }
-    form = Form(
+    form = Variant(
         runtime="openvino", precision=precision, path=path, auc_loss=loss, flipped=flipped, decision=rule, golden=golden,
         evaluation=evaluation,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.manifest import Training
+from aiderm_core.bundle.manifest import Training
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.export.runs import TrainedRun
 

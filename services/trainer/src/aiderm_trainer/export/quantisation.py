@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.runtime import RuntimeFailure
 from aiderm_core.runtime.openvino import fix_shape
-from aiderm_trainer.data.pipeline import Images
+from aiderm_trainer.data.batches import Images
 
 RANGE_IMAGES = 300
 """Images whose activations set the ranges."""

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiderm_core.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.runtime import load_runtime
-from aiderm_core.store import ModelStore, seal
-from aiderm_trainer.data.rows import Row
-from aiderm_trainer.evaluation.card import render_card
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.scores import score_bundle
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.bundle import CARD_FILE
 from aiderm_trainer.export.golden import golden_cases
+from aiderm_trainer.reporting.card import render_card
 
 
 def recalibrate(
@@ -35,7 +35,7 @@ def recalibrate(
 
     Raises:
         aiderm_trainer.export.saved_model.AssessorError: the graph is not one of this trainer's.
-        aiderm_core.store.BundleError: the version exists, or cannot be written.
+        aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
     old = Manifest.load(bundle)
     scores = score_bundle(load_runtime("openvino", bundle), old.input, rows, root)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from aiderm_core.manifest import Label
+from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.training import SPLIT_FILE, load_run
+from aiderm_trainer.training.fit import SPLIT_FILE, load_run
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from aiderm_core.manifest import Label
+from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.export import heatmap, novelty
 from aiderm_trainer.export.members import Answer, Members

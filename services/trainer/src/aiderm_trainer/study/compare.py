@@ -11,14 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import write_split
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
-from aiderm_trainer.study.executors import Call, Done, Executor, StudyError
 from aiderm_trainer.study.folds import check_untouched, make_folds
-from aiderm_trainer.study.needs import Needs, packages
+from aiderm_trainer.study.local_executor import Call, Done, Executor, StudyError
 from aiderm_trainer.study.plan import Plan, PlanError, rows_of, weights_file
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
+from aiderm_trainer.study.requirements import Requirements, packages
 from aiderm_trainer.study.results import (
     PLAN_FILE,
     TRIALS_FILE,
@@ -116,11 +116,11 @@ def _identity(plan: Plan, folds: dict[str, list[Row]], weights: Path | None) -> 
     return Identity(plan=plan.model_copy(update={"split": None}), rows=digest.hexdigest(), weights=sums)
 
 
-def _needs(study: Path, root: Path, rows: Sequence[Row], weights: Path | None, identity: Identity) -> Needs:
+def _needs(study: Path, root: Path, rows: Sequence[Row], weights: Path | None, identity: Identity) -> Requirements:
     probes = rows[:: max(1, len(rows) // _PROBES)][:_PROBES]
     images = {root / row.path: row.sha256 for row in probes}
     own = {weights / name: sha256 for name, sha256 in identity.weights.items()} if weights else {}
-    return Needs(study / _LOCK, images | own, packages())
+    return Requirements(study / _LOCK, images | own, packages())
 
 
 def _claim(study: Path, identity: Identity, resume: bool) -> None:

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.special import softmax
 
-from aiderm_core.manifest import Label
-from aiderm_trainer.data.pipeline import Images
-from aiderm_trainer.data.rows import Row
+from aiderm_core.bundle.manifest import Label
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.objective import full_logits, within_source_auc
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import PlanError
 from aiderm_trainer.study.selection import ROUNDS, select
-from aiderm_trainer.training import SPLIT_FILE, load_run
+from aiderm_trainer.training.fit import SPLIT_FILE, load_run
+from aiderm_trainer.training.objective import full_logits, within_source_auc
 
 _BATCH = 64
 _BYTES = 4  # of a float32 weight

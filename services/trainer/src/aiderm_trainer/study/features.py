@@ -13,16 +13,16 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from aiderm_core.manifest import Label
+from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.heads import dense_head
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.config import ConfigError, TrainConfig
+from aiderm_trainer.data.batches import Images, sampling_weights
 from aiderm_trainer.data.labels import choose_labels, possible_classes
-from aiderm_trainer.data.pipeline import Images, sampling_weights
-from aiderm_trainer.data.rows import Row
-from aiderm_trainer.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
+from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
 
 _BATCH = 64
 

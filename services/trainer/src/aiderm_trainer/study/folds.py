@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from aiderm_trainer.data.rows import Row
 from aiderm_trainer.data.split import LeakError, check_leaks, make_split
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import BY_SOURCE, PlanError
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aiderm_trainer.config import TrainConfig
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 
 BY_SOURCE = "source"
 UNTRAINED = "custom_cnn"  # nobody publishes weights of it

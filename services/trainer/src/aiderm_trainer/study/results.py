@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.record import TrialResult

@@ -16,18 +16,18 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from aiderm_core.manifest import Label
-from aiderm_trainer import training
+from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.config import CONFIG_FILE
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import class_index
-from aiderm_trainer.data.pipeline import Images
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.objective import full_logits, malignant_log_odds, within_source_auc
 from aiderm_trainer.study import files
 from aiderm_trainer.study.features import fit_head, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.threshold import youden_threshold
+from aiderm_trainer.training import fit as training
+from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_source_auc
 
 LOG = "log.txt"
 _BATCH = 64
@@ -53,7 +53,7 @@ def run_trial(
 
     Raises:
         ConfigError: the configuration describes no network.
-        OSError, aiderm_core.imaging.ImageError: an image cannot be read.
+        OSError, aiderm_core.imaging.decode.ImageError: an image cannot be read.
     """
     with files.only_one(folder / ".lock"):
         if (folder / RESULT).exists():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aiderm_trainer.config import TrainConfig
-from aiderm_trainer.data.rows import Row
+from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.record import Trial, TrialResult
 
 

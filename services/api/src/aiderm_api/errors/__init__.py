@@ -1,0 +1,1 @@
+"""Exceptions turned into RFC 9457 problem documents."""

@@ -1,0 +1,197 @@
+"""Examples of every answer for the OpenAPI document; those of problems stand beside their classes, see problems."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from aiderm_api import DISCLAIMER, VERSION
+from aiderm_api.errors.problems import EXAMPLE_REQUEST_ID, MEDIA_TYPE
+
+_MODEL = {"name": "melanoma", "version": "2"}
+_RULE = {"threshold": 0.032, "target_sensitivity": 0.95, "uncertain": [0.032, 0.176]}
+_LABELS: list[dict[str, Any]] = [
+    {"id": "mel", "name": "Melanoma", "malignant": True},
+    {"id": "nv", "name": "Melanocytic naevus", "malignant": False},
+]
+_QUALITY = {
+    "sharpness": 212.3,
+    "brightness": 0.61,
+    "contrast": 0.14,
+    "underexposed": 0.0,
+    "overexposed": 0.0,
+    "glare": 0.01,
+    "resolution": 450.0,
+    "hair": 0.004,
+    "ruler": 0.0,
+    "ink": 0.0,
+    "off_centre": 0.06,
+    "warnings": [],
+}
+_BLURRED = {
+    "code": "sharpness",
+    "text": "The picture is blurred. Hold the dermatoscope still on the skin, let the camera focus, and take it again.",
+    "advisory": False,
+}
+
+
+def _assessment(decision: str, melanoma: float | None, reason: tuple[str, str], **changes: Any) -> dict[str, Any]:
+    """An answer of a model with two classes; ``melanoma`` is its probability, None where the picture was rejected."""
+    classes = [] if melanoma is None else zip(_LABELS, (melanoma, round(1 - melanoma, 3)), strict=True)
+    answer = {
+        "request_id": EXAMPLE_REQUEST_ID,
+        "model": _MODEL,
+        "thorough": False,
+        "decision": decision,
+        "reasons": [{"code": reason[0], "text": reason[1]}],
+        "malignancy": None
+        if melanoma is None
+        else {
+            "probability": melanoma,
+            "threshold": _RULE["threshold"],
+            "uncertain": _RULE["uncertain"],
+            "prevalence": 0.26,
+        },
+        "classes": sorted(
+            ({**label, "probability": probability} for label, probability in classes), key=lambda item: -item["probability"]
+        ),
+        "quality": _QUALITY,
+        "novelty": {"score": 1.2, "limit": 1.72},
+        "region": {"x": 75, "y": 0, "width": 450, "height": 450},
+        "image": {"width": 600, "height": 450, "format": "jpeg", "notes": []},
+        "heatmap": None,
+        "timing_ms": {"queue": 0.1, "decode": 3.1, "quality": 0.8, "forward": 9.0, "total": 13.7},
+        "disclaimer": DISCLAIMER,
+    }
+    return answer | changes
+
+
+SUSPICIOUS = _assessment(
+    "suspicious",
+    0.62,
+    ("threshold", "The estimate lies at or above the threshold."),
+    heatmap="data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==",
+)
+REJECTED = _assessment(
+    "rejected",
+    None,
+    ("novelty", "The picture does not resemble the dermoscopic pictures that the model was trained on."),
+    novelty={"score": 2.54, "limit": 1.72},
+)
+_ASSESSMENTS = {
+    "suspicious": ("At or above the threshold; with explain=true", SUSPICIOUS),
+    "low_suspicion": (
+        "Below the threshold, which is not the same as benign",
+        _assessment("low_suspicion", 0.011, ("threshold", "The estimate lies below the threshold.")),
+    ),
+    "uncertain": (
+        "Inside the band in which no side is taken; the picture is blurred as well",
+        _assessment(
+            "uncertain",
+            0.09,
+            ("band", "The estimate lies too close to the threshold to take a side."),
+            quality={**_QUALITY, "sharpness": 8.4, "warnings": [_BLURRED]},
+        ),
+    ),
+    "rejected": ("Not assessed: there is no probability", REJECTED),
+}
+_FAILED_ITEM = {
+    "type": "about:blank",
+    "title": "Unsupported Media Type",
+    "status": 415,
+    "code": "unsupported_type",
+    "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
+    "request_id": EXAMPLE_REQUEST_ID,
+    "retry_after": None,
+}
+_SERVING = {"state": "serving", "version": "2", "runtime": "openvino", "precision": "f32", "reason": None}
+_BROKEN = "version 3: golden/0.png: malignancy differs by 0.2; allowed 0.001"
+
+
+def _health(status: str, **model: Any) -> dict[str, Any]:
+    return {"status": status, "models": {"melanoma": _SERVING | model}, "version": VERSION}
+
+
+_SUMMARY = {
+    **_MODEL,
+    "default": True,
+    "architecture": "mobilenet_v2",
+    "labels": _LABELS,
+    "decision": _RULE,
+    "input": {"size": 224, "geometry": "center_square"},
+    "novelty": {"limit": 1.72, "false_rejection_rate": 0.009, "method": "Mahalanobis distance", "evaluation": {}},
+    "calibration": {
+        "method": "temperature",
+        "temperature": 1.34,
+        "malignant_shift": 0.0,
+        "prevalence": 0.26,
+        "ece_before": 0.048,
+        "ece_after": 0.023,
+        "coverage": {},
+    },
+    "thorough": None,
+}
+_DETAIL = {
+    **_SUMMARY,
+    "metrics": {"test": {"roc_auc": {"value": 0.942, "ci95": [0.922, 0.957]}, "n": {"value": 1815, "ci95": None}}},
+    "data": {
+        "sources": ["ham10000"],
+        "fingerprint": "39570db7683b4d59401d65c9d886ec716ae03c43acf6949af5a37a5917c0fc9b",
+        "counts": {"train/benign": 7881, "train/malignant": 3528},
+        "licence": "Non-commercial research only.",
+    },
+    "intended_use": "Research on computer-aided reading of dermoscopic pictures of single skin lesions.",
+    "limitations": ["Judges only dermoscopic pictures of a single lesion."],
+    "card": "# Model card: melanoma 2\n",
+}
+_REPORT = {"schema_version": 1, **_MODEL, "main": "test", "threshold": 0.032, "metrics": {"test": {"roc_auc": {"value": 0.942}}}}
+_METRICS = '# HELP aiderm_decisions_total Assessments\n# TYPE aiderm_decisions_total counter\naiderm_decisions_total{decision="suspicious",model="melanoma",version="2"} 1.0\n'  # noqa: E501
+
+# (operation, status) -> name -> (summary, value)
+ANSWERS: dict[tuple[str, str], dict[str, tuple[str, Any]]] = {
+    ("POST /predict", "200"): _ASSESSMENTS,
+    ("POST /predict/batch", "200"): {
+        "mixed": (
+            "One picture assessed, one file refused",
+            {
+                "results": [
+                    {"index": 0, "assessment": {**SUSPICIOUS, "heatmap": None}, "problem": None},
+                    {"index": 1, "assessment": None, "problem": _FAILED_ITEM},
+                ]
+            },
+        )
+    },
+    ("GET /health", "200"): {
+        "ok": ("Everything serves", _health("ok")),
+        "degraded": ("A newer version failed; the old one goes on serving", _health("degraded", reason=_BROKEN)),
+    },
+    ("GET /health", "503"): {
+        "unavailable": (
+            "The default model does not serve",
+            _health("unavailable", state="failed", version=None, precision=None, reason=_BROKEN),
+        )
+    },
+    ("GET /health/live", "200"): {"alive": ("The process answers", {"status": "alive"})},
+    ("GET /health/ready", "200"): {"ready": ("Pictures can be assessed", {"status": "ready"})},
+    ("GET /models", "200"): {"one": ("One model serves", {"default": "melanoma", "models": [_SUMMARY]})},
+    ("GET /models/{name}", "200"): {"melanoma": ("Shortened", _DETAIL)},
+    ("GET /models/{name}/report", "200"): {"melanoma": ("Shortened", _REPORT)},
+    ("GET /metrics", "200"): {"text": ("Shortened", _METRICS)},
+}
+
+
+def attach(document: dict[str, Any]) -> None:
+    """Adds the examples of answers to an OpenAPI document, in place.
+
+    FastAPI would drop every null in them, and with it the difference between "no heatmap" and a field that is missing.
+    """
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for status, response in operation["responses"].items():
+                named = ANSWERS.get((f"{method.upper()} {path}", status), {})
+                for media_type, content in response.get("content", {}).items():
+                    if named and media_type != MEDIA_TYPE:
+                        content["examples"] = {
+                            name: {"summary": summary, "value": copy.deepcopy(value)} for name, (summary, value) in named.items()
+                        }

@@ -1,0 +1,1 @@
+"""Loading models, queueing and assessing images. Nothing in here knows HTTP."""

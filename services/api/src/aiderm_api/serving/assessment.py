@@ -1,0 +1,123 @@
+"""From the bytes of one picture to an Assessment. Knows nothing of HTTP or queues."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_api import schemas
+from aiderm_core.assess import BrokenOutputError
+from aiderm_core.assess import assess as assess_bytes
+from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
+from aiderm_core.decision import Decision
+from aiderm_core.imaging.decode import Limits
+from aiderm_core.runtime import Hint, Runtime
+from aiderm_core.tta import TtaRuntime
+
+PEAK_ALPHA = 200
+
+
+def assess(
+    data: bytes,
+    *,
+    manifest: Manifest,
+    runtime: Runtime,
+    rule: DecisionRule,
+    limits: Limits,
+    explain: bool = False,
+    thorough: Thorough | None = None,
+    request_id: str = "",
+    before_inference: Callable[[], Hint] = lambda: "latency",
+) -> schemas.Assessment:
+    """Judges one picture.
+
+    Args:
+        data: a file's bytes.
+        manifest: of the model that ``runtime`` holds.
+        runtime: answers for uint8 ``[1, S, S, 3]``.
+        rule: threshold and band of the form that runs; those of ``thorough`` stand in for them.
+        limits: what a picture may measure.
+        explain: draw the heatmap as well.
+        thorough: judge the picture in eight orientations by this; the picture alone when None.
+        request_id: goes into the answer.
+        before_inference: called after decoding and inference; says how the graph is to use the cores, or raises to stop there.
+
+    Raises:
+        ImageError: the picture cannot be judged.
+        BrokenOutputError: the graph's answer is no probability.
+    """
+    start = time.perf_counter()
+    if thorough is not None:
+        runtime, rule = TtaRuntime(runtime, manifest.labels, thorough.pool), thorough.decision
+    found = assess_bytes(data, manifest=manifest, runtime=runtime, rule=rule, limits=limits, before_inference=before_inference)
+    image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
+    rejected = verdict.decision is Decision.REJECTED
+    return schemas.Assessment(
+        request_id=request_id,
+        model=schemas.ModelRef(name=manifest.name, version=manifest.version),
+        thorough=thorough is not None,
+        decision=verdict.decision,
+        reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in verdict.reasons],
+        malignancy=None if rejected else _malignancy(found.malignancy, rule, manifest),
+        classes=[] if rejected else _classes(found.probabilities, manifest),
+        quality=schemas.Quality(
+            **found.measures,
+            warnings=[
+                schemas.QualityWarningOut(code=item.code, text=item.text, advisory=item.advisory) for item in found.warnings
+            ],
+        ),
+        novelty=schemas.NoveltyOut(score=found.novelty, limit=manifest.novelty.limit),
+        region=schemas.RegionOut(x=region.x, y=region.y, width=region.width, height=region.height),
+        image=schemas.ImageOut(width=image.width, height=image.height, format=image.format, notes=list(image.notes)),
+        heatmap=heatmap_uri(found.heatmap, manifest.input.size) if explain and not rejected else None,
+        timing_ms=schemas.Timing(
+            queue=0.0,
+            decode=_ms(seconds.decode),
+            quality=_ms(seconds.quality),
+            forward=_ms(seconds.forward),
+            total=_ms(time.perf_counter() - start),
+        ),
+    )
+
+
+def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
+    """An RGBA PNG as a data URI: colour and opacity grow with the value, so that it can be laid over the picture.
+
+    Args:
+        heatmap: ``[h, w]``, 0..1.
+        size: side of the PNG in pixels.
+    """
+    grown = cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)
+    values = np.clip(grown, 0.0, 1.0)
+    coloured = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = np.rint(values * PEAK_ALPHA).astype(np.uint8)
+    ok, png = cv2.imencode(".png", np.dstack([coloured, alpha]))
+    if not ok:
+        raise BrokenOutputError(f"the heatmap cannot be drawn. Received: {list(heatmap.shape)}")
+    return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+
+
+def _malignancy(probability: float, rule: DecisionRule, manifest: Manifest) -> schemas.Malignancy:
+    return schemas.Malignancy(
+        probability=probability,
+        threshold=rule.threshold,
+        uncertain=rule.uncertain,
+        prevalence=manifest.calibration.prevalence,
+    )
+
+
+def _classes(probabilities: NDArray[np.float32], manifest: Manifest) -> list[schemas.ClassProbability]:
+    classes = [
+        schemas.ClassProbability(id=label.id, name=label.name, malignant=label.malignant, probability=float(probability))
+        for label, probability in zip(manifest.labels, probabilities, strict=True)
+    ]
+    return sorted(classes, key=lambda item: -item.probability)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

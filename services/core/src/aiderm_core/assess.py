@@ -1,0 +1,122 @@
+"""From the bytes of one picture to a verdict: decode, measure, run, decide. The one path of every service that answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
+from aiderm_core.decision import Verdict, decide
+from aiderm_core.imaging.decode import DecodedImage, Limits, Region, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.quality import measurements
+from aiderm_core.runtime import Hint, Outputs, Runtime
+
+# Outputs are sums of float32: this far outside 0..1 is rounding, further is a broken graph.
+ROUNDING = 1e-4
+
+
+class BrokenOutputError(RuntimeError):
+    """A graph answered with something that must never be served."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Time of the stages; the quality is measured while the graph runs."""
+
+    decode: float
+    quality: float
+    forward: float
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of one picture.
+
+    Attributes:
+        image: as decoded.
+        region: the part of the upright picture that was judged.
+        measures: of ``measurements.METRICS``.
+        warnings: for measures beyond the manifest's limits.
+        probabilities: ``[C]``, 0..1, in the manifest's label order.
+        malignancy: 0..1.
+        novelty: distance from the training images, in the manifest's own scale.
+        heatmap: ``[h, w]``, 0..1.
+        verdict: the decision and its reasons.
+        seconds: that it took.
+    """
+
+    image: DecodedImage
+    region: Region
+    measures: dict[str, float]
+    warnings: tuple[measurements.QualityWarning, ...]
+    probabilities: NDArray[np.float32]
+    malignancy: float
+    novelty: float
+    heatmap: NDArray[np.float32]
+    verdict: Verdict
+    seconds: Seconds
+
+
+def assess(
+    data: bytes,
+    *,
+    manifest: Manifest,
+    runtime: Runtime,
+    rule: DecisionRule,
+    limits: Limits,
+    before_inference: Callable[[], Hint] = lambda: "latency",
+) -> Assessment:
+    """Judges one picture.
+
+    Args:
+        data: a file's bytes.
+        manifest: of the model that ``runtime`` holds.
+        runtime: answers for uint8 ``[1, S, S, 3]``.
+        rule: threshold and band of the form that runs.
+        limits: what a picture may measure.
+        before_inference: called after decoding and inference; says how the graph is to use the cores, or raises to stop there.
+
+    Raises:
+        ImageError: the picture cannot be judged.
+        BrokenOutputError: the graph's answer is no probability.
+    """
+    start = time.perf_counter()
+    spec = manifest.input
+    image = decode_image(data, limits, spec.size)
+    region = assessed_region(image.width, image.height, spec.geometry)
+    batch = to_model_input(image.pixels, spec.size, spec.geometry)[np.newaxis]
+    decoded = time.perf_counter()
+    # At the usual input size both want the same picture, and scaling it takes longer than all that is measured.
+    working = batch[0] if spec.size == measurements.WORKING_SIZE else None
+    height, width = image.pixels.shape[:2]  # fewer than the picture's own where it was decoded at a smaller scale
+    square = crop(image.pixels, assessed_region(width, height, spec.geometry))
+    measures: dict[str, float] = {}
+    measuring = 0.0
+
+    def measure() -> None:
+        nonlocal measuring
+        began = time.perf_counter()
+        measures.update(measurements.measure(square, working, min(region.width, region.height)))
+        measuring = time.perf_counter() - began
+
+    outputs = runtime.run(batch, before_inference(), measure)
+    forward = time.perf_counter() - decoded
+    probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
+    warnings = measurements.warnings(measures, manifest.quality)
+    verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
+    seconds = Seconds(decoded - start, measuring, forward)
+    return Assessment(image, region, measures, warnings, probabilities, malignancy, novelty, outputs.heatmap[0], verdict, seconds)
+
+
+def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:
+    probabilities, malignancy, novelty = outputs.probability[0], float(outputs.malignancy[0]), float(outputs.novelty[0])
+    everything = np.append(probabilities, malignancy)
+    if len(probabilities) != classes or not np.isfinite(novelty) or not np.isfinite(outputs.heatmap).all():
+        raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probabilities}, novelty {novelty}")
+    if not (np.isfinite(everything).all() and everything.min() >= -ROUNDING and everything.max() <= 1 + ROUNDING):
+        raise BrokenOutputError(f"probabilities must lie in 0..1. Received: {probabilities}, malignancy {malignancy}")
+    return np.clip(probabilities, 0.0, 1.0), min(max(malignancy, 0.0), 1.0), novelty

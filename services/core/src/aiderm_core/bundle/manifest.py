@@ -1,0 +1,307 @@
+"""The manifest of a bundle: everything that a server must know about a model besides its graph."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SCHEMA_VERSION: Final = 1
+MANIFEST_FILE = "manifest.json"
+# What a form of reduced precision may cost at most.
+MAX_AUC_LOSS: Final = 0.002
+MAX_FLIPPED: Final = 0.005
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Paths inside a bundle: relative, forward slashes, no way out of the folder.
+# (No segment is "." or "..". Pydantic's regex engine has no look-ahead.)
+_SEGMENT = r"(?:[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.\.[^/\\\x00-\x1f]+)"
+BundlePath = Annotated[str, Field(pattern=rf"^{_SEGMENT}(?:/{_SEGMENT})*$")]
+
+
+class ManifestError(ValueError):
+    """A manifest that is missing, unreadable, or breaks the schema."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Input(_Part):
+    """The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from a picture by ``geometry``."""
+
+    size: Annotated[int, Field(ge=16, le=2048)]
+    geometry: Literal["center_square"] = "center_square"
+
+
+class Label(_Part):
+    """One class that the graph tells apart."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    malignant: bool
+
+
+class DecisionRule(_Part):
+    """Threshold and uncertain band, in calibrated malignancy at ``calibration.prevalence``.
+
+    ``uncertain`` is the closed interval [low, high] in which no side is taken.
+    """
+
+    threshold: Probability
+    target_sensitivity: Probability
+    uncertain: tuple[Probability, Probability]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        low, high = self.uncertain
+        if not low <= self.threshold <= high:
+            raise ValueError(f"the uncertain band must hold the threshold. Received: {self.uncertain=}, {self.threshold=}")
+        return self
+
+
+class Calibration(_Part):
+    """How logits became probabilities; already folded into the graph.
+
+    ``malignant_shift`` is added to the log-odds of malignancy after the temperature.
+    ``prevalence`` is the share of malignant lesions that the probabilities assume.
+    """
+
+    method: str
+    temperature: Annotated[float, Field(gt=0)]
+    malignant_shift: float = 0.0
+    prevalence: Annotated[float, Field(gt=0.0, lt=1.0)]
+    ece_before: Probability
+    ece_after: Probability
+    coverage: dict[str, float] = {}
+
+
+class Novelty(_Part):
+    """Above ``limit`` a picture is not assessed. ``false_rejection_rate``: share of real lesions beyond it."""
+
+    limit: float
+    false_rejection_rate: Probability
+    method: str = ""
+    evaluation: dict[str, float] = {}
+
+
+class QualityLimit(_Part):
+    """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound.
+
+    Beyond ``warn`` a warning is shown, beyond ``doubt`` it also takes away a low suspicion, beyond ``reject`` nothing is judged.
+    A manifest that does not name ``doubt`` means ``warn``.
+    """
+
+    worse: Literal["low", "high"]
+    warn: float | None = None
+    doubt: float | None = None
+    reject: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _doubt_is_warn(cls, data: Any) -> Any:
+        return {**data, "doubt": data.get("warn")} if isinstance(data, dict) and "doubt" not in data else data
+
+    @model_validator(mode="after")
+    def _doubt_is_warned_of(self) -> Self:
+        if self.doubt is not None and (self.warn is None or self.beyond(self.warn, self.doubt)):
+            raise ValueError(f"doubt must lie at warn or beyond it. Received: {self.worse=}, {self.warn=}, {self.doubt=}")
+        return self
+
+    def beyond(self, value: float, bound: float | None) -> bool:
+        """Whether ``value`` lies on the bad side of ``bound``."""
+        if bound is None:
+            return False
+        return value < bound if self.worse == "low" else value > bound
+
+
+class Thorough(_Part):
+    """Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
+
+    ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.tta``.
+    """
+
+    decision: DecisionRule
+    gain: dict[str, float]
+    pool: Literal["probability", "log_odds"] = "probability"
+
+
+class Histogram(_Part):
+    """Counts between consecutive edges."""
+
+    edges: list[float]
+    counts: list[int]
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(f"{len(self.counts)} counts need {len(self.counts) + 1} edges. Received: {len(self.edges)}")
+        return self
+
+
+class Reference(_Part):
+    """Distributions on calibration images, for drift monitoring."""
+
+    score: Histogram
+    novelty: Histogram
+
+
+class Metric(_Part):
+    """A value with its 95% confidence interval, where one was computed."""
+
+    value: float
+    ci95: tuple[float, float] | None = None
+
+
+class Data(_Part):
+    """What the model learnt from. ``fingerprint``: sha256 of the SPLIT.csv that was used."""
+
+    sources: list[str]
+    fingerprint: Sha256
+    counts: dict[str, int]
+    licence: str
+
+
+class Training(_Part):
+    """How the model was fitted, so that it can be fitted again."""
+
+    config: dict[str, Any]
+    seed: int
+    revision: str
+    seconds: float
+
+
+class GoldenCase(_Part):
+    """A synthetic lesion of the bundle and what the graph must answer for it."""
+
+    path: BundlePath
+    probability: list[Probability]
+    malignancy: Probability
+    novelty: float
+
+
+class Golden(_Part):
+    """Self-test of a bundle: what the graph must answer, to ``tolerance``."""
+
+    tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    cases: Annotated[list[GoldenCase], Field(min_length=1)]
+
+
+class Variant(_Part):
+    """One way to run the graph, evaluated by itself; one of reduced precision that costs too much is no form at all.
+
+    Attributes:
+        path: relative to the bundle: the SavedModel's folder, or an OpenVINO graph.
+        auc_loss: of malignancy against f32, on validation rows; negative where it is better.
+        flipped: share of validation rows with another decision than in f32, by the form's own rule.
+        decision: threshold and band of its own, fitted on calibration rows; the manifest's when None.
+        golden: what it must answer for the golden inputs; the manifest's when None.
+        evaluation: the numbers behind ``auc_loss`` and ``flipped``.
+    """
+
+    runtime: Literal["openvino", "tensorflow"]
+    precision: Literal["f32", "bf16", "int8"]
+    path: Literal["."] | BundlePath = "."
+    auc_loss: float = 0.0
+    flipped: Probability = 0.0
+    decision: DecisionRule | None = None
+    golden: Golden | None = None
+    evaluation: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _harmless(self) -> Self:
+        if self.auc_loss > MAX_AUC_LOSS or self.flipped > MAX_FLIPPED:
+            raise ValueError(
+                f"{self.runtime}/{self.precision} may lose {MAX_AUC_LOSS:g} of AUC and flip {MAX_FLIPPED:.1%} of decisions at "
+                f"most. Received: {self.auc_loss:.4f} and {self.flipped:.2%}"
+            )
+        return self
+
+
+class Manifest(_Part):
+    """Contract 2: the content of ``models/<name>/<version>/manifest.json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Name
+    version: VersionName
+    created_at: datetime
+    architecture: str
+    input: Input
+    labels: Annotated[list[Label], Field(min_length=2)]
+    class_map: dict[str, str] = {}
+    decision: DecisionRule
+    calibration: Calibration
+    novelty: Novelty
+    quality: dict[str, QualityLimit]
+    thorough: Thorough | None = None
+    reference: Reference
+    forms: Annotated[list[Variant], Field(min_length=1)]
+    # split, split/source=NAME, split/stress=NAME or split/outlines -> metric -> value with its bootstrap 95% interval
+    metrics: dict[str, dict[str, Metric]]
+    data: Data
+    training: Training
+    golden: Golden
+    files: dict[BundlePath, Sha256]
+    intended_use: Annotated[str, Field(min_length=1)]
+    limitations: list[str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [label.id for label in self.labels]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"label ids must differ. Received: {ids}")
+        if len({label.malignant for label in self.labels}) != 2:
+            raise ValueError("there must be at least one malignant and one other label")
+        for case in (case for golden in self._goldens() for case in golden.cases):
+            if len(case.probability) != len(ids):
+                raise ValueError(f"{case.path}: {len(case.probability)} probabilities for {len(ids)} labels")
+        unknown = set(self.class_map.values()) - set(ids)
+        if unknown:
+            raise ValueError(f"class_map names labels that do not exist: {sorted(unknown)}")
+        return self
+
+    def _goldens(self) -> list[Golden]:
+        return [self.golden, *(form.golden for form in self.forms if form.golden is not None)]
+
+    def golden_paths(self) -> set[str]:
+        """The files of every golden input, of the forms as well."""
+        return {case.path for golden in self._goldens() for case in golden.cases}
+
+    def form(self, runtime: str, precision: str) -> Variant:
+        """The form with this runtime and precision.
+
+        Raises:
+            ManifestError: the bundle has no such form.
+        """
+        for form in self.forms:
+            if (form.runtime, form.precision) == (runtime, precision):
+                return form
+        offered = ", ".join(f"{f.runtime}/{f.precision}" for f in self.forms)
+        raise ManifestError(f"{self.name} {self.version} has no form {runtime}/{precision}; it offers: {offered}")
+
+    @classmethod
+    def load(cls, bundle: Path) -> Manifest:
+        """Reads ``bundle/manifest.json``.
+
+        Raises:
+            ManifestError: the file is missing, unreadable, not JSON, or breaks the schema.
+        """
+        path = bundle / MANIFEST_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise ManifestError(f"cannot read {path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ManifestError(f"{path}: {error.error_count()} problem(s), first at '{where}': {first['msg']}") from error
+
+    def dump(self) -> str:
+        """The manifest as the text of manifest.json."""
+        return self.model_dump_json(indent=2) + "\n"

@@ -1,0 +1,45 @@
+"""A bundle's own test: its golden inputs must get the answers that its manifest names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from aiderm_core.bundle.manifest import Golden, GoldenCase, Manifest
+from aiderm_core.imaging.decode import Limits, decode_image, to_model_input
+from aiderm_core.runtime import HINTS, Outputs, Runtime
+
+
+class SelfCheckError(Exception):
+    """A model whose answers for its golden inputs are not those of its manifest."""
+
+
+def self_check(bundle: Path, manifest: Manifest, runtime: Runtime, golden: Golden | None = None) -> None:
+    """Runs the golden inputs through the whole path of a request, in both ways to use the cores; this warms the engine up.
+
+    Raises:
+        SelfCheckError: an answer differs from that of ``golden``, by default the manifest's, by more than its tolerance (for
+            novelty: relative to the limit).
+        ImageError: a golden input cannot be decoded.
+    """
+    golden = manifest.golden if golden is None else golden
+    for case in golden.cases:
+        image = decode_image((bundle / case.path).read_bytes(), Limits(min_side=1))
+        batch = to_model_input(image.pixels, manifest.input.size, manifest.input.geometry)[np.newaxis]
+        for hint in HINTS:
+            _compare(case, runtime.run(batch, hint), manifest, golden.tolerance)
+
+
+def _compare(case: GoldenCase, outputs: Outputs, manifest: Manifest, tolerance: float) -> None:
+    if outputs.probability.shape[1] != len(manifest.labels):
+        raise SelfCheckError(f"the graph has {outputs.probability.shape[1]} classes, its manifest {len(manifest.labels)}")
+    received = np.array([*outputs.probability[0], outputs.malignancy[0], outputs.novelty[0]], np.float64)
+    expected = np.array([*case.probability, case.malignancy, case.novelty])
+    allowed = np.full(len(expected), tolerance)
+    allowed[-1] *= max(1.0, abs(manifest.novelty.limit))
+    if not (np.abs(received - expected) <= allowed).all():  # false for NaN as well
+        raise SelfCheckError(
+            f"{case.path}: the answer differs from the manifest's by up to {np.abs(received - expected).max():.3g}, "
+            f"allowed: {tolerance:g} (novelty: {allowed[-1]:g})"
+        )

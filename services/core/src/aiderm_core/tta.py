@@ -1,0 +1,119 @@
+"""Test-time augmentation: a picture is judged in its eight orientations, and the answers are pooled.
+
+A lesion has no upper side, so each of the eight symmetries of the square is the same case. Averaging answers over such views
+lowers the variance of a classifier (Krizhevsky et al. 2012; for skin lesions Perez et al. 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.bundle.manifest import Label
+from aiderm_core.runtime import Hint, Outputs, Runtime
+
+VIEWS = 8
+Pool = Literal["probability", "log_odds"]
+POOLS: tuple[Pool, ...] = ("probability", "log_odds")
+_SMALLEST = 1e-12
+
+
+class TtaRuntime:
+    """A runtime that answers for every picture from its eight orientations.
+
+    Args:
+        runtime: the graph.
+        labels: its classes, in order.
+        pool: ``probability``: the mean of the views' probabilities. ``log_odds``: the normalised geometric mean, that is the
+            mean of the log-odds between any two classes (a logarithmic opinion pool, Genest and Zidek 1986); a correction of
+            the prior passes through it unchanged.
+
+    Raises:
+        ValueError: another pool.
+    """
+
+    def __init__(self, runtime: Runtime, labels: Sequence[Label], pool: Pool) -> None:
+        if pool not in POOLS:
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}. Received: {pool!r}")
+        self.name = runtime.name
+        self.precision = runtime.precision
+        self._runtime = runtime
+        self._malignant = np.array([label.malignant for label in labels])
+        self._pool = pool
+
+    def run(
+        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
+    ) -> Outputs:
+        """Scores uint8 ``[N, S, S, 3]`` by ``8 N`` views; see ``pooled``."""
+        return pooled(self._runtime.run(views(batch), hint, during_inference), self._malignant, self._pool)
+
+
+def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The eight orientations of each picture.
+
+    Args:
+        batch: ``[N, S, S, 3]``.
+
+    Returns:
+        ``[8 N, S, S, 3]``: the views of the first picture, the picture itself first, then those of the second.
+
+    Raises:
+        ValueError: pictures that are not square.
+    """
+    if batch.ndim != 4 or batch.shape[1] != batch.shape[2]:
+        raise ValueError(f"batch must be [N, S, S, 3]. Received: {list(batch.shape)}")
+    turned = [_orient(batch, view) for view in range(VIEWS)]
+    return np.ascontiguousarray(np.stack(turned, axis=1).reshape(-1, *batch.shape[1:]))
+
+
+def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Outputs:
+    """One answer a picture from the answers for its views.
+
+    Probabilities and malignancy are pooled; the heatmap is the mean of the maps turned back, scaled by the pooled malignancy;
+    the novelty is that of the picture as it came, so that the same pictures are rejected with and without the other views.
+
+    Args:
+        outputs: for ``8 N`` pictures in the order of ``views``.
+        malignant: ``[C]``, which classes are malignant.
+        pool: see ``TtaRuntime``.
+
+    Returns:
+        The answers for N pictures. NaN of any view stays NaN.
+
+    Raises:
+        ValueError: a number of answers that is no multiple of eight, or another number of classes.
+    """
+    count, classes = outputs.probability.shape
+    if count % VIEWS or classes != len(malignant):
+        raise ValueError(f"outputs must be of 8 N views and {len(malignant)} classes. Received: {count} and {classes}")
+    by_view = outputs.probability.reshape(-1, VIEWS, classes).astype(np.float64)
+    seen = outputs.malignancy.reshape(-1, VIEWS).astype(np.float64)
+    if pool == "log_odds":
+        logs = np.log(np.maximum(by_view, _SMALLEST)).mean(axis=1)
+        probability = np.exp(logs - logs.max(axis=1, keepdims=True))
+        probability /= probability.sum(axis=1, keepdims=True)
+        malignancy = np.minimum(probability[:, malignant].sum(axis=1), 1.0)
+    else:
+        probability, malignancy = by_view.mean(axis=1), seen.mean(axis=1)
+    maps = outputs.heatmap.reshape(-1, VIEWS, *outputs.heatmap.shape[1:]).astype(np.float64)
+    back = np.mean([_orient_back(maps[:, view], view) for view in range(VIEWS)], axis=0)
+    scale = malignancy / np.maximum(seen.mean(axis=1), _SMALLEST)
+    return Outputs(
+        probability=probability.astype(np.float32),
+        malignancy=malignancy.astype(np.float32),
+        heatmap=np.minimum(back * scale[:, None, None], 1.0).astype(np.float32),
+        novelty=outputs.novelty[::VIEWS],
+    )
+
+
+def _orient(pictures: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:
+    turned = np.rot90(pictures, view % 4, axes=(1, 2))
+    return turned[:, :, ::-1] if view >= 4 else turned
+
+
+def _orient_back(maps: NDArray[np.float64], view: int) -> NDArray[np.float64]:
+    mirrored = maps[:, :, ::-1] if view >= 4 else maps
+    return np.rot90(mirrored, -(view % 4), axes=(1, 2))

@@ -1,0 +1,91 @@
+"""Judging on this machine: a process a core."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from aiderm_scorer.items import Item
+from aiderm_scorer.model import Model
+from aiderm_scorer.table import to_table
+from aiderm_scorer.worker_process import WorkerProcess
+
+Chunk = Sequence[Item]
+
+
+@contextmanager
+def on_this_machine(
+    chunks: Sequence[Chunk], model: Model, table_schema: pa.Schema, *, lanes: int, timeout: float
+) -> Iterator[Iterator[pa.Table]]:
+    """Judges chunks in ``lanes`` processes; tables come as chunks are finished, in any order.
+
+    Leaving the block ends the processes, whatever is unfinished.
+
+    Raises:
+        WorkerProcessError: from the iterator: the model cannot be loaded.
+    """
+    left = iter(chunks)
+    taking = threading.Lock()
+    stop = threading.Event()
+    supervised: list[WorkerProcess] = []
+    # Bounded, so that nothing piles up while the disk is slow.
+    finished: queue.Queue[pa.Table | BaseException | None] = queue.Queue(2 * lanes)
+
+    def work() -> None:
+        try:
+            with WorkerProcess(model, timeout) as lane:
+                supervised.append(lane)
+                while not stop.is_set():
+                    with taking:
+                        chunk = next(left, None)
+                    if chunk is None:
+                        break
+                    rows = []
+                    for row in lane.score(chunk):
+                        rows.append(row)
+                        if stop.is_set():
+                            return
+                    finished.put(to_table(rows, table_schema))
+        except BaseException as error:
+            finished.put(error)
+        finally:
+            finished.put(None)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(lanes, len(chunks))))]
+
+    def tables() -> Iterator[pa.Table]:
+        running = len(threads)
+        while running:
+            found = finished.get()
+            if found is None:
+                running -= 1
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                yield found
+
+    for thread in threads:
+        thread.start()
+    try:
+        yield tables()
+    finally:
+        stop.set()
+        for lane in supervised:
+            lane.end()
+        while any(thread.is_alive() for thread in threads):
+            _drain(finished)
+            for thread in threads:
+                thread.join(0.02)
+
+
+def _drain(finished: queue.Queue[pa.Table | BaseException | None]) -> None:
+    """Throws away what waits, so that nobody waits to put more."""
+    while True:
+        try:
+            finished.get_nowait()
+        except queue.Empty:
+            return

@@ -1,0 +1,166 @@
+"""Judging on a Ray cluster: Ray Data hands chunks to its nodes, whose processes supervise a lane each as this machine's do."""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from aiderm_compute.ray_cluster import ClusterError, Node, connect, on_every_node
+from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.model import Model
+from aiderm_scorer.read import Reader
+from aiderm_scorer.table import schema, to_table
+from aiderm_scorer.worker_process import WorkerProcess
+
+CHUNK = (32, 256)
+"""Images that go to a node at once, at least (of few images, less) and at most.
+
+Large ones first, some seconds of work beside which the way to the next one is nothing; as much is done again when a node is lost.
+Smaller ones towards the end, when cores wait.
+"""
+_SHARES = 4  # of what is left for each core, a chunk takes one
+_SAMPLES = 5
+
+
+@contextmanager
+def on_cluster(
+    chunks: Sequence[Sequence[Item]], model: Model, table_schema: pa.Schema, *, address: str, jobs: int | None, timeout: float
+) -> Iterator[Iterator[pa.Table]]:
+    """Judges chunks on the nodes of a cluster, a core each; tables come as chunks are finished, in any order.
+
+    A node that is lost loses the chunks that it had in hand to the others; nodes that come later are used. The model travels to
+    the nodes; what the items name must be there to be read under the same names.
+
+    Args:
+        chunks: items; they are cut anew for the cluster.
+        model: what judges.
+        table_schema: see ``table.schema``.
+        address: of the cluster, see ``aiderm_compute.ray_cluster.connect``.
+        jobs: cores to use at most; all that are free when None.
+        timeout: seconds that an image may take.
+
+    Raises:
+        ClusterError: no such cluster, a node that lacks the scorer or the images, or a model that a node cannot load.
+    """
+    items = list(chain.from_iterable(chunks))
+    with connect(address):
+        import ray
+
+        cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
+        rows = [{"items": pickle.dumps(chunk)} for chunk in _cut(items, cores)]
+        work = (rows, model.packed(), jobs, timeout)
+        # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
+        contents = _through_an_actor(work) if address.startswith("ray://") else _scores(*work)
+        try:
+            yield (pa.ipc.open_stream(content).read_all().cast(table_schema) for content in contents)
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
+
+
+def _cut(items: list[Item], cores: float) -> Iterator[list[Item]]:
+    """Chunks that become smaller (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
+    shares, start = _SHARES * max(1.0, cores), 0
+    least, most = min(CHUNK[0], math.ceil(len(items) / shares)), CHUNK[1]  # of few images, each core has its share all the same
+    while start < len(items):
+        end = start + min(most, max(least, math.ceil((len(items) - start) / shares)))
+        yield items[start:end]
+        start = end
+
+
+def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:
+    """The scores of each chunk as they come, as an Arrow stream."""
+    import ray.data  # sets its own level, so before it is set here
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns of what is asked for here: no progress bars
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    work = partial(_work, model=model, timeout=timeout)
+    # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.
+    scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        work, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=jobs
+    )
+    for batch in scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+        yield from batch["scores"].to_pylist()
+
+
+class _Driver:
+    """``_scores`` on a node, asked for one after another."""
+
+    def __init__(self, *work: Any) -> None:
+        self._contents = _scores(*work)
+
+    def next(self) -> bytes | None:
+        """The scores of a chunk; None at the end."""
+        return next(self._contents, None)
+
+
+def _through_an_actor(work: tuple[Any, ...]) -> Iterator[bytes]:
+    import ray
+
+    driver = ray.remote(num_cpus=0)(_Driver).remote(*work)
+    while (content := ray.get(driver.next.remote())) is not None:
+        yield content
+
+
+_lanes: dict[str, WorkerProcess] = {}  # of this process on a node: one, kept from chunk to chunk
+
+
+def _work(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
+    """On a node: the scores of a block of chunks."""
+    key = f"{model.manifest.dump()}{model.precision}{model.limits}{timeout}"
+    lane = _lanes.get(key)
+    if lane is None:
+        for other in _lanes.values():
+            other.close()
+        _lanes.clear()
+        lane = _lanes[key] = WorkerProcess(model, timeout)
+    table_schema = schema(model.manifest, model.precision, model.limits)
+    scores = []
+    for content in batch["items"].to_pylist():
+        items: list[Item] = pickle.loads(content)  # noqa: S301 (from the driver, which could as well send code)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table_schema) as stream:
+            stream.write_table(to_table(list(lane.score(items)), table_schema))
+        scores.append(sink.getvalue().to_pybytes())
+    return pa.table({"scores": pa.array(scores, pa.large_binary())})
+
+
+def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
+    """The nodes, each of which can read what another one can.
+
+    Raises:
+        ClusterError: naming the node and what it lacks.
+    """
+    samples = [item for item in items[:: max(1, len(items) // _SAMPLES)] if item.problem is None][: _SAMPLES + 1]
+    found = on_every_node(_see, samples, max_bytes)
+    here = _see(samples, max_bytes)
+    for node, seen in found.items():
+        if isinstance(seen, ImportError):
+            raise ClusterError(f"the node {node.address} has no aiderm-scorer: {seen}")
+        if isinstance(seen, Exception):
+            raise ClusterError(f"the node {node.address} does not answer as it should: {seen}")
+    for place, sample in enumerate(samples):
+        readable = here[place] is None or any(seen[place] is None for seen in found.values())
+        for node, seen in found.items():
+            if readable and seen[place] is not None:
+                raise ClusterError(
+                    f"the node {node.address} cannot read {sample.image}, which others can: {seen[place]} "
+                    "The images must be there under the same name on every node (NFS, or s3://)"
+                )
+    return list(found)
+
+
+def _see(samples: Sequence[Item], max_bytes: int) -> list[str | None]:
+    """For each sample why it cannot be read here; None where it can."""
+    with Reader(max_bytes) as reader:
+        found = [reader.read(sample) for sample in samples]
+    return [data.detail if isinstance(data, Problem) and data.code == "unreadable" else None for data in found]

@@ -1,0 +1,90 @@
+"""One core's share of the work, in a process of its own: reads, judges, answers; a picture that ends it ends nothing else."""
+
+from __future__ import annotations
+
+import signal
+import time
+from multiprocessing.connection import Connection
+
+import cv2
+
+from aiderm_compute.processes import end_with_parent
+from aiderm_core.assess import assess
+from aiderm_core.bundle.manifest import DecisionRule
+from aiderm_core.bundle.self_check import self_check
+from aiderm_core.imaging.decode import ImageError
+from aiderm_core.runtime import Runtime, load_runtime
+from aiderm_scorer import table
+from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.model import Model
+from aiderm_scorer.read import Reader, read_ahead
+
+TOGETHER, SECONDS = 16, 0.25
+"""Rows that are sent at once, and how long one may wait for others: the receiver is woken less often."""
+
+
+class Assessor:
+    """A loaded model on one core, with a row for whatever it is given.
+
+    Raises:
+        BundleError, RuntimeFailure, SelfCheckError: the model cannot be loaded here, or does not answer as it should.
+    """
+
+    def __init__(self, model: Model) -> None:
+        cv2.setNumThreads(1)  # the other cores have processes of their own
+        self._limits = model.limits
+        self._precision = model.precision
+        self._manifest = model.manifest
+        form = self._manifest.form("openvino", model.precision)
+        self._rule: DecisionRule = form.decision or self._manifest.decision
+        with model.on_disk() as bundle:
+            self._runtime: Runtime = load_runtime("openvino", bundle / form.path, threads=1, precision=model.precision)
+            self_check(bundle, self._manifest, self._runtime, form.golden)
+
+    def row(self, item: Item, data: bytes | Problem) -> table.Row:
+        """The image's row; raises nothing that has to do with the image."""
+        if isinstance(data, Problem):
+            return table.failed(item, data, self._manifest, self._precision)
+        try:
+            found = assess(
+                data, manifest=self._manifest, runtime=self._runtime, rule=self._rule, limits=self._limits,
+                before_inference=lambda: "throughput",
+            )  # fmt: skip
+        except ImageError as error:
+            problem = Problem(error.code, error.detail)
+        except Exception as error:
+            problem = Problem("internal", f"{type(error).__name__}: {error}"[:300])
+        else:
+            return table.judged(item, data, found, self._manifest, self._rule, self._precision)
+        return table.failed(item, problem, self._manifest, self._precision, data)
+
+
+def serve(connection: Connection, model: Model) -> None:
+    """A process's main: says None once it is ready, or an exception; then, for each list of items, lists of their rows in order.
+
+    With the items comes whether to go one by one: then each row is sent before the next image is touched. Ends when the other
+    side does.
+    """
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this decides
+    try:
+        try:
+            assessor = Assessor(model)
+        except Exception as error:
+            connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
+            return
+        connection.send(None)
+        with Reader(model.limits.max_bytes) as reader:
+            while True:
+                items, one_by_one = connection.recv()
+                rows: list[table.Row] = []
+                sent = time.monotonic()
+                for item, data in read_ahead(items, reader):
+                    rows.append(assessor.row(item, data))
+                    if one_by_one or len(rows) == TOGETHER or time.monotonic() - sent > SECONDS:
+                        connection.send(rows)
+                        rows, sent = [], time.monotonic()
+                if rows:
+                    connection.send(rows)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return

@@ -1,0 +1,205 @@
+"""Rows to batches: decoded once through the one decode path, augmented in threads, in an order that a seed fixes.
+
+Every batch is a pure function of (seed, epoch, step), so a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_trainer.data.augment import Augmentation, augment
+from aiderm_trainer.data.lesion_swaps import Outlines, Swaps, paint_over, transplant
+from aiderm_trainer.data.table import Row
+
+WORKERS = 2
+
+
+class Images:
+    """Model inputs of a list of rows, kept in memory up to a budget, decoded again past it.
+
+    Args:
+        rows: what to read.
+        root: folder that the rows' paths are relative to.
+        size: side of the model's input.
+        budget: bytes to keep.
+    """
+
+    def __init__(self, rows: Sequence[Row], root: Path, size: int, budget: int = 6 << 30) -> None:
+        self.rows = list(rows)
+        self.root = root
+        self.size = size
+        kept = min(len(self.rows), budget // (size * size * 3))
+        self._pixels = np.empty((kept, size, size, 3), np.uint8)
+        self._filled = np.zeros(kept, bool)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, size: int) -> Images:
+        """The same rows at another size; nothing of them is kept in memory."""
+        return self if size == self.size else Images(self.rows, self.root, size, budget=0)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """The input of row ``index``: uint8 ``[size, size, 3]``.
+
+        Raises:
+            aiderm_core.imaging.decode.ImageError: the file cannot be decoded.
+            OSError: the file cannot be read.
+        """
+        if index < len(self._filled) and self._filled[index]:
+            return self._pixels[index]
+        image = to_model_input(decode_image((self.root / self.rows[index].path).read_bytes(), size=self.size).pixels, self.size)
+        if index < len(self._filled):
+            self._pixels[index] = image
+            self._filled[index] = True
+        return image
+
+    def batches(self, batch: int) -> Iterator[NDArray[np.uint8]]:
+        """All images once, in order, unaugmented: uint8 ``[<=batch, size, size, 3]``."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            starts = range(0, len(self), batch)
+            ahead = deque(pool.submit(self._plain, start, batch) for start in starts[:2])
+            for start in [*starts[2:], None, None]:
+                if start is not None:
+                    ahead.append(pool.submit(self._plain, start, batch))
+                if ahead:
+                    yield ahead.popleft().result()
+
+    def _plain(self, start: int, batch: int) -> NDArray[np.uint8]:
+        return np.stack([self[i] for i in range(start, min(start + batch, len(self)))])
+
+
+def sampling_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """How often each row is drawn: benign and malignant alike inside each source.
+
+    A source counts by the square root of its size, and inside its benign (malignant) rows a class does too: small ones
+    are seen more often than they occur, without being repeated endlessly.
+
+    Returns:
+        float64 ``[N]`` that sums to 1.
+    """
+    sources: dict[tuple[object, ...], int] = {}
+    keys: list[tuple[tuple[object, ...], ...]] = [
+        ((row.source,), (row.source, row.malignant), (row.source, row.malignant, row.dx)) for row in rows
+    ]
+    for chain in keys:
+        for key in chain:
+            sources[key] = sources.get(key, 0) + 1
+    classes: dict[tuple[object, ...], float] = {}  # sum of sqrt(class size) inside a source's side
+    for key, count in sources.items():
+        if len(key) == 3:
+            classes[key[:2]] = classes.get(key[:2], 0.0) + count**0.5
+    weights = np.array(
+        [sources[source] ** 0.5 * 0.5 * (sources[dx] ** 0.5 / classes[side]) / sources[dx] for source, side, dx in keys]
+    )
+    return np.asarray(weights / weights.sum(), np.float64)
+
+
+class Batch(NamedTuple):
+    """One step's images uint8 ``[B, S, S, 3]``, possible classes and teachers' probabilities (0: none), float32 ``[B, C]``."""
+
+    images: NDArray[np.uint8]
+    possible: NDArray[np.float32]
+    taught: NDArray[np.float32]
+
+
+class TrainingBatches:
+    """Augmented, balanced batches of an epoch.
+
+    Args:
+        images: where inputs come from.
+        targets: float32 ``[N, C]``, see ``labels.possible_classes``.
+        batch: images a step.
+        seed: fixes order and augmentation.
+        how: augmentation; None leaves the images as they are.
+        outlines: of lesions, some of which are then painted over or transplanted.
+        taught: float32 ``[N, C]``, teachers' probabilities, see ``distillation``.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        targets: NDArray[np.float32],
+        batch: int,
+        seed: int,
+        how: Augmentation | None = Augmentation(),  # noqa: B008
+        outlines: Outlines | None = None,
+        taught: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.images = images
+        self.targets = targets
+        self.batch = batch
+        self.seed = seed
+        self.how = how
+        self.outlines = outlines
+        self.taught = np.zeros_like(targets) if taught is None else taught
+        malignant = np.array([bool(row.malignant) for row in images.rows])
+        # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
+        self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
+        self._weights = sampling_weights(images.rows)
+
+    @property
+    def steps(self) -> int:
+        """Steps of one epoch: as many images as there are rows."""
+        return max(1, len(self.images) // self.batch)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Row indices of an epoch, int64 ``[steps * batch]``: systematic draws, so each row comes as often as its share says."""
+        rng = np.random.default_rng([self.seed, epoch])
+        count = self.steps * self.batch
+        shuffled = rng.permutation(len(self._weights))
+        edges = np.cumsum(self._weights[shuffled])
+        picks = shuffled[np.minimum(np.searchsorted(edges, (np.arange(count) + rng.random()) / count), len(edges) - 1)]
+        return rng.permutation(picks)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+        order = self.order(epoch).reshape(self.steps, self.batch)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            ahead: deque[Future[Batch]] = deque()
+            upcoming = iter(range(start, self.steps))
+            try:
+                for step in upcoming:
+                    ahead.append(pool.submit(self._make, order[step], epoch, step))
+                    if len(ahead) > 2 * WORKERS:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, epoch, step])
+        targets, taught = self.targets[indices], self.taught[indices]
+        images = [self.images[int(i)] for i in indices]
+        if self.outlines is not None:
+            for at, index in enumerate(indices):
+                images[at], targets[at], known = self._swap(int(index), images[at], targets[at], rng)
+                taught[at] *= known
+        if self.how is not None:
+            images = [augment(image, rng, self.how) for image in images]
+        return Batch(np.stack(images), targets, taught)
+
+    def _swap(
+        self, index: int, image: NDArray[np.uint8], target: NDArray[np.float32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], bool]:
+        """An outlined lesion as it is, painted over, or on another's skin; its target; whether the lesion is still there."""
+        outlines, swaps = self.outlines, Swaps()
+        draw = rng.random()
+        if outlines is None or index not in outlines or draw >= swaps.painted + swaps.transplanted:
+            return image, target, True
+        if draw < swaps.painted:
+            painted = paint_over(image, outlines[index], rng)
+            return (image, target, True) if painted is None else (painted, self._sides[int(rng.integers(2))], False)
+        other = int(rng.choice(outlines.rows))
+        ground = paint_over(self.images[other], outlines[other], rng)
+        return (image if ground is None else transplant(image, outlines[index], ground, rng)), target, True

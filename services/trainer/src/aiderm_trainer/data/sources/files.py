@@ -1,0 +1,319 @@
+"""From a folder tree or a table of labelled images to rows: each file is read once, hashed, and decoded to see that it can be."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from aiderm_core.imaging.decode import ImageError, decode_image
+from aiderm_trainer.data.class_names import ALLOWED, Classify, ClassName, own_class, parse_class
+from aiderm_trainer.data.duplicates import SIDE, thumbnail
+from aiderm_trainer.data.table import Row, Split
+
+IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+_SIDES: Final[dict[str, Split | Literal[""]]] = {
+    # A folder of training images is divided further; the other folders stay what they are called.
+    "train": "", "training": "", "val": "validation", "valid": "validation", "validation": "validation",
+    "calibration": "calibration", "test": "test", "testing": "test",
+}  # fmt: skip
+_COLUMN_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "image_path", "image", "image_id", "image_name", "isic_id"),
+    "label": ("dx", "diagnosis", "label", "class", "category"),
+    "malignant": ("malignant", "benign_malignant", "target", "positive"),
+    "group": ("group", "lesion_id", "lesion"),
+    "source": ("source", "dataset"),
+}
+
+
+_OWN: Final = "Other classes need --positive CLASS,CLASS, or a column that says malignant or not"
+
+
+class IndexingError(ValueError):
+    """A folder or table that cannot be indexed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """What an index found.
+
+    Attributes:
+        root: the data folder that the paths are relative to.
+        rows: readable images, ordered by path; ``split`` is empty where it is still to be decided.
+        thumbnails: uint8 ``[len(rows), 64, 64]``, for finding near-duplicates.
+        unreadable: what was left out.
+    """
+
+    root: Path
+    rows: list[Row]
+    thumbnails: NDArray[np.uint8]
+    unreadable: list[Unreadable]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: str
+    label: ClassName
+    source: str
+    group: str = ""
+    split: Split | Literal[""] = ""
+
+
+def index(
+    data: Path,
+    *,
+    path: str | None = None,
+    label: str | None = None,
+    malignant: str | None = None,
+    group: str | None = None,
+    source: str | None = None,
+    classify: Classify = parse_class,
+    progress: bool = True,
+) -> Index:
+    """Indexes ``data``, a folder tree or a table, whichever it is; see ``index_tree`` and ``index_table``.
+
+    Raises:
+        IndexingError: it is neither, or it is malformed.
+    """
+    if data.is_dir():
+        named = [name for name, value in {"path": path, "label": label, "malignant": malignant, "group": group}.items() if value]
+        if named:
+            raise IndexingError(f"columns can be named for a table only; {data} is a folder. Received: {', '.join(named)}")
+        return index_tree(data, source=source, classify=classify, progress=progress)
+    if data.is_file():
+        return index_table(
+            data, path=path, label=label, malignant=malignant, group=group, source=source, classify=classify, progress=progress
+        )
+    raise IndexingError(f"{data} does not exist; allowed: a folder split/class/*.jpg, or a CSV table")
+
+
+def index_tree(folder: Path, *, source: str | None = None, classify: Classify = parse_class, progress: bool = True) -> Index:
+    """Indexes ``split/class/*.jpg`` or ``class/*.jpg``.
+
+    A ``train`` folder's images are still to be divided; those in ``validation``, ``calibration`` or ``test`` stay there. Each
+    image is its own group.
+
+    Args:
+        folder: the tree. Classes are benign, malignant, or diagnoses by short or usual name.
+        source: name of the collection; the folder's name by default.
+        classify: what a class folder's name says; None for what it does not know.
+        progress: shows a progress bar.
+
+    Raises:
+        IndexingError: folders that are neither splits nor classes, or no images.
+    """
+    folder = folder.resolve()
+    tops = _folders(folder)
+    sides = [top for top in tops if top.name.lower() in _SIDES]
+    if sides and len(sides) < len(tops):
+        strange = [top.name for top in tops if top not in sides]
+        raise IndexingError(f"{folder}: beside split folders stand others: {', '.join(strange)}; allowed: {', '.join(_SIDES)}")
+    entries = []
+    for side in sides or [folder]:
+        for class_folder in _folders(side):
+            label = classify(class_folder.name)
+            if label is None:
+                raise IndexingError(f"unknown class folder {class_folder.relative_to(folder)}; allowed: {ALLOWED}. {_OWN}")
+            split = _SIDES[side.name.lower()] if sides else ""
+            entries += [
+                _Entry(file.relative_to(folder).as_posix(), label, source or folder.name, split=split)
+                for file in sorted(class_folder.rglob("*"))
+                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+            ]
+    if not entries:
+        raise IndexingError(f"{folder} holds no images; expected split/class/*.jpg or class/*.jpg, with classes: {ALLOWED}")
+    return _read(folder, entries, progress)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def index_table(
+    table: Path,
+    *,
+    path: str | None = None,
+    label: str | None = None,
+    malignant: str | None = None,
+    group: str | None = None,
+    source: str | None = None,
+    classify: Classify = parse_class,
+    progress: bool = True,
+) -> Index:
+    """Indexes a CSV table of paths and labels.
+
+    Args:
+        table: the CSV file, with a header. Paths are relative to its folder; a bare image name (``ISIC_0024306``) is looked up
+            below that folder.
+        path: column of the path; by default the first that is there of path, file, filename, image, image_id, ...
+        label: column of the class; by default dx, diagnosis, label, class. It may be empty where ``malignant`` is not.
+        malignant: column that says 0/1 or benign/malignant; by default malignant, benign_malignant, target, positive. Beside it
+            a class may have any name.
+        group: column of the lesion or group; by default group, lesion_id. Empty: the image is its own group.
+        source: column of the collection; by default source, dataset; without one, the table's file name.
+        classify: what a class name says; None for what it does not know.
+        progress: shows a progress bar.
+
+    Raises:
+        IndexingError: unreadable, a column or class that does not exist, labels that are missing or contradict one another.
+    """
+    table = table.resolve()
+    header, records = _records(table)
+    given = {"path": path, "label": label, "malignant": malignant, "group": group, "source": source}
+    columns = {role: _column(table, header, role, name) for role, name in given.items()}
+    if columns["path"] is None:
+        usual = _COLUMN_NAMES["path"]
+        raise IndexingError(f"{table}: no column of paths; allowed by default: {', '.join(usual)}. {_received(header)}")
+    if columns["label"] is None and columns["malignant"] is None:
+        usual = (*_COLUMN_NAMES["label"], *_COLUMN_NAMES["malignant"])
+        raise IndexingError(f"{table}: no column of labels; allowed by default: {', '.join(usual)}. {_received(header)}")
+
+    def cell(record: Mapping[str, str], role: str) -> str:
+        name = columns[role]
+        return (record.get(name) or "").strip() if name else ""
+
+    find = _Finder(table.parent)
+    unknown: Counter[str] = Counter()
+    entries: list[_Entry] = []
+    for line, record in records:
+        where = f"{table}, line {line}"
+        name, verdict = cell(record, "label"), cell(record, "malignant")
+        said = [text for text in (name, verdict) if text]
+        sides = [parse_class(verdict)] if verdict else []
+        labels = [_own_or(classify, name, sides), *sides] if name else sides
+        unknown.update(text for text, parsed in zip(said, labels, strict=True) if parsed is None)
+        known = [parsed for parsed in labels if parsed is not None]
+        if not said:
+            raise IndexingError(f"{where}: the image has no label; allowed: {ALLOWED}")
+        if len({parsed.malignant for parsed in known}) > 1:
+            raise IndexingError(f"{where}: the columns contradict one another. Received: {' and '.join(said)}")
+        if not known:
+            continue
+        dx = next((parsed.dx for parsed in known if parsed.dx), "")
+        entries.append(
+            _Entry(
+                find(cell(record, "path"), where),
+                ClassName(dx, known[0].malignant),
+                cell(record, "source") or table.stem,
+                cell(record, "group"),
+            )
+        )
+    if unknown:
+        listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(10))
+        raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
+    twice = [name for name, count in Counter(entry.path for entry in entries).items() if count > 1]
+    if twice:
+        raise IndexingError(f"{table}: {len(twice)} image(s) stand there more than once. First: {min(twice)}")
+    if not entries:
+        raise IndexingError(f"{table} has no rows")
+    return _read(table.parent, entries, progress)
+
+
+def _own_or(classify: Classify, name: str, sides: Sequence[ClassName | None]) -> ClassName | None:
+    """A class name; one that nobody knows is taken as it is where another column says on which side it stands."""
+    known = classify(name)
+    side = next((side for side in sides if side is not None), None)
+    return ClassName(own_class(name), side.malignant) if known is None and side is not None else known
+
+
+def _records(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            records = [(reader.line_num, {key: value for key, value in record.items() if key}) for record in reader]
+            return list(reader.fieldnames or ()), records
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise IndexingError(f"cannot read {table} as a CSV table in UTF-8: {error}") from error
+
+
+def _column(table: Path, header: Sequence[str], role: str, name: str | None) -> str | None:
+    if name is not None:
+        if name not in header:
+            raise IndexingError(f"{table} has no column {name!r}. {_received(header)}")
+        return name
+    by_lower = {column.lower(): column for column in reversed(header)}
+    return next((by_lower[usual] for usual in _COLUMN_NAMES[role] if usual in by_lower), None)
+
+
+def _received(header: Sequence[str]) -> str:
+    return f"Received columns: {', '.join(header) or 'none'}"
+
+
+class _Finder:
+    """Resolves a table's path or bare image name to a path relative to the data folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._by_stem: dict[str, list[Path]] | None = None
+
+    def __call__(self, name: str, where: str) -> str:
+        if not name:
+            raise IndexingError(f"{where}: the path is empty")
+        relative = Path(os.path.relpath(self._root / name.replace("\\", "/"), self._root))
+        if relative.parts[:1] == ("..",):
+            raise IndexingError(f"{where}: the path must lie inside {self._root}. Received: {name}")
+        if relative.suffix.lower() in IMAGE_SUFFIXES:
+            return relative.as_posix()  # a missing file is reported with the unreadable ones
+        found = self._stems().get(relative.name, [])
+        if len(found) != 1:
+            listed = ", ".join(str(path) for path in found[:3]) or "none"
+            raise IndexingError(f"{where}: one image below {self._root} must have that name. Received: {name}; found: {listed}")
+        return found[0].as_posix()
+
+    def _stems(self) -> dict[str, list[Path]]:
+        if self._by_stem is None:
+            self._by_stem = defaultdict(list)
+            for file in sorted(self._root.rglob("*")):
+                if file.suffix.lower() in IMAGE_SUFFIXES:
+                    self._by_stem[file.stem].append(file.relative_to(self._root))
+        return self._by_stem
+
+
+def _read(root: Path, entries: Sequence[_Entry], progress: bool) -> Index:
+    entries = sorted(entries, key=lambda entry: entry.path)
+    rows, thumbnails, unreadable = [], [], []
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        looks = pool.map(look, [root / entry.path for entry in entries])
+        seen = track(looks, "reading images", total=len(entries), disable=not progress)
+        for entry, result in zip(entries, seen, strict=True):
+            if isinstance(result, str):
+                unreadable.append(Unreadable(entry.path, result))
+                continue
+            sha256, small = result
+            # Without a given group an image is its own: the name follows the bytes, so renaming a file does not move it.
+            group = entry.group or f"image-{sha256[:16]}"
+            rows.append(Row(sha256, entry.path, entry.source, group, entry.split, entry.label.dx, entry.label.malignant))
+            thumbnails.append(small)
+    stacked = np.stack(thumbnails) if thumbnails else np.empty((0, SIDE, SIDE), dtype=np.uint8)
+    return Index(root, rows, stacked, unreadable)
+
+
+def look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
+    """A file's sha256 and the thumbnail of its picture, or why it cannot be read."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)
+    try:
+        return hashlib.sha256(content).hexdigest(), thumbnail(decode_image(content).pixels)
+    except ImageError as error:
+        return f"{error.code}: {error.detail}"

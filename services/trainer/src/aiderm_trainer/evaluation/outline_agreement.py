@@ -1,0 +1,232 @@
+"""Where does the model look? Its heatmap against lesion outlines, and its answer once the lesion is painted over.
+
+Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of a picture without its lesion reads the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.runtime import Runtime
+from aiderm_trainer.data.table import Row
+from aiderm_trainer.evaluation import metrics
+from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.painted_over import paint_over
+from aiderm_trainer.evaluation.scores import Scores
+from aiderm_trainer.evaluation.stress import MAX_SIDE, ahead
+
+WORKERS = 4
+_SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
+
+Floats = metrics.Floats
+Flags = NDArray[np.bool_]
+
+DEFINITIONS = {
+    "area_inside": "mean share of the picture that lies inside the outline: what a heatmap without a view would have",
+    "energy_inside": "mean share of the heatmap's energy inside the outline",
+    "energy_inside_malignant": "the same, malignant lesions alone",
+    "peak_inside": "share of pictures whose heatmap has its peak inside the outline",
+    "peak_inside_malignant": "the same, malignant lesions alone",
+    "roc_auc": "ROC AUC of the pictures as they are, of those that could be painted over",
+    "painted_roc_auc": "ROC AUC of the same pictures with the lesion painted over by skin; 0.5: nothing but the lesion counts",
+    "painted_suspicious": "share of the painted pictures with a malignancy at or above the threshold",
+}
+
+
+class OutlineError(ValueError):
+    """Outlines that cannot be read, or that no image has."""
+
+
+class Outlines(BaseModel):
+    """What outlines show.
+
+    Attributes:
+        split: whose images.
+        count: images with an outline.
+        blank: of them, with a heatmap of zeros; they have no peak and do not count there.
+        unpaintable: of them, with too little skin around the lesion to paint with.
+        metrics: of ``DEFINITIONS``, with group-bootstrap intervals.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    split: str
+    count: int
+    blank: int
+    unpaintable: int
+    metrics: dict[str, Metric]
+
+
+def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
+    """path of a row -> file of its outline: the one of the same name (without its ending) in ``folder``.
+
+    ``NAME_segmentation.png``, as the ISIC archive calls them, is found too.
+
+    Raises:
+        OutlineError: no folder, or no row has an outline.
+    """
+    if not folder.is_dir():
+        raise OutlineError(f"the outlines must be a folder of pictures. Received: {folder}")
+    files = {
+        path.stem.removesuffix("_segmentation"): path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES
+    }
+    found = {row.path: files[stem] for row in rows if (stem := Path(row.path).stem) in files}
+    if not found:
+        raise OutlineError(f"{folder} holds no outline NAME.png for any of {len(rows)} images. Received: {len(files)} files")
+    return found
+
+
+def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
+    """The outline on the judged region of a ``width`` x ``height`` picture, ``[side, side]``.
+
+    The file may have any size: the picture's aspect, or a square for the judged region alone.
+
+    Raises:
+        OutlineError: the file is no picture, or marks nothing.
+    """
+    mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise OutlineError(f"{file.name} is no picture that can be read")
+    region = assessed_region(width, height, geometry)
+    if mask.shape[0] != mask.shape[1]:  # drawn on the whole picture
+        own = assessed_region(mask.shape[1], mask.shape[0], geometry)
+        mask = mask[own.y : own.y + own.height, own.x : own.x + own.width]
+    level = (mask > 0).astype(np.float32) if mask.max() < 128 else mask.astype(np.float32) / 255
+    inside = cv2.resize(level, (region.width, region.height), interpolation=cv2.INTER_LINEAR) > 0.5
+    if not inside.any():
+        raise OutlineError(f"{file.name} marks no lesion")
+    return np.asarray(inside, np.bool_)
+
+
+def heat_inside(heatmap: NDArray[np.float32], outline: Flags) -> tuple[float, bool] | None:
+    """Share of the heatmap's energy inside the outline, and whether its peak is there; None for a heatmap of zeros.
+
+    Args:
+        heatmap: ``[h, w]``, not negative; enlarged as the service enlarges it for the page.
+        outline: ``[S, S]``, True inside the lesion.
+    """
+    grown = cv2.resize(heatmap, outline.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0)
+    total = float(grown.sum(dtype=np.float64))
+    if total <= 0:
+        return None
+    peak = np.unravel_index(int(grown.argmax()), grown.shape)
+    return float(grown[outline].sum(dtype=np.float64)) / total, bool(outline[peak])
+
+
+def measure_outlines(
+    runtime: Runtime,
+    scores: Scores,
+    root: Path,
+    manifest: Manifest,
+    split: str,
+    files: Mapping[str, Path],
+    *,
+    replicates: int,
+    seed: int,
+) -> Outlines:
+    """Scores every outlined picture twice: as it is, for its heatmap, and painted over.
+
+    Args:
+        runtime: the bundle's graph.
+        scores: its answers.
+        root: folder of the images.
+        manifest: of the bundle.
+        split: whose rows are used.
+        files: of ``find_outlines``.
+        replicates: bootstrap resamples of groups.
+        seed: of the resampling.
+
+    Raises:
+        OutlineError: no row of the split has an outline, or one cannot be read.
+    """
+    rows = [row for row in scores.rows if (row.split or split) == split and row.path in files]
+    if not rows:
+        raise OutlineError(f"no {split} image has an outline")
+    spec = manifest.input
+
+    def prepare(number: int) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
+        row = rows[number]
+        pixels = decode_image((root / row.path).read_bytes()).pixels
+        height, width = pixels.shape[:2]
+        outline = read_outline(files[row.path], width, height, spec.geometry)
+        square = np.ascontiguousarray(crop(pixels, assessed_region(width, height, spec.geometry)))
+        if len(square) > MAX_SIDE:
+            square = to_model_input(square, MAX_SIDE)
+            outline = cv2.resize(outline.astype(np.uint8), square.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
+        painted = paint_over(square, outline, int(row.sha256[:15], 16))
+        return to_model_input(square, spec.size), outline, None if painted is None else to_model_input(painted, spec.size)
+
+    area, energy, peak, before, after = (np.full(len(rows), np.nan) for _ in range(5))
+    at = 0
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="paint") as pool:
+        for batch in ahead(pool, prepare, len(rows)):
+            answer = runtime.run(np.stack([image for image, _, _ in batch]))
+            paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
+            if paintable:
+                pictures = np.stack([painted for _, _, painted in batch if painted is not None])
+                after[[at + i for i in paintable]] = runtime.run(pictures).malignancy
+                before[[at + i for i in paintable]] = answer.malignancy[paintable]
+            for i, (_, outline, _) in enumerate(batch):
+                area[at + i] = outline.mean()
+                if (found := heat_inside(answer.heatmap[i], outline)) is not None:
+                    energy[at + i], peak[at + i] = found
+            at += len(batch)
+    return Outlines(
+        split=split,
+        count=len(rows),
+        blank=int(np.isnan(energy).sum()),
+        unpaintable=int(np.isnan(after).sum()),
+        metrics=_with_intervals(rows, area, energy, peak, before, after, manifest.decision.threshold, replicates, seed),
+    )
+
+
+def _with_intervals(
+    rows: Sequence[Row],
+    area: Floats,
+    energy: Floats,
+    peak: Floats,
+    before: Floats,
+    after: Floats,
+    threshold: float,
+    replicates: int,
+    seed: int,
+) -> dict[str, Metric]:
+    malignant = np.array([bool(row.malignant) for row in rows])
+    seen, painted = ~np.isnan(energy), ~np.isnan(after)
+
+    def mean(values: Floats, among: Flags, weights: Floats) -> Floats:
+        w = weights[:, among]
+        return metrics.ratio(w @ values[among], w.sum(axis=1))
+
+    def statistic(weights: Floats) -> dict[str, Floats]:
+        out = {
+            "area_inside": mean(area, np.ones_like(seen), weights),
+            "energy_inside": mean(energy, seen, weights),
+            "energy_inside_malignant": mean(energy, seen & malignant, weights),
+            "peak_inside": mean(peak, seen, weights),
+            "peak_inside_malignant": mean(peak, seen & malignant, weights),
+            "painted_suspicious": mean((after >= threshold).astype(np.float64), painted, weights),
+        }
+        if painted.any():
+            out["roc_auc"] = metrics.roc_auc(malignant[painted], before[painted], weights[:, painted])
+            out["painted_roc_auc"] = metrics.roc_auc(malignant[painted], after[painted], weights[:, painted])
+        return out
+
+    groups = [row.group for row in rows]
+    sizes = {"peak_inside": seen, "peak_inside_malignant": seen & malignant, "painted_suspicious": painted}
+    out = {}
+    for name, found in bootstrap(groups, statistic, replicates, seed).items():
+        interval = found.ci95
+        if interval is None and name in sizes and found.value in (0.0, 1.0):
+            interval = exact_interval_at_bound(found.value, len(set(np.array(groups)[sizes[name]])))
+        out[name] = Metric(value=found.value, ci95=interval)
+    return out

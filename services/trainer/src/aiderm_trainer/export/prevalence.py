@@ -1,0 +1,165 @@
+"""A bundle for another prevalence: probability, threshold and band move together, so that no decision changes.
+
+Saerens, Latinne, Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002.
+It holds where malignant and benign lesions look as they did, and only their shares differ.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.bundle.manifest import Calibration, DecisionRule, Golden, Histogram, Manifest, Metric, Thorough
+from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.runtime import load_runtime
+from aiderm_trainer.export import saved_model
+from aiderm_trainer.export.bundle import CARD_FILE, REPORT_FOLDER
+from aiderm_trainer.export.golden import golden_cases
+from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.training.fit import SPLIT_FILE
+
+PREVALENCES: Final = (1e-4, 1 - 1e-4)
+TOLERANCE: Final = 1e-3  # as a server's self-test allows
+# Metrics that are those of the old probabilities, by the start of their names. All others count decisions or ranks of malignancy.
+# (Melanoma against the rest is among the first: the order of one class's probability is not that of the malignancy.)
+_OF_PROBABILITIES: Final = ("brier", "ece", "calibration_", "multiclass_", "melanoma_auc", "net_benefit", "log_loss", "nll")
+
+
+class PriorError(ValueError):
+    """A prevalence that is none, or a graph that does not follow the correction."""
+
+
+def shift_probability(probability: NDArray[np.float64] | float, old: float, new: float) -> NDArray[np.float64]:
+    """A malignancy that assumed the prevalence ``old``, for the prevalence ``new``: monotone, 0 and 1 stay.
+
+    Args:
+        probability: any shape, 0..1.
+        old: share of malignant lesions, between 0 and 1.
+        new: the same, elsewhere.
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    malignant, benign = p * (new / old), (1.0 - p) * ((1.0 - new) / (1.0 - old))
+    return np.asarray(malignant / (malignant + benign))
+
+
+def shift_rule(rule: DecisionRule, old: float, new: float) -> DecisionRule:
+    """Threshold and band for the prevalence ``new``: the same decisions about the shifted malignancies."""
+    threshold, low, high = (float(shift_probability(value, old, new)) for value in (rule.threshold, *rule.uncertain))
+    return DecisionRule(threshold=threshold, target_sensitivity=rule.target_sensitivity, uncertain=(low, high))
+
+
+def shift_histogram(histogram: Histogram, old: float, new: float) -> Histogram:
+    """Counts of malignancies: each bin keeps its images, and its edges move with them."""
+    edges = shift_probability(np.array(histogram.edges), old, new)
+    return Histogram(edges=edges.tolist(), counts=histogram.counts)
+
+
+def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: float) -> Path:
+    """Writes a version of a bundle whose probabilities assume ``prevalence``; it needs no images.
+
+    The shift of the malignant log-odds goes into the graph; threshold, band and the edges of the reference histogram move by
+    the same formula. Metrics that count decisions or ranks of malignancy stay true and are kept; those of the probabilities
+    (Brier score, calibration, the likeliest class) are those of the old ones and are dropped, as is the report.
+
+    Args:
+        bundle: a verified bundle of this trainer.
+        version: new, in the same model.
+        store: where it goes.
+        prevalence: share of malignant lesions that the probabilities shall assume.
+
+    Raises:
+        PriorError: a prevalence out of range or the same as before, or a graph whose answers do not follow.
+        aiderm_trainer.export.saved_model.AssessorError: the graph is not one of this trainer's.
+        aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
+    """
+    old = Manifest.load(bundle)
+    before = old.calibration.prevalence
+    if not PREVALENCES[0] <= prevalence <= PREVALENCES[1]:
+        raise PriorError(f"prevalence must lie in {PREVALENCES[0]} to {PREVALENCES[1]}. Received: {prevalence}")
+    if math.isclose(prevalence, before, rel_tol=1e-9):
+        raise PriorError(f"{old.name} {old.version} assumes that prevalence already. Received: {prevalence}")
+    shift = math.log(prevalence / (1 - prevalence)) - math.log(before / (1 - before))
+    temperature, inside = saved_model.calibration_of(bundle)
+    thorough, lost = _thorough(old.thorough, before, prevalence)
+    with store.stage(old.name, version) as folder:
+        saved_model.recalibrated(bundle, folder, temperature, inside + shift)
+        golden = golden_cases(folder, load_runtime("openvino", folder), old.input)
+        _check(golden, old.golden, before, prevalence)
+        split = bundle / REPORT_FOLDER / SPLIT_FILE
+        if split.is_file():  # what was learnt from what stays true
+            (folder / REPORT_FOLDER).mkdir()
+            shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT_FILE)
+        manifest = old.model_copy(
+            update={
+                "version": version,
+                "created_at": datetime.now(UTC).replace(microsecond=0),
+                "decision": shift_rule(old.decision, before, prevalence),
+                "calibration": _calibration(old.calibration, prevalence, shift),
+                "thorough": thorough,
+                "reference": old.reference.model_copy(update={"score": shift_histogram(old.reference.score, before, prevalence)}),
+                # A graph of another precision would need the shift inside it as well.
+                "forms": [
+                    form.model_copy(update={"decision": form.decision and shift_rule(form.decision, before, prevalence)})
+                    for form in old.forms
+                    if form.path == "."
+                ],
+                "metrics": {name: _kept(metrics) for name, metrics in old.metrics.items()},
+                "golden": golden,
+                "limitations": [
+                    *old.limitations,
+                    f"The probabilities were moved from version {old.version}'s prevalence of {before:.4g} to {prevalence:.4g}, "
+                    "which holds where malignant and benign lesions look as in the test data and only their shares differ. All "
+                    f"decisions are those of version {old.version}; metrics of its probabilities, and its report, do not stand "
+                    "here." + lost,
+                ],
+            }
+        )
+        (folder / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
+        seal(folder, manifest)
+    return store.path(old.name, version)
+
+
+def _thorough(thorough: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:
+    """The mean of log-odds moves with the shift; a mean of probabilities does not, and its decisions could change."""
+    if thorough is None:
+        return None, ""
+    if thorough.pool != "log_odds":
+        return None, " Thorough mode is not offered: it averaged probabilities, which the correction does not pass through."
+    # Its gain in likelihood was that of the old probabilities.
+    gain = {key: value for key, value in thorough.gain.items() if not key.startswith("log_likelihood")}
+    return thorough.model_copy(update={"decision": shift_rule(thorough.decision, old, new), "gain": gain}), ""
+
+
+def _calibration(calibration: Calibration, prevalence: float, shift: float) -> Calibration:
+    moved = (
+        f"; then the log-odds of malignancy moved by {shift:+.4f}, from a prevalence of {calibration.prevalence:.4g} to "
+        f"{prevalence:.4g} (Saerens, Latinne, Decaestecker 2002): the calibration errors stated are those before that move"
+    )
+    return calibration.model_copy(
+        update={
+            "method": calibration.method + moved,
+            "malignant_shift": calibration.malignant_shift + shift,
+            "prevalence": prevalence,
+        }
+    )
+
+
+def _kept(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    return {name: metric for name, metric in metrics.items() if not name.startswith(_OF_PROBABILITIES)}
+
+
+def _check(golden: Golden, old: Golden, before: float, after: float) -> None:
+    """The graph itself must answer for the golden inputs what the formula says."""
+    given = {case.path: case.malignancy for case in old.cases}
+    for case in golden.cases:
+        if case.path not in given:
+            continue
+        wanted = float(shift_probability(given[case.path], before, after))
+        if abs(case.malignancy - wanted) > TOLERANCE:
+            raise PriorError(f"{case.path}: the shifted graph must answer {wanted:.6f}. Received: {case.malignancy:.6f}")

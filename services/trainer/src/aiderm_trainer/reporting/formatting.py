@@ -1,0 +1,145 @@
+"""Metrics in words, and Markdown tables: what card, page and terminal share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from aiderm_core.bundle.manifest import Metric
+
+# In the order of the tables.
+OVERALL: Final = (
+    "roc_auc",
+    "pr_auc",
+    "sensitivity",
+    "sensitivity_melanoma",
+    "specificity",
+    "precision",
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "mcc",
+    "melanoma_auc",
+    "melanoma_pr_auc",
+    "multiclass_balanced_accuracy",
+    "multiclass_macro_f1",
+)
+CALIBRATION: Final = ("prevalence", "brier", "ece", "ece_bound", "calibration_slope", "calibration_intercept")
+DECISIONS: Final = (
+    "share_low_suspicion",
+    "share_suspicious",
+    "share_uncertain",
+    "share_rejected",
+    "sensitivity_answered",
+    "specificity_answered",
+    "malignant_low_suspicion",
+)
+_NAMES: Final = {
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC (average precision)",
+    "sensitivity": "Sensitivity, all malignant",
+    "sensitivity_melanoma": "Sensitivity, melanoma alone",
+    "specificity": "Specificity",
+    "precision": "Precision, at this set's prevalence",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "f1": "F1",
+    "mcc": "Matthews correlation",
+    "melanoma_auc": "ROC AUC, melanoma against the rest",
+    "melanoma_pr_auc": "PR AUC, melanoma against the rest",
+    "multiclass_balanced_accuracy": "Balanced accuracy over classes",
+    "multiclass_macro_f1": "Macro F1 over classes",
+    "prevalence": "Share of malignant images",
+    "brier": "Brier score",
+    "ece": "Expected calibration error, equal-mass bins (resampling inflates it)",
+    "ece_bound": "Perfect probabilities on so many images stay below, in 95% of draws",
+    "calibration_slope": "Calibration slope (ideal 1; below it, overconfident)",
+    "calibration_intercept": "Calibration intercept (ideal 0)",
+    "share_low_suspicion": "Answered: low suspicion",
+    "share_suspicious": "Answered: suspicious",
+    "share_uncertain": "Uncertain",
+    "share_rejected": "Rejected",
+    "sensitivity_answered": "Sensitivity among the answered",
+    "specificity_answered": "Specificity among the answered",
+    "malignant_low_suspicion": "Malignant images told low suspicion",
+    "auc_loss": "AUC lost",
+    "flipped": "Flipped",
+    "flipped_answers": "Flipped answers",
+    "decision_changed": "Decision changed",
+    "newly_rejected": "Newly rejected",
+    "area_inside": "Outline's share of the area",
+    "energy_inside": "Heat energy inside the outline",
+    "energy_inside_malignant": "Heat energy inside, malignant alone",
+    "peak_inside": "Heat peak inside the outline",
+    "peak_inside_malignant": "Heat peak inside, malignant alone",
+    "painted_roc_auc": "ROC AUC, lesion painted over",
+    "painted_suspicious": "Painted pictures at or above the threshold",
+}
+_LEVELLED: Final = {
+    r"(melanoma_)?sensitivity_at_specificity_(.+)": "Sensitivity at specificity {}",
+    r"(melanoma_)?specificity_at_sensitivity_(.+)": "Specificity at sensitivity {}",
+    r"()ppv_at_prevalence_(.+)": "Positive predictive value at prevalence {}",
+    r"()npv_at_prevalence_(.+)": "Negative predictive value at prevalence {}",
+}
+
+
+def describe(metric: str) -> str:
+    """A metric's name in words."""
+    for pattern, text in _LEVELLED.items():
+        if match := re.fullmatch(pattern, metric):
+            return text.format(match[2]) + (", melanoma against the rest" if match[1] else "")
+    return _NAMES.get(metric, metric.replace("_", " "))
+
+
+def is_levelled(metric: str) -> bool:
+    """Whether the metric belongs to an operating point or a prevalence."""
+    return any(re.fullmatch(pattern, metric) for pattern in _LEVELLED)
+
+
+def number(value: float) -> str:
+    """Three decimals; whole numbers of two digits and more without any."""
+    return f"{value:.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3f}"
+
+
+def percent(value: float) -> str:
+    """A share in per cent."""
+    return f"{100 * value:.3g}%"
+
+
+def cell(metric: Metric | None) -> str:
+    """A value with its interval, or "-"."""
+    if metric is None:
+        return "-"
+    if metric.ci95 is None:
+        return number(metric.value)
+    return f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})"
+
+
+def ece_verdict(metrics: Mapping[str, Metric]) -> str:
+    """Whether the calibration error is more than chance gives to perfect probabilities."""
+    if "ece" not in metrics or "ece_bound" not in metrics:
+        return "-"
+    return "above it" if metrics["ece"].value > metrics["ece_bound"].value else "not above it"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+
+
+def bullets(items: Sequence[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {item}" for item in items)
+
+
+def cohort_keys(metrics: Mapping[str, object], split: str) -> list[str]:
+    """The split and its sources, without the keys that findings add."""
+    keys = [split, *sorted(key for key in metrics if key.startswith(f"{split}/source="))]
+    return [key for key in keys if key in metrics]
+
+
+def cohort_title(key: str) -> str:
+    """A column's heading for a key of ``cohort_keys``."""
+    return key.split("source=")[-1] if "/" in key else "all sources"

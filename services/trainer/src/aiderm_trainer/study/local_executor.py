@@ -1,0 +1,131 @@
+"""Where a study's work is done: calls go in, what became of them comes out as they end. Here: processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor as Pool
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiderm_compute.processes import end_with_parent
+from aiderm_trainer.study.requirements import Requirements
+
+_CALLS_A_WORKER = 12  # then it is made anew: what TensorFlow holds on to goes with it
+
+
+class StudyError(ValueError):
+    """Trials that could not be finished."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """Work for one process.
+
+    Attributes:
+        name: what it is known by; unique among the calls of a run.
+        function: of a module, so that another process finds it.
+        arguments: of it.
+        threads: that it keeps busy.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a call.
+
+    Attributes:
+        name: of the call.
+        value: that its function returned.
+        error: what it raised, or what became of its process; None where it returned.
+        node: address of the machine that did it, where there are several.
+    """
+
+    name: str
+    value: Any = None
+    error: str | None = None
+    node: str | None = None
+
+
+class Executor(Protocol):
+    """Does a study's work."""
+
+    def check(self, needs: Requirements) -> None:
+        """Makes sure that the work finds what it needs where it will be done.
+
+        Raises:
+            ValueError: somewhere it does not; names the place and what is lacking.
+        """
+
+    def run(self, calls: Sequence[Call]) -> Iterator[Done]:
+        """Does all calls and gives each as it ends, in any order; one that fails leaves the others alone.
+
+        Raises:
+            ValueError: the work cannot go on at all.
+        """
+
+
+def attempt(call: Call, node: str | None = None) -> Done:
+    """Does a call in this process; what it raises becomes an error in words."""
+    try:
+        return Done(call.name, call.function(*call.arguments), node=node)
+    except Exception as error:
+        return Done(call.name, error=f"{type(error).__name__}: {error}", node=node)
+
+
+def spawned(jobs: int) -> Pool:
+    """Processes that share nothing with this one and end with it."""
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+
+
+class LocalProcesses:
+    """Processes of this machine, a number of them at a time, each of which does several calls."""
+
+    def __init__(self, jobs: int, pool: Callable[[int], Pool]) -> None:
+        self._jobs, self._make = jobs, pool
+        self._pool: Pool | None = None
+        self._taken = 0
+
+    def check(self, needs: Requirements) -> None:
+        """Nothing to do: they see what this process sees."""
+
+    def run(self, calls: Sequence[Call]) -> Iterator[Done]:
+        """See ``Executor``."""
+        chunk = _CALLS_A_WORKER * self._jobs
+        for start in range(0, len(calls), chunk):
+            if self._taken >= chunk:
+                self.close()
+            self._pool = self._pool or self._make(self._jobs)
+            names = {self._pool.submit(attempt, call): call.name for call in calls[start : start + chunk]}
+            self._taken += len(names)
+            for future in as_completed(names):
+                try:
+                    yield future.result()
+                except BrokenProcessPool as error:
+                    raise StudyError(
+                        f"a process ended while it was at {names[future]} (killed, or out of memory). The same command goes on"
+                    ) from error
+
+    def close(self) -> None:
+        """Waits for the calls that are being done; no other is begun."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool, self._taken = None, 0
+
+
+@contextmanager
+def local_processes(jobs: int = 1, pool: Callable[[int], Pool] = spawned) -> Iterator[LocalProcesses]:
+    """So many processes of this machine; when the caller leaves, whatever makes it leave, no call is begun any more."""
+    processes = LocalProcesses(jobs, pool)
+    try:
+        yield processes
+    finally:
+        processes.close()

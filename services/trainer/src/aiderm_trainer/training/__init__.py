@@ -1,0 +1,1 @@
+"""Fitting a network: the loss, the loop and its checkpoints."""

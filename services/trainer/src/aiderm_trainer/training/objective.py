@@ -1,0 +1,84 @@
+"""The loss for partly labelled rows, and the validation score that training is steered by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from aiderm_core.bundle.manifest import Label
+from aiderm_trainer.data.table import Row
+
+
+def negative_log_likelihood(logits: Any, possible: Any) -> Any:
+    """-log of the probability of what is known of each row.
+
+    Binary cross-entropy for one sigmoid unit; for a softmax, minus the log of the summed probability of the classes that
+    a row may belong to (Cour, Sapp, Taskar: "Learning from Partial Labels", JMLR 2011).
+
+    Args:
+        logits: ``[N, 1]`` or ``[N, C]``.
+        possible: ``[N, C]``, 1 where a row may belong to a class.
+
+    Returns:
+        float32 ``[N]``.
+    """
+    if logits.shape[-1] == 1:
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels=possible[:, 1], logits=logits[:, 0])
+    allowed = tf.where(possible > 0, logits, tf.fill(tf.shape(logits), -1e9))
+    return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(allowed, axis=-1)
+
+
+def distilled(loss: Any, logits: Any, taught: Any, weight: float) -> Any:
+    """Mixes a loss with the cross-entropy to a teacher's probabilities, for the rows that have any.
+
+    Args:
+        loss: ``[N]``.
+        logits: ``[N, 1]`` or ``[N, C]``.
+        taught: ``[N, C]``, zeros for a row without.
+        weight: of the teacher, 0..1.
+
+    Returns:
+        float32 ``[N]``.
+    """
+    if logits.shape[-1] == 1:
+        logits = tf.concat([tf.zeros_like(logits), logits], axis=-1)
+    share = weight * tf.reduce_sum(taught, axis=-1)
+    return (1.0 - share) * loss - weight * tf.reduce_sum(taught * tf.nn.log_softmax(logits), axis=-1)
+
+
+def full_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of all classes: a single unit ``[N, 1]`` becomes ``[N, 2]`` with 0 for the first class."""
+    return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] == 1 else logits
+
+
+def malignant_log_odds(logits: NDArray[np.float32], labels: Sequence[Label]) -> NDArray[np.float64]:
+    """Log-odds of malignancy, float64 ``[N]``, from logits ``[N, C]``."""
+    malignant = np.array([label.malignant for label in labels])
+    logits = logits.astype(np.float64)
+    return np.asarray(np.logaddexp.reduce(logits[:, malignant], axis=1) - np.logaddexp.reduce(logits[:, ~malignant], axis=1))
+
+
+def within_source_auc(score: NDArray[np.float64], rows: Sequence[Row]) -> float:
+    """Mean over sources of the ROC AUC inside each: recognising the camera earns nothing here.
+
+    A source counts by its cases, malignant and benign times each other over their sum, which is about the inverse variance
+    of its AUC: a small source's luck chooses no epoch. Sources with fewer than five rows of either label are left out;
+    where no source is left, all rows count as one.
+    """
+    malignant = np.array([bool(row.malignant) for row in rows])
+    source = np.array([row.source for row in rows])
+    aucs, cases = [], []
+    for name in np.unique(source):
+        here = source == name
+        sick, well = int(malignant[here].sum()), int((~malignant[here]).sum())
+        if min(sick, well) >= 5:
+            aucs.append(roc_auc_score(malignant[here], score[here]))
+            cases.append(sick * well / (sick + well))
+    if not aucs:
+        return float(roc_auc_score(malignant, score)) if 0 < malignant.sum() < len(rows) else 0.5
+    return float(np.average(aucs, weights=cases))

@@ -1,0 +1,104 @@
+"""What a graph may never get away with."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiderm_api.serving.assessment import assess
+from aiderm_core.assess import BrokenOutputError
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.imaging.decode import Limits
+from aiderm_core.runtime import Outputs
+
+
+class Answering:
+    """A graph that answers whatever it was told to: no real one can be made to break its contract."""
+
+    name, precision = "openvino", "f32"
+
+    def __init__(self, probability, malignancy, novelty=1.0, heatmap=0.5):
+        self.outputs = Outputs(
+            np.array([probability], np.float32),
+            np.array([malignancy], np.float32),
+            np.full((1, 4, 4), heatmap, np.float32),
+            np.array([novelty], np.float32),
+        )
+
+    def run(self, batch, hint="latency", during_inference=None):
+        assert batch.shape == (1, 64, 64, 3)
+        during_inference()
+        return self.outputs
+
+
+@pytest.fixture(scope="module")
+def judge(models_root, forms):
+    manifest = Manifest.load(models_root / "binary" / "1")
+
+    def run(runtime, **options):
+        return assess(
+            forms.png_of(200, 255), manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        Answering([0.5, 0.5], float("nan")),
+        Answering([0.5, float("nan")], 0.5),
+        Answering([0.5, 0.5], 1.2),
+        Answering([-0.2, 1.2], 0.5),
+        Answering([0.5, 0.5], 0.5, novelty=float("inf")),
+        Answering([0.5, 0.5], 0.5, heatmap=float("nan")),
+        Answering([0.3, 0.3, 0.4], 0.5),
+    ],
+)
+def test_broken_outputs_are_never_served(judge, broken):
+    with pytest.raises(BrokenOutputError, match="Received"):
+        judge(broken)
+
+
+def test_rounding_is_no_fault(judge):
+    assert judge(Answering([1.00001, 0.0], 1.00001)).malignancy.probability == 1.0
+
+
+@given(malignancy=st.floats(0, 1, width=32), novelty=st.floats(0, 2000, width=32), heat=st.floats(0, 1, width=32))
+@settings(max_examples=60, deadline=None)
+def test_every_sound_output_gives_a_consistent_answer(judge, malignancy, novelty, heat):
+    answer = judge(Answering([malignancy, 1 - malignancy], malignancy, novelty, heat), explain=True, request_id="r")
+    rejected = answer.decision == "rejected"
+    assert rejected == (novelty > 1000)
+    assert (answer.malignancy is None) == (answer.heatmap is None) == (answer.classes == []) == rejected
+    if not rejected:
+        expected = "uncertain" if 0.4 <= malignancy <= 0.6 else "suspicious" if malignancy >= 0.5 else "low_suspicion"
+        assert answer.decision == expected
+        assert answer.classes[0].probability >= answer.classes[-1].probability
+    assert answer.reasons
+
+
+def test_work_stops_between_decoding_and_inference(judge):
+    class NeverRun(Answering):
+        def run(self, batch, hint="latency", during_inference=None):
+            raise AssertionError("must not run")
+
+    def stop():
+        raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        judge(NeverRun([0.5, 0.5], 0.5), before_inference=stop)
+
+
+def test_region_and_size_of_a_large_photo_are_those_of_the_whole(models_root, forms):
+    manifest = Manifest.load(models_root / "binary" / "1")
+    data = forms.encoded(
+        forms.plain(90, 100, 10, 2600, 2000), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
+    )
+    answer = assess(data, manifest=manifest, runtime=Answering([0.2, 0.8], 0.2), rule=manifest.decision, limits=Limits())
+    assert (answer.image.width, answer.image.height) == (2000, 2600)
+    assert answer.image.notes == ["oriented"]
+    assert answer.region.model_dump() == {"x": 0, "y": 300, "width": 2000, "height": 2000}
+    assert answer.quality.resolution == 2000

@@ -1,0 +1,107 @@
+"""Forms of reduced precision: judged on validation rows alone, and never written when they cost too much."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+import cv2
+import numpy as np
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from aiderm_core.bundle.manifest import MAX_FLIPPED
+from aiderm_core.bundle.store import ModelStore, verify
+from aiderm_core.runtime import load_runtime
+from aiderm_trainer.data.table import Row
+from aiderm_trainer.export import quantisation
+from aiderm_trainer.export.precision import INT8_PATH, reduce_precision
+
+
+@pytest.fixture(scope="module")
+def lesions(tmp_path_factory):
+    """Plain pictures whose red is the malignancy that the steerable graph answers; test rows have no files at all."""
+    root = tmp_path_factory.mktemp("lesions")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(160):
+        side = ("calibration", "validation", "test")[number % 3]
+        malignant = bool(number % 2)
+        red = int(np.clip(rng.normal(150 if malignant else 90, 40), 0, 255))
+        path = f"{number}.png"
+        if side == "test":
+            rows.append(Row(f"{number:064x}", path, "a", f"g{number}", side, "", malignant))
+            continue
+        pixels = np.full((100, 100, 3), (red, 100, 10), np.uint8)
+        pixels[0, 0] = (0, number, 0)  # no two files alike
+        cv2.imwrite(str(root / path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        rows.append(Row(hashlib.sha256((root / path).read_bytes()).hexdigest(), path, "a", f"g{number}", side, "", malignant))
+    return rows, root
+
+
+def shifted(by: float):
+    """In the place of a quantiser: the same graph, with a malignancy that is off by a known function of it."""
+
+    def make(graph, target, images, cost):
+        model = ov.Core().read_model(str(graph))
+        for result in model.get_results():
+            source = result.input_value(0)
+            if "malignancy" in source.get_names():
+                wave = ops.sin(ops.multiply(source, np.float32(40)))
+                moved = ops.add(source, ops.multiply(wave, np.float32(by)))
+                limited = ops.clamp(moved, 0.0, 1.0)
+                source.set_names({"malignancy_in_full"})
+                model.remove_result(result)
+                limited.output(0).set_names({"malignancy"})
+                model.add_results([ops.result(limited)])
+        target.parent.mkdir(parents=True)
+        ov.save_model(model, str(target), compress_to_fp16=False)
+        make.seen = {row.split for row in images.rows}
+        make.cost_of_nonsense = cost(np.linspace(0, 1, len(images)).astype(np.float32))
+
+    return make
+
+
+def test_a_harmless_form_is_offered_with_a_rule_of_its_own(tmp_path, make_bundle, lesions):
+    bundle = make_bundle(tmp_path)
+    make = shifted(0.0)
+    written, [trial] = reduce_precision(bundle, "2", ModelStore(tmp_path), *lesions, ["int8"], progress=False, make_int8=make)
+    assert written == tmp_path / "melanoma" / "2"
+    manifest = verify(written)
+    form = manifest.form("openvino", "int8")
+    assert form == trial.form
+    assert (form.path, form.auc_loss) == (INT8_PATH, 0.0)
+    assert form.flipped <= MAX_FLIPPED
+    assert form.decision is not None
+    assert len(form.golden.cases) == len(manifest.golden.cases)
+    assert make.seen == {"calibration"}
+    assert make.cost_of_nonsense > 1  # answers that have nothing to do with the pictures
+    assert load_runtime("openvino", written / form.path, precision="int8").precision == "int8"
+
+
+def test_a_harmful_form_is_not_written(tmp_path, make_bundle, lesions):
+    bundle = make_bundle(tmp_path)
+    written, [trial] = reduce_precision(
+        bundle, "2", ModelStore(tmp_path), *lesions, ["int8"], progress=False, make_int8=shifted(0.2)
+    )
+    assert written is None
+    assert trial.form is None
+    assert "of decisions flipped" in trial.reason
+    assert ModelStore(tmp_path).versions("melanoma") == ["1"]
+
+
+def test_what_cannot_be_made_says_why(tmp_path, make_bundle, lesions, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    bundle = make_bundle(tmp_path)
+    written, [trial] = reduce_precision(bundle, "2", ModelStore(tmp_path), *lesions, ["int8"], progress=False)
+    assert written is None
+    assert trial.reason == quantisation.INSTALL
+
+
+def test_both_sides_need_both_labels(tmp_path, make_bundle, lesions):
+    rows, root = lesions
+    with pytest.raises(ValueError, match="validation rows"):
+        reduce_precision(
+            make_bundle(tmp_path), "2", ModelStore(tmp_path), [r for r in rows if r.split != "validation"], root, progress=False
+        )

@@ -1,0 +1,213 @@
+import re
+
+import pytest
+
+from aiderm_core import DISCLAIMER
+from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_trainer.evaluation.evaluate import evaluate_scores
+from aiderm_trainer.evaluation.findings import Findings, Held
+from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution
+from aiderm_trainer.evaluation.outline_agreement import Outlines
+from aiderm_trainer.evaluation.stress import Stress
+from aiderm_trainer.evaluation.subgroups import Comparison, Subgroup
+from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.reporting.formatting import describe
+
+
+@pytest.fixture(scope="module")
+def complete(sample_manifest, sample_scores) -> Manifest:
+    manifest = sample_manifest()
+    return manifest.model_copy(update={"metrics": evaluate_scores(sample_scores(400), manifest, 100)})
+
+
+def test_the_card_has_the_sections_of_mitchell_et_al(complete):
+    headings = re.findall(r"^## (.+)$", render_card(complete), re.MULTILINE)
+    assert headings == [
+        "Model details",
+        "Intended use",
+        "Out of scope",
+        "Factors",
+        "Metrics",
+        "Data",
+        "Results on the test split",
+        "Subgroups",
+        "What the data scarcely hold",
+        "Short cuts",
+        "Ordinary photographs of skin",
+        "Calibration",
+        "Threshold and uncertain band",
+        "Pictures that are not assessed",
+        "Limitations",
+        "Ethical considerations",
+        "Disclaimer",
+    ]
+
+
+def test_results_stand_overall_and_inside_each_source_with_intervals(complete):
+    card = render_card(complete)
+    assert "| metric | all sources | a | b |" in card
+    line = next(line for line in card.splitlines() if line.startswith("| ROC AUC |"))
+    for key in ("test", "test/source=a", "test/source=b"):
+        metric = complete.metrics[key]["roc_auc"]
+        assert f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})" in line
+    for metric in (
+        "Sensitivity, melanoma alone",
+        "Uncertain",
+        "Calibration slope",
+        "Negative predictive value at prevalence 0.05",
+    ):
+        assert f"| {metric}" in card
+
+
+def test_every_table_is_rectangular(complete):
+    blocks = re.findall(r"(?:^\|.*\|$\n?)+", render_card(complete), re.MULTILINE)
+    assert len(blocks) >= 8
+    for block in blocks:
+        lines = block.strip().splitlines()
+        assert len(lines) > 2
+        assert len({line.count("|") for line in lines}) == 1
+
+
+def test_calibration_threshold_band_and_novelty_are_the_manifest_s(complete):
+    card = render_card(complete)
+    for text in (
+        "assumes that 31.2% of the pictures",
+        "Temperature 1.250, malignant shift -0.750",
+        "from 0.111 to 0.022",
+        "The threshold is 0.3000",
+        "sensitivity of 95%",
+        "lets 5% of malignant lesions",
+        "From 0.2000 to 0.4000",
+        "| share uncertain | 0.188 |",
+        "novelty exceeds 9.5",
+        "1.23% of real lesions",
+        "| photos rejected | 0.875 |",
+        "| sharpness | too low | 10 | 10 | 1 |",
+    ):
+        assert text in card, text
+
+
+def test_no_number_is_typed_by_hand(sample_manifest):
+    """Another manifest gives another number wherever one stands, but for the interval's level and the ideals of calibration."""
+    one = sample_manifest(metrics={"test": {"roc_auc": {"value": 0.901, "ci95": (0.892, 0.913)}, "n": {"value": 1234}}})
+    other = sample_manifest(
+        version="2",
+        created_at="2031-11-12T00:00:00Z",
+        input={"size": 96},
+        decision={"threshold": 0.61, "target_sensitivity": 0.87, "uncertain": (0.52, 0.73)},
+        calibration={
+            "method": "x",
+            "temperature": 3.5,
+            "malignant_shift": 0.25,
+            "prevalence": 0.47,
+            "ece_before": 0.66,
+            "ece_after": 0.55,
+        },
+        novelty={"limit": 78.0, "false_rejection_rate": 0.46},
+        quality={},
+        metrics={"test": {"roc_auc": {"value": 0.678, "ci95": (0.567, 0.789)}, "n": {"value": 4321}}},
+        training={"config": {}, "seed": 8, "revision": "def", "seconds": 4440.0},
+        data={"sources": ["x"], "fingerprint": "e" * 64, "counts": {}, "licence": "none"},
+    )
+    words = [set(re.findall(r"(?<![\w.`])\d[\d.]*%?", render_card(manifest))) for manifest in (one, other)]
+    assert {number.rstrip(".") for number in words[0] & words[1]} <= {"95%", "1", "0"}
+
+
+def test_terms_of_the_images_bind_the_weights(complete, sample_manifest):
+    assert "exclude commercial use" in render_card(complete)
+    own = {"sources": ["x"], "fingerprint": "e" * 64, "counts": {"train": 5}, "licence": "CC0"}
+    card = render_card(sample_manifest(data=own))
+    assert "Licence of the training images: CC0." in card
+    assert "commercial" not in card
+
+
+def test_the_card_says_who_is_scarcely_held_and_that_other_cameras_may_do_worse(complete):
+    card = render_card(complete)
+    for word in (
+        "Dark skin",
+        "Children",
+        "palms",
+        "nails",
+        "mucosa",
+        "Amelanotic",
+        "nodular",
+        "other cameras",
+        "Trained on few centres.",
+    ):
+        assert word in card
+    assert card.count(DISCLAIMER) == 2
+    assert "Below the threshold is not benign" in card
+
+
+def test_further_sections_come_before_the_disclaimer(complete):
+    card = render_card(complete, {"Resuming": "Weights are equal after a kill."})
+    assert card.index("## Ethical") < card.index("## Resuming\n\nWeights are equal") < card.index("## Disclaimer")
+
+
+def test_a_manifest_without_metrics_still_has_a_card(sample_manifest):
+    assert "## Results" not in render_card(sample_manifest())
+
+
+def test_text_with_a_bar_does_not_break_a_table(sample_manifest):
+    training = {"config": {"note": "a|b"}, "seed": 1, "revision": "r", "seconds": 1.0}
+    assert "| note | a\\|b |" in render_card(sample_manifest(training=training))
+
+
+def test_thorough_mode_states_its_own_rule_and_gain(sample_manifest):
+    rule = {"threshold": 0.41, "target_sensitivity": 0.9, "uncertain": (0.3, 0.5)}
+    card = render_card(sample_manifest(thorough={"decision": rule, "gain": {"auc": 0.0125}}))
+    assert "The threshold is 0.4100" in card
+    assert "Gain: auc 0.013" in card or "Gain: auc 0.012" in card
+
+
+def test_names_in_words():
+    assert describe("roc_auc") == "ROC AUC"
+    assert describe("sensitivity_at_specificity_0.90") == "Sensitivity at specificity 0.90"
+    assert describe("something_new") == "something new"
+
+
+def test_what_was_not_looked_into_is_said_not_to_be_measured(complete):
+    card = render_card(complete)
+    short_cuts = card.split("## Short cuts")[1].split("\n## ")[0]
+    assert short_cuts.count("Not measured") == 3
+    photographs = card.split("## Ordinary photographs of skin")[1].split("\n## ")[0]
+    assert "Not measured" in photographs
+    assert "unknown what share" in photographs
+
+
+def test_findings_stand_in_the_card(complete):
+    figure = Metric(value=0.123, ci95=(0.045, 0.321))
+    worse = Comparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
+    group = Subgroup(
+        family="age", name="under 18", count=40, malignant=21, melanoma=3,
+        metrics={"sensitivity": figure}, compared={"sensitivity": worse},
+    )  # fmt: skip
+    findings = Findings(
+        subgroups=[group],
+        held=[Held(side="train", kind="children (under 18)", known=900, images=17, malignant=4, melanoma=1)],
+        stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": figure, "flipped": figure}}),
+        outlines=Outlines(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
+        close_ups=OutOfDistribution(count=55, undecodable=0, accepted=figure, auroc=figure, lesions_rejected=figure),
+        left_out={"b": {"roc_auc": figure}},
+    )
+    card = render_card(complete, findings=findings)
+    assert "Not measured" not in card
+    assert "- age under 18: Sensitivity, all malignant" in card
+    assert "too few to tell: ROC AUC, Specificity" in card
+    assert "| train | children (under 18) | 17 | 4 | 1 | 900 |" in card
+    assert "| hair | 0.123 (0.045 to 0.321) | 0.123 (0.045 to 0.321) |" in card
+    assert "| Heat peak inside the outline | 0.123 (0.045 to 0.321) |" in card
+    assert "12.3% (4.5% to 32.1%) were wrongly accepted" in card
+    assert "| b | 0.123 (0.045 to 0.321) |" in card
+    repeated = findings.metrics()
+    assert repeated == {"test/stress=hair": {"auc_loss": figure, "flipped": figure}, "test/outlines": {"peak_inside": figure}}
+    manifest = complete.model_copy(update={"metrics": complete.metrics | repeated})
+    assert "| metric | all sources | a | b |" in render_card(manifest, findings=findings)
+
+
+def test_a_calibration_error_beyond_the_bound_is_told(sample_manifest):
+    def card(ece):
+        return render_card(sample_manifest(metrics={"test": {"ece": {"value": ece}, "ece_bound": {"value": 0.05}}}))
+
+    assert "| The error against that bound | above it |" in card(0.06)
+    assert "| The error against that bound | not above it |" in card(0.04)

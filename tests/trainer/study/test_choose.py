@@ -1,0 +1,85 @@
+"""The ensemble command: greedy selection over runs of one split, told step by step, exported with the members' weights."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from aiderm_core.bundle.store import verify
+from aiderm_trainer.cli import app
+from aiderm_trainer.config import TrainConfig
+from aiderm_trainer.data.batches import Images
+from aiderm_trainer.data.split import read_split, write_split
+from aiderm_trainer.evaluation.metrics import roc_auc
+from aiderm_trainer.study.ensemble import choose
+from aiderm_trainer.study.plan import PlanError
+from aiderm_trainer.study.selection import select
+from aiderm_trainer.training.fit import load_run, train
+
+CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=32, batch=8, epochs=1, dense=(8,), learning_rate=1e-3)
+
+
+@pytest.fixture(scope="module")
+def runs(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three runs of one split that differ in seed and size."""
+    split, data = synthetic_split
+    folder = tmp_path_factory.mktemp("runs")
+    for seed, size in enumerate((32, 32, 48)):
+        train(CONFIG.model_copy(update={"seed": seed, "size": size}), read_split(split), data, folder / f"run{seed}")
+    return sorted(folder.iterdir())
+
+
+def probability(run: Path, rows: list, data: Path) -> np.ndarray:
+    _, _, network = load_run(run)
+    logits = network.model(next(Images(rows, data, network.size).batches(len(rows))), training=False).numpy()[:, 0]
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def test_it_takes_what_greedy_selection_takes(runs: list[Path], synthetic_split: tuple[Path, Path]) -> None:
+    split, data = synthetic_split
+    rows = [row for row in read_split(split) if row.split == "validation"]
+    outputs = {run: probability(run, rows, data) for run in runs}
+    malignant = np.array([row.malignant for row in rows])
+    for some in (runs, runs[:2]):
+        expected = select({str(run): outputs[run] for run in some}, lambda score: roc_auc(malignant, score).item())
+        if len(expected.weights) < 2:
+            with pytest.raises(PlanError, match="alone"):
+                choose(some, data, console=Console(quiet=True))
+            continue
+        told = io.StringIO()
+        members, weights = choose(some, data, console=Console(file=told, width=300))
+        assert dict(zip(map(str, members), weights, strict=True)) == pytest.approx(expected.weights)
+        assert told.getvalue().count("step ") == len(expected.steps)
+
+
+def test_limits_and_splits_are_kept(runs: list[Path], synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
+    split, data = synthetic_split
+    quiet = Console(quiet=True)
+    with pytest.raises(ValueError, match="none of 3 candidates fits"):
+        choose(runs, data, max_megabytes=1e-3, console=quiet)
+    with pytest.raises(PlanError, match="at least two"):
+        choose([runs[0], runs[0]], data, console=quiet)
+    other = tmp_path / "other"
+    rows = read_split(split)
+    train(CONFIG, [row for row in rows if row.split != "test"], data, other)
+    with pytest.raises(PlanError, match="another split"):
+        choose([runs[0], other], data, console=quiet)
+    write_split(other / "split.csv", rows)
+    assert CliRunner().invoke(app, ["ensemble", str(runs[0]), "--name", "e", "--version", "1"]).exit_code == 2
+
+
+def test_the_command_exports_what_was_chosen(
+    runs: list[Path], synthetic_split: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, data = synthetic_split
+    # Which of so small runs are chosen is luck: the choice is given here, and checked above.
+    monkeypatch.setattr("aiderm_trainer.study.ensemble.choose", lambda *_, **__: (runs[:2], [0.75, 0.25]))
+    models = tmp_path / "models"
+    command = ["ensemble", *map(str, runs), "--name", "both", "--version", "1", "--models", str(models), "--data", str(data)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    manifest = verify(models / "both" / "1")
+    assert manifest.input.size == 32

@@ -1,0 +1,147 @@
+"""A study by its command: killed half-way and resumed, it ends with the leaderboard of an unbroken one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import pytest
+from rich.console import Console
+
+from aiderm_trainer.data.split import read_split
+from aiderm_trainer.study import files
+from aiderm_trainer.study.compare import compare
+from aiderm_trainer.study.local_executor import StudyError, local_processes
+from aiderm_trainer.study.plan import Plan, PlanError
+from aiderm_trainer.study.results import load, read_identity
+
+# Both kinds of trial: a head on cached features (two seeds), and a network of its own.
+PLAN = """
+title = "Two architectures"
+folds = 2
+
+[[recipes]]
+name = "frozen"
+frozen = true
+seeds = [0, 1]
+[recipes.train]
+arch = "mobilenet_v2"
+weights = "backbone.weights.h5"
+size = 32
+head_epochs = 3
+
+[[recipes]]
+name = "scratch"
+[recipes.train]
+arch = "custom_cnn"
+weights = "none"
+size = 32
+batch = 8
+epochs = 6
+checkpoint_steps = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plan, and weights that stand in for pretrained ones."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "plan.toml").write_text(PLAN)
+    keras.utils.set_random_seed(1)
+    backbone = keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None)
+    backbone.save_weights(folder / "backbone.weights.h5")
+    return folder
+
+
+def start(folder: Path, synthetic_split: tuple[Path, Path], out: Path, *more: str) -> subprocess.Popen[str]:
+    split, data = synthetic_split
+    where = ["--plan", folder / "plan.toml", "--split", split, "--data", data, "--weights-folder", folder, "--out", out]
+    command = [sys.executable, "-m", "aiderm_trainer.cli", "compare", *where, "--threads", "1", *more]
+    return subprocess.Popen(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said
+    return said
+
+
+def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
+    folder: Path, synthetic_split: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    unbroken = start(folder, synthetic_split, whole)  # beside the other: starting TensorFlow is most of what this test takes
+    first = start(folder, synthetic_split, broken)
+    half_trained = broken / "trials" / "scratch--1--0"
+    deadline = time.monotonic() + 300
+    while first.poll() is None and time.monotonic() < deadline and not (half_trained / "checkpoint.npz").exists():
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGKILL)  # the study alone: its worker has to notice
+    first.communicate()
+    assert not (half_trained / "result.json").exists(), "it was killed too late"
+    finished = {path: path.stat().st_mtime_ns for path in (broken / "trials").glob("frozen*/result.json")}
+    assert len(finished) == 4
+    assert len(files.read_table(broken / "trials.csv")) == 4
+
+    said = finish(start(folder, synthetic_split, broken))
+    assert "6 trials, 4 of them finished already" in said
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    finish(unbroken)
+
+    tables = [files.read_table(out / "trials.csv") for out in (whole, broken)]
+    assert [row["recipe"] for row in tables[0]] == ["frozen"] * 4 + ["scratch"] * 2
+    for one, other in zip(*tables, strict=True):
+        for name in one.keys() - {"seconds"}:
+            number = "." in one[name]
+            found, expected = (float(other[name]), float(one[name])) if number else (other[name], one[name])
+            assert found == (pytest.approx(expected, abs=1e-4) if number else expected), name
+    documents = [(out / "study.md").read_text().split("## Leaderboard")[1] for out in (whole, broken)]
+    assert documents[0] == documents[1]
+    for name in ("leaderboard.png", "differences.png"):
+        assert (broken / name).read_bytes().startswith(b"\x89PNG")
+    # Weights are gone, and so is the half-trained network's checkpoint; the held-out outputs stay.
+    assert not list((broken / "trials").glob("*/checkpoint.npz"))
+
+    results = load(broken)
+    split, _ = synthetic_split
+    table = {row.sha256: row for row in read_split(split)}
+    test = {sha256 for sha256, row in table.items() if row.split == "test"}
+    known = {bytes(value).hex() for value in results.sha256}
+    assert known == set(table) - test
+    held_out = read_split(broken / "folds" / "1.csv")
+    outputs = files.read_npz(broken / "trials" / "frozen--1--1" / "outputs.npz")
+    for name, part in (("held_out", "test"), ("validation", "validation")):
+        assert outputs[f"{name}_sha256"].tolist() == [row.sha256 for row in held_out if row.split == part]
+        assert outputs[f"{name}_probability"].sum(axis=1) == pytest.approx(1.0)
+
+    # Another plan is another study.
+    plan = read_identity(broken).plan
+    with local_processes() as executor:
+        arguments = {"executor": executor, "weights": folder, "console": Console(quiet=True)}
+        with pytest.raises(PlanError, match=r"another study.*plan\.inner"):
+            compare(plan.model_copy(update={"inner": 0.2}), list(table.values()), synthetic_split[1], broken, **arguments)
+        with pytest.raises(PlanError, match="--resume"):
+            compare(plan, list(table.values()), synthetic_split[1], broken, resume=False, **arguments)
+
+
+def test_what_cannot_be_trained_is_told_and_leaves_the_rest(synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
+    split, data = synthetic_split
+    recipes = [
+        {"name": "nothing", "train": {"arch": "nothing", "weights": "none"}},
+        {"name": "small", "train": {"arch": "custom_cnn", "weights": "none", "size": 32, "epochs": 1}},
+    ]
+    # In threads of this process, which has TensorFlow already: another would take its seconds to load it.
+    with local_processes(pool=ThreadPoolExecutor) as executor:
+        arguments = {"executor": executor, "console": Console(quiet=True)}
+        with pytest.raises(StudyError, match=r"2 of 4 trials failed.*unknown architecture"):
+            compare(Plan.of(recipes=recipes, folds=2), read_split(split), data, tmp_path / "out", **arguments)
+    assert [row["recipe"] for row in files.read_table(tmp_path / "out" / "trials.csv")] == ["small", "small"]
+    missing = Plan.of(recipes=[{"name": "a", "train": {"arch": "mobilenet_v2", "weights": "no.h5"}}])
+    with pytest.raises(PlanError, match="--weights-folder"):
+        compare(missing, read_split(split), data, tmp_path / "other", **arguments)
