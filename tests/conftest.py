@@ -12,66 +12,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from tests.graphs import steerable
+from tests.graphs.steerable import LABELS, SIZE, expected_outputs
 
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore, seal
 
-SIZE = 64
-LABELS = {
-    7: [
-        ("mel", "Melanoma", True),
-        ("bcc", "Basal cell carcinoma", True),
-        ("akiec", "Actinic keratosis", True),
-        ("nv", "Melanocytic naevus", False),
-        ("bkl", "Benign keratosis", False),
-        ("df", "Dermatofibroma", False),
-        ("vasc", "Vascular lesion", False),
-    ],
-    2: [("malignant", "Malignant", True), ("benign", "Benign", False)],
-}
 MakeBundle = Callable[..., Path]
 
 
-def steered_outputs(red: float, blue: float, classes: int) -> tuple[list[float], float, float]:
-    """Probability, malignancy and novelty that a bundle of ``make_bundle`` gives for a plain-coloured picture."""
-    malignancy, novelty = red / 255, blue * 10
-    malignant = [label[2] for label in LABELS[classes]]
-    inside, outside = malignancy / sum(malignant), (1 - malignancy) / (classes - sum(malignant))
-    return [inside if flag else outside for flag in malignant], malignancy, novelty
-
-
 @pytest.fixture(scope="session")
-def steerable_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """Hand-made SavedModels by number of classes: red steers malignancy, blue novelty, green the heatmap."""
-    import tensorflow as tf
-
-    class Steerable(tf.Module):
-        def __init__(self, malignant: list[bool]) -> None:
-            super().__init__()
-            # A variable, so that the SavedModel has a variables folder as a trained one has.
-            self.scale = tf.Variable(1 / 255, trainable=False, dtype=tf.float32)
-            share = np.array(malignant, np.float32)
-            self.inside, self.outside = share / share.sum(), (1 - share) / (1 - share).sum()
-
-        @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.uint8, name="image")])
-        def serve(self, image: Any) -> dict[str, Any]:
-            means = tf.reduce_mean(tf.cast(image, tf.float32), axis=[1, 2])
-            malignancy = tf.clip_by_value(means[:, 0] * self.scale, 0.0, 1.0)
-            green = tf.nn.avg_pool2d(tf.cast(image[..., 1:2], tf.float32) * self.scale, 8, 8, "VALID")[..., 0]
-            return {
-                "probability": malignancy[:, None] * self.inside + (1 - malignancy)[:, None] * self.outside,
-                "malignancy": malignancy,
-                "heatmap": green * malignancy[:, None, None],
-                "novelty": means[:, 2] * 10.0,
-            }
-
-    graphs = {}
-    for classes, labels in LABELS.items():
-        folder = tmp_path_factory.mktemp("steerable") / str(classes)
-        module = Steerable([label[2] for label in labels])
-        tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
-        graphs[classes] = folder
-    return graphs
+def steerable_graphs() -> dict[int, Path]:
+    """SavedModels by number of classes, see ``tests/graphs/steerable.py``."""
+    return {classes: steerable.FOLDER / f"steerable-{classes}" for classes in LABELS}
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +46,7 @@ def make_bundle(steerable_graphs: dict[int, Path]) -> MakeBundle:
             for index, (red, green, blue) in enumerate([(40, 120, 10), (210, 90, 30)]):
                 path = f"golden/{index}.png"
                 cv2.imwrite(str(folder / path), np.full((112, 112, 3), (blue, green, red), np.uint8))
-                probability, malignancy, novelty = steered_outputs(red, blue, classes)
+                probability, malignancy, novelty = expected_outputs(red, blue, classes)
                 cases.append({"path": path, "probability": probability, "malignancy": malignancy, "novelty": novelty})
             (folder / "MODEL_CARD.md").write_text(f"# {name} {version}\n\nA hand-made graph for tests.\n", "utf-8")
             (folder / "report").mkdir()

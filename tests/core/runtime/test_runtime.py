@@ -231,7 +231,8 @@ def test_serving_needs_no_tensorflow(convolution: Path) -> None:
     script = (
         "import sys; sys.modules['tensorflow'] = None; sys.modules['keras'] = None\n"
         "import numpy as np; from pathlib import Path\n"
-        "from aiderm_core import decision, imaging, quality, store; from aiderm_core.runtime import load_runtime\n"
+        "from aiderm_core import decision; from aiderm_core.bundle import store; from aiderm_core.imaging import decode\n"
+        "from aiderm_core.quality import measurements; from aiderm_core.runtime import load_runtime\n"
         f"runtime = load_runtime('openvino', Path({str(convolution)!r}), threads=1)\n"
         "sys.exit(0 if runtime.run(np.zeros((2, 48, 48, 3), np.uint8)).malignancy.shape == (2,) else 1)\n"
     )
