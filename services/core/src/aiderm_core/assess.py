@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Verdict, decide
 from aiderm_core.imaging.decode import DecodedImage, Limits, Region, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.most_likely import MostLikely, most_likely
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Hint, Outputs, Runtime
 
@@ -43,6 +44,7 @@ class Assessment:
         warnings: for measures beyond the manifest's limits.
         probabilities: ``[C]``, 0..1, in the manifest's label order.
         malignancy: 0..1.
+        most_likely: the class that fits best at even prevalence; None where the manifest has no class shares.
         novelty: distance from the training images, in the manifest's own scale.
         heatmap: ``[h, w]``, 0..1.
         verdict: the decision and its reasons.
@@ -55,6 +57,7 @@ class Assessment:
     warnings: tuple[measurements.QualityWarning, ...]
     probabilities: NDArray[np.float32]
     malignancy: float
+    most_likely: MostLikely | None
     novelty: float
     heatmap: NDArray[np.float32]
     verdict: Verdict
@@ -109,7 +112,19 @@ def assess(
     warnings = measurements.warnings(measures, manifest.quality)
     verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
     seconds = Seconds(decoded - start, measuring, forward)
-    return Assessment(image, region, measures, warnings, probabilities, malignancy, novelty, outputs.heatmap[0], verdict, seconds)
+    return Assessment(
+        image=image,
+        region=region,
+        measures=measures,
+        warnings=warnings,
+        probabilities=probabilities,
+        malignancy=malignancy,
+        most_likely=most_likely(probabilities, manifest),
+        novelty=novelty,
+        heatmap=outputs.heatmap[0],
+        verdict=verdict,
+        seconds=seconds,
+    )
 
 
 def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:

@@ -13,6 +13,7 @@ MANIFEST_FILE = "manifest.json"
 # What a form of reduced precision may cost at most.
 MAX_AUC_LOSS: Final = 0.002
 MAX_FLIPPED: Final = 0.005
+PRIOR_ROUNDING: Final = 1e-6
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -237,6 +238,10 @@ class Manifest(_Part):
     class_map: dict[str, str] = {}
     decision: DecisionRule
     calibration: Calibration
+    # Share of each label in the population that the probabilities assume; None in bundles that do not state it.
+    class_prior: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
+    # Orientations of an image that the graph itself averages over; with 8 the camera may be turned as it likes.
+    orientations: Literal[1, 8] = 1
     novelty: Novelty
     quality: dict[str, QualityLimit]
     thorough: Thorough | None = None
@@ -261,6 +266,13 @@ class Manifest(_Part):
         for case in (case for golden in self._goldens() for case in golden.cases):
             if len(case.probability) != len(ids):
                 raise ValueError(f"{case.path}: {len(case.probability)} probabilities for {len(ids)} labels")
+        if self.class_prior is not None:
+            if set(self.class_prior) != set(ids):
+                raise ValueError(f"class_prior must name each label once. Received: {sorted(self.class_prior)}, labels: {ids}")
+            if abs(sum(self.class_prior.values()) - 1.0) > PRIOR_ROUNDING:
+                raise ValueError(f"class_prior must sum to 1. Received: {sum(self.class_prior.values())}")
+        if self.orientations > 1 and self.thorough is not None:
+            raise ValueError("a graph that averages over orientations itself has no test-time augmentation besides")
         unknown = set(self.class_map.values()) - set(ids)
         if unknown:
             raise ValueError(f"class_map names labels that do not exist: {sorted(unknown)}")
