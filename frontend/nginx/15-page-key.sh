@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by the image's entry point before nginx starts: takes the page's API key from a secret, so that nginx can add it to what
-# the page asks. Without a secret, or with an empty one, nginx adds nothing.
+# Runs before nginx starts (the image's entry point calls it). Takes the page's API key from a secret, so that nginx can add it to
+# the page's requests. Without a secret, or with an empty one, nginx adds nothing.
 #   AIDERM_PAGE_KEY_FILE        the secret; default: /run/secrets/page_key
 #   NGINX_ENVSUBST_OUTPUT_DIR   where the configuration is written, as for the templates
 set -eu

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run by the image's entry point before nginx starts: where a certificate is mounted, the site answers over TLS on port 8443, and
-# on port 8080 sends everybody there. Without one it answers on port 8080.
+# Runs before nginx starts (the image's entry point calls it). Where a certificate is mounted, the site answers over TLS on port
+# 8443, and port 8080 redirects there. Without one the site answers on port 8080.
 #   AIDERM_TLS_DIR              fullchain.pem and privkey.pem; default: /etc/nginx/tls
 #   AIDERM_HTTPS_PORT           the port that clients see; default: 443
 #   NGINX_ENVSUBST_OUTPUT_DIR   where the configuration is written, as for the templates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -98,6 +99,30 @@ def engine() -> None:
             pytest.skip(HOW_TO)
         if answer.returncode:
             pytest.skip(f"{HOW_TO} ({answer.stderr.strip()[-200:]})")
+    for base in base_images():
+        provide(base)
+
+
+def base_images() -> set[str]:
+    """The images that the Dockerfiles begin with."""
+    files = [ROOT / "frontend" / "Dockerfile", *ROOT.glob("services/*/Dockerfile")]
+    return {name for file in files for name in re.findall(r"^FROM (\S+:\S+)", file.read_text("utf-8"), re.M)}
+
+
+def provide(base: str) -> None:
+    """Where no registry is reached, another tag of the same image stands in for a base image."""
+
+    def there() -> bool:
+        return run(["docker", "image", "inspect", base], check=False).returncode == 0
+
+    if there() or run(["docker", "pull", "--quiet", base], check=False, timeout=600).returncode == 0:
+        return
+    name, _, tag = base.partition(":")
+    suffix = tag.rpartition("-")[2]
+    tags = docker("image", "ls", "--format", "{{.Tag}}", name).split()
+    others = [other for other in tags if other.endswith(suffix)]
+    assert others, f"{base} is not on this machine, its registry is not reached, and there is no other {name}:*{suffix}"
+    docker("tag", f"{name}:{max(others)}", base)
 
 
 @pytest.fixture(scope="session")
@@ -176,7 +201,8 @@ def another(project: Stack, name: str, **environment: str) -> Stack:
     for image in ("aiderm-api", "aiderm-frontend"):
         docker("tag", f"{image}:{project.environment['AIDERM_VERSION']}", f"{image}:{project.project}-{name}")
     port = free_port()
-    unlimited = {"AIDERM_RATE_LIMIT": "10000r/s", "AIDERM_RATE_BURST": "10000", "AIDERM_CONNECTIONS": "1000"}
+    totals = {f"AIDERM_TOTAL_{name}": "1000" for name in ("CONNECTIONS", "UPLOADS", "BATCHES")}
+    unlimited = {"AIDERM_RATE_LIMIT": "10000r/s", "AIDERM_RATE_BURST": "10000", "AIDERM_CONNECTIONS": "1000", **totals}
     own = {"AIDERM_VERSION": f"{project.project}-{name}", "AIDERM_HTTP_PORT": str(port)}
     return Stack(
         f"{project.project}-{name}", {**project.environment, **unlimited, **own, **environment}, f"http://127.0.0.1:{port}"

@@ -145,7 +145,7 @@ def test_dockerfile_is_multi_stage_unprivileged_and_plain(dockerfile: Path) -> N
     bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
     assert len(bases) == 2
     assert set(bases) == {
-        "nginxinc/nginx-unprivileged:1.27-bookworm" if "frontend" in str(dockerfile) else "python:3.11-slim-bookworm"
+        "nginxinc/nginx-unprivileged:1.28-bookworm" if "frontend" in str(dockerfile) else "python:3.11-slim-bookworm"
     }
     assert "# syntax" not in text
     assert "@sha256" not in text

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containers
 
-BASES = {"api": "python:3.11-slim-bookworm", "frontend": "nginxinc/nginx-unprivileged:1.27-bookworm"}
+BASES = {"api": "python:3.11-slim-bookworm", "frontend": "nginxinc/nginx-unprivileged:1.28-bookworm"}
 MEGABYTE = 1_000_000
 # Tools that only building needs, caches of packages, and what must never leave the machine that builds.
 TOOLS = re.compile(r"(^|/)bin/(gcc|g\+\+|cc|c\+\+|clang|make|ld|as|strip|git|pip[\d.]*|npm|node|wget)$")

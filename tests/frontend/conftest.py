@@ -20,20 +20,10 @@ import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expect, sync_playwright
+from tests.nginx import Nginx, run_nginx
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ROOT / "frontend" / "public"
-NGINX = ROOT / "frontend" / "nginx"
-# What nginx' own main file holds in the image; the site is the template that is shipped.
-NGINX_MAIN = """daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-  include /etc/nginx/mime.types; default_type application/octet-stream; sendfile on;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  include {folder}/site.conf;
-}}
-"""
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -136,61 +126,8 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
-@contextmanager
-def run_nginx(folder: Path, api: int, key: str = "", rate: str = "100r/s", burst: int = 1000) -> Iterator[Service]:
-    """nginx as the image configures it, before an API on this machine.
-
-    Args:
-        folder: for its files, the logs among them.
-        api: port of the API.
-        key: that nginx adds to what the page asks; its own script puts it in place.
-        rate: of predictions for one address.
-        burst: predictions that may come at once.
-    """
-    program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    if program is None:
-        message = "nginx is missing: install it with `sudo apt-get install nginx-light`"
-        if os.environ.get("AIDERM_REQUIRE_ALL") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "secret").write_text(key)
-    secrets = {"AIDERM_PAGE_KEY_FILE": str(folder / "secret"), "NGINX_ENVSUBST_OUTPUT_DIR": str(folder)}
-    subprocess.run([NGINX / "15-page-key.sh"], env=os.environ | secrets, check=True, timeout=30)
-    port = free_port()
-    site = (NGINX / "default.conf.template").read_text("utf-8")
-    for known, here in {
-        "${AIDERM_API_ADDRESS}": f"127.0.0.1:{api}",
-        "${AIDERM_RESOLVER}": "127.0.0.1",
-        "${AIDERM_RATE_LIMIT}": rate,
-        "${AIDERM_RATE_BURST}": str(burst),
-        "${AIDERM_CONNECTIONS}": "16",
-        "${AIDERM_HSTS}": "max-age=31536000",
-        "/usr/share/nginx/html": str(PUBLIC),
-        "/etc/nginx/conf.d/": f"{folder}/",
-        "/etc/nginx/": f"{NGINX}/",
-        "/dev/stdout": f"{folder}/access.log",
-        "listen 8080": f"listen 127.0.0.1:{port}",
-    }.items():
-        assert known in site, known
-        site = site.replace(known, here)
-    (folder / "site.conf").write_text(site)
-    (folder / "nginx.conf").write_text(NGINX_MAIN.format(folder=folder))
-    command = [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
-    front = Service(f"http://127.0.0.1:{port}", subprocess.Popen(command))
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(port, "/healthz"):
-            if front.process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"nginx did not start:\n{(folder / 'error.log').read_text('utf-8')[-3000:]}")
-            time.sleep(0.02)
-        yield front
-    finally:
-        front.stop()
-
-
 @pytest.fixture(scope="session")
-def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service | Nginx]:
     """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is not judged.
 
     Behind nginx where everything must run, as in CI; else in one process, as `make run`.
@@ -348,8 +285,8 @@ def start_service() -> Callable[..., AbstractContextManager[Service]]:
 
 
 @pytest.fixture(scope="session")
-def start_nginx() -> Callable[..., AbstractContextManager[Service]]:
-    """Starts nginx as it is shipped before an API's port."""
+def start_nginx() -> Callable[..., AbstractContextManager[Nginx]]:
+    """Starts nginx as it is shipped in front of an API's port."""
     return run_nginx
 
 

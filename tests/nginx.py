@@ -1,0 +1,144 @@
+"""The real nginx with the configuration that the image ships, in front of an API on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLIC = ROOT / "frontend" / "public"
+FOLDER = ROOT / "frontend" / "nginx"
+# What nginx' own main file holds in the image; the site is the template that is shipped.
+MAIN = """daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 2048; }}
+http {{
+  include /etc/nginx/mime.types; default_type application/octet-stream; sendfile on;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  include {folder}/site.conf;
+}}
+"""
+
+
+@dataclass
+class Nginx:
+    """A running nginx."""
+
+    url: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return int(self.url.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        """Ends it, forcibly after ten seconds."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def need_nginx() -> str:
+    """The program; skips where it is missing, and fails where everything must run."""
+    program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    if program is None:
+        message = "nginx is missing: install it with `sudo apt-get install nginx-light`"
+        if os.environ.get("AIDERM_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return program
+
+
+def run_script(name: str, written: Path, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs one of the scripts that the image's entry point calls; its files go to ``written``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIDERM_")}
+    environment |= {"NGINX_ENVSUBST_OUTPUT_DIR": str(written), **(settings or {})}
+    return subprocess.run([FOLDER / name], env=environment, capture_output=True, text=True, timeout=30)
+
+
+@contextmanager
+def run_nginx(folder: Path, api: int, key: str = "", rate: str = "100r/s", burst: int = 1000, **settings: str) -> Iterator[Nginx]:
+    """nginx as the image configures it, in front of an API on this machine.
+
+    Args:
+        folder: for its files, the logs among them.
+        api: port of the API.
+        key: what nginx adds to the requests of the page; its own script puts it in place.
+        rate: of predictions for one client.
+        burst: predictions that may come at once.
+        settings: further ones by the names of their variables, e.g. ``AIDERM_CORS_ORIGINS``.
+    """
+    program = need_nginx()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "secret").write_text(key)
+    for script in ("15-page-key.sh", "17-site.sh"):
+        result = run_script(script, folder, {"AIDERM_PAGE_KEY_FILE": str(folder / "secret"), **settings})
+        assert result.returncode == 0, result.stderr
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    values = {
+        "AIDERM_API_ADDRESS": f"127.0.0.1:{api}",
+        "AIDERM_RESOLVER": "127.0.0.1",
+        "AIDERM_RATE_LIMIT": rate,
+        "AIDERM_RATE_BURST": str(burst),
+        "AIDERM_CONNECTIONS": "16",
+        "AIDERM_TOTAL_CONNECTIONS": "512",
+        "AIDERM_TOTAL_UPLOADS": "32",
+        "AIDERM_TOTAL_BATCHES": "8",
+        "AIDERM_HSTS": "max-age=31536000",
+        **settings,
+    }
+    site = (FOLDER / "default.conf.template").read_text("utf-8")
+    for name, value in values.items():
+        site = site.replace(f"${{{name}}}", value)
+    assert "${" not in site, "a variable of the template without a value"
+    for shipped, here in {
+        "/usr/share/nginx/html": str(PUBLIC),
+        "/etc/nginx/conf.d/": f"{folder}/",
+        "/etc/nginx/": f"{FOLDER}/",
+        "/dev/stdout": f"{folder}/access.log",
+        "listen 8080": f"listen 127.0.0.1:{port}",
+    }.items():
+        assert shipped in site, shipped
+        site = site.replace(shipped, here)
+    (folder / "site.conf").write_text(site)
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
+    command = [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
+    front = Nginx(f"http://127.0.0.1:{port}", folder, subprocess.Popen(command))
+    try:
+        deadline = time.monotonic() + 30
+        while not _answers(port):
+            if front.process.poll() is not None or time.monotonic() > deadline:
+                log = folder / "error.log"
+                pytest.fail(f"nginx did not start:\n{log.read_text('utf-8')[-3000:] if log.exists() else 'no log'}")
+            time.sleep(0.02)
+        yield front
+    finally:
+        front.stop()
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
