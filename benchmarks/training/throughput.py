@@ -22,7 +22,7 @@ from aiderm_trainer.architectures.transfer import BACKBONES
 from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.batches import Images, TrainingBatches
-from aiderm_trainer.data.sources.files import index
+from aiderm_trainer.data.sources.index import index
 from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.training.objective import negative_log_likelihood
 

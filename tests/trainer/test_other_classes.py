@@ -15,7 +15,7 @@ from aiderm_core.runtime import load_runtime
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.class_names import ClassName, of_labels, with_positive
 from aiderm_trainer.data.prepare import prepare
-from aiderm_trainer.data.sources.files import IndexingError
+from aiderm_trainer.data.sources.index import IndexingError
 from aiderm_trainer.data.synthetic import lesion
 
 CLASSES = {"Plaque psoriasis": True, "Atopic eczema": True, "healthy-skin": False, "nv": False}

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from aiderm_trainer.data.prepare import prepare
-from aiderm_trainer.data.sources.files import IndexingError
+from aiderm_trainer.data.sources.index import IndexingError
 from aiderm_trainer.data.split import SplitError, fingerprint, read_split
 from aiderm_trainer.data.synthetic import dataset, lesion
 

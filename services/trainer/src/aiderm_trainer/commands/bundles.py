@@ -237,7 +237,7 @@ def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:
 
 def _all_rows(data: Path, labels: list[Label]) -> tuple[list[Any], Path]:
     from aiderm_trainer.data.class_names import of_labels
-    from aiderm_trainer.data.sources.files import index
+    from aiderm_trainer.data.sources.index import index
 
     found = index(data, classify=of_labels(labels))
     for unreadable in found.unreadable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,9 @@ _ALIASES: Final[dict[str, tuple[str, ...]]] = {
         "sk",
         "solar lentigo",
         "lentigo",
+        "lentigo nos",
         "lichen planus like keratosis",
+        "lichenoid keratosis",
         "lplk",
     ),
     "mel": (
@@ -65,6 +67,12 @@ _BINARY: Final = {
     "benign": False, "0": False, "0.0": False, "false": False, "no": False,
     "malignant": True, "1": True, "1.0": True, "true": True, "yes": True,
 }  # fmt: skip
+# What data sets write where nobody knows: no diagnosis, whatever else the row says.
+_UNDIAGNOSED: Final = frozenset(
+    {"unknown", "unk", "indeterminate", "other", "none", "na", "n a", "nan", "atypical melanocytic proliferation"}
+    | {"indeterminate melanocytic proliferations", "indeterminate epidermal proliferations"}
+)
+ARCHIVE_LEVELS: Final = ("diagnosis_5", "diagnosis_4", "diagnosis_3", "diagnosis_2", "diagnosis")  # the most exact first
 _DX_BY_NAME: Final = {name: dx for dx, names in _ALIASES.items() for name in (dx, *names)}
 
 LONGEST: Final = 32  # letters of a label's id
@@ -89,6 +97,31 @@ def parse_class(name: str) -> ClassName | None:
         return ClassName("", _BINARY[key])
     dx = _DX_BY_NAME.get(key)
     return None if dx is None else ClassName(dx, dx in MALIGNANT_DX)
+
+
+def is_undiagnosed(name: str) -> bool:
+    """Whether a class name says that nobody knows, such as ISIC's ``unknown``, ``UNK`` and ``Indeterminate``."""
+    return _key(name) in _UNDIAGNOSED
+
+
+def parse_archive_diagnosis(cells: Mapping[str, str]) -> ClassName | str:
+    """Reads the ISIC Archive's columns ``diagnosis_1`` to ``diagnosis_5``, ``diagnosis`` and ``benign_malignant``.
+
+    Actinic keratoses and squamous cell carcinomas in situ count as malignant, as in HAM10000's akiec.
+
+    Args:
+        cells: the record's texts by column; columns may be missing.
+
+    Returns:
+        The class by the most exact diagnosis that is known here, else whether it is malignant; or why there is none.
+    """
+    side = parse_class(cells.get("diagnosis_1") or cells.get("benign_malignant") or "-")
+    exact = next((name for level in ARCHIVE_LEVELS if (name := parse_class(cells.get(level) or "-")) and name.dx), None)
+    if exact is None:
+        return side if side is not None else "no diagnosis of benign or malignant"
+    if side is not None and side.malignant != exact.malignant and exact.dx != "akiec":
+        return "contradictory diagnosis"
+    return exact
 
 
 def own_class(name: str) -> str:

@@ -17,7 +17,7 @@ from rich.progress import track
 from aiderm_core.imaging.decode import decode_image, to_model_input
 from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_picture, nearest
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups
-from aiderm_trainer.data.sources.files import look
+from aiderm_trainer.data.sources.index import look
 from aiderm_trainer.data.split import LeakError, SplitError
 from aiderm_trainer.data.table import SPLITS, Row, as_split
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from aiderm_trainer.data.class_names import class_id, parse_class, with_positive
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
 from aiderm_trainer.data.leaks import Embed, aligned_pairs
-from aiderm_trainer.data.sources.files import Index, IndexingError, Unreadable, index
+from aiderm_trainer.data.sources.index import Index, IndexingError, Unreadable, index
 from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split, write_split
 from aiderm_trainer.data.table import SPLITS, Row, Split
 
@@ -33,6 +33,7 @@ class PrepareReport:
         fingerprint: sha256 of SPLIT.csv.
         rows: the rows of the split.
         unreadable: files that were left out because they cannot be decoded.
+        undiagnosed: images of a table that were left out because it has no diagnosis of them.
         repeated: paths left out because another path has the same bytes and the same label.
         contradictory: paths left out because the same bytes stand there with both labels.
         near_duplicates: pairs of paths that show one scene, whether or not they already had one group.
@@ -45,6 +46,7 @@ class PrepareReport:
     fingerprint: str
     rows: list[Row]
     unreadable: list[Unreadable]
+    undiagnosed: list[str]
     repeated: list[str]
     contradictory: list[str]
     near_duplicates: list[tuple[str, str]]
@@ -74,6 +76,7 @@ class PrepareReport:
         table.add_row("all", "", *map(str, totals), str(sum(totals)))
         lines = [f"near-duplicate pairs: {len(self.near_duplicates)}; groups joined: {self.joined_groups}"]
         lines += _listing("unreadable, left out", [f"{item.path}: {item.reason}" for item in self.unreadable])
+        lines += _listing("without a diagnosis, left out", self.undiagnosed)
         lines += _listing("same bytes as another image, left out", self.repeated)
         lines += _listing("same bytes with both labels, left out", self.contradictory)
         lines += _listing("groups with both labels, kept", self.mixed_groups)
@@ -166,6 +169,7 @@ def prepare(
         fingerprint=fingerprint(out),
         rows=rows,
         unreadable=found.unreadable,
+        undiagnosed=found.undiagnosed,
         repeated=repeated,
         contradictory=contradictory,
         near_duplicates=[(found.rows[kept[first]].path, found.rows[kept[second]].path) for first, second in sorted(pairs)],

@@ -15,7 +15,7 @@ from aiderm_core.decision import Decision, decide
 from aiderm_core.imaging.decode import ImageError, assessed_region, crop, decode_image, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime
-from aiderm_trainer.data.sources.files import IMAGE_SUFFIXES
+from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.scores import DECODERS, Scores

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from aiderm_core import files
 from aiderm_core.imaging.decode import ImageError, Limits, decode_image
-from aiderm_trainer.data.class_names import ClassName, parse_class
+from aiderm_trainer.data.class_names import ARCHIVE_LEVELS, ClassName, parse_archive_diagnosis
 from aiderm_trainer.data.sources.download import DownloadError, Entry, Fetcher, Ledger, Refused, checksum
 
 API: Final = "https://api.isic-archive.com/api/v2"
@@ -37,7 +37,6 @@ Size = Literal["thumbnail", "full"]
 _FILES: Final[Mapping[str, str]] = {"thumbnail": "thumbnail_256", "full": "full"}
 _ID: Final = re.compile(r"ISIC_[0-9]{7,10}")  # it becomes a file's name
 _SUFFIXES: Final = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "bmp": ".bmp", "gif": ".gif"}
-_LEVELS: Final = ("diagnosis_5", "diagnosis_4", "diagnosis_3", "diagnosis_2", "diagnosis")  # the most exact first
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,7 @@ def _usable(record: Any, request: Request, limits: Limits) -> _Image | str:
     acquisition, clinical = _part(record, "metadata", "acquisition"), _part(record, "metadata", "clinical")
     if acquisition.get("image_type", "dermoscopic") != "dermoscopic":
         return "not dermoscopic"
-    label = _label(clinical)
+    label = parse_archive_diagnosis({name: _text(clinical, name) for name in clinical})
     if isinstance(label, str):
         return label
     if isinstance(size, int) and size > limits.max_bytes:
@@ -240,23 +239,9 @@ def _usable(record: Any, request: Request, limits: Limits) -> _Image | str:
         "age": _text(clinical, "age_approx"),
         "sex": _text(clinical, "sex"),
         "localization": _text(clinical, "anatom_site_general"),
-        "diagnosis": next((text for level in _LEVELS if (text := _text(clinical, level))), ""),
+        "diagnosis": next((text for level in ARCHIVE_LEVELS if (text := _text(clinical, level))), ""),
     }
     return _Image(isic_id, url, size if isinstance(size, int) and size > 0 else None, label, cells)
-
-
-def _label(clinical: Mapping[str, Any]) -> ClassName | str:
-    """The class by the most exact diagnosis that is known here, else whether it is malignant; or why there is none.
-
-    Actinic keratoses and squamous cell carcinomas in situ count as malignant, as in HAM10000's akiec.
-    """
-    side = parse_class(_text(clinical, "diagnosis_1") or _text(clinical, "benign_malignant") or "-")
-    exact = next((name for level in _LEVELS if (name := parse_class(_text(clinical, level) or "-")) and name.dx), None)
-    if exact is None:
-        return side if side is not None else "no diagnosis of benign or malignant"
-    if side is not None and side.malignant != exact.malignant and exact.dx != "akiec":
-        return "contradictory diagnosis"
-    return exact
 
 
 class _Download:

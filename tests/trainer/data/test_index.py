@@ -1,10 +1,11 @@
 import hashlib
+import os
 
 import cv2
 import numpy as np
 import pytest
 
-from aiderm_trainer.data.sources.files import IndexingError, index, index_table, index_tree
+from aiderm_trainer.data.sources.index import IndexingError, index, index_table, index_tree
 from aiderm_trainer.data.synthetic import dataset, lesion
 
 
@@ -164,4 +165,109 @@ def test_beside_a_column_of_sides_a_class_may_have_any_name(tmp_path):
     assert [(row.dx, row.malignant) for row in index(table, progress=False).rows] == [
         ("plaque_psoriasis", True),
         ("healthy", False),
+    ]
+
+
+def test_kaggles_ham10000_holds_each_image_twice(tmp_path):
+    for part in ("HAM10000_images_part_1", "ham10000_images_part_1"):
+        picture(tmp_path / part / "ISIC_1.jpg", 1)
+    table = write(tmp_path / "HAM10000_metadata.csv", "lesion_id,image_id,dx\nHAM_1,ISIC_1,nv\n")
+    assert [row.path for row in index_table(table, progress=False).rows] == ["HAM10000_images_part_1/ISIC_1.jpg"]
+
+
+def test_isic_2019_has_a_column_for_each_diagnosis(tmp_path):
+    for number in range(3):
+        picture(tmp_path / "images" / f"ISIC_{number}.jpg", number)
+    header = "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK"
+    rows = "ISIC_0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0\nISIC_1,0,0,0,1,0,0,0,0,0\nISIC_2,0,0,0,0,0,0,0,0,1.0\n"
+    found = index_table(write(tmp_path / "truth.csv", f"{header}\n{rows}"), progress=False)
+    assert [(row.path, row.dx) for row in found.rows] == [("images/ISIC_0.jpg", "mel"), ("images/ISIC_1.jpg", "akiec")]
+    assert found.undiagnosed == ["ISIC_2"]
+    with pytest.raises(IndexingError, match=r"line 2: exactly one diagnosis must be 1. Received: MEL, NV"):
+        index_table(write(tmp_path / "truth.csv", f"{header}\nISIC_0,1,1,0,0,0,0,0,0,0\n"), progress=False)
+    with pytest.raises(IndexingError, match=r"line 2: the columns of diagnoses hold 0 or 1. Received: .*yes"):
+        index_table(write(tmp_path / "truth.csv", f"{header}\nISIC_0,yes,0,0,0,0,0,0,0,0\n"), progress=False)
+
+
+def test_isic_2020_knows_a_side_where_the_diagnosis_is_unknown(tmp_path):
+    for number in range(4):
+        picture(tmp_path / f"ISIC_{number}.jpg", number)
+    found = index_table(
+        write(
+            tmp_path / "train.csv",
+            "image_name,patient_id,sex,diagnosis,benign_malignant,target\n"
+            "ISIC_0,IP_1,male,unknown,benign,0\nISIC_1,IP_1,male,atypical melanocytic proliferation,benign,0\n"
+            "ISIC_2,IP_2,female,lentigo NOS,benign,0\nISIC_3,IP_2,female,cafe-au-lait macule,benign,0\n",
+        ),
+        progress=False,
+    )
+    assert [(row.dx, row.malignant, row.group) for row in found.rows] == [
+        ("", False, "IP_1"),
+        ("", False, "IP_1"),
+        ("bkl", False, "IP_2"),
+        ("cafe_au_lait_macule", False, "IP_2"),
+    ]
+
+
+def test_the_archives_levels_of_diagnosis(tmp_path):
+    for number in range(4):
+        picture(tmp_path / f"ISIC_{number}.jpg", number)
+    found = index_table(
+        write(
+            tmp_path / "metadata.csv",
+            "isic_id,diagnosis_1,diagnosis_2,diagnosis_3,diagnosis_4,diagnosis_5\n"
+            "ISIC_0,Malignant,Malignant melanocytic proliferations (Melanoma),Melanoma Invasive,,\n"
+            "ISIC_1,Benign,Benign epidermal proliferations,Seborrheic keratosis,,\n"
+            "ISIC_2,Indeterminate,Indeterminate melanocytic proliferations,,,\nISIC_3,Benign,Some rare thing,,,\n",
+        ),
+        progress=False,
+    )
+    assert [(row.path, row.dx, row.malignant) for row in found.rows] == [
+        ("ISIC_0.jpg", "mel", True),
+        ("ISIC_1.jpg", "bkl", False),
+        ("ISIC_3.jpg", "", False),
+    ]
+    assert found.undiagnosed == ["ISIC_2"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_tables_as_spreadsheets_write_them(tmp_path, separator, encoding):
+    picture(tmp_path / "a.png")
+    lines = [(" path ", "dx", " source"), ("a.png", "mel", "Zürich, Süd")]
+    quoted = [[f'"{cell}"' if separator in cell else cell for cell in line] for line in lines]
+    (tmp_path / "t.csv").write_bytes("\r\n".join(separator.join(line) for line in quoted).encode(encoding))
+    [row] = index_table(tmp_path / "t.csv", progress=False).rows
+    assert (row.path, row.dx, row.source) == ("a.png", "mel", "Zürich, Süd")
+
+
+def test_what_systems_leave_behind_is_skipped(tmp_path):
+    picture(tmp_path / "benign" / "a.png", 1)
+    for leftover in ("benign/@eaDir/a.png", "benign/._a.png", "__MACOSX/benign/a.png", "@eaDir/benign/a.png"):
+        picture(tmp_path / leftover, 2)
+    write(tmp_path / "benign" / ".DS_Store", "x")
+    write(tmp_path / "benign" / "Thumbs.db", "x")
+    assert [row.path for row in index_tree(tmp_path, progress=False).rows] == ["benign/a.png"]
+    table = write(tmp_path / "t.csv", "image_id,dx\na,nv\n")
+    assert [row.path for row in index_table(table, progress=False).rows] == ["benign/a.png"]
+
+
+def test_one_folder_around_everything_is_passed_through(tmp_path):
+    for number, name in enumerate(("train/benign", "train/malignant", "test/benign")):
+        picture(tmp_path / "archive" / "melanoma data" / name / "a.png", number)
+    assert [(row.path, row.split) for row in index_tree(tmp_path, progress=False).rows] == [
+        ("archive/melanoma data/test/benign/a.png", "test"),
+        ("archive/melanoma data/train/benign/a.png", ""),
+        ("archive/melanoma data/train/malignant/a.png", ""),
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_reported(tmp_path):
+    picture(tmp_path / "benign" / "a.png", 1)
+    strange = os.fsencode(tmp_path / "benign") + b"/L\xe4sion.png"
+    picture(tmp_path / "benign" / "b.png", 2).rename(os.fsdecode(strange))
+    found = index_tree(tmp_path, progress=False)
+    assert [row.path for row in found.rows] == ["benign/a.png"]
+    assert [(item.path, item.reason) for item in found.unreadable] == [
+        ("benign/L\N{REPLACEMENT CHARACTER}sion.png", "the name is not UTF-8; rename the file")
     ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,11 +16,19 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from aiderm_core.imaging.decode import ImageError, decode_image
-from aiderm_trainer.data.class_names import ALLOWED, Classify, ClassName, own_class, parse_class
+from aiderm_trainer.data.class_names import (
+    ALLOWED,
+    Classify,
+    ClassName,
+    is_undiagnosed,
+    own_class,
+    parse_archive_diagnosis,
+    parse_class,
+)
 from aiderm_trainer.data.duplicates import SIDE, thumbnail
+from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES, image_files, subfolders
+from aiderm_trainer.data.sources.tables import TableError, read_records
 from aiderm_trainer.data.table import Row, Split
-
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 _SIDES: Final[dict[str, Split | Literal[""]]] = {
     # A folder of training images is divided further; the other folders stay what they are called.
@@ -32,11 +39,13 @@ _COLUMN_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image_path", "image", "image_id", "image_name", "isic_id"),
     "label": ("dx", "diagnosis", "label", "class", "category"),
     "malignant": ("malignant", "benign_malignant", "target", "positive"),
-    "group": ("group", "lesion_id", "lesion"),
+    "group": ("group", "patient_id", "lesion_id", "lesion"),
     "source": ("source", "dataset"),
 }
 
 
+# The ISIC Archive's own metadata: five levels of one diagnosis.
+_ARCHIVE_COLUMNS: Final = frozenset(f"diagnosis_{level}" for level in range(1, 6))
 _OWN: Final = "Other classes need --positive CLASS,CLASS, or a column that says malignant or not"
 
 
@@ -60,13 +69,15 @@ class Index:
         root: the data folder that the paths are relative to.
         rows: readable images, ordered by path; ``split`` is empty where it is still to be decided.
         thumbnails: uint8 ``[len(rows), 64, 64]``, for finding near-duplicates.
-        unreadable: what was left out.
+        unreadable: what was left out because it cannot be read.
+        undiagnosed: what a table names without a diagnosis, which was left out.
     """
 
     root: Path
     rows: list[Row]
     thumbnails: NDArray[np.uint8]
     unreadable: list[Unreadable]
+    undiagnosed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +120,9 @@ def index(
 def index_tree(folder: Path, *, source: str | None = None, classify: Classify = parse_class, progress: bool = True) -> Index:
     """Indexes ``split/class/*.jpg`` or ``class/*.jpg``.
 
-    A ``train`` folder's images are still to be divided; those in ``validation``, ``calibration`` or ``test`` stay there. Each
-    image is its own group.
+    One folder around everything is passed through, and what systems leave behind (``.DS_Store``, ``@eaDir``, ``__MACOSX``) is
+    skipped. A ``train`` folder's images are still to be divided; those in ``validation``, ``calibration`` or ``test`` stay
+    there. Each image is its own group.
 
     Args:
         folder: the tree. Classes are benign, malignant, or diagnoses by short or usual name.
@@ -122,30 +134,30 @@ def index_tree(folder: Path, *, source: str | None = None, classify: Classify = 
         IndexingError: folders that are neither splits nor classes, or no images.
     """
     folder = folder.resolve()
-    tops = _folders(folder)
+    inner = folder
+    tops = subfolders(inner)
+    # An unpacked archive often has one folder around everything.
+    while len(tops) == 1 and tops[0].name.lower() not in _SIDES and classify(tops[0].name) is None and subfolders(tops[0]):
+        inner = tops[0]
+        tops = subfolders(inner)
     sides = [top for top in tops if top.name.lower() in _SIDES]
     if sides and len(sides) < len(tops):
         strange = [top.name for top in tops if top not in sides]
-        raise IndexingError(f"{folder}: beside split folders stand others: {', '.join(strange)}; allowed: {', '.join(_SIDES)}")
+        raise IndexingError(f"{inner}: beside split folders stand others: {', '.join(strange)}; allowed: {', '.join(_SIDES)}")
     entries = []
-    for side in sides or [folder]:
-        for class_folder in _folders(side):
+    for side in sides or [inner]:
+        for class_folder in subfolders(side):
             label = classify(class_folder.name)
             if label is None:
                 raise IndexingError(f"unknown class folder {class_folder.relative_to(folder)}; allowed: {ALLOWED}. {_OWN}")
             split = _SIDES[side.name.lower()] if sides else ""
             entries += [
                 _Entry(file.relative_to(folder).as_posix(), label, source or folder.name, split=split)
-                for file in sorted(class_folder.rglob("*"))
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+                for file in image_files(class_folder)
             ]
     if not entries:
         raise IndexingError(f"{folder} holds no images; expected split/class/*.jpg or class/*.jpg, with classes: {ALLOWED}")
     return _read(folder, entries, progress)
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
 def index_table(
@@ -165,10 +177,11 @@ def index_table(
         table: the CSV file, with a header. Paths are relative to its folder; a bare image name (``ISIC_0024306``) is looked up
             below that folder.
         path: column of the path; by default the first that is there of path, file, filename, image, image_id, ...
-        label: column of the class; by default dx, diagnosis, label, class. It may be empty where ``malignant`` is not.
+        label: column of the class; by default dx, diagnosis, label, class. It may be empty where ``malignant`` is not. The ISIC
+            Archive's ``diagnosis_1`` to ``diagnosis_5`` and a column for each diagnosis (ISIC 2019) are read as well.
         malignant: column that says 0/1 or benign/malignant; by default malignant, benign_malignant, target, positive. Beside it
             a class may have any name.
-        group: column of the lesion or group; by default group, lesion_id. Empty: the image is its own group.
+        group: column of the lesion or group; by default group, patient_id, lesion_id. Empty: the image is its own group.
         source: column of the collection; by default source, dataset; without one, the table's file name.
         classify: what a class name says; None for what it does not know.
         progress: shows a progress bar.
@@ -177,13 +190,18 @@ def index_table(
         IndexingError: unreadable, a column or class that does not exist, labels that are missing or contradict one another.
     """
     table = table.resolve()
-    header, records = _records(table)
+    try:
+        header, records = read_records(table)
+    except TableError as error:
+        raise IndexingError(str(error)) from error
     given = {"path": path, "label": label, "malignant": malignant, "group": group, "source": source}
     columns = {role: _column(table, header, role, name) for role, name in given.items()}
     if columns["path"] is None:
         usual = _COLUMN_NAMES["path"]
         raise IndexingError(f"{table}: no column of paths; allowed by default: {', '.join(usual)}. {_received(header)}")
-    if columns["label"] is None and columns["malignant"] is None:
+    levels = [name for name in header if name in _ARCHIVE_COLUMNS] if label is None else []
+    one_hot = _one_hot_columns(header) if columns["label"] is None and columns["malignant"] is None and not levels else {}
+    if columns["label"] is None and columns["malignant"] is None and not levels and not one_hot:
         usual = (*_COLUMN_NAMES["label"], *_COLUMN_NAMES["malignant"])
         raise IndexingError(f"{table}: no column of labels; allowed by default: {', '.join(usual)}. {_received(header)}")
 
@@ -193,30 +211,22 @@ def index_table(
 
     find = _Finder(table.parent)
     unknown: Counter[str] = Counter()
+    undiagnosed: list[str] = []
     entries: list[_Entry] = []
     for line, record in records:
         where = f"{table}, line {line}"
-        name, verdict = cell(record, "label"), cell(record, "malignant")
-        said = [text for text in (name, verdict) if text]
-        sides = [parse_class(verdict)] if verdict else []
-        labels = [_own_or(classify, name, sides), *sides] if name else sides
-        unknown.update(text for text, parsed in zip(said, labels, strict=True) if parsed is None)
-        known = [parsed for parsed in labels if parsed is not None]
-        if not said:
-            raise IndexingError(f"{where}: the image has no label; allowed: {ALLOWED}")
-        if len({parsed.malignant for parsed in known}) > 1:
-            raise IndexingError(f"{where}: the columns contradict one another. Received: {' and '.join(said)}")
-        if not known:
-            continue
-        dx = next((parsed.dx for parsed in known if parsed.dx), "")
-        entries.append(
-            _Entry(
-                find(cell(record, "path"), where),
-                ClassName(dx, known[0].malignant),
-                cell(record, "source") or table.stem,
-                cell(record, "group"),
-            )
-        )
+        found: ClassName | str | None
+        if levels:
+            found = parse_archive_diagnosis(record)
+        elif one_hot:
+            found = _one_hot_class(record, one_hot, where)
+        else:
+            found = _read_label(cell(record, "label"), cell(record, "malignant"), classify, where, unknown)
+        if isinstance(found, str):
+            undiagnosed.append(cell(record, "path"))
+        elif found is not None:
+            path_found = find(cell(record, "path"), where)
+            entries.append(_Entry(path_found, found, cell(record, "source") or table.stem, cell(record, "group")))
     if unknown:
         listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(10))
         raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
@@ -224,8 +234,51 @@ def index_table(
     if twice:
         raise IndexingError(f"{table}: {len(twice)} image(s) stand there more than once. First: {min(twice)}")
     if not entries:
-        raise IndexingError(f"{table} has no rows")
-    return _read(table.parent, entries, progress)
+        raise IndexingError(f"{table} has no rows" + (f" with a diagnosis; {len(undiagnosed)} without" if undiagnosed else ""))
+    return _read(table.parent, entries, progress, sorted(undiagnosed))
+
+
+def _read_label(name: str, verdict: str, classify: Classify, where: str, unknown: Counter[str]) -> ClassName | str | None:
+    """The class that a row's two cells give; a text where nobody knows it; None where a name is unknown, which is counted.
+
+    Raises:
+        IndexingError: both cells are empty, or they contradict one another.
+    """
+    if not name and not verdict:
+        raise IndexingError(f"{where}: the image has no label; allowed: {ALLOWED}")
+    said = [text for text in (name, verdict) if text and (classify(text) is not None or not is_undiagnosed(text))]
+    if not said:
+        return "no diagnosis"
+    sides = [parse_class(verdict)] if verdict in said else []
+    labels = [_own_or(classify, name, sides), *sides] if name in said else sides
+    unknown.update(text for text, parsed in zip(said, labels, strict=True) if parsed is None)
+    known = [parsed for parsed in labels if parsed is not None]
+    if len({parsed.malignant for parsed in known}) > 1:
+        raise IndexingError(f"{where}: the columns contradict one another. Received: {' and '.join(said)}")
+    if not known:
+        return None
+    return ClassName(next((parsed.dx for parsed in known if parsed.dx), ""), known[0].malignant)
+
+
+def _one_hot_columns(header: Sequence[str]) -> dict[str, ClassName | None]:
+    """Columns that stand for a diagnosis each, as in ISIC 2019's ground truth; empty where there are no two such columns."""
+    found = {name: parse_class(name) for name in header if is_undiagnosed(name) or ((k := parse_class(name)) and k.dx)}
+    return found if sum(known is not None for known in found.values()) > 1 else {}
+
+
+def _one_hot_class(record: Mapping[str, str], columns: Mapping[str, ClassName | None], where: str) -> ClassName | str:
+    """The class whose column holds 1.
+
+    Raises:
+        IndexingError: not exactly one of them does.
+    """
+    try:
+        chosen = [name for name in columns if float(record.get(name) or 0) == 1]
+    except ValueError as error:
+        raise IndexingError(f"{where}: the columns of diagnoses hold 0 or 1. Received: {error}") from error
+    if len(chosen) != 1:
+        raise IndexingError(f"{where}: exactly one diagnosis must be 1. Received: {', '.join(chosen) or 'none'}")
+    return columns[chosen[0]] or "no diagnosis"
 
 
 def _own_or(classify: Classify, name: str, sides: Sequence[ClassName | None]) -> ClassName | None:
@@ -233,16 +286,6 @@ def _own_or(classify: Classify, name: str, sides: Sequence[ClassName | None]) ->
     known = classify(name)
     side = next((side for side in sides if side is not None), None)
     return ClassName(own_class(name), side.malignant) if known is None and side is not None else known
-
-
-def _records(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            records = [(reader.line_num, {key: value for key, value in record.items() if key}) for record in reader]
-            return list(reader.fieldnames or ()), records
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise IndexingError(f"cannot read {table} as a CSV table in UTF-8: {error}") from error
 
 
 def _column(table: Path, header: Sequence[str], role: str, name: str | None) -> str | None:
@@ -274,7 +317,8 @@ class _Finder:
         if relative.suffix.lower() in IMAGE_SUFFIXES:
             return relative.as_posix()  # a missing file is reported with the unreadable ones
         found = self._stems().get(relative.name, [])
-        if len(found) != 1:
+        # Some distributions of HAM10000 hold each image twice, in folders that differ in case alone.
+        if not found or len({(self._root / path).read_bytes() for path in found}) != 1:
             listed = ", ".join(str(path) for path in found[:3]) or "none"
             raise IndexingError(f"{where}: one image below {self._root} must have that name. Received: {name}; found: {listed}")
         return found[0].as_posix()
@@ -282,19 +326,22 @@ class _Finder:
     def _stems(self) -> dict[str, list[Path]]:
         if self._by_stem is None:
             self._by_stem = defaultdict(list)
-            for file in sorted(self._root.rglob("*")):
-                if file.suffix.lower() in IMAGE_SUFFIXES:
-                    self._by_stem[file.stem].append(file.relative_to(self._root))
+            for file in image_files(self._root):
+                self._by_stem[file.stem].append(file.relative_to(self._root))
         return self._by_stem
 
 
-def _read(root: Path, entries: Sequence[_Entry], progress: bool) -> Index:
+def _read(root: Path, entries: Sequence[_Entry], progress: bool, undiagnosed: Sequence[str] = ()) -> Index:
     entries = sorted(entries, key=lambda entry: entry.path)
     rows, thumbnails, unreadable = [], [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         looks = pool.map(look, [root / entry.path for entry in entries])
         seen = track(looks, "reading images", total=len(entries), disable=not progress)
         for entry, result in zip(entries, seen, strict=True):
+            if not _is_utf8(entry.path):
+                printable = os.fsencode(entry.path).decode("utf-8", "replace")
+                unreadable.append(Unreadable(printable, "the name is not UTF-8; rename the file"))
+                continue
             if isinstance(result, str):
                 unreadable.append(Unreadable(entry.path, result))
                 continue
@@ -304,7 +351,7 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool) -> Index:
             rows.append(Row(sha256, entry.path, entry.source, group, entry.split, entry.label.dx, entry.label.malignant))
             thumbnails.append(small)
     stacked = np.stack(thumbnails) if thumbnails else np.empty((0, SIDE, SIDE), dtype=np.uint8)
-    return Index(root, rows, stacked, unreadable)
+    return Index(root, rows, stacked, unreadable, list(undiagnosed))
 
 
 def look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
@@ -317,3 +364,11 @@ def look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
         return hashlib.sha256(content).hexdigest(), thumbnail(decode_image(content).pixels)
     except ImageError as error:
         return f"{error.code}: {error.detail}"
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
