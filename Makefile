@@ -30,14 +30,25 @@ run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=â€
 test: $(DEV_STAMP) ## the tests that need neither root nor Docker (browser tests skip where Chromium is missing); .ci/run has them all
 	@$(PY) -m pytest -m "not containers and not ci and not soak" $(PYTEST_ARGS)
 
-lint: $(DEV_STAMP) ## ruff (rules and format) and mypy
+lint: $(DEV_STAMP) ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(call frontend,lint)
 
-format: $(DEV_STAMP) ## let ruff fix and format the code
+format: $(DEV_STAMP) ## let ruff and Prettier fix and format the code
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
+	@$(call frontend,format)
+
+# $(call frontend,SCRIPT): one of the scripts in frontend/package.json, with the tools of its lock.
+define frontend
+if ! command -v npm >/dev/null; then \
+	echo "The page's JavaScript was left out: npm is missing. Install Node.js 18.18 or newer with npm (Debian: apt-get install nodejs npm)."; \
+else \
+	cd frontend && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --ignore-scripts --no-audit --no-fund; } && npm run --silent $(1); \
+fi
+endef
 
 screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic lesion; needs Chromium)
 	@AIDERM_SCREENSHOTS=1 $(PY) -m pytest -m browser -k screenshot
@@ -95,7 +106,7 @@ lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject
 	@$(LOCK) deploy/sbom/requirements.in -o deploy/sbom/requirements.lock
 
 clean: ## remove the environment and everything that tools left
-	@rm -rf clients/typescript/node_modules clients/typescript/dist $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build
+	@rm -rf frontend/node_modules clients/typescript/node_modules clients/typescript/dist $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build
 	@find services tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(RUN_STAMP):

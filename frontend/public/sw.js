@@ -1,21 +1,53 @@
 // @ts-check
 /**
- * Keeps the page at hand without a network: the check, the history and the privacy notice, in English and the language in use.
- * A network is asked first, so nobody sees an old page while there is one. The API is never touched: no picture, no answer is kept.
+ * Keeps the page at hand without a network: the check, the history and the privacy notice, in English and the
+ * language in use.
+ * A network is asked first, so nobody sees an old page while there is one. The API is never touched: no
+ * picture, no answer is kept.
  */
 
 const CACHE = "aiderm-page";
 // What an answer needs is kept once it was used: without a network there is no answer.
 const SHELL = [
-  "./", "manifest.json", "favicon.svg", "img/example-dermoscopic.svg", "img/example-ordinary.svg", "locales/en.json",
-  "css/base.css", "css/page.css", "css/print.css",
-  "js/main.js", "js/check.js", "js/i18n.js", "js/dom.js", "js/api.js", "js/service.js", "js/views.js", "js/worker.js",
-  "js/intake/files.js", "js/intake/picker.js", "js/intake/queue.js",
+  "./",
+  "manifest.json",
+  "favicon.svg",
+  "img/example-dermoscopic.svg",
+  "img/example-ordinary.svg",
+  "locales/en.json",
+  "css/base.css",
+  "css/page.css",
+  "css/print.css",
+  "js/main.js",
+  "js/check.js",
+  "js/i18n.js",
+  "js/dom.js",
+  "js/api.js",
+  "js/service.js",
+  "js/views.js",
+  "js/worker.js",
+  "js/intake/files.js",
+  "js/intake/picker.js",
+  "js/check/state.js",
+  "js/check/adding.js",
+  "js/check/sending.js",
+  "js/check/view.js",
+  "js/intake/bitmap.js",
+  "js/intake/digest.js",
 ];
-// Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost little.
+// Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost
+// little.
 const REST = [
-  "css/picture.css", "css/result.css", "css/views.css",
-  "js/history/keep.js", "js/history/store.js", "js/history/view.js", "js/history/compare.js", "js/history/transfer.js",
+  "css/picture.css",
+  "css/result.css",
+  "css/views.css",
+  "js/history/keep.js",
+  "js/history/store.js",
+  "js/history/view.js",
+  "js/history/compare.js",
+  "js/history/transfer.js",
+  "js/history/zip.js",
+  "js/intake/types.js",
   "js/views/privacy.js",
 ];
 const PATIENCE_MS = 4_000; // on a network that hardly answers, what is kept is better than nothing
@@ -34,7 +66,13 @@ worker.addEventListener("activate", (/** @type {any} */ event) => {
   event.waitUntil(
     caches
       .keys()
-      .then((names) => Promise.all(names.filter((name) => name.startsWith("aiderm-") && name !== CACHE).map((name) => caches.delete(name))))
+      .then((names) =>
+        Promise.all(
+          names
+            .filter((name) => name.startsWith("aiderm-") && name !== CACHE)
+            .map((name) => caches.delete(name)),
+        ),
+      )
       .then(() => worker.clients.claim()),
   );
 });
@@ -44,9 +82,14 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
   const scope = new URL(worker.registration.scope);
   const url = new URL(request.url);
   const path = url.pathname.slice(scope.pathname.length);
-  if (request.method !== "GET" || url.origin !== scope.origin || !url.pathname.startsWith(scope.pathname)) return;
-  const ofThePage = path === "" || /^(index\.html|manifest\.json|favicon\.svg|(css|js|img|locales)\/.+)$/.test(path);
-  if (ofThePage) event.respondWith(fresh(request, path === "" || path === "index.html" ? new URL("./", scope).href : request.url));
+  if (request.method !== "GET" || url.origin !== scope.origin || !url.pathname.startsWith(scope.pathname))
+    return;
+  const ofThePage =
+    path === "" || /^(index\.html|manifest\.json|favicon\.svg|(css|js|img|locales)\/.+)$/.test(path);
+  if (ofThePage)
+    event.respondWith(
+      fresh(request, path === "" || path === "index.html" ? new URL("./", scope).href : request.url),
+    );
 });
 
 /** @param {string[]} paths */

@@ -70,10 +70,10 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     expect(page.locator(".queue li[data-state=result]")).to_have_count(len(SEEDS))
     assert len({answer["decision"] for answer in answers}) >= 3
     for at, answer in enumerate(answers):
-        page.locator(".queue-choose").nth(at).click()
+        page.locator(".queue-choose").filter(has_text=f"{SEEDS[at]}.png").click()
         shows(page, answer)
     judged = next(at for at, answer in enumerate(answers) if answer["decision"] == "suspicious")
-    page.locator(".queue-choose").nth(judged).click()
+    page.locator(".queue-choose").filter(has_text=f"{SEEDS[judged]}.png").click()
     page.locator("#edit").click()
     expect(page.locator("dialog[open] :focus")).to_be_visible()
     page.keyboard.press("-")

@@ -1,22 +1,34 @@
 // @ts-check
 /**
- * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, have it judged, read the answer; for pages of others.
+ * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, have it judged, read the
+ * answer; for pages of others.
  *
- * Attributes: `endpoint`, address of the API (required); `lang`, one of en, es, de, ar (by default the browser's); `model`, another
+ * Attributes: `endpoint`, address of the API (required); `lang`, one of en, es, de, ar (by default the
+ * browser's); `model`, another
  * model than the default; `heatmap`, `true` to ask for and show the heatmap.
- * Events, all bubbling and composed: `lesion-picture` {name, size}; `lesion-progress` {share}; `lesion-assessment`, the API's
+ * Events, all bubbling and composed: `lesion-picture` {name, size}; `lesion-progress` {share};
+ * `lesion-assessment`, the API's
  * assessment; `lesion-problem` {code, status, detail, requestId, retryAfter}.
  * Methods: `assess(file)`, `cancel()`. Property: `assessment`.
  *
- * Everything is inside a shadow root, with sheets made by script, so that the page around needs no exception in its security policy
+ * Everything is inside a shadow root, with sheets made by script, so that the page around needs no exception
+ * in its security policy
  * but the server in script-src, connect-src, and blob: and data: in img-src.
  */
 
 import { Problem, predict } from "../js/api.js";
 import { button, el } from "../js/dom.js";
-import { LANGUAGES, currentLanguage, directionOf, isLoaded, preferredLanguage, t, useLanguage } from "../js/i18n.js";
+import {
+  LANGUAGES,
+  currentLanguage,
+  directionOf,
+  isLoaded,
+  preferredLanguage,
+  t,
+  useLanguage,
+} from "../js/i18n.js";
 import { prepare } from "../js/intake/files.js";
-import { DermFindings } from "../js/answer/findings.js";
+import "../js/answer/findings.js";
 import { DermHeatmap } from "../js/answer/heatmap.js";
 import { DermProblem } from "../js/answer/problem-view.js";
 import { DermVerdict } from "../js/answer/verdict.js";
@@ -24,7 +36,8 @@ import { DermVerdict } from "../js/answer/verdict.js";
 const SHEETS = ["base", "picture", "result"];
 const LAYOUT = `
   :host { display: block; color: var(--ink); font: 1rem/1.55 var(--font); }
-  .whole { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; padding: var(--gap); border: 1px solid var(--line); border-radius: var(--radius); background: var(--page); }
+  .whole { display: grid; grid-template-columns: minmax(0, 1fr); gap: 1rem; padding: var(--gap); }
+  .whole { border: 1px solid var(--line); border-radius: var(--radius); background: var(--page); }
 `;
 
 /** @type {Promise<CSSStyleSheet[]> | null} */
@@ -48,11 +61,18 @@ function styles() {
   return sheets;
 }
 
-/** Tells a refused origin from a server that is away: an opaque answer says that there is one. @param {string} endpoint */
+/**
+ * Tells a refused origin from a server that is away: an opaque answer says that there is one.
+ * @param {string} endpoint
+ */
 async function whyUnreachable(endpoint) {
   if (new URL(endpoint, location.href).origin === location.origin) return new Problem("network");
   try {
-    await fetch(`${endpoint}/health/live`, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(5_000) });
+    await fetch(`${endpoint}/health/live`, {
+      mode: "no-cors",
+      cache: "no-store",
+      signal: AbortSignal.timeout(5_000),
+    });
   } catch {
     return new Problem("network");
   }
@@ -67,10 +87,14 @@ export class LesionCheck extends HTMLElement {
   #root = this.attachShadow({ mode: "open" });
   #verdict = new DermVerdict();
   #view = new DermHeatmap();
-  #findings = /** @type {DermFindings} */ (el("derm-findings", { class: "findings" }));
+  #findings = /** @type {import("../js/answer/findings.js").DermFindings} */ (
+    el("derm-findings", { class: "findings" })
+  );
   #problem = new DermProblem();
   #whole = el("div", { class: "whole" });
-  #input = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept: "image/jpeg,image/png,image/webp,image/bmp,image/tiff,image/gif" }));
+  #input = /** @type {HTMLInputElement} */ (
+    el("input", { type: "file", accept: "image/jpeg,image/png,image/webp,image/bmp,image/tiff,image/gif" })
+  );
   #status = el("p", { role: "status", class: "hint" });
   /** @type {File | null} */
   #file = null;
@@ -118,7 +142,7 @@ export class LesionCheck extends HTMLElement {
     this.cancel();
     this.#tell("picture", { name: file.name, size: file.size });
     try {
-      this.#file = await prepare(file);
+      this.#file = (await prepare(file)).file;
     } catch (error) {
       if (error instanceof Problem) this.#fail(error);
       return;
@@ -145,7 +169,11 @@ export class LesionCheck extends HTMLElement {
       el("p", { class: "notice" }, el("strong", {}, t("disclaimer.research")), " ", t("disclaimer.device")),
       currentLanguage() === "en" ? "" : el("p", { class: "hint" }, t("translation.line")),
       el("p", {}, t("embed.lead")),
-      el("div", { class: "actions" }, el("label", { class: "button primary" }, this.#input, el("span", {}, t("embed.choose")))),
+      el(
+        "div",
+        { class: "actions" },
+        el("label", { class: "button primary" }, this.#input, el("span", {}, t("embed.choose"))),
+      ),
       this.#status,
       this.#verdict,
       this.#problem,
@@ -164,7 +192,11 @@ export class LesionCheck extends HTMLElement {
     this.#problem.problem = problem;
     this.#problem.className = problem ? "card" : "";
     this.#view.hidden = !assessment;
-    this.#view.show({ src: assessment ? this.#url : "", alt: assessment ? t("check.chosen", { name: this.#file?.name || t("queue.unnamed") }) : "", assessment });
+    this.#view.show({
+      src: assessment ? this.#url : "",
+      alt: assessment ? t("check.chosen", { name: this.#file?.name || t("queue.unnamed") }) : "",
+      assessment,
+    });
   }
 
   /** @param {File} file */
@@ -177,7 +209,11 @@ export class LesionCheck extends HTMLElement {
     const controller = new AbortController();
     this.#sending = controller;
     this.#show(null, null);
-    this.#status.replaceChildren(t("check.sending"), " ", button(t("common.cancel"), () => this.cancel()));
+    this.#status.replaceChildren(
+      t("check.sending"),
+      " ",
+      button(t("common.cancel"), () => this.cancel()),
+    );
     try {
       const assessment = await predict(file, {
         signal: controller.signal,

@@ -1,32 +1,14 @@
 // @ts-check
 /** The HTTP API as the page and the embedded element use it. */
 
-/**
- * @typedef {{x: number, y: number, width: number, height: number}} Region
- * @typedef {{code: string, text: string}} Note
- * @typedef {{probability: number, threshold: number, uncertain: [number, number], prevalence: number}} Malignancy
- * @typedef {{id: string, name: string, malignant: boolean, probability: number}} LesionClass
- * @typedef {"low_suspicion" | "suspicious" | "uncertain" | "rejected"} Decision
- * @typedef {{
- *   request_id: string,
- *   model: {name: string, version: string},
- *   thorough?: boolean,
- *   decision: Decision,
- *   reasons: Note[],
- *   malignancy: Malignancy | null,
- *   classes: LesionClass[],
- *   quality: {warnings: Note[], [metric: string]: number | Note[]},
- *   novelty: {score: number, limit: number},
- *   region: Region,
- *   image: {width: number, height: number, format: string, notes: string[]},
- *   heatmap: string | null,
- *   timing_ms: Record<string, number>,
- *   disclaimer: string,
- * }} Assessment
- * @typedef {{state: "serving" | "standby" | "loading" | "failed", version: string | null, runtime?: string | null, precision?: string | null,
- *   reason?: string | null}} ModelHealth
- * @typedef {{status: "ok" | "degraded" | "unavailable", models: Record<string, ModelHealth>, version?: string}} Health
- */
+/** @typedef {import("../../../clients/typescript/src/schema.js").components["schemas"]} Schemas */
+/** @typedef {Schemas["Assessment"]} Assessment */
+/** @typedef {Schemas["Decision"]} Decision */
+/** @typedef {Schemas["ClassProbability"]} LesionClass */
+/** @typedef {Schemas["Health"]} Health */
+/** @typedef {Schemas["ModelDetail"]} ModelDetail */
+/** @typedef {Schemas["ModelList"]} ModelList */
+/** @typedef {{code: string, text: string}} Note */
 
 /** Beside the page, wherever that is mounted. */
 export const BESIDE_THE_PAGE = "./api";
@@ -51,13 +33,39 @@ const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
   504: "deadline",
 });
 
+/** Failures that the same picture, or the same page, would meet again. */
+const FINAL = new Set([
+  "unsupported_type",
+  "heic",
+  "too_large",
+  "empty_file",
+  "undecodable",
+  "truncated",
+  "too_small",
+  "too_many_pixels",
+  "no_picture",
+  "unreadable_file",
+  "unauthorized",
+  "forbidden",
+  "method_not_allowed",
+  "origin_not_allowed",
+  "no_endpoint",
+]);
+
+/** Whether the same picture may be sent again. @param {{code: string}} problem */
+export const mayRetry = ({ code }) => !FINAL.has(code);
+
 /** A failure with a stable code, whether the server named it or it happened on the way. */
 export class Problem extends Error {
   /**
    * @param {string} code
-   * @param {{status?: number, detail?: string, own?: boolean, requestId?: string, retryAfter?: number | null, values?: Record<string, string>}} [more]
+   * @param {{status?: number, detail?: string, own?: boolean, requestId?: string, retryAfter?: number | null,
+   *   values?: Record<string, string>}} [more]
    */
-  constructor(code, { status = 0, detail = "", own = false, requestId = "", retryAfter = null, values = {} } = {}) {
+  constructor(
+    code,
+    { status = 0, detail = "", own = false, requestId = "", retryAfter = null, values = {} } = {},
+  ) {
     super(detail || code);
     this.code = code;
     this.status = status;
@@ -103,12 +111,16 @@ function jsonObject(text) {
  */
 function problemOf(status, text, header) {
   const body = jsonObject(text) ?? {};
-  return new Problem(typeof body.code === "string" ? body.code : (CODE_OF_STATUS[status] ?? "unexpected_answer"), {
-    status,
-    detail: typeof body.detail === "string" ? body.detail : "",
-    requestId: typeof body.request_id === "string" ? body.request_id : (header("X-Request-ID") ?? ""),
-    retryAfter: typeof body.retry_after === "number" ? body.retry_after : secondsToWait(header("Retry-After")),
-  });
+  return new Problem(
+    typeof body.code === "string" ? body.code : (CODE_OF_STATUS[status] ?? "unexpected_answer"),
+    {
+      status,
+      detail: typeof body.detail === "string" ? body.detail : "",
+      requestId: typeof body.request_id === "string" ? body.request_id : (header("X-Request-ID") ?? ""),
+      retryAfter:
+        typeof body.retry_after === "number" ? body.retry_after : secondsToWait(header("Retry-After")),
+    },
+  );
 }
 
 /**
@@ -119,22 +131,32 @@ function problemOf(status, text, header) {
  */
 function assessmentOf(text) {
   const body = jsonObject(text);
-  if (!body || !DECISIONS.includes(body.decision) || !body.region || !body.image || !Array.isArray(body.reasons)) return null;
-  const { malignancy } = body;
-  const numbers = malignancy ? [malignancy.probability, malignancy.threshold, malignancy.prevalence, ...(malignancy.uncertain ?? [])] : [];
-  const complete = body.decision === "rejected" || (numbers.length === 5 && numbers.every(Number.isFinite));
+  if (!body || !DECISIONS.includes(body.decision)) return null;
+  const { malignancy, quality, novelty, model, region, image } = body;
+  const parts = [region, image, quality, novelty, model];
+  const lists = [body.reasons, body.classes, quality?.warnings, image?.notes];
+  if (!parts.every(Boolean) || !lists.every(Array.isArray)) return null;
+  if (body.decision === "rejected") return /** @type {Assessment} */ (body);
+  const numbers = [malignancy?.probability, malignancy?.threshold, malignancy?.prevalence];
+  const band = malignancy?.uncertain ?? [];
+  const complete = band.length === 2 && [...numbers, ...band].every(Number.isFinite);
   return complete ? /** @type {Assessment} */ (body) : null;
 }
 
 /**
- * Sends a picture and waits for its assessment. XMLHttpRequest, because fetch tells nothing of an upload's progress.
+ * Sends a picture and waits for its assessment. XMLHttpRequest, because fetch tells nothing of an upload's
+ * progress.
  *
  * @param {Blob} file
- * @param {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string, explain?: boolean}} options
+ * @param {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string,
+ *   explain?: boolean}} options
  *   `share` of the upload, 0..1
  * @returns {Promise<Assessment>} rejects with a Problem, or with an AbortError when `signal` is aborted
  */
-export function predict(file, { signal, onProgress, endpoint = BESIDE_THE_PAGE, model = "", explain = true }) {
+export function predict(
+  file,
+  { signal, onProgress, endpoint = BESIDE_THE_PAGE, model = "", explain = true },
+) {
   return new Promise((resolve, reject) => {
     if (signal.aborted) {
       reject(signal.reason);
@@ -156,7 +178,9 @@ export function predict(file, { signal, onProgress, endpoint = BESIDE_THE_PAGE, 
       if (event.lengthComputable && event.total > 0) onProgress?.(event.loaded / event.total);
     });
     request.upload.addEventListener("load", () => onProgress?.(1));
-    request.addEventListener("abort", () => settled(() => reject(new DOMException("Cancelled", "AbortError"))));
+    request.addEventListener("abort", () =>
+      settled(() => reject(new DOMException("Cancelled", "AbortError"))),
+    );
     request.addEventListener("error", () => settled(() => reject(new Problem("network"))));
     request.addEventListener("timeout", () => settled(() => reject(new Problem("timeout"))));
     request.addEventListener("load", () =>
@@ -168,7 +192,8 @@ export function predict(file, { signal, onProgress, endpoint = BESIDE_THE_PAGE, 
         }
         const assessment = assessmentOf(request.responseText);
         if (assessment) resolve(assessment);
-        else reject(new Problem("unexpected_answer", { status: 200, requestId: header("X-Request-ID") ?? "" }));
+        else
+          reject(new Problem("unexpected_answer", { status: 200, requestId: header("X-Request-ID") ?? "" }));
       }),
     );
     const form = new FormData();
@@ -182,12 +207,16 @@ export function predict(file, { signal, onProgress, endpoint = BESIDE_THE_PAGE, 
  * Asks for a JSON document.
  *
  * @param {string} path
- * @param {(body: Record<string, any>) => boolean} fits whether a body is what was asked for, whatever the status
+ * @param {(body: Record<string, any>) => boolean} fits whether a body is what was asked for, whatever the
+ *   status
  */
 async function ask(path, fits) {
   let response;
   try {
-    response = await fetch(`${BESIDE_THE_PAGE}/${path}`, { cache: "no-store", signal: AbortSignal.timeout(ASKING_TIMEOUT_MS) });
+    response = await fetch(`${BESIDE_THE_PAGE}/${path}`, {
+      cache: "no-store",
+      signal: AbortSignal.timeout(ASKING_TIMEOUT_MS),
+    });
   } catch {
     throw new Problem("network");
   }
@@ -203,15 +232,26 @@ async function ask(path, fits) {
  * @returns {Promise<Health>} rejects with a Problem when there is no such answer
  */
 export async function health() {
-  const isHealth = (/** @type {Record<string, any>} */ body) => typeof body.status === "string" && typeof body.models === "object";
+  const isHealth = (/** @type {Record<string, any>} */ body) =>
+    typeof body.status === "string" && typeof body.models === "object";
   return /** @type {Health} */ (await ask("health", isHealth));
 }
 
 /** The models that serve. @returns {Promise<Record<string, any>>} rejects with a Problem */
 export const models = () => ask("models", (body) => Array.isArray(body.models));
 
-/** One model, with its metrics and card. @param {string} name @returns {Promise<Record<string, any>>} rejects with a Problem */
-export const model = (name) => ask(`models/${encodeURIComponent(name)}`, (body) => typeof body.card === "string");
+/**
+ * One model, with its metrics and card.
+ * @param {string} name
+ * @returns {Promise<Record<string, any>>} rejects with a Problem
+ */
+export const model = (name) =>
+  ask(`models/${encodeURIComponent(name)}`, (body) => typeof body.card === "string");
 
-/** The data of a model's curves. @param {string} name @returns {Promise<Record<string, any>>} rejects with a Problem */
-export const report = (name) => ask(`models/${encodeURIComponent(name)}/report`, (body) => !("code" in body && "status" in body));
+/**
+ * The data of a model's curves.
+ * @param {string} name
+ * @returns {Promise<Record<string, any>>} rejects with a Problem
+ */
+export const report = (name) =>
+  ask(`models/${encodeURIComponent(name)}/report`, (body) => !("code" in body && "status" in body));

@@ -5,7 +5,8 @@
 
 /**
  * @param {string} tag
- * @param {Record<string, unknown>} [properties] attributes; `on…` a listener; null, undefined and false leave one out
+ * @param {Record<string, unknown>} [properties] attributes; `on…` a listener; null, undefined and false leave
+ *   one out
  * @param {...(Child | Child[])} children
  * @returns {HTMLElement}
  */
@@ -13,10 +14,13 @@ export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;
-    if (typeof value === "function") element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    if (typeof value === "function")
+      element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -53,7 +57,9 @@ export function icon(name, viewBox, ...paths) {
  * @param {Record<string, unknown>} [more] attributes
  */
 export const button = (text, onclick, kind = "", more = {}) =>
-  /** @type {HTMLButtonElement} */ (el("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...more }, text));
+  /** @type {HTMLButtonElement} */ (
+    el("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...more }, text)
+  );
 
 /** What the server or the model's card says; both speak English. @param {string} text */
 export const foreign = (text) => el("span", { lang: "en", dir: "auto" }, text);

@@ -1,7 +1,13 @@
 // @ts-check
-/** The language of the page: its strings, plural forms, and how numbers and dates are written. Strings live in locales/ alone. */
+/**
+ * The language of the page: its strings, plural forms, and how numbers and dates are written. Strings live in
+ * locales/ alone.
+ */
 
-/** Each language by its own name, right-to-left ones marked. @type {Record<string, {name: string, rtl?: boolean}>} */
+/**
+ * Each language by its own name, right-to-left ones marked.
+ * @type {Record<string, {name: string, rtl?: boolean}>}
+ */
 export const LANGUAGES = {
   en: { name: "English" },
   es: { name: "Español" },
@@ -23,7 +29,10 @@ export const currentLanguage = () => language;
 /** @param {string} code one of LANGUAGES */
 export const directionOf = (code) => (LANGUAGES[code]?.rtl ? "rtl" : "ltr");
 
-/** The language in the address, else the first of the browser's that there is, else English. @param {string | null} [asked] */
+/**
+ * The language in the address, else the first of the browser's that there is, else English.
+ * @param {string | null} [asked]
+ */
 export function preferredLanguage(asked = new URLSearchParams(location.search).get("lang")) {
   const wanted = [asked ?? "", ...navigator.languages].map((tag) => tag.toLowerCase().split("-")[0]);
   return wanted.find((code) => code in LANGUAGES) ?? "en";
@@ -35,8 +44,11 @@ export function preferredLanguage(asked = new URLSearchParams(location.search).g
  */
 async function fetchMessages(name) {
   const address = new URL(`../locales/${name}.json`, import.meta.url);
-  // once more: a phone that goes from one network to another ends what is under way, and without words there is no page
-  const response = await fetch(address).catch(() => new Promise((resolve) => setTimeout(resolve, AGAIN_MS)).then(() => fetch(address)));
+  // once more: a phone that goes from one network to another ends what is under way, and without words there
+  // is no page
+  const response = await fetch(address).catch(() =>
+    new Promise((resolve) => setTimeout(resolve, AGAIN_MS)).then(() => fetch(address)),
+  );
   if (!response.ok) throw new Error(`locales/${name}.json: ${response.status}`);
   return response.json();
 }
@@ -85,7 +97,10 @@ function lookUp(from, key) {
  * @param {Record<string, string | number>} values
  */
 function fill(value, code, values) {
-  const chosen = typeof value === "object" ? (value[new Intl.PluralRules(code).select(Number(values.count))] ?? value.other) : value;
+  const chosen =
+    typeof value === "object"
+      ? (value[new Intl.PluralRules(code).select(Number(values.count))] ?? value.other)
+      : value;
   return String(chosen).replace(/\{(\w+)\}/g, (whole, name) => {
     const given = values[name];
     if (given === undefined) return whole;
@@ -102,7 +117,8 @@ export const isLoaded = () => "disclaimer" in messages;
 export const has = (key) => lookUp(messages, key) !== undefined;
 
 /**
- * The string of this key; where it has plural forms, that for `count`. Numbers are written as the language does.
+ * The string of this key; where it has plural forms, that for `count`. Numbers are written as the language
+ * does.
  *
  * @param {string} key
  * @param {Record<string, string | number>} [values] for the {places} in it
@@ -119,7 +135,11 @@ export function t(key, values = {}) {
 /** @param {string} key @returns {string[]} */
 export const texts = (key) => lookUp(messages, key) ?? [];
 
-/** A string of the server's, by its code where the page knows it, else in the server's own words. @param {string} key @param {string} own */
+/**
+ * A string of the server's, by its code where the page knows it, else in the server's own words.
+ * @param {string} key
+ * @param {string} own
+ */
 export const textOr = (key, own) => (has(key) ? t(key) : own);
 
 /**
@@ -133,11 +153,16 @@ export async function inEnglish(keys) {
   return keys.map((key) => fill(lookUp(from, key), "en", {}));
 }
 
-/** Fills markup: `data-t="key"` with text, `data-t-attrs="name=key …"` with attributes. @param {ParentNode} root */
+/**
+ * Fills markup: `data-t="key"` with text, `data-t-attrs="name=key …"` with attributes.
+ * @param {ParentNode} root
+ */
 export function translate(root) {
-  for (const element of root.querySelectorAll("[data-t]")) element.textContent = t(/** @type {HTMLElement} */ (element).dataset.t ?? "");
-  for (const element of root.querySelectorAll("[data-t-attrs]")) {
-    for (const pair of (/** @type {HTMLElement} */ (element).dataset.tAttrs ?? "").split(" ")) {
+  for (const element of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll("[data-t]"))) {
+    element.textContent = t(element.dataset.t ?? "");
+  }
+  for (const element of /** @type {NodeListOf<HTMLElement>} */ (root.querySelectorAll("[data-t-attrs]"))) {
+    for (const pair of (element.dataset.tAttrs ?? "").split(" ")) {
       const [name, key] = pair.split("=");
       element.setAttribute(name, t(key));
     }
@@ -161,9 +186,14 @@ export function number(value, digits = 4) {
   return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
 }
 
-/** A figure between 0 and 1, with the same three digits wherever it stands in a table. @param {number} value */
+/**
+ * A figure between 0 and 1, with the same three digits wherever it stands in a table.
+ * @param {number} value
+ */
 export function figure(value) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(value);
+  return new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(
+    value,
+  );
 }
 
 /** @param {number} size */
@@ -172,17 +202,26 @@ export function bytes(size) {
     new Intl.NumberFormat(language, { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
   if (size < 1_000_000) return write(Math.max(1, Math.round(size / 1000)), "kilobyte");
   // rounded up beyond a limit: "20 MB received, 20 MB allowed" would explain nothing
-  return write(size > 20_000_000 ? Math.ceil(size / 100_000) / 10 : Math.round(size / 100_000) / 10, "megabyte");
+  return write(
+    size > 20_000_000 ? Math.ceil(size / 100_000) / 10 : Math.round(size / 100_000) / 10,
+    "megabyte",
+  );
 }
 
 /** @param {Date} value @param {boolean} [withTime] */
 export function date(value, withTime = false) {
-  return new Intl.DateTimeFormat(language, { dateStyle: "long", ...(withTime ? { timeStyle: "short" } : {}) }).format(value);
+  return new Intl.DateTimeFormat(language, {
+    dateStyle: "long",
+    ...(withTime ? { timeStyle: "short" } : {}),
+  }).format(value);
 }
 
 /** The share of malignant lesions that a probability assumes, in words. @param {number} prevalence */
 export function outOfHundred(prevalence) {
   const total = prevalence < 0.095 ? 1000 : 100;
   const count = Math.max(1, Math.round(prevalence * total));
-  return t(Math.abs(count / total - prevalence) < 1e-6 ? "number.share" : "number.shareAbout", { count, total });
+  return t(Math.abs(count / total - prevalence) < 1e-6 ? "number.share" : "number.shareAbout", {
+    count,
+    total,
+  });
 }

@@ -1,14 +1,32 @@
 // @ts-check
 /**
- * Starts the page: first what is needed to choose a picture in one's own language, then all else. With it the choice of language, and
+ * Starts the page: first what is needed to choose a picture in one's own language, then all else. With it the
+ * choice of language, and
  * the line that a translation was not medically reviewed, with the English sentences one tap away.
  */
 
 import { el, find } from "./dom.js";
-import { LANGUAGES, currentLanguage, directionOf, inEnglish, preferredLanguage, t, translate, useLanguage } from "./i18n.js";
+import {
+  LANGUAGES,
+  currentLanguage,
+  directionOf,
+  inEnglish,
+  preferredLanguage,
+  t,
+  translate,
+  useLanguage,
+} from "./i18n.js";
 import "./intake/picker.js";
 
-const SAFETY = ["disclaimer.all", "safety.whatever", "safety.threshold", "verdict.suspicious.meaning", "verdict.low_suspicion.meaning", "verdict.uncertain.meaning", "verdict.rejected.meaning"];
+const SAFETY = [
+  "disclaimer.all",
+  "safety.whatever",
+  "safety.threshold",
+  "verdict.suspicious.meaning",
+  "verdict.low_suspicion.meaning",
+  "verdict.uncertain.meaning",
+  "verdict.rejected.meaning",
+];
 
 /** Puts the loaded language on the page. */
 function apply() {
@@ -21,7 +39,8 @@ function apply() {
   note.open = false;
   if (code === "en") return;
   inEnglish(SAFETY).then(
-    (texts) => find("#translation-english", HTMLElement).replaceChildren(...texts.map((text) => el("li", {}, text))),
+    (texts) =>
+      find("#translation-english", HTMLElement).replaceChildren(...texts.map((text) => el("li", {}, text))),
     () => {}, // without a network: that the translation was not reviewed is said all the same
   );
 }
@@ -30,12 +49,15 @@ function apply() {
 function startTranslation() {
   const select = find("#language", HTMLSelectElement);
   select.replaceChildren(
-    ...Object.entries(LANGUAGES).map(([code, { name }]) => el("option", { value: code, lang: code, dir: directionOf(code) }, name)),
+    ...Object.entries(LANGUAGES).map(([code, { name }]) =>
+      el("option", { value: code, lang: code, dir: directionOf(code) }, name),
+    ),
   );
   select.value = currentLanguage();
   select.addEventListener("change", async () => {
     await useLanguage(select.value);
-    if (currentLanguage() !== select.value) find("#status", HTMLElement).textContent = t("translation.missing");
+    if (currentLanguage() !== select.value)
+      find("#status", HTMLElement).textContent = t("translation.missing");
     select.value = currentLanguage();
     // the address carries the choice: nothing is stored, and a bookmark keeps it
     const address = new URL(location.href);
@@ -49,7 +71,11 @@ function startTranslation() {
 
 /** What follows when a picture can be chosen already. */
 async function startRest() {
-  const [{ startCheck }, { DermService }, { startViews }] = await Promise.all([import("./check.js"), import("./service.js"), import("./views.js")]);
+  const [{ startCheck }, { DermService }, { startViews }] = await Promise.all([
+    import("./check.js"),
+    import("./service.js"),
+    import("./views.js"),
+  ]);
   const service = find("derm-service", DermService);
   service.addEventListener("state", (event) => {
     const { state, text } = /** @type {CustomEvent<{state: string, text: string}>} */ (event).detail;
@@ -66,7 +92,8 @@ async function startRest() {
 const notice = find("#service-notice", HTMLElement);
 const language = preferredLanguage();
 const words = useLanguage(language);
-if (language === "en") performance.mark("usable"); // as the markup is; the picker keeps what is chosen until the check is there
+// as the markup is; the picker keeps what is chosen until the check is there
+if (language === "en") performance.mark("usable");
 await words;
 startTranslation();
 if (language !== "en") performance.mark("usable");
@@ -77,4 +104,5 @@ try {
   notice.textContent = t("common.viewFailed");
   throw error;
 }
-setTimeout(() => import("./worker.js").then(({ startWorker }) => startWorker()), 300); // after everything that the first picture needs
+// after everything that the first picture needs
+setTimeout(() => import("./worker.js").then(({ startWorker }) => startWorker()), 300);

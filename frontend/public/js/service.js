@@ -10,7 +10,10 @@ import { t } from "./i18n.js";
 const RETRY_MS = 5_000;
 const READY_MS = 60_000;
 
-/** Method in: `refresh`, once there is a language to answer in. Attribute out: `state` (ok, degraded, unavailable). Event out: `state` with `{state, text}`. */
+/**
+ * Method in: `refresh`, once there is a language to answer in. Attribute out: `state` (ok, degraded,
+ * unavailable). Event out: `state` with `{state, text}`.
+ */
 export class DermService extends HTMLElement {
   /** @type {number | undefined} */
   #timer;
@@ -30,12 +33,15 @@ export class DermService extends HTMLElement {
     this.#listening?.abort();
   }
 
-  /** Asks now, and again later: soon while the service is not ready. A page in the background does not ask. */
+  /**
+   * Asks now, and again later: soon while the service is not ready. A page in the background does not ask.
+   */
   async refresh() {
     clearTimeout(this.#timer);
     const state = await this.#ask();
     clearTimeout(this.#timer);
-    if (this.isConnected && !document.hidden) this.#timer = setTimeout(() => this.refresh(), state === "unavailable" ? RETRY_MS : READY_MS);
+    if (this.isConnected && !document.hidden)
+      this.#timer = setTimeout(() => this.refresh(), state === "unavailable" ? RETRY_MS : READY_MS);
   }
 
   async #ask() {
@@ -68,16 +74,26 @@ export class DermService extends HTMLElement {
 /** @param {Health} health */
 function describe({ status, models, version }) {
   const all = Object.entries(models);
-  if (status === "unavailable") return t(all.some(([, model]) => model.state === "loading") ? "service.loading" : "service.noModel");
-  const answers = (/** @type {{state: string}} */ model) => model.state === "serving" || model.state === "standby";
+  if (status === "unavailable")
+    return t(all.some(([, model]) => model.state === "loading") ? "service.loading" : "service.noModel");
+  const answers = (/** @type {{state: string}} */ model) =>
+    model.state === "serving" || model.state === "standby";
   const serving = all.filter(([, model]) => answers(model));
-  const names = serving.map(([name, model]) => t("service.model", { name, version: String(model.version), runtime: [model.runtime, model.precision].filter(Boolean).join(" ") }));
+  const names = serving.map(([name, model]) =>
+    t("service.model", {
+      name,
+      version: String(model.version),
+      runtime: [model.runtime, model.precision].filter(Boolean).join(" "),
+    }),
+  );
   const missing = all.filter(([, model]) => !answers(model)).map(([name]) => name);
   return [
     t("service.models", { count: names.length, names: names.join("; ") }),
     version ? t("service.version", { version }) : "",
     missing.length > 0 ? t("service.missing", { names: missing.join(", ") }) : "",
-  ].filter(Boolean).join(" ");
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 customElements.define("derm-service", DermService);

@@ -1,10 +1,16 @@
 // @ts-check
-/** Which part of the page is seen, by the address' hash: the check itself, or a view that is loaded when it is asked for. */
+/**
+ * Which part of the page is seen, by the address' hash: the check itself, or a view that is loaded when it is
+ * asked for.
+ */
 
 import { button, el, find, styleSheet } from "./dom.js";
 import { t } from "./i18n.js";
 
-/** @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1 included */
+/**
+ * @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1
+ *   included
+ */
 
 /** @type {Record<string, () => Promise<{show: View}>>} */
 const VIEWS = {
@@ -41,20 +47,35 @@ export function startViews() {
       place.className = `view view-${name}`;
       place.replaceChildren(el("p", { class: "soft" }, t("common.loading")));
       try {
-        const [view] = await Promise.all([VIEWS[name](), styleSheet("result"), styleSheet("picture"), styleSheet("views")]);
+        const [view] = await Promise.all([
+          VIEWS[name](),
+          styleSheet("result"),
+          styleSheet("picture"),
+          styleSheet("views"),
+        ]);
         if (turn !== asked) return;
         place.replaceChildren();
         await view.show(place);
         import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
       } catch {
         if (turn !== asked) return;
-        place.replaceChildren(el("h1", {}, t(`nav.${name}`)), el("p", { class: "notice" }, t("common.viewFailed")), el("div", { class: "actions" }, button(t("problem.retry"), () => show(true))));
+        place.replaceChildren(
+          el("h1", {}, t(`nav.${name}`)),
+          el("p", { class: "notice" }, t("common.viewFailed")),
+          el(
+            "div",
+            { class: "actions" },
+            button(t("problem.retry"), () => show(true)),
+          ),
+        );
       }
       if (turn !== asked) return;
     }
     if (!moved) return;
     window.scrollTo(0, 0);
-    const heading = /** @type {HTMLElement | null} */ ((name === "check" ? check : place).querySelector("h1"));
+    const heading = /** @type {HTMLElement | null} */ (
+      (name === "check" ? check : place).querySelector("h1")
+    );
     heading?.setAttribute("tabindex", "-1");
     heading?.focus({ preventScroll: true });
   }

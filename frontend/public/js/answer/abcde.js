@@ -1,24 +1,39 @@
 // @ts-check
-/** The ABCDE self-check: what to look for in the spot itself, whatever a picture says. Nothing of it is sent or kept. */
+/**
+ * The ABCDE self-check: what to look for in the spot itself, whatever a picture says. Nothing of it is sent
+ * or kept.
+ */
 
 import { el } from "../dom.js";
 import { t } from "../i18n.js";
 
 const SIGNS = ["a", "b", "c", "d", "e"];
 
-/** @returns {HTMLElement} a card */
-export function selfCheck() {
+/** @param {Set<string>} ticked signs, kept as they are ticked @returns {HTMLElement} a card */
+export function selfCheck(ticked) {
   const advice = el("p", { class: "whatever", role: "status" }, t("safety.whatever"));
   const boxes = SIGNS.map((sign) => {
-    const input = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox" }));
-    const words = el("span", {}, el("strong", {}, t(`abcde.${sign}.name`)), el("span", { class: "sign" }, t(`abcde.${sign}.text`)));
-    return { input, row: el("label", { class: "switch abcde-row" }, input, words) };
+    const input = /** @type {HTMLInputElement} */ (
+      el("input", { type: "checkbox", checked: ticked.has(sign) })
+    );
+    const words = el(
+      "span",
+      {},
+      el("strong", {}, t(`abcde.${sign}.name`)),
+      el("span", { class: "sign" }, t(`abcde.${sign}.text`)),
+    );
+    return { sign, input, row: el("label", { class: "switch abcde-row" }, input, words) };
   });
-  const judge = () => {
-    const count = boxes.filter(({ input }) => input.checked).length;
+  const advise = () => {
+    for (const { sign, input } of boxes) {
+      if (input.checked) ticked.add(sign);
+      else ticked.delete(sign);
+    }
+    const count = ticked.size;
     advice.textContent = count > 0 ? t("abcde.found", { count }) : t("safety.whatever");
   };
-  for (const { input } of boxes) input.addEventListener("change", judge);
+  for (const { input } of boxes) input.addEventListener("change", advise);
+  advise();
   return el(
     "section",
     { class: "card abcde", "aria-labelledby": "abcde-title" },

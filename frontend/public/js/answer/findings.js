@@ -1,5 +1,7 @@
 // @ts-check
-/** <derm-findings>: what stands behind the decision: warnings, classes, and figures for those who want them. */
+/**
+ * <derm-findings>: what stands behind the decision: warnings, classes, and figures for those who want them.
+ */
 
 import { el, setVars } from "../dom.js";
 import { has, number, outOfHundred, percent, t } from "../i18n.js";
@@ -11,7 +13,9 @@ import { className, classText, warningWords } from "./words.js";
 export class DermFindings extends HTMLElement {
   /** @param {Assessment | null} assessment */
   set assessment(assessment) {
-    const cards = assessment ? [warnings(assessment), classes(assessment), figures(assessment)].filter((card) => card !== null) : [];
+    const cards = assessment
+      ? [warnings(assessment), classes(assessment), figures(assessment)].filter((card) => card !== null)
+      : [];
     this.hidden = cards.length === 0;
     this.replaceChildren(...cards);
   }
@@ -34,7 +38,10 @@ function warnings({ quality, image, novelty, decision, reasons }) {
 // What they measure is there only where there is a lesion under a dermatoscope.
 const OF_A_LESION = ["hair", "ruler", "ink", "off_centre"];
 
-/** Those that mean something: of a picture that is no dermoscopic one, nothing is said of hair or pen marks. @param {Pick<Assessment, "quality" | "reasons">} assessment */
+/**
+ * Those that mean something: of a picture that is no dermoscopic one, nothing is said of hair or pen marks.
+ * @param {Pick<Assessment, "quality" | "reasons">} assessment
+ */
 export function warningsOf({ quality, reasons }) {
   const unlike = reasons.some(({ code }) => code === "novelty");
   return quality.warnings.filter(({ code }) => !(unlike && OF_A_LESION.includes(code)));
@@ -62,7 +69,12 @@ function classes(assessment) {
     return el(
       "li",
       { class: label.malignant ? "malignant" : "" },
-      el("span", {}, className(label), label.malignant && el("span", { class: "tag" }, t("findings.malignant"))),
+      el(
+        "span",
+        {},
+        className(label),
+        label.malignant && el("span", { class: "tag" }, t("findings.malignant")),
+      ),
       el("span", { class: "value" }, percent(label.probability)),
       el("span", { class: "bar", "aria-hidden": "true" }, bar),
     );
@@ -84,14 +96,41 @@ function classes(assessment) {
  * @param {Assessment} assessment
  * @returns {[string, string | Node][]}
  */
-export function figureRows({ model, request_id: requestId, novelty, quality, image, region, timing_ms: timing }) {
+export function figureRows({
+  model,
+  request_id: requestId,
+  novelty,
+  quality,
+  image,
+  region,
+  timing_ms: timing,
+}) {
   const measures = Object.entries(quality).filter(([, value]) => typeof value === "number");
   return [
     [t("figure.model"), t("figure.modelVersion", { name: model.name, version: model.version })],
-    [t("figure.novelty"), t("figure.noveltyValue", { score: number(novelty.score), limit: number(novelty.limit) })],
-    ...measures.map(([metric, value]) => /** @type {[string, string]} */ ([has(`quality.${metric}.name`) ? t(`quality.${metric}.name`) : metric, number(Number(value))])),
-    [t("figure.picture"), t("figure.pictureValue", { width: image.width, height: image.height, format: image.format.toUpperCase() })],
-    [t("figure.region"), t("figure.regionValue", { width: region.width, height: region.height, x: region.x, y: region.y })],
+    [
+      t("figure.novelty"),
+      t("figure.noveltyValue", { score: number(novelty.score), limit: number(novelty.limit) }),
+    ],
+    ...measures.map(
+      ([metric, value]) =>
+        /** @type {[string, string]} */ ([
+          has(`quality.${metric}.name`) ? t(`quality.${metric}.name`) : metric,
+          number(Number(value)),
+        ]),
+    ),
+    [
+      t("figure.picture"),
+      t("figure.pictureValue", {
+        width: image.width,
+        height: image.height,
+        format: image.format.toUpperCase(),
+      }),
+    ],
+    [
+      t("figure.region"),
+      t("figure.regionValue", { width: region.width, height: region.height, x: region.x, y: region.y }),
+    ],
     [t("figure.time"), t("figure.milliseconds", { count: Math.round(timing.total ?? 0) })],
     [t("figure.request"), el("code", { dir: "ltr" }, requestId)],
   ];
@@ -104,7 +143,11 @@ function figures(assessment) {
     "details",
     { class: "card" },
     el("summary", {}, t("figure.title")),
-    el("dl", { class: "facts" }, ...figureRows(assessment).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    el(
+      "dl",
+      { class: "facts" },
+      ...figureRows(assessment).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+    ),
   );
 }
 

@@ -1,5 +1,8 @@
 // @ts-check
-/** <derm-heatmap>: the picture, upright; after an answer also the part that was judged and the heatmap over it. */
+/**
+ * <derm-heatmap>: the picture, upright; after an answer also the part that was judged and the heatmap over
+ * it.
+ */
 
 import { el, setVars } from "../dom.js";
 import { percent, t } from "../i18n.js";
@@ -17,7 +20,9 @@ export class DermHeatmap extends HTMLElement {
   #region = el("div", { class: "region", hidden: true }, this.#heat, this.#divider);
   #frame = el("div", { class: "frame", dir: "ltr" }, this.#photo, this.#missing, this.#region);
   #caption = el("p", { class: "caption", hidden: true });
-  #shown = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", id: "heat-shown", checked: true }));
+  #shown = /** @type {HTMLInputElement} */ (
+    el("input", { type: "checkbox", id: "heat-shown", checked: true })
+  );
   #split = range({ id: "heat-split", step: 1, dir: "ltr" });
   #opacity = range({ id: "heat-opacity", step: 5 });
   #names = { shown: el("span"), split: el("span"), opacity: el("span") };
@@ -36,7 +41,8 @@ export class DermHeatmap extends HTMLElement {
     this.#photo.addEventListener("load", () => this.#layout());
     this.#photo.addEventListener("error", () => this.#layout());
     this.#shown.addEventListener("change", () => this.#blend());
-    for (const { input } of [this.#split, this.#opacity]) input.addEventListener("input", () => this.#blend());
+    for (const { input } of [this.#split, this.#opacity])
+      input.addEventListener("input", () => this.#blend());
     this.#region.addEventListener("pointerdown", (event) => this.#drag(event));
     this.#region.addEventListener("pointermove", (event) => event.buttons === 1 && this.#drag(event));
   }
@@ -81,7 +87,8 @@ export class DermHeatmap extends HTMLElement {
     const assessment = this.#assessment;
     const width = assessment?.image.width || naturalWidth || 4;
     const height = assessment?.image.height || naturalHeight || 3;
-    // A browser that turns the picture otherwise than the server did would show the region at the wrong place.
+    // A browser that turns the picture otherwise than the server did would show the region at the wrong
+    // place.
     const fits = !visible || (naturalWidth === width && naturalHeight === height);
     setVars(this.#frame, { ratio: (visible ? naturalWidth / naturalHeight : width / height).toFixed(6) });
 
@@ -98,7 +105,13 @@ export class DermHeatmap extends HTMLElement {
       width: `${(100 * region.width) / width}%`,
       height: `${(100 * region.height) / height}%`,
     });
-    const says = !fits ? "turned" : assessment.decision === "rejected" ? "rejected" : assessment.heatmap ? "meaning" : "region";
+    const says = !fits
+      ? "turned"
+      : assessment.decision === "rejected"
+        ? "rejected"
+        : assessment.heatmap
+          ? "meaning"
+          : "region";
     this.#caption.textContent = t(`heatmap.${says}`);
   }
 
@@ -124,9 +137,14 @@ export class DermHeatmap extends HTMLElement {
   }
 }
 
-/** From left to right where it moves over the picture, which no language turns. @param {Record<string, unknown>} attributes */
+/**
+ * From left to right where it moves over the picture, which no language turns.
+ * @param {Record<string, unknown>} attributes
+ */
 function range(attributes) {
-  const input = /** @type {HTMLInputElement} */ (el("input", { type: "range", min: 0, max: 100, ...attributes }));
+  const input = /** @type {HTMLInputElement} */ (
+    el("input", { type: "range", min: 0, max: 100, ...attributes })
+  );
   // for the eye; the slider tells its value itself
   return { input, output: el("span", { class: "value", "aria-hidden": "true" }) };
 }

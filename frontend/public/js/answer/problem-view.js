@@ -1,22 +1,14 @@
 // @ts-check
 /** <derm-problem>: a failure in words, with what to do, and a way to try again once the server allows it. */
 
+import { mayRetry } from "../api.js";
 import { button, el, foreign } from "../dom.js";
 import { has, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 
-// The same picture may be sent again.
-const RETRY = new Set([
-  "rate_limited", "overloaded", "no_model", "deadline", "internal_error", "unknown_model", "not_found", "malformed_request", "malformed_multipart", "missing_file",
-  "invalid_parameter", "client_closed_request", "network", "timeout", "unexpected_answer",
-]);
-
 /** @param {Problem} problem */
 const keyOf = ({ code }) => (has(`problem.${code}`) ? code : "unexpected_answer");
-
-/** @param {Problem} problem */
-export const mayRetry = (problem) => RETRY.has(keyOf(problem));
 
 /** Property in: `problem`; null empties it. Event out: `retry`. */
 export class DermProblem extends HTMLElement {
@@ -42,9 +34,21 @@ export class DermProblem extends HTMLElement {
     this.replaceChildren(
       this.#heading,
       el("p", {}, t(`${words}.text`, problem.values)),
-      ...(problem.detail ? [el("p", { class: "problem-detail" }, el("strong", {}, t("problem.detail")), " ", problem.own ? problem.detail : foreign(problem.detail))] : []),
+      ...(problem.detail
+        ? [
+            el(
+              "p",
+              { class: "problem-detail" },
+              el("strong", {}, t("problem.detail")),
+              " ",
+              problem.own ? problem.detail : foreign(problem.detail),
+            ),
+          ]
+        : []),
       ...(mayRetry(problem) ? [this.#retryButton((problem.retryAt - Date.now()) / 1000)] : []),
-      ...(problem.requestId ? [el("p", { class: "hint" }, t("problem.request", { id: problem.requestId }))] : []),
+      ...(problem.requestId
+        ? [el("p", { class: "hint" }, t("problem.request", { id: problem.requestId }))]
+        : []),
     );
   }
 
@@ -56,7 +60,11 @@ export class DermProblem extends HTMLElement {
   /** @param {number} seconds to wait before the server takes another request */
   #retryButton(seconds) {
     const said = el("p", { class: "visually-hidden", role: "status" });
-    const again = button(t("problem.retry"), () => again.getAttribute("aria-disabled") !== "true" && this.dispatchEvent(new CustomEvent("retry")), "primary");
+    const again = button(
+      t("problem.retry"),
+      () => again.getAttribute("aria-disabled") !== "true" && this.dispatchEvent(new CustomEvent("retry")),
+      "primary",
+    );
     const until = Date.now() + seconds * 1000;
     const tick = () => {
       const left = Math.ceil((until - Date.now()) / 1000);

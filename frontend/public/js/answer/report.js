@@ -8,39 +8,71 @@ import { className, reasonWords, warningWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-/**
- * @param {{assessment: Assessment, url: string, at: Date}} content `url` of the picture
- * @returns {HTMLElement}
- */
-export function paperReport({ assessment, url, at }) {
-  const { decision, malignancy, classes, heatmap, region, image, model } = assessment;
-  const words = `verdict.${decision}`;
-  const judged = el("div", { class: "paper-frame", dir: "ltr" }, el("img", { src: url, alt: "" }), heatmap && el("img", { class: "paper-heat", src: heatmap, alt: "" }));
+/** @param {Assessment} assessment @param {string} url of the picture */
+function pictures({ heatmap, region, image }, url) {
+  const photo = el("img", { src: url, alt: "" });
+  const heat = heatmap && el("img", { class: "paper-heat", src: heatmap, alt: "" });
+  const assessed = el("div", { class: "paper-frame", dir: "ltr" }, photo, heat);
   for (const [name, part, whole] of /** @type {[string, number, number][]} */ ([
-    ["x", region.x, image.width], ["y", region.y, image.height], ["w", region.width, image.width], ["h", region.height, image.height],
+    ["x", region.x, image.width],
+    ["y", region.y, image.height],
+    ["w", region.width, image.width],
+    ["h", region.height, image.height],
   ])) {
-    judged.style.setProperty(`--${name}`, `${(100 * part) / whole}%`);
+    assessed.style.setProperty(`--${name}`, `${(100 * part) / whole}%`);
   }
-  const pictures = el(
+  const sent = el("img", { class: "paper-photo", src: url, alt: "" });
+  const both = el(
     "div",
     { class: "paper-pictures" },
-    el("figure", {}, el("img", { class: "paper-photo", src: url, alt: "" }), el("figcaption", {}, t("report.picture"))),
-    heatmap && el("figure", {}, judged, el("figcaption", {}, t("report.heatmap"))),
+    el("figure", {}, sent, el("figcaption", {}, t("report.picture"))),
+    heatmap && el("figure", {}, assessed, el("figcaption", {}, t("report.heatmap"))),
   );
-  pictures.style.setProperty("--ratio", String(image.width / image.height));
-  /** @type {[string, string | Node][]} */
-  const rows = [[t("report.date"), date(at, true)]];
-  if (malignancy && decision !== "rejected") {
-    rows.push(
-      [t("scale.title"), t("report.estimate", { value: percent(malignancy.probability, 1), share: outOfHundred(malignancy.prevalence) })],
-      [t("report.threshold"), percent(malignancy.threshold, 1)],
-      [t("report.band"), t("report.range", { low: percent(malignancy.uncertain[0], 1), high: percent(malignancy.uncertain[1], 1) })],
-      ...figureRows(assessment),
-    );
-  } else {
-    rows.push([t("figure.model"), t("figure.modelVersion", { name: model.name, version: model.version })]);
+  both.style.setProperty("--ratio", String(image.width / image.height));
+  return both;
+}
+
+/**
+ * @param {Assessment} assessment
+ * @param {Date} at
+ * @returns {[string, string | Node][]}
+ */
+function rowsOf(assessment, at) {
+  const { decision, malignancy, model } = assessment;
+  /** @type {[string, string]} */
+  const day = [t("report.date"), date(at, true)];
+  if (!malignancy || decision === "rejected") {
+    return [day, [t("figure.model"), t("figure.modelVersion", { name: model.name, version: model.version })]];
   }
-  const lines = [...assessment.reasons.filter(({ code }) => code !== "threshold").map(reasonWords), ...warningsOf(assessment).map(warningWords)];
+  const { probability, prevalence, threshold, uncertain } = malignancy;
+  const estimate = { value: percent(probability, 1), share: outOfHundred(prevalence) };
+  const band = { low: percent(uncertain[0], 1), high: percent(uncertain[1], 1) };
+  return [
+    day,
+    [t("scale.title"), t("report.estimate", estimate)],
+    [t("report.threshold"), percent(threshold, 1)],
+    [t("report.band"), t("report.range", band)],
+    ...figureRows(assessment),
+  ];
+}
+
+/** @param {[import("../dom.js").Child, import("../dom.js").Child][]} rows */
+const factsOf = (rows) =>
+  el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+
+/**
+ * @param {{assessment: Assessment, url: string, name: string, at: Date}} content `url` and `name` of the
+ *   picture
+ * @returns {HTMLElement}
+ */
+export function paperReport({ assessment, url, name, at }) {
+  const { decision, malignancy, classes } = assessment;
+  const words = `verdict.${decision}`;
+  const lines = [
+    ...assessment.reasons.filter(({ code }) => code !== "threshold").map(reasonWords),
+    ...warningsOf(assessment).map(warningWords),
+  ];
+  const estimated = Boolean(malignancy) && decision !== "rejected";
   return el(
     "section",
     { class: "paper", "aria-hidden": "true" },
@@ -49,12 +81,12 @@ export function paperReport({ assessment, url, at }) {
     el("p", { class: "paper-decision" }, t(`${words}.title`)),
     el("p", {}, t(`${words}.meaning`)),
     lines.length > 0 && el("ul", {}, ...lines.map((line) => el("li", {}, line))),
-    pictures,
+    pictures(assessment, url),
     el("p", {}, el("strong", {}, t("verdict.next"))),
     el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
     el("p", {}, el("strong", {}, t("safety.whatever"))),
-    el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
-    malignancy && decision !== "rejected" && el("p", {}, el("strong", {}, t("findings.classes"))),
-    malignancy && decision !== "rejected" && el("dl", { class: "facts" }, ...classes.flatMap((label) => [el("dt", {}, className(label)), el("dd", {}, percent(label.probability))])),
+    factsOf([[t("report.file"), name || t("queue.unnamed")], ...rowsOf(assessment, at)]),
+    estimated && el("p", {}, el("strong", {}, t("findings.classes"))),
+    estimated && factsOf(classes.map((label) => [className(label), percent(label.probability)])),
   );
 }

@@ -1,15 +1,23 @@
 // @ts-check
-/** <derm-scale>: a probability against its threshold and uncertain band, with the prevalence that all of them assume. */
+/**
+ * <derm-scale>: a probability against its threshold and uncertain band, with the prevalence that all of them
+ * assume.
+ */
 
 import { el, setVars } from "../dom.js";
 import { outOfHundred, percent, t } from "../i18n.js";
 
 const ATTRIBUTES = ["probability", "threshold", "low", "high", "prevalence"];
 
-/** Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; read when the element comes into a document. */
+/**
+ * Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; read when the element comes
+ * into a document.
+ */
 export class DermScale extends HTMLElement {
   connectedCallback() {
-    const values = ATTRIBUTES.map((name) => (this.hasAttribute(name) ? Number(this.getAttribute(name)) : Number.NaN));
+    const values = ATTRIBUTES.map((name) =>
+      this.hasAttribute(name) ? Number(this.getAttribute(name)) : Number.NaN,
+    );
     const [probability, threshold, low, high, prevalence] = values;
     if (!values.every(Number.isFinite)) {
       this.replaceChildren();
@@ -19,15 +27,41 @@ export class DermScale extends HTMLElement {
     const close = [threshold, low, high].some((edge) => Math.abs(edge - probability) < 0.01);
     const write = (/** @type {number} */ value) => (close ? percent(value, 1) : percent(value));
 
-    const here = el("div", { class: "scale-label here", dir: "auto" }, t("scale.here", { value: write(probability) }));
-    const limit = el("div", { class: "scale-label limit", dir: "auto" }, t("scale.threshold", { value: write(threshold) }));
-    const track = el("div", { class: "track" }, el("span", { class: "band" }), el("span", { class: "limit-line" }), el("span", { class: "pin" }));
+    const here = el(
+      "div",
+      { class: "scale-label here", dir: "auto" },
+      t("scale.here", { value: write(probability) }),
+    );
+    const limit = el(
+      "div",
+      { class: "scale-label limit", dir: "auto" },
+      t("scale.threshold", { value: write(threshold) }),
+    );
+    const track = el(
+      "div",
+      { class: "track" },
+      el("span", { class: "band" }),
+      el("span", { class: "limit-line" }),
+      el("span", { class: "pin" }),
+    );
     const ends = el("div", { class: "ends" }, el("span", {}, percent(0)), el("span", {}, percent(1)));
     // The picture of the scale repeats what the list below says, so it is hidden from assistive technology.
-    const drawing = el("div", { class: "scale", "aria-hidden": "true", dir: "ltr" }, here, track, limit, ends);
+    const drawing = el(
+      "div",
+      { class: "scale", "aria-hidden": "true", dir: "ltr" },
+      here,
+      track,
+      limit,
+      ends,
+    );
     setVars(here, { at: probability * 100 });
     setVars(limit, { at: threshold * 100 });
-    setVars(track, { at: probability * 100, threshold: threshold * 100, "low-edge": low * 100, "high-edge": high * 100 });
+    setVars(track, {
+      at: probability * 100,
+      threshold: threshold * 100,
+      "low-edge": low * 100,
+      "high-edge": high * 100,
+    });
 
     this.replaceChildren(
       el("h3", {}, t("scale.title")),

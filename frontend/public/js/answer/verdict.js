@@ -1,5 +1,8 @@
 // @ts-check
-/** <derm-verdict>: the decision in plain words, what to do next, and the scale. A rejected picture gets no number. */
+/**
+ * <derm-verdict>: the decision in plain words, what to do next, and the scale. A rejected picture gets no
+ * number.
+ */
 
 import { el, icon } from "../dom.js";
 import { t, texts } from "../i18n.js";
@@ -11,8 +14,14 @@ import { englishToo, reasonWords } from "./words.js";
 // Shapes differ as much as colours do.
 const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
   suspicious: [{ d: "M24 6 44 41H4z", filled: true }, { d: "M24 19v11m0 5.500v.1" }],
-  uncertain: [{ d: "M24 4 44 24 24 44 4 24z", filled: true }, { d: "M19 19.500c.5-6 10.500-6 10 0-.3 3.500-5 3.700-5 8m0 5.500v.1" }],
-  low_suspicion: [{ d: "M24 5a19 19 0 1 0 0 38 19 19 0 0 0 0-38z", filled: true }, { d: "M24 13v19m-7-7 7 7 7-7" }],
+  uncertain: [
+    { d: "M24 4 44 24 24 44 4 24z", filled: true },
+    { d: "M19 19.500c.5-6 10.500-6 10 0-.3 3.500-5 3.700-5 8m0 5.500v.1" },
+  ],
+  low_suspicion: [
+    { d: "M24 5a19 19 0 1 0 0 38 19 19 0 0 0 0-38z", filled: true },
+    { d: "M24 13v19m-7-7 7 7 7-7" },
+  ],
   rejected: [{ d: "M7 7h34v34H7z", filled: true }, { d: "M17 17l14 14m0-14L17 31" }],
 });
 
@@ -34,7 +43,12 @@ export class DermVerdict extends HTMLElement {
       el(
         "article",
         { class: "verdict card", "data-decision": assessment.decision, "aria-labelledby": "verdict-title" },
-        el("div", { class: "verdict-head" }, icon("verdict-icon", "0 0 48 48", ...ICONS[assessment.decision]), this.#heading),
+        el(
+          "div",
+          { class: "verdict-head" },
+          icon("verdict-icon", "0 0 48 48", ...ICONS[assessment.decision]),
+          this.#heading,
+        ),
         el("p", { class: "meaning" }, t(`${words}.meaning`)),
         reasons(assessment),
         el(
@@ -57,24 +71,45 @@ export class DermVerdict extends HTMLElement {
   }
 }
 
-/** The server's reasons, except that of a plain comparison with the threshold, which the scale shows. @param {Assessment} assessment */
+/**
+ * The server's reasons, except that of a plain comparison with the threshold, which the scale shows.
+ * @param {Assessment} assessment
+ */
 function reasons({ reasons: given }) {
   const told = given.filter((reason) => reason.code !== "threshold");
   if (told.length === 0) return null;
-  return el("div", {}, el("h3", {}, t("verdict.why")), el("ul", { class: "plain-list" }, ...told.map((reason) => el("li", {}, reasonWords(reason)))));
+  return el(
+    "div",
+    {},
+    el("h3", {}, t("verdict.why")),
+    el("ul", { class: "plain-list" }, ...told.map((reason) => el("li", {}, reasonWords(reason)))),
+  );
 }
 
 /** @param {Assessment} assessment */
 function scaleOf({ decision, malignancy }) {
   if (!malignancy || decision === "rejected") return null;
   const [low, high] = malignancy.uncertain;
-  return el("derm-scale", { probability: malignancy.probability, threshold: malignancy.threshold, low, high, prevalence: malignancy.prevalence });
+  return el("derm-scale", {
+    probability: malignancy.probability,
+    threshold: malignancy.threshold,
+    low,
+    high,
+    prevalence: malignancy.prevalence,
+  });
 }
 
-/** Which model answered; with a version, and so not where there is no estimate. @param {Assessment} assessment */
+/**
+ * Which model answered; with a version, and so not where there is no estimate.
+ * @param {Assessment} assessment
+ */
 function modelOf({ decision, model }) {
   if (decision === "rejected") return null;
-  return el("p", { class: "hint" }, t("verdict.model", { model: t("figure.modelVersion", { name: model.name, version: model.version }) }));
+  return el(
+    "p",
+    { class: "hint" },
+    t("verdict.model", { model: t("figure.modelVersion", { name: model.name, version: model.version }) }),
+  );
 }
 
 customElements.define("derm-verdict", DermVerdict);

@@ -1,5 +1,8 @@
 // @ts-check
-/** What the server says, in the language of the page where the page knows its code, else in the server's own English. */
+/**
+ * What the server says, in the language of the page where the page knows its code, else in the server's own
+ * English.
+ */
 
 import { el, foreign } from "../dom.js";
 import { currentLanguage, has, inEnglish, t } from "../i18n.js";
@@ -8,17 +11,20 @@ import { currentLanguage, has, inEnglish, t } from "../i18n.js";
 /** @typedef {import("../dom.js").Child} Child */
 
 /** @param {string} section of the strings @param {Note} note @returns {Child} */
-const note = (section, { code, text }) => (has(`${section}.${code}`) ? t(`${section}.${code}`) : foreign(text));
+const note = (section, { code, text }) =>
+  has(`${section}.${code}`) ? t(`${section}.${code}`) : foreign(text);
 
 /** @param {Note} reason */
 export function reasonWords(reason) {
   const metric = /^quality_(.+)$/.exec(reason.code)?.[1];
-  if (metric && has(`quality.${metric}.name`)) return t("reason.metric", { metric: t(`quality.${metric}.name`) });
+  if (metric && has(`quality.${metric}.name`))
+    return t("reason.metric", { metric: t(`quality.${metric}.name`) });
   return note("reason", reason);
 }
 
 /** @param {Note} warning @returns {Child} */
-export const warningWords = ({ code, text }) => (has(`quality.${code}.warning`) ? t(`quality.${code}.warning`) : foreign(text));
+export const warningWords = ({ code, text }) =>
+  has(`quality.${code}.warning`) ? t(`quality.${code}.warning`) : foreign(text);
 
 /** @param {{id: string, name: string}} label @returns {Child} */
 export const className = ({ id, name }) => (has(`class.${id}`) ? t(`class.${id}`) : foreign(name));

@@ -1,11 +1,13 @@
 // @ts-check
 /** The card below an answer that keeps the picture on this device: off until asked for. */
 
+import { assessmentOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
+import { typeOf } from "../intake/types.js";
 import { SITES, isOn, newId, readAll, turnOn, write } from "./store.js";
 
-/** @typedef {import("../intake/queue.js").Item} Item */
+/** @typedef {import("../check/state.js").Item} Item */
 
 const title = () => el("h2", { id: "keep-title" }, t("history.keep.title"));
 
@@ -14,10 +16,15 @@ const title = () => el("h2", { id: "keep-title" }, t("history.keep.title"));
  * @param {Item} item
  */
 export async function keepCard(card, item) {
-  if (!("indexedDB" in window)) {
-    card.remove();
-    return;
+  try {
+    await fillCard(card, item);
+  } catch {
+    card.replaceChildren(title(), el("p", { class: "soft" }, t("history.blocked")));
   }
+}
+
+/** @param {HTMLElement} card @param {Item} item */
+async function fillCard(card, item) {
   if (item.kept) {
     card.replaceChildren(title(), el("p", {}, ...kept()));
     return;
@@ -26,14 +33,20 @@ export async function keepCard(card, item) {
     await form(card, item);
     return;
   }
+  const turn = async () => {
+    await turnOn();
+    await form(card, item);
+    card.querySelector("select")?.focus();
+  };
+  const blocked = () => card.replaceChildren(title(), el("p", { role: "alert" }, t("history.blocked")));
   card.replaceChildren(
     title(),
     el("p", { class: "soft" }, t("history.keep.off")),
-    el("div", { class: "actions" }, button(t("history.turnOn"), async () => {
-      await turnOn();
-      await form(card, item);
-      card.querySelector("select")?.focus();
-    })),
+    el(
+      "div",
+      { class: "actions" },
+      button(t("history.turnOn"), () => turn().catch(blocked)),
+    ),
   );
 }
 
@@ -43,29 +56,56 @@ const kept = () => [t("history.keep.saved"), " ", el("a", { href: "#history" }, 
 async function form(card, item) {
   const { moles } = await readAll();
   const which = /** @type {HTMLSelectElement} */ (
-    el("select", {}, el("option", { value: "" }, t("history.keep.newMole")), ...moles.map((mole) => el("option", { value: mole.id, selected: mole.id === item.mole }, moleName(mole))))
+    el(
+      "select",
+      {},
+      el("option", { value: "" }, t("history.keep.newMole")),
+      ...moles.map((mole) =>
+        el("option", { value: mole.id, selected: mole.id === item.mole }, moleName(mole)),
+      ),
+    )
   );
-  const site = /** @type {HTMLSelectElement} */ (el("select", {}, ...SITES.map((name) => el("option", { value: name }, t(`site.${name}`)))));
-  const label = /** @type {HTMLInputElement} */ (el("input", { type: "text", maxlength: 60, autocomplete: "off" }));
-  const fresh = el("div", { class: "form" }, el("label", { class: "field" }, t("history.keep.site"), site), el("label", { class: "field" }, t("history.keep.label"), label));
+  const site = /** @type {HTMLSelectElement} */ (
+    el("select", {}, ...SITES.map((name) => el("option", { value: name }, t(`site.${name}`))))
+  );
+  const label = /** @type {HTMLInputElement} */ (
+    el("input", { type: "text", maxlength: 60, autocomplete: "off" })
+  );
+  const fresh = el(
+    "div",
+    { class: "form" },
+    el("label", { class: "field" }, t("history.keep.site"), site),
+    el("label", { class: "field" }, t("history.keep.label"), label),
+  );
   const choose = () => (fresh.hidden = which.value !== "");
   which.addEventListener("change", choose);
   choose();
   const said = el("p", { role: "status", class: "said" });
   const save = button(t("history.keep.save"), async () => {
-    const { file, assessment } = item;
-    if (!file || !assessment || save.getAttribute("aria-disabled") === "true") return;
+    const { file, answer } = item;
+    const assessment = assessmentOf(item);
+    if (!file || !answer || !assessment || save.getAttribute("aria-disabled") === "true") return;
     save.setAttribute("aria-disabled", "true");
-    const mole = moles.find(({ id }) => id === which.value) ?? { id: newId(), label: label.value.trim(), site: site.value, createdAt: Date.now() };
+    const mole = moles.find(({ id }) => id === which.value) ?? {
+      id: newId(),
+      label: label.value.trim(),
+      site: site.value,
+      createdAt: Date.now(),
+    };
     try {
-      const picture = new Blob([file], { type: file.type }); // without its name
+      const type = await typeOf(file); // whatever the browser took it for
+      const picture = new Blob([file], { type }); // without its name
       const model = `${assessment.model.name} ${assessment.model.version}`;
-      const takenAt = (item.answeredAt ?? new Date()).getTime();
-      await write({ moles: [mole], pictures: [{ id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model }] });
+      const takenAt = answer.at.getTime();
+      await write({
+        moles: [mole],
+        pictures: [{ id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model }],
+      });
       item.kept = true;
       card.querySelectorAll(".field").forEach((field) => field.remove());
       save.remove();
       said.replaceChildren(...kept());
+      said.querySelector("a")?.focus();
     } catch {
       save.removeAttribute("aria-disabled");
       said.textContent = t("history.keep.failed");
@@ -82,4 +122,5 @@ async function form(card, item) {
 }
 
 /** @param {import("./store.js").Mole} mole */
-export const moleName = ({ label, site }) => (label ? t("history.moleNamed", { site: t(`site.${site}`), label }) : t(`site.${site}`));
+export const moleName = ({ label, site }) =>
+  label ? t("history.moleNamed", { site: t(`site.${site}`), label }) : t(`site.${site}`);

@@ -1,23 +1,44 @@
 // @ts-check
-/** The history on this device: moles and their pictures in IndexedDB. There is no database until someone asks for one. */
+/**
+ * The history on this device: moles and their pictures in IndexedDB. There is no database until someone asks
+ * for one.
+ */
 
 /**
  * No probability is kept: pictures are compared, not scores.
  *
  * @typedef {{id: string, label: string, site: string, createdAt: number}} Mole
- * @typedef {{id: string, mole: string, takenAt: number, picture: Blob, decision: string, model: string}} Picture
+ * @typedef {{id: string, mole: string, takenAt: number, picture: Blob, decision: string, model: string}}
+ *   Picture
  * @typedef {{moles: Mole[], pictures: Picture[]}} Content
  */
 
 const NAME = "aiderm-history";
 /** Names of places on the body; the strings name them in each language. */
 export const SITES = [
-  "face", "scalp", "neck", "chest", "abdomen", "upperBack", "lowerBack", "leftArm", "rightArm", "leftHand", "rightHand", "buttocks", "genital",
-  "leftLeg", "rightLeg", "leftFoot", "rightFoot", "other",
+  "face",
+  "scalp",
+  "neck",
+  "chest",
+  "abdomen",
+  "upperBack",
+  "lowerBack",
+  "leftArm",
+  "rightArm",
+  "leftHand",
+  "rightHand",
+  "buttocks",
+  "genital",
+  "leftLeg",
+  "rightLeg",
+  "leftFoot",
+  "rightFoot",
+  "other",
 ];
 
 /** Unlike crypto.randomUUID it is there on plain HTTP too. */
-export const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+export const newId = () =>
+  [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
  * @template T
@@ -32,7 +53,7 @@ const settled = (request) =>
 
 /** Whether the history is on. @returns {Promise<boolean>} */
 export async function isOn() {
-  if (!("indexedDB" in window)) return false;
+  if (!("indexedDB" in window)) throw new TypeError("this browser keeps nothing");
   if (indexedDB.databases) return (await indexedDB.databases()).some(({ name }) => name === NAME);
   // older browsers: opening makes the database, so one that was just made is taken away again
   let fresh = false;

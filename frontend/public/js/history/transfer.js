@@ -1,57 +1,117 @@
 // @ts-check
-/** The history as one file: to take along to a doctor or to another device, and back. */
+/**
+ * The history as one file: to take along to a doctor or to another device, and back. A ZIP archive with the
+ * pictures as files, and a list of them that stands first, so that of a damaged archive the rest can be had.
+ */
 
+import { typeOf } from "../intake/types.js";
 import { SITES } from "./store.js";
+import { isArchive, pack, unpack } from "./zip.js";
 
 /** @typedef {import("./store.js").Content} Content */
+/** @typedef {import("./store.js").Mole} Mole */
+/** @typedef {import("./store.js").Picture} Picture */
+/** What could be had of a file, and the day (or the name) of each picture that could not. */
+/** @typedef {Content & {damaged: (number | null)[]}} Imported */
 
 const FORMAT = "aiderm-history";
-const VERSION = 1;
+const LIST = "history.json";
+const LONGEST_TEXT = 500;
+const ENDINGS = /** @type {Record<string, string>} */ ({
+  "image/jpeg": "jpg",
+  "image/png": "png",
+  "image/webp": "webp",
+  "image/bmp": "bmp",
+  "image/tiff": "tif",
+  "image/gif": "gif",
+});
 
-/** @param {Blob} blob @returns {Promise<string>} */
-const dataAddress = (blob) =>
-  new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(String(reader.result));
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(blob);
-  });
-
-/** @param {Content} content @returns {Promise<Blob>} JSON, pictures as data addresses */
-export async function toFile({ moles, pictures }) {
-  const written = [];
-  for (const picture of pictures) written.push({ ...picture, picture: await dataAddress(picture.picture) });
-  return new Blob([JSON.stringify({ format: FORMAT, version: VERSION, moles, pictures: written })], { type: "application/json" });
-}
-
-/** @param {unknown} value */
-const isText = (value) => typeof value === "string" && value.length < 500;
+/** @param {Picture} picture @param {string} type of its content */
+const pathOf = ({ id }, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
 
 /**
- * @param {Blob} file
- * @returns {Promise<Content>} rejects when the file is no such export, or not whole
+ * Writes the archive and reads it back.
+ *
+ * @param {Content} content
+ * @returns {Promise<Blob>} rejects when what is read back is not what was written
  */
-export async function fromFile(file) {
-  const body = JSON.parse(await file.text());
-  if (body?.format !== FORMAT || body.version !== VERSION || !Array.isArray(body.moles) || !Array.isArray(body.pictures)) {
-    throw new TypeError(`a history has format ${FORMAT} and version ${VERSION}. Received: ${body?.format} ${body?.version}`);
+export async function toFile({ moles, pictures }) {
+  const entries = [];
+  const list = [];
+  for (const picture of pictures) {
+    const path = pathOf(picture, await typeOf(picture.picture));
+    entries.push({ name: path, content: picture.picture });
+    list.push({ ...picture, picture: path });
   }
-  const moles = body.moles.map((/** @type {any} */ mole) => {
-    if (!isText(mole?.id) || !isText(mole.label) || !SITES.includes(mole.site) || !Number.isFinite(mole.createdAt)) throw new TypeError("a mole is damaged");
-    return { id: mole.id, label: mole.label, site: mole.site, createdAt: mole.createdAt };
-  });
-  const known = new Set(moles.map((/** @type {{id: string}} */ { id }) => id));
-  const pictures = body.pictures.map((/** @type {any} */ entry) => {
-    const whole = isText(entry?.id) && known.has(entry.mole) && Number.isFinite(entry.takenAt) && isText(entry.decision) && isText(entry.model);
-    if (!whole) throw new TypeError("a picture is damaged");
-    return { id: entry.id, mole: entry.mole, takenAt: entry.takenAt, decision: entry.decision, model: entry.model, picture: blobOf(entry.picture) };
-  });
-  return { moles, pictures };
+  const text = JSON.stringify({ format: FORMAT, version: 2, moles, pictures: list }, null, 1);
+  const archive = await pack([{ name: LIST, content: new Blob([text]) }, ...entries]);
+  const { pictures: back, damaged } = await fromFile(archive);
+  const sizes = new Map(pictures.map(({ id, picture }) => [id, picture.size]));
+  const whole = back.filter(({ id, picture }) => sizes.get(id) === picture.size);
+  if (damaged.length > 0 || whole.length !== pictures.length) {
+    throw new Error(`the archive holds ${whole.length} whole pictures. Expected: ${pictures.length}`);
+  }
+  return archive;
 }
 
-/** @param {unknown} address a data address; not fetched, since the security policy allows no data there */
-function blobOf(address) {
-  const match = /^data:(image\/(?:jpeg|png|webp|bmp|tiff|gif));base64,([A-Za-z0-9+/]+=*)$/.exec(String(address));
-  if (!match) throw new TypeError("a picture is damaged");
-  return new Blob([Uint8Array.from(atob(match[2]), (character) => character.charCodeAt(0))], { type: match[1] });
+/** @param {unknown} value @returns {value is string} */
+const isText = (value) => typeof value === "string" && value.length < LONGEST_TEXT;
+
+/** @param {any} mole @returns {mole is Mole} */
+const isMole = (mole) =>
+  isText(mole?.id) && isText(mole.label) && SITES.includes(mole.site) && Number.isFinite(mole.createdAt);
+
+/**
+ * @param {Blob} file an archive, or a file of the first version (JSON with the pictures in it)
+ * @returns {Promise<Imported>} what is whole; rejects when the file is no export of a history
+ */
+export async function fromFile(file) {
+  const archive = (await isArchive(file)) ? await unpack(file) : null;
+  const text = archive ? await archive.get(LIST)?.() : file;
+  const body = JSON.parse((await text?.text()) ?? "");
+  if (body?.format !== FORMAT || body.version !== (archive ? 2 : 1)) {
+    throw new TypeError(
+      `a history has format ${FORMAT}, version 1 or 2. Received: ${body?.format} ${body?.version}`,
+    );
+  }
+  if (!Array.isArray(body.moles) || !Array.isArray(body.pictures)) throw new TypeError("the list is damaged");
+  const moles = body.moles
+    .filter(isMole)
+    .map(/** @param {Mole} mole */ ({ id, label, site, createdAt }) => ({ id, label, site, createdAt }));
+  const known = new Set(moles.map((/** @type {Mole} */ { id }) => id));
+  /** @type {Picture[]} */
+  const pictures = [];
+  /** @type {(number | null)[]} */
+  const damaged = [];
+  for (const entry of body.pictures) {
+    const { id, mole, takenAt, decision, model } = entry ?? {};
+    const texts =
+      isText(id) && isText(decision) && isText(model) && known.has(mole) && Number.isFinite(takenAt);
+    const content = texts ? await contentOf(entry.picture, archive) : null;
+    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content });
+    else damaged.push(Number.isFinite(takenAt) ? takenAt : null);
+  }
+  const used = new Set(pictures.map(({ mole }) => mole));
+  return { moles: moles.filter((/** @type {Mole} */ { id }) => used.has(id)), pictures, damaged };
+}
+
+/**
+ * @param {unknown} place a path in the archive, or a data address
+ * @param {Map<string, () => Promise<Blob | null>> | null} archive
+ * @returns {Promise<Blob | null>} null where it is no picture, or not whole
+ */
+async function contentOf(place, archive) {
+  const content = archive ? await archive.get(String(place))?.() : fromAddress(String(place));
+  const type = content && (await typeOf(content));
+  return content && type ? content.slice(0, content.size, type) : null;
+}
+
+/** Not fetched, since the security policy allows no data there. @param {string} address */
+function fromAddress(address) {
+  const data = /^data:[^,]*;base64,([A-Za-z0-9+/]+=*)$/.exec(address)?.[1];
+  try {
+    return data ? new Blob([Uint8Array.from(atob(data), (character) => character.charCodeAt(0))]) : null;
+  } catch {
+    return null;
+  }
 }

@@ -1,8 +1,11 @@
 // @ts-check
-/** The view of the history: moles with their pictures by date; export, import, delete. Readable without a network. */
+/**
+ * The view of the history: moles with their pictures by date; export, import, delete. Readable without a
+ * network.
+ */
 
 import { button, download, el, openDialog } from "../dom.js";
-import { date, t } from "../i18n.js";
+import { bytes, date, t } from "../i18n.js";
 import { compare } from "./compare.js";
 import { moleName } from "./keep.js";
 import { deleteAll, deletePicture, isOn, readAll, turnOn, write } from "./store.js";
@@ -21,24 +24,63 @@ function addressOf(picture) {
   return known;
 }
 
-/** @param {HTMLElement} place @param {string} [words] said of what was just done */
+/**
+ * @param {HTMLElement} place
+ * @param {string} [words] said of what was just done; they take the focus, since what was operated may be
+ *   gone
+ */
 export async function show(place, words = "") {
   for (const address of addresses.values()) URL.revokeObjectURL(address);
   addresses.clear();
-  const on = await isOn();
-  const { moles, pictures } = on ? await readAll() : { moles: [], pictures: [] };
-  const said = el("p", { role: "status", class: "soft" });
+  const intro = el(
+    "div",
+    { class: "intro" },
+    el("h1", {}, t("history.title")),
+    el("p", { class: "lead" }, t("history.lead")),
+  );
+  const content = await isOn()
+    .then(async (on) => ({ on, ...(on ? await readAll() : { moles: [], pictures: [] }) }))
+    .catch(() => null);
+  if (!content) {
+    place.replaceChildren(intro, el("p", { class: "notice" }, t("history.blocked")));
+    return;
+  }
+  const { on, moles, pictures } = content;
+  const said = el("p", { role: "status", class: "soft", tabindex: "-1" });
   place.replaceChildren(
-    el("div", { class: "intro" }, el("h1", {}, t("history.title")), el("p", { class: "lead" }, t("history.lead"))),
+    intro,
     said,
-    ...(on ? moles.map((mole) => moleCard(place, mole, pictures.filter((picture) => picture.mole === mole.id))) : []),
-    ...(moles.length > 0 ? [] : [el("section", { class: "card" }, el("h2", {}, t(on ? "history.empty" : "history.off")), el("p", {}, t(on ? "history.emptyText" : "history.offText")), el("div", { class: "actions" }, on ? el("a", { class: "button primary", href: "#check" }, t("history.toCheck")) : button(t("history.turnOn"), async () => {
-      await turnOn();
-      await show(place, t("history.isOn"));
-    }, "primary")))]),
+    ...moles.map((mole) =>
+      moleCard(
+        place,
+        mole,
+        pictures.filter((picture) => picture.mole === mole.id),
+      ),
+    ),
+    ...(moles.length > 0 ? [] : [emptyCard(place, on)]),
     handling(place, on),
   );
+  if (!words) return;
   said.textContent = words; // after it came into the document, so that it is announced
+  said.focus();
+}
+
+/** @param {HTMLElement} place @param {boolean} on */
+function emptyCard(place, on) {
+  const turn = async () => {
+    await turnOn();
+    await show(place, t("history.isOn"));
+  };
+  const next = on
+    ? el("a", { class: "button primary", href: "#check" }, t("history.toCheck"))
+    : button(t("history.turnOn"), turn, "primary");
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, t(on ? "history.empty" : "history.off")),
+    el("p", {}, t(on ? "history.emptyText" : "history.offText")),
+    el("div", { class: "actions" }, next),
+  );
 }
 
 /**
@@ -56,40 +98,65 @@ function moleCard(place, mole, pictures) {
       {},
       el("img", { src: addressOf(picture), alt: t("compare.alt", { name, day }), loading: "lazy" }),
       el("p", { class: "date" }, el("time", { datetime: new Date(picture.takenAt).toISOString() }, day)),
-      button(t("history.delete"), () => confirm(t("history.deletePicture", { name, day }), async () => {
-        await deletePicture(picture);
-        await show(place, t("history.deleted"));
-      }), "", { "aria-label": t("history.deleteNamed", { name, day }) }),
+      button(
+        t("history.delete"),
+        () =>
+          confirm(t("history.deletePicture", { name, day }), async () => {
+            await deletePicture(picture);
+            await show(place, t("history.deleted"));
+          }),
+        "",
+        { "aria-label": t("history.deleteNamed", { name, day }) },
+      ),
     );
   });
   return el(
     "section",
     { class: "card", "aria-label": name },
-    el("div", { class: "mole-head" }, el("h2", {}, name), el("span", { class: "soft" }, t("history.count", { count: pictures.length }))),
+    el(
+      "div",
+      { class: "mole-head" },
+      el("h2", {}, name),
+      el("span", { class: "soft" }, t("history.count", { count: pictures.length })),
+    ),
     el("ul", { class: "dates" }, ...shots),
     el(
       "div",
       { class: "actions" },
-      pictures.length > 1 && button(t("history.compare"), () => compare(name, pictures, addressOf), "primary"),
-      last && button(t("history.again"), () => document.dispatchEvent(new CustomEvent("photograph", { detail: { ghost: addressOf(last), mole: mole.id } }))),
+      pictures.length > 1 &&
+        button(t("history.compare"), () => compare(name, pictures, addressOf), "primary"),
+      last &&
+        button(t("history.again"), () =>
+          document.dispatchEvent(
+            new CustomEvent("photograph", { detail: { ghost: addressOf(last), mole: mole.id } }),
+          ),
+        ),
     ),
   );
 }
 
 /** @param {HTMLElement} place @param {boolean} on */
 function handling(place, on) {
-  const input = /** @type {HTMLInputElement} */ (el("input", { type: "file", id: "import", accept: "application/json,.json" }));
+  const accept = "application/zip,.zip,application/json,.json";
+  const input = /** @type {HTMLInputElement} */ (el("input", { type: "file", id: "import", accept }));
+  const said = el("p", { role: "status", class: "soft", id: "transfer-said" });
   input.addEventListener("change", async () => {
     const [file] = input.files ?? [];
     if (!file) return;
-    try {
-      const content = await fromFile(file);
-      await write(content);
-      await show(place, t("history.imported", { count: content.pictures.length }));
-    } catch {
-      await show(place, t("history.notImported"));
-    }
+    said.textContent = t("history.importing");
+    await show(place, await takeIn(file));
   });
+  const exporting = button(t("history.export"), async () => {
+    if (exporting.getAttribute("aria-disabled") === "true") return;
+    exporting.setAttribute("aria-disabled", "true");
+    said.textContent = t("history.exporting");
+    said.textContent = await handOut().catch(() => t("history.notExported"));
+    exporting.removeAttribute("aria-disabled");
+  });
+  const remove = async () => {
+    await deleteAll();
+    await show(place, t("history.allDeleted"));
+  };
   return el(
     "section",
     { class: "card", "aria-label": t("history.handling") },
@@ -98,14 +165,50 @@ function handling(place, on) {
     el(
       "div",
       { class: "actions" },
-      on && button(t("history.export"), async () => download(await toFile(await readAll()), "aiderm-history.json")),
+      on && exporting,
       el("label", { class: "button" }, input, el("span", {}, t("history.import"))),
-      on && button(t("history.deleteAll"), () => confirm(t("history.deleteAllQuestion"), async () => {
-        await deleteAll();
-        await show(place, t("history.allDeleted"));
-      })),
+      on && button(t("history.deleteAll"), () => confirm(t("history.deleteAllQuestion"), remove)),
     ),
+    said,
   );
+}
+
+/** Hands out the whole history as a file. @returns {Promise<string>} what to say of it */
+async function handOut() {
+  const content = await readAll();
+  const file = await toFile(content);
+  download(file, "aiderm-history.zip");
+  return t("history.exported", { count: content.pictures.length, size: bytes(file.size) });
+}
+
+/**
+ * Takes in what is whole in a file.
+ *
+ * @param {File} file
+ * @returns {Promise<string>} what to say of it
+ */
+async function takeIn(file) {
+  const content = await fromFile(file).catch(() => null);
+  if (!content || (content.pictures.length === 0 && content.damaged.length > 0))
+    return t("history.notImported");
+  const { moles, pictures, damaged } = content;
+  if (pictures.length === 0) return t("history.imported", { count: 0 });
+  let count = 0;
+  try {
+    // one after another: what fits is there even where the space does not suffice for all
+    for (const picture of pictures) {
+      await write({ moles: moles.filter(({ id }) => id === picture.mole), pictures: [picture] });
+      count += 1;
+    }
+  } catch {
+    return t("history.noSpace", { count, total: pictures.length });
+  }
+  const words = [t("history.imported", { count })];
+  if (damaged.length > 0) {
+    const days = damaged.map((at) => (at === null ? t("history.dayUnknown") : date(new Date(at), true)));
+    words.push(t("history.damaged", { count: damaged.length, days: days.join("; ") }));
+  }
+  return words.join(" ");
 }
 
 /** @param {string} question @param {() => Promise<void>} act */

@@ -1,5 +1,8 @@
 // @ts-check
-/** The camera's dialog: asks for the dermatoscope lens first, then shows the live picture in a ring, or hands over to the device's camera. */
+/**
+ * The camera's dialog: asks for the dermatoscope lens first, then shows the live picture in a ring, or hands
+ * over to the device's camera.
+ */
 
 import { button, el, openDialog, setVars } from "../dom.js";
 import { t } from "../i18n.js";
@@ -22,79 +25,109 @@ export const liveIsPossible = () => window.isSecureContext && Boolean(navigator.
  * @param {{ghost?: string}} [options] address of an earlier picture to lay over the live one
  * @returns {Promise<File | null>} the photograph, or null when none was taken
  */
-export function photograph({ ghost = "" } = {}) {
-  return new Promise((resolve) => {
-    /** @type {File | null} */
-    let taken = null;
-    const content = el("div", { class: "camera-content" });
-    const dialog = openDialog("camera", content);
-    /** @type {AbortController} */
-    const closing = new AbortController();
-    dialog.addEventListener("close", () => {
-      closing.abort();
-      resolve(taken);
-    });
-    /** @param {File} file */
-    const take = (file) => {
-      taken = file;
-      dialog.close();
-    };
-    /** @param {...(Node | null)} parts the first heading gets the focus and names the dialog */
-    const show = (...parts) => {
-      content.replaceChildren(...parts.filter((part) => part !== null));
-      const heading = content.querySelector("h2");
-      if (!heading) return;
-      heading.id = "camera-title";
-      heading.tabIndex = -1;
-      dialog.setAttribute("aria-labelledby", heading.id);
-      heading.focus();
-    };
-    const close = () => button(t("common.cancel"), () => dialog.close());
+export const photograph = ({ ghost = "" } = {}) => new CameraDialog(ghost).closed;
 
-    const askForLens = () =>
-      show(
-        el("h2", {}, t("camera.lens.question")),
-        el("p", {}, t("camera.lens.why")),
-        el("div", { class: "actions" }, button(t("camera.lens.yes"), chooseWay, "primary"), button(t("camera.lens.no"), advise), close()),
-      );
-    const advise = () =>
-      show(
-        el("h2", {}, t("camera.advice.title")),
-        el("p", {}, t("camera.advice.meaning")),
-        el("ul", { class: "plain-list" }, el("li", {}, t("camera.advice.lens")), el("li", {}, t("camera.advice.doctor"))),
-        el("p", { class: "whatever" }, t("safety.whatever")),
-        el("div", { class: "actions" }, button(t("common.close"), () => dialog.close(), "primary"), button(t("common.back"), askForLens)),
-      );
-    const chooseWay = () => {
-      if (liveIsPossible()) {
-        show(el("h2", {}, t("camera.live")), el("p", { role: "status" }, t("camera.starting")), el("div", { class: "actions" }, close()));
-        live(closing.signal, ghost, take).then(
-          (view) => {
-            view.at(-1)?.append(close());
-            if (!closing.signal.aborted) show(...view);
-          },
-          (error) => !closing.signal.aborted && handOver(t(`camera.failure.${FAILURES[error?.name] ?? "other"}`)),
-        );
-      } else {
-        handOver(t("camera.insecure"));
-      }
-    };
-    /** The device's own camera application. @param {string} why there is no live picture */
-    const handOver = (why) => {
-      const input = /** @type {HTMLInputElement} */ (
-        el("input", { type: "file", id: "photograph", accept: "image/jpeg,image/png,image/webp", capture: "environment" })
-      );
-      input.addEventListener("change", () => input.files?.[0] && take(input.files[0]));
-      const touch = navigator.maxTouchPoints > 0;
-      show(
-        el("h2", {}, t("camera.title")),
-        el("p", { class: "notice" }, why),
-        touch ? el("p", {}, t("camera.device")) : el("p", {}, t("camera.chooseInstead")),
-        el("div", { class: "actions" }, touch && el("label", { class: "button primary" }, input, el("span", {}, t("camera.openDevice"))), close()),
-      );
-    };
-    askForLens();
-  });
+class CameraDialog {
+  /** @type {File | null} */
+  #taken = null;
+  #content = el("div", { class: "camera-content" });
+  #dialog = openDialog("camera", this.#content);
+  #closing = new AbortController();
+  /** @type {Promise<File | null>} */
+  closed;
+
+  /** @param {string} ghost */
+  constructor(ghost) {
+    this.ghost = ghost;
+    this.closed = new Promise((resolve) => {
+      this.#dialog.addEventListener("close", () => {
+        this.#closing.abort();
+        resolve(this.#taken);
+      });
+    });
+    this.#askForLens();
+  }
+
+  /** @param {File} file */
+  #take(file) {
+    this.#taken = file;
+    this.#dialog.close();
+  }
+
+  #close() {
+    return button(t("common.cancel"), () => this.#dialog.close());
+  }
+
+  /** @param {...(Node | null)} parts the first heading gets the focus and names the dialog */
+  #show(...parts) {
+    this.#content.replaceChildren(...parts.filter((part) => part !== null));
+    const heading = this.#content.querySelector("h2");
+    if (!heading) return;
+    heading.id = "camera-title";
+    heading.tabIndex = -1;
+    this.#dialog.setAttribute("aria-labelledby", heading.id);
+    heading.focus();
+  }
+
+  #askForLens() {
+    const yes = button(t("camera.lens.yes"), () => this.#chooseWay(), "primary");
+    const no = button(t("camera.lens.no"), () => this.#advise());
+    this.#show(
+      el("h2", {}, t("camera.lens.question")),
+      el("p", {}, t("camera.lens.why")),
+      el("div", { class: "actions" }, yes, no, this.#close()),
+    );
+  }
+
+  #advise() {
+    const lines = ["lens", "doctor"].map((line) => el("li", {}, t(`camera.advice.${line}`)));
+    const close = button(t("common.close"), () => this.#dialog.close(), "primary");
+    const back = button(t("common.back"), () => this.#askForLens());
+    this.#show(
+      el("h2", {}, t("camera.advice.title")),
+      el("p", {}, t("camera.advice.meaning")),
+      el("ul", { class: "plain-list" }, ...lines),
+      el("p", { class: "whatever" }, t("safety.whatever")),
+      el("div", { class: "actions" }, close, back),
+    );
+  }
+
+  async #chooseWay() {
+    if (!liveIsPossible()) {
+      this.#handOver(t("camera.insecure"));
+      return;
+    }
+    this.#show(
+      el("h2", {}, t("camera.live")),
+      el("p", { role: "status" }, t("camera.starting")),
+      el("div", { class: "actions" }, this.#close()),
+    );
+    const { signal } = this.#closing;
+    try {
+      const view = await live(signal, this.ghost, (file) => this.#take(file));
+      view.at(-1)?.append(this.#close());
+      if (!signal.aborted) this.#show(...view);
+    } catch (error) {
+      const reason = FAILURES[/** @type {Error} */ (error)?.name] ?? "other";
+      if (!signal.aborted) this.#handOver(t(`camera.failure.${reason}`));
+    }
+  }
+
+  /** The device's own camera application. @param {string} why there is no live picture */
+  #handOver(why) {
+    const accept = "image/jpeg,image/png,image/webp";
+    const attributes = { type: "file", id: "photograph", accept, capture: "environment" };
+    const input = /** @type {HTMLInputElement} */ (el("input", attributes));
+    input.addEventListener("change", () => input.files?.[0] && this.#take(input.files[0]));
+    const touch = navigator.maxTouchPoints > 0;
+    const open = el("label", { class: "button primary" }, input, el("span", {}, t("camera.openDevice")));
+    this.#show(
+      el("h2", {}, t("camera.title")),
+      el("p", { class: "notice" }, why),
+      el("p", {}, t(touch ? "camera.device" : "camera.chooseInstead")),
+      el("div", { class: "actions" }, touch && open, this.#close()),
+    );
+  }
 }
 
 /**
@@ -111,7 +144,9 @@ async function live(signal, ghost, take) {
   const stop = () => stream.getTracks().forEach((track) => track.stop());
   signal.addEventListener("abort", stop);
   if (signal.aborted) stop();
-  const video = /** @type {HTMLVideoElement} */ (el("video", { playsinline: true, autoplay: true, "aria-label": t("camera.picture") }));
+  const video = /** @type {HTMLVideoElement} */ (
+    el("video", { playsinline: true, autoplay: true, "aria-label": t("camera.picture") })
+  );
   video.muted = true;
   video.srcObject = stream;
   await video.play();
@@ -135,8 +170,18 @@ async function live(signal, ghost, take) {
   }, LOOK_MS);
   signal.addEventListener("abort", () => clearInterval(timer));
 
-  const stage = el("div", { class: "camera-stage" }, video, ghost && el("img", { class: "ghost", src: ghost, alt: "" }), el("span", { class: "ring", "aria-hidden": "true" }));
-  const shutter = button(t("camera.take"), () => capture(video).then((file) => file && take(file)), "primary shutter");
+  const stage = el(
+    "div",
+    { class: "camera-stage" },
+    video,
+    ghost && el("img", { class: "ghost", src: ghost, alt: "" }),
+    el("span", { class: "ring", "aria-hidden": "true" }),
+  );
+  const shutter = button(
+    t("camera.take"),
+    () => capture(video).then((file) => file && take(file)),
+    "primary shutter",
+  );
   const track = stream.getVideoTracks()[0];
   return [
     el("h2", {}, t("camera.live")),
@@ -151,7 +196,9 @@ async function live(signal, ghost, take) {
 
 /** @param {HTMLElement} stage */
 function ghostSlider(stage) {
-  const input = /** @type {HTMLInputElement} */ (el("input", { type: "range", min: 0, max: 100, step: 5, value: 40 }));
+  const input = /** @type {HTMLInputElement} */ (
+    el("input", { type: "range", min: 0, max: 100, step: 5, value: 40 })
+  );
   const blend = () => setVars(stage, { ghost: Number(input.value) / 100 });
   input.addEventListener("input", blend);
   blend();
@@ -167,7 +214,9 @@ function torch(track) {
     () => {
       const on = toggle.getAttribute("aria-pressed") !== "true";
       toggle.setAttribute("aria-pressed", String(on));
-      track.applyConstraints({ advanced: [/** @type {MediaTrackConstraintSet} */ ({ torch: on })] }).catch(() => toggle.remove());
+      track
+        .applyConstraints({ advanced: [/** @type {MediaTrackConstraintSet} */ ({ torch: on })] })
+        .catch(() => toggle.remove());
     },
     "",
     { "aria-pressed": "false" },
@@ -175,14 +224,19 @@ function torch(track) {
   return toggle;
 }
 
-/** The centred square, which is what is judged, at the camera's own resolution. @param {HTMLVideoElement} video */
+/**
+ * The centred square, which is what is judged, at the camera's own resolution.
+ * @param {HTMLVideoElement} video
+ */
 async function capture(video) {
   const { videoWidth, videoHeight } = video;
   const side = Math.min(videoWidth, videoHeight);
   if (side === 0) return null;
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = side;
-  canvas.getContext("2d")?.drawImage(video, (videoWidth - side) / 2, (videoHeight - side) / 2, side, side, 0, 0, side, side);
+  canvas
+    .getContext("2d")
+    ?.drawImage(video, (videoWidth - side) / 2, (videoHeight - side) / 2, side, side, 0, 0, side, side);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
   return blob ? new File([blob], `${t("camera.fileName")}.jpg`, { type: "image/jpeg" }) : null;
 }

@@ -1,5 +1,8 @@
 // @ts-check
-/** What of a file is picture, by format: lists of the parts to keep, each a range of the file or new bytes. Pixels are never touched. */
+/**
+ * What of a file is picture, by format: lists of the parts to keep, each a range of the file or new bytes.
+ * Pixels are never touched.
+ */
 
 import { orientationBlock, orientationOf } from "./orientation.js";
 
@@ -16,7 +19,8 @@ function keep(parts, from, to) {
 }
 
 /**
- * JPEG: of the application segments only JFIF, the colour profile and Adobe's colour transform stay; of EXIF the
+ * JPEG: of the application segments only JFIF, the colour profile and Adobe's colour transform stay; of EXIF
+ * the
  * orientation. What stands behind the end of the picture (films, depth maps, second pictures) goes.
  *
  * @param {Uint8Array} bytes
@@ -34,18 +38,25 @@ export function jpegParts(bytes) {
     }
     if (marker === 0xd9) break;
     const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
-    if (end < at + 4 || end > bytes.length) break; // cut off or damaged: the rest goes as it is, for the server to judge
+    // cut off or damaged: the rest goes as it is, for the server to judge
+    if (end < at + 4 || end > bytes.length) break;
     const exif = marker === 0xe1 && latin(bytes, at + 4, 6) === "Exif\0\0";
     const orientation = exif ? orientationOf(bytes.subarray(at + 10, end)) : 1;
     if (orientation !== 1) {
-      parts.push(Uint8Array.of(0xff, 0xe1, 0, 34, 0x45, 0x78, 0x69, 0x66, 0, 0, ...orientationBlock(orientation)));
+      parts.push(
+        Uint8Array.of(0xff, 0xe1, 0, 34, 0x45, 0x78, 0x69, 0x66, 0, 0, ...orientationBlock(orientation)),
+      );
     } else if (belongsToJpeg(bytes, at, marker)) {
       keep(parts, at, end);
     }
     at = end;
     if (marker !== 0xda) continue;
     do at = bytes.indexOf(0xff, at + 1);
-    while (at >= 0 && at + 1 < bytes.length && (bytes[at + 1] === 0 || bytes[at + 1] === 0xff || (bytes[at + 1] & 0xf8) === 0xd0));
+    while (
+      at >= 0 &&
+      at + 1 < bytes.length &&
+      (bytes[at + 1] === 0 || bytes[at + 1] === 0xff || (bytes[at + 1] & 0xf8) === 0xd0)
+    );
     if (at < 0) at = bytes.length;
     keep(parts, end, at);
   }
@@ -62,7 +73,9 @@ function belongsToJpeg(bytes, at, marker) {
 }
 
 const PNG_CHUNKS = new Set(
-  "IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split(" "),
+  "IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs sPLT acTL fcTL fdAT".split(
+    " ",
+  ),
 );
 
 /**
@@ -76,7 +89,7 @@ export function pngParts(bytes) {
   const parts = [[0, 8]];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 8;
-  for (let name = ""; name !== "IEND" && at + 12 <= bytes.length; ) {
+  for (let name = ""; name !== "IEND" && at + 12 <= bytes.length;) {
     const end = at + 12 + view.getUint32(at);
     if (end > bytes.length) break;
     name = latin(bytes, at + 4, 4);
@@ -130,7 +143,10 @@ export function webpParts(bytes) {
     const name = latin(bytes, at, 4);
     const end = at + 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) & 1);
     if (end > bytes.length) break;
-    const orientation = name === "EXIF" ? orientationOf(bytes.subarray(at + (latin(bytes, at + 8, 4) === "Exif" ? 14 : 8), end)) : 1;
+    const orientation =
+      name === "EXIF"
+        ? orientationOf(bytes.subarray(at + (latin(bytes, at + 8, 4) === "Exif" ? 14 : 8), end))
+        : 1;
     if (name === "VP8X") {
       const chunk = bytes.slice(at, end);
       chunk[8] &= ~0x0c; // neither EXIF nor XMP, unless one follows
@@ -172,21 +188,25 @@ export function gifParts(bytes) {
     const image = bytes[at] === 0x2c;
     const end = Math.min(skipBlocks(image ? at + 11 + table(bytes[at + 9]) : at + 2), bytes.length);
     const application = bytes[at + 1] === 0xff ? latin(bytes, at + 3, 11) : "";
-    if (image || bytes[at + 1] === 0xf9 || ["NETSCAPE2.0", "ICCRGBG1012"].includes(application)) keep(parts, at, end);
+    if (image || bytes[at + 1] === 0xf9 || ["NETSCAPE2.0", "ICCRGBG1012"].includes(application))
+      keep(parts, at, end);
     at = end;
   }
   keep(parts, at, bytes[at] === 0x3b ? at + 1 : bytes.length);
   return parts;
 }
 
-// description, make, model, software, date, artist, host, XMP, IPTC, Photoshop, EXIF, GPS, copyright, owner, serial numbers, unique id
+// description, make, model, software, date, artist, host, XMP, IPTC, Photoshop, EXIF, GPS, copyright, owner,
+// serial numbers, unique id
 const TIFF_PRIVATE = new Set([
-  270, 271, 272, 305, 306, 315, 316, 700, 33723, 34377, 34665, 34853, 33432, 42016, 42032, 42033, 42036, 42037, 50735, 50827, 50708,
+  270, 271, 272, 305, 306, 315, 316, 700, 33723, 34377, 34665, 34853, 33432, 42016, 42032, 42033, 42036,
+  42037, 50735, 50827, 50708,
 ]);
 const TIFF_SIZES = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8];
 
 /**
- * TIFF: entries that tell of place, device, person or time are taken from the directories, their values overwritten with zeros.
+ * TIFF: entries that tell of place, device, person or time are taken from the directories, their values
+ * overwritten with zeros.
  *
  * @param {Uint8Array} bytes
  * @returns {Part[]}

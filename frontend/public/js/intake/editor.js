@@ -1,79 +1,174 @@
 // @ts-check
-/** The dialog to turn a picture and cut it to the square that is to be judged: by pointer, by sliders, by arrow keys. */
+/**
+ * The dialog to turn a picture and cut it to the square that is to be assessed: by pointer, by sliders, by
+ * arrow
+ * keys. It stays open until the cut picture is there.
+ */
 
 import { button, el, openDialog, setVars } from "../dom.js";
 import { number, t } from "../i18n.js";
+import { bitmapOf } from "./bitmap.js";
 
 const SMALLEST = 100; // pixels a side that the server takes
 const STEP = 0.02; // of the frame's side, for an arrow key
 const LOSSLESS_PIXELS = 4_000_000; // larger results become JPEG, or they would be too large to send
-
-/** @typedef {{turns: number, x: number, y: number, side: number}} Cut quarter turns clockwise; centre and side in pixels of the turned picture */
+const SHOWN_PIXELS = 900;
 
 /**
- * @param {File} file
- * @returns {Promise<File | null>} the changed picture, or null when nothing was changed
+ * Quarter turns clockwise; centre and side in pixels of the turned picture.
+ *
+ * @typedef {{turns: number, x: number, y: number, side: number}} Cut
  */
-export async function edit(file) {
-  const bitmap = await createImageBitmap(file);
+/** @typedef {{file: File, cut: Cut | null}} Edited `cut` null: the picture as it came */
+
+/**
+ * @param {File} file as it came
+ * @param {Cut | null} before how it is cut now
+ * @param {() => void} begin called when a cut was chosen, before the cut picture is there
+ * @returns {Promise<Edited | null>} null when nothing was changed
+ */
+export async function edit(file, before, begin) {
+  const bitmap = await bitmapOf(file);
   try {
-    const cut = await ask(bitmap);
-    return cut ? await render(bitmap, cut, file) : null;
+    return await new Editor(bitmap, file, before, begin).closed;
   } finally {
     bitmap.close();
   }
 }
 
 /** @param {ImageBitmap} bitmap @param {number} turns */
-const sizeOf = ({ width, height }, turns) => (turns % 2 ? { width: height, height: width } : { width, height });
+const sizeOf = ({ width, height }, turns) =>
+  turns % 2 ? { width: height, height: width } : { width, height };
 
-/** @param {ImageBitmap} bitmap @param {number} turns @returns {Cut} the square that is judged when nothing is cut */
+/**
+ * @param {ImageBitmap} bitmap
+ * @param {number} turns
+ * @returns {Cut} the square that is assessed when nothing is cut
+ */
 function wholeCut(bitmap, turns) {
   const { width, height } = sizeOf(bitmap, turns);
   return { turns, x: width / 2, y: height / 2, side: Math.min(width, height) };
 }
 
-/**
- * @param {ImageBitmap} bitmap
- * @returns {Promise<Cut | null>}
- */
-function ask(bitmap) {
-  let cut = wholeCut(bitmap, 0);
-  const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { "aria-hidden": "true" }));
-  const frame = el("div", { class: "cut-frame", tabindex: 0, role: "group", "aria-label": t("editor.frame"), "aria-describedby": "cut-keys" }, el("span", { class: "cut-handle" }));
-  const stage = el("div", { class: "cut-stage", dir: "ltr" }, canvas, frame);
-  const said = el("p", { class: "visually-hidden", role: "status" });
-  /** @param {string} name @param {(value: number) => void} move */
-  const slider = (name, move) => {
-    const input = /** @type {HTMLInputElement} */ (el("input", { type: "range", min: 0, max: 100, step: 1, dir: "ltr" }));
+/** @param {Cut} one @param {Cut} other */
+const alike = (one, other) =>
+  one.turns === other.turns &&
+  [one.x - other.x, one.y - other.y, one.side - other.side].every(
+    (difference) => Math.abs(difference) <= 0.5,
+  );
+
+class Editor {
+  /** @type {Promise<Edited | null>} */
+  closed;
+  /** @type {Edited | null} */
+  #result = null;
+  #canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { "aria-hidden": "true" }));
+  #frame = el(
+    "div",
+    {
+      class: "cut-frame",
+      tabindex: 0,
+      role: "group",
+      "aria-label": t("editor.frame"),
+      "aria-describedby": "cut-keys",
+    },
+    el("span", { class: "cut-handle" }),
+  );
+  #stage = el("div", { class: "cut-stage", dir: "ltr" }, this.#canvas, this.#frame);
+  #said = el("p", { class: "hint", role: "status" });
+  #size = this.#slider("size", (share) => {
+    const { smallest, largest } = this.#limits();
+    this.#cut.side = smallest + share * (largest - smallest);
+  });
+  #across = this.#slider("across", (share) => {
+    this.#cut.x = this.#cut.side / 2 + share * (this.#limits().width - this.#cut.side);
+  });
+  #down = this.#slider("down", (share) => {
+    this.#cut.y = this.#cut.side / 2 + share * (this.#limits().height - this.#cut.side);
+  });
+  #apply = button(t("editor.apply"), () => this.#choose(), "primary");
+
+  /**
+   * @param {ImageBitmap} bitmap
+   * @param {File} file
+   * @param {Cut | null} before
+   * @param {() => void} begin
+   */
+  constructor(bitmap, file, before, begin) {
+    this.bitmap = bitmap;
+    this.file = file;
+    this.begin = begin;
+    this.before = before ?? wholeCut(bitmap, 0);
+    this.#cut = { ...this.before };
+    this.#frame.addEventListener("keydown", (event) => this.#key(event));
+    this.#frame.addEventListener("pointerdown", (event) => this.#drag(event));
+    this.dialog = this.#open();
+    this.closed = new Promise((resolve) => {
+      this.dialog.addEventListener("close", () => resolve(this.#result));
+    });
+    this.#paint();
+    this.#frame.focus();
+  }
+
+  /** @type {Cut} */
+  #cut;
+
+  #open() {
+    const turnLeft = button(t("editor.turnLeft"), () => this.#turn(-1));
+    const turnRight = button(t("editor.turnRight"), () => this.#turn(1));
+    const whole = button(t("editor.whole"), () => {
+      this.#cut = wholeCut(this.bitmap, 0);
+      this.#paint();
+      this.#said.textContent = t("editor.wholeDone");
+    });
+    return openDialog(
+      "editor",
+      el("h2", {}, t("editor.title")),
+      el("p", { class: "hint" }, t("editor.explained")),
+      el("div", { class: "cut-room" }, this.#stage),
+      el("p", { class: "hint", id: "cut-keys" }, t("editor.keys")),
+      el("div", { class: "actions" }, turnLeft, turnRight, whole),
+      el("div", { class: "cut-sliders" }, this.#size.label, this.#across.label, this.#down.label),
+      this.#said,
+      el(
+        "div",
+        { class: "actions" },
+        this.#apply,
+        button(t("common.cancel"), () => this.dialog.close()),
+      ),
+    );
+  }
+
+  /** @param {string} name @param {(share: number) => void} move */
+  #slider(name, move) {
+    const attributes = { type: "range", min: 0, max: 100, step: 1, dir: "ltr" };
+    const input = /** @type {HTMLInputElement} */ (el("input", attributes));
     input.addEventListener("input", () => {
       move(Number(input.value) / 100);
-      draw();
+      this.#draw();
     });
     return { input, label: el("label", { class: "slider" }, el("span", {}, t(`editor.${name}`)), input) };
-  };
-  const limits = () => {
-    const { width, height } = sizeOf(bitmap, cut.turns);
+  }
+
+  #limits() {
+    const { width, height } = sizeOf(this.bitmap, this.#cut.turns);
     const largest = Math.min(width, height);
     return { width, height, largest, smallest: Math.min(SMALLEST, largest) };
-  };
-  const size = slider("size", (share) => {
-    const { smallest, largest } = limits();
-    cut.side = smallest + share * (largest - smallest);
-  });
-  const across = slider("across", (share) => (cut.x = cut.side / 2 + share * (limits().width - cut.side)));
-  const down = slider("down", (share) => (cut.y = cut.side / 2 + share * (limits().height - cut.side)));
+  }
 
-  const draw = () => {
-    const { width, height, smallest, largest } = limits();
+  /** Keeps the square inside the picture, and shows where it is. */
+  #draw() {
+    const { width, height, smallest, largest } = this.#limits();
+    const cut = this.#cut;
     cut.side = Math.round(Math.min(largest, Math.max(smallest, cut.side)));
     const half = cut.side / 2;
     cut.x = Math.min(width - half, Math.max(half, cut.x));
     cut.y = Math.min(height - half, Math.max(half, cut.y));
-    setVars(stage, {
+    const [left, top] = [cut.x - half, cut.y - half];
+    setVars(this.#stage, {
       ratio: (width / height).toFixed(6),
-      left: (100 * (cut.x - half)) / width,
-      top: (100 * (cut.y - half)) / height,
+      left: (100 * left) / width,
+      top: (100 * top) / height,
       wide: (100 * cut.side) / width,
       high: (100 * cut.side) / height,
     });
@@ -83,26 +178,31 @@ function ask(bitmap) {
       input.disabled = room <= 0;
       input.setAttribute("aria-valuetext", text);
     };
-    set(size.input, cut.side - smallest, largest - smallest, t("editor.pixels", { side: Math.round(cut.side) }));
-    set(across.input, cut.x - half, width - cut.side, t("editor.fromLeft", { pixels: Math.round(cut.x - half) }));
-    set(down.input, cut.y - half, height - cut.side, t("editor.fromTop", { pixels: Math.round(cut.y - half) }));
-  };
-  const paint = () => {
-    const { width, height } = sizeOf(bitmap, cut.turns);
-    const zoom = Math.min(1, 900 / Math.max(width, height));
-    canvas.width = Math.max(1, Math.round(width * zoom));
-    canvas.height = Math.max(1, Math.round(height * zoom));
-    turned(canvas, bitmap, cut.turns, zoom);
-    draw();
-  };
-  /** @param {number} by quarter turns */
-  const turn = (by) => {
-    cut = wholeCut(bitmap, (cut.turns + by + 4) % 4);
-    paint();
-    said.textContent = t("editor.turned", { degrees: number(cut.turns * 90) });
-  };
+    const pixels = { side: cut.side, left: Math.round(left), top: Math.round(top) };
+    set(this.#size.input, cut.side - smallest, largest - smallest, t("editor.pixels", { side: pixels.side }));
+    set(this.#across.input, left, width - cut.side, t("editor.fromLeft", { pixels: pixels.left }));
+    set(this.#down.input, top, height - cut.side, t("editor.fromTop", { pixels: pixels.top }));
+  }
 
-  frame.addEventListener("keydown", (event) => {
+  #paint() {
+    const { width, height } = sizeOf(this.bitmap, this.#cut.turns);
+    const zoom = Math.min(1, SHOWN_PIXELS / Math.max(width, height));
+    this.#canvas.width = Math.max(1, Math.round(width * zoom));
+    this.#canvas.height = Math.max(1, Math.round(height * zoom));
+    drawTurned(this.#canvas, this.bitmap, this.#cut.turns, zoom);
+    this.#draw();
+  }
+
+  /** @param {number} by quarter turns */
+  #turn(by) {
+    this.#cut = wholeCut(this.bitmap, (this.#cut.turns + by + 4) % 4);
+    this.#paint();
+    this.#said.textContent = t("editor.turned", { degrees: number(this.#cut.turns * 90) });
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    const cut = this.#cut;
     const move = cut.side * STEP;
     const steps = /** @type {Record<string, () => void>} */ ({
       ArrowLeft: () => (cut.x -= move),
@@ -115,77 +215,70 @@ function ask(bitmap) {
     if (!steps[event.key]) return;
     event.preventDefault();
     steps[event.key]();
-    draw();
-  });
-  frame.addEventListener("pointerdown", (event) => {
-    const resizing = event.target !== frame;
-    const zoom = sizeOf(bitmap, cut.turns).width / stage.getBoundingClientRect().width;
-    const start = { ...cut, left: cut.x - cut.side / 2, top: cut.y - cut.side / 2, px: event.clientX, py: event.clientY };
-    frame.setPointerCapture(event.pointerId);
+    this.#draw();
+  }
+
+  /** Moves the square, or changes its size at the handle. @param {PointerEvent} event */
+  #drag(event) {
+    const cut = this.#cut;
+    const resizing = event.target !== this.#frame;
+    const zoom = sizeOf(this.bitmap, cut.turns).width / this.#stage.getBoundingClientRect().width;
+    const start = { ...cut, left: cut.x - cut.side / 2, top: cut.y - cut.side / 2 };
+    this.#frame.setPointerCapture(event.pointerId);
     const listening = new AbortController();
     const { signal } = listening;
-    frame.addEventListener(
-      "pointermove",
-      ({ clientX, clientY }) => {
-        const [dx, dy] = [(clientX - start.px) * zoom, (clientY - start.py) * zoom];
-        if (resizing) {
-          const { width, height, smallest } = limits();
-          const room = Math.min(width - start.left, height - start.top);
-          cut.side = Math.min(room, Math.max(smallest, start.side + Math.max(dx, dy)));
-          cut.x = start.left + cut.side / 2;
-          cut.y = start.top + cut.side / 2;
-        } else {
-          cut.x = start.x + dx;
-          cut.y = start.y + dy;
-        }
-        draw();
-      },
-      { signal },
-    );
-    for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, () => listening.abort(), { signal });
-  });
+    const move = (/** @type {PointerEvent} */ { clientX, clientY }) => {
+      const [dx, dy] = [(clientX - event.clientX) * zoom, (clientY - event.clientY) * zoom];
+      if (resizing) {
+        const { width, height, smallest } = this.#limits();
+        const room = Math.min(width - start.left, height - start.top);
+        cut.side = Math.min(room, Math.max(smallest, start.side + Math.max(dx, dy)));
+        cut.x = start.left + cut.side / 2;
+        cut.y = start.top + cut.side / 2;
+      } else {
+        cut.x = start.x + dx;
+        cut.y = start.y + dy;
+      }
+      this.#draw();
+    };
+    this.#frame.addEventListener("pointermove", move, { signal });
+    for (const end of ["pointerup", "pointercancel"]) {
+      this.#frame.addEventListener(end, () => listening.abort(), { signal });
+    }
+  }
 
-  return new Promise((resolve) => {
-    /** @type {Cut | null} */
-    let chosen = null;
-    const dialog = openDialog(
-      "editor",
-      el("h2", {}, t("editor.title")),
-      el("p", { class: "hint" }, t("editor.explained")),
-      el("div", { class: "cut-room" }, stage),
-      el("p", { class: "hint", id: "cut-keys" }, t("editor.keys")),
-      el("div", { class: "actions" }, button(t("editor.turnLeft"), () => turn(-1)), button(t("editor.turnRight"), () => turn(1))),
-      el("div", { class: "cut-sliders" }, size.label, across.label, down.label),
-      el(
-        "div",
-        { class: "actions" },
-        button(
-          t("editor.apply"),
-          () => {
-            const { turns, x, y, side } = wholeCut(bitmap, cut.turns);
-            if (turns || Math.abs(x - cut.x) > 0.5 || Math.abs(y - cut.y) > 0.5 || Math.abs(side - cut.side) > 0.5) chosen = { ...cut };
-            dialog.close();
-          },
-          "primary",
-        ),
-        button(t("common.cancel"), () => dialog.close()),
-      ),
-      said,
-    );
-    dialog.addEventListener("close", () => resolve(chosen));
-    paint();
-    frame.focus();
-  });
+  /**
+   * Takes the cut over: at once the old picture is no longer to be assessed, and the dialog waits for the
+   * new.
+   */
+  async #choose() {
+    if (this.#apply.getAttribute("aria-disabled") === "true") return;
+    const cut = { ...this.#cut };
+    if (!alike(cut, this.before)) {
+      this.#apply.setAttribute("aria-disabled", "true");
+      this.#said.textContent = t("editor.working");
+      this.begin();
+      const asItCame = alike(cut, wholeCut(this.bitmap, 0));
+      const file = asItCame ? this.file : await render(this.bitmap, cut, this.file);
+      if (!file) {
+        this.#apply.removeAttribute("aria-disabled");
+        this.#said.textContent = t("editor.failed");
+        return;
+      }
+      if (this.dialog.open) this.#result = { file, cut: asItCame ? null : cut };
+    }
+    this.dialog.close();
+  }
 }
 
 /**
- * @param {HTMLCanvasElement | OffscreenCanvas} canvas of the turned picture's size times zoom
+ * @param {HTMLCanvasElement} canvas of the turned picture's size times zoom
  * @param {ImageBitmap} bitmap
  * @param {number} turns
  * @param {number} zoom
  * @param {{x: number, y: number}} [origin] pixel of the turned picture that comes to the canvas' upper left
  */
-function turned(canvas, bitmap, turns, zoom, origin = { x: 0, y: 0 }) {
+function drawTurned(canvas, bitmap, turns, zoom, origin = { x: 0, y: 0 }) {
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   const { width, height } = sizeOf(bitmap, turns);
   context.imageSmoothingQuality = "high";
@@ -199,16 +292,20 @@ function turned(canvas, bitmap, turns, zoom, origin = { x: 0, y: 0 }) {
  * @param {ImageBitmap} bitmap
  * @param {Cut} cut
  * @param {File} file
+ * @returns {Promise<File | null>} null where the browser cannot encode it
  */
 async function render(bitmap, cut, file) {
   const { width, height } = sizeOf(bitmap, cut.turns);
-  const whole = cut.side === Math.min(width, height) && Math.abs(cut.x - width / 2) < 1 && Math.abs(cut.y - height / 2) < 1;
+  const whole = alike(cut, wholeCut(bitmap, cut.turns));
   const canvas = document.createElement("canvas");
   canvas.width = whole ? width : cut.side; // turned only: nothing is cut away
   canvas.height = whole ? height : cut.side;
-  const origin = whole ? { x: 0, y: 0 } : { x: Math.round(cut.x - cut.side / 2), y: Math.round(cut.y - cut.side / 2) };
-  turned(canvas, bitmap, cut.turns, 1, origin);
-  const type = canvas.width * canvas.height <= LOSSLESS_PIXELS ? "image/png" : "image/jpeg";
+  const corner = { x: Math.round(cut.x - cut.side / 2), y: Math.round(cut.y - cut.side / 2) };
+  drawTurned(canvas, bitmap, cut.turns, 1, whole ? { x: 0, y: 0 } : corner);
+  const lossless = canvas.width * canvas.height <= LOSSLESS_PIXELS;
+  const type = lossless ? "image/png" : "image/jpeg";
+  /** @type {Blob | null} */
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, 0.95));
-  return blob ? new File([blob], file.name.replace(/\.\w+$/, "") + (type === "image/png" ? ".png" : ".jpg"), { type }) : null;
+  if (!blob) return null;
+  return new File([blob], file.name.replace(/\.\w+$/, "") + (lossless ? ".png" : ".jpg"), { type });
 }

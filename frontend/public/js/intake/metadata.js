@@ -1,5 +1,8 @@
 // @ts-check
-/** Takes place, device and time out of a picture file without encoding it anew: orientation, colour profile and pixels stay. */
+/**
+ * Takes place, device and time out of a picture file without encoding it anew: orientation, colour profile
+ * and pixels stay.
+ */
 
 import { gifParts, jpegParts, pngParts, tiffParts, webpParts } from "./containers.js";
 
@@ -16,7 +19,8 @@ const FORMATS = [
 
 /**
  * @param {Uint8Array} bytes of a whole file
- * @returns {Part[] | null} what to keep of it; null for a format that holds nothing of the kind (BMP) or is none that is judged
+ * @returns {Part[] | null} what to keep of it; null for a format that holds nothing of the kind (BMP) or is
+ *   none that is judged
  */
 export function pictureParts(bytes) {
   const head = String.fromCharCode(...bytes.subarray(0, 12));

@@ -2,7 +2,8 @@
 /** <derm-picker>: takes pictures by choosing, dropping or pasting. */
 
 /**
- * Wraps the file input that the page holds. Events out, once `start` was called: `files` with `{files: File[]}`, `refused` with
+ * Wraps the file input that the page holds. Events out, once `start` was called: `files` with `{files:
+ * File[]}`, `refused` with
  * `{code: string}` of a problem. What came before, even before this script did, is told then.
  * Dropping and pasting work on the whole page, whether or not this element is shown.
  */
@@ -73,12 +74,14 @@ export class DermPicker extends HTMLElement {
   /** @param {ClipboardEvent} event */
   #paste(event) {
     const target = event.target;
-    if (blocked() || (target instanceof HTMLElement && target.matches("input:not([type=file]), textarea"))) return;
+    if (blocked() || (target instanceof HTMLElement && target.matches("input:not([type=file]), textarea")))
+      return;
     event.preventDefault();
     const files = [...(event.clipboardData?.files ?? [])];
     // one picture copied out of a page comes in several formats, under one name
     const pictures = files.filter((file) => file.type.startsWith("image/"));
-    const one = pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
+    const one =
+      pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
     this.#take(pictures.length > 0 ? (one ? pictures.slice(0, 1) : pictures) : files);
   }
 

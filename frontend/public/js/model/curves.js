@@ -7,7 +7,13 @@ import { draw } from "./chart.js";
 const ROWS = 20; // of a curve's table; the curve itself has up to 200 points
 
 /** @param {number} length */
-const sample = (length) => [...new Set(Array.from({ length: Math.min(ROWS, length) }, (_, at) => Math.round((at * (length - 1)) / Math.max(1, Math.min(ROWS, length) - 1))))];
+const sample = (length) => [
+  ...new Set(
+    Array.from({ length: Math.min(ROWS, length) }, (_, at) =>
+      Math.round((at * (length - 1)) / Math.max(1, Math.min(ROWS, length) - 1)),
+    ),
+  ),
+];
 
 /** @param {any} segment @param {number | undefined} area @returns {HTMLElement | null} */
 function roc({ roc: curve, count, malignant }, area) {
@@ -16,8 +22,14 @@ function roc({ roc: curve, count, malignant }, area) {
   return draw({
     title: t("model.roc.title"),
     summary: t("model.roc.summary", { area: area === undefined ? "–" : number(area, 3), count, malignant }),
-    xName: t("model.roc.x"), yName: t("model.roc.y"), xRange: [0, 1], yRange: [0, 1],
-    series: [{ name: t("model.served"), kind: "line", x, y }, { name: t("model.roc.chance"), kind: "reference", x: [0, 1], y: [0, 1] }],
+    xName: t("model.roc.x"),
+    yName: t("model.roc.y"),
+    xRange: [0, 1],
+    yRange: [0, 1],
+    series: [
+      { name: t("model.served"), kind: "line", x, y },
+      { name: t("model.roc.chance"), kind: "reference", x: [0, 1], y: [0, 1] },
+    ],
     columns: [t("model.threshold"), t("model.roc.x"), t("model.roc.y")],
     rows: sample(x.length).map((at) => [threshold[at] === null ? "–" : threshold[at], x[at], y[at]]),
   });
@@ -30,8 +42,14 @@ function precisionRecall({ pr: curve }, area) {
   return draw({
     title: t("model.pr.title"),
     summary: t("model.pr.summary", { area: area === undefined ? "–" : number(area, 3), base: percent(base) }),
-    xName: t("model.pr.x"), yName: t("model.pr.y"), xRange: [0, 1], yRange: [0, 1],
-    series: [{ name: t("model.served"), kind: "line", x, y }, { name: t("model.pr.chance"), kind: "reference", x: [0, 1], y: [base, base] }],
+    xName: t("model.pr.x"),
+    yName: t("model.pr.y"),
+    xRange: [0, 1],
+    yRange: [0, 1],
+    series: [
+      { name: t("model.served"), kind: "line", x, y },
+      { name: t("model.pr.chance"), kind: "reference", x: [0, 1], y: [base, base] },
+    ],
     columns: [t("model.threshold"), t("model.pr.x"), t("model.pr.y")],
     rows: sample(x.length).map((at) => [threshold[at] ?? "–", x[at], y[at]]),
   });
@@ -43,11 +61,25 @@ function reliability({ reliability: bins }) {
   return draw({
     title: t("model.reliability.title"),
     summary: t("model.reliability.summary", { count: bins.length }),
-    xName: t("model.reliability.x"), yName: t("model.reliability.y"), xRange: [0, 1], yRange: [0, 1],
+    xName: t("model.reliability.x"),
+    yName: t("model.reliability.y"),
+    xRange: [0, 1],
+    yRange: [0, 1],
     series: [{ name: t("model.reliability.ideal"), kind: "reference", x: [0, 1], y: [0, 1] }],
-    points: bins.map((/** @type {any} */ { mean_probability: x, observed: y, ci95, count }) => ({ x, y, low: ci95?.[0] ?? y, high: ci95?.[1] ?? y, count })),
+    points: bins.map((/** @type {any} */ { mean_probability: x, observed: y, ci95, count }) => ({
+      x,
+      y,
+      low: ci95?.[0] ?? y,
+      high: ci95?.[1] ?? y,
+      count,
+    })),
     columns: [t("model.reliability.x"), t("model.reliability.y"), t("model.interval"), t("model.count")],
-    rows: bins.map((/** @type {any} */ { mean_probability: x, observed: y, ci95, count }) => [x, y, ci95 ? t("model.range", { low: number(ci95[0], 3), high: number(ci95[1], 3) }) : "–", count]),
+    rows: bins.map((/** @type {any} */ { mean_probability: x, observed: y, ci95, count }) => [
+      x,
+      y,
+      ci95 ? t("model.range", { low: number(ci95[0], 3), high: number(ci95[1], 3) }) : "–",
+      count,
+    ]),
   });
 }
 
@@ -59,8 +91,15 @@ function decisionCurve({ decision_curve: curve }) {
   return draw({
     title: t("model.decision.title"),
     summary: t("model.decision.summary"),
-    xName: t("model.decision.x"), yName: t("model.decision.y"), xRange: [0, x.at(-1)], yRange: [Math.min(0, -top / 5), top],
-    series: [{ name: t("model.served"), kind: "line", x, y: model }, { name: t("model.decision.all"), kind: "second", x, y: all }, { name: t("model.decision.none"), kind: "reference", x: [0, x.at(-1)], y: [0, 0] }],
+    xName: t("model.decision.x"),
+    yName: t("model.decision.y"),
+    xRange: [0, x.at(-1)],
+    yRange: [Math.min(0, -top / 5), top],
+    series: [
+      { name: t("model.served"), kind: "line", x, y: model },
+      { name: t("model.decision.all"), kind: "second", x, y: all },
+      { name: t("model.decision.none"), kind: "reference", x: [0, x.at(-1)], y: [0, 0] },
+    ],
     band: low && high ? { x, low, high } : undefined,
     columns: [t("model.decision.x"), t("model.served"), t("model.decision.all")],
     rows: sample(x.length).map((at) => [x[at], model[at], all[at]]),
@@ -74,10 +113,17 @@ function histogram({ histogram: bars }) {
   return draw({
     title: t("model.histogram.title"),
     summary: t("model.histogram.summary"),
-    xName: t("model.histogram.x"), yName: t("model.count"), xRange: [bars.edges[0], bars.edges.at(-1)], yRange: [0, top],
+    xName: t("model.histogram.x"),
+    yName: t("model.count"),
+    xRange: [bars.edges[0], bars.edges.at(-1)],
+    yRange: [0, top],
     bars,
     columns: [t("model.histogram.x"), t("model.malignant"), t("model.benign")],
-    rows: bars.malignant.map((/** @type {number} */ count, /** @type {number} */ at) => [t("model.range", { low: number(bars.edges[at], 3), high: number(bars.edges[at + 1], 3) }), count, bars.benign[at]]),
+    rows: bars.malignant.map((/** @type {number} */ count, /** @type {number} */ at) => [
+      t("model.range", { low: number(bars.edges[at], 3), high: number(bars.edges[at + 1], 3) }),
+      count,
+      bars.benign[at],
+    ]),
   });
 }
 
@@ -87,6 +133,12 @@ function histogram({ histogram: bars }) {
  * @returns {HTMLElement[]}
  */
 export function curvesOf(segment, metrics) {
-  const charts = [roc(segment, metrics?.roc_auc?.value), precisionRecall(segment, metrics?.pr_auc?.value), reliability(segment), decisionCurve(segment), histogram(segment)];
+  const charts = [
+    roc(segment, metrics?.roc_auc?.value),
+    precisionRecall(segment, metrics?.pr_auc?.value),
+    reliability(segment),
+    decisionCurve(segment),
+    histogram(segment),
+  ];
   return charts.filter((chart) => chart !== null);
 }

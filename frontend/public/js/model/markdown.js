@@ -1,5 +1,8 @@
 // @ts-check
-/** A model's card, written in Markdown by the trainer, as elements: headings, paragraphs, lists, tables, quotes, code, emphasis. */
+/**
+ * A model's card, written in Markdown by the trainer, as elements: headings, paragraphs, lists, tables,
+ * quotes, code, emphasis.
+ */
 
 import { el } from "../dom.js";
 
@@ -18,7 +21,11 @@ function inline(text) {
 }
 
 /** @param {string} row */
-const cells = (row) => row.replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+const cells = (row) =>
+  row
+    .replace(/^\||\|$/g, "")
+    .split("|")
+    .map((cell) => cell.trim());
 
 /**
  * @param {string} source
@@ -29,7 +36,7 @@ export function render(source, top) {
   /** @type {HTMLElement[]} */
   const made = [];
   const lines = source.split("\n");
-  for (let at = 0; at < lines.length; ) {
+  for (let at = 0; at < lines.length;) {
     const line = lines[at];
     const heading = /^(#+)\s+(.*)$/.exec(line);
     const take = (/** @type {RegExp} */ kind) => {
@@ -48,13 +55,50 @@ export function render(source, top) {
       made.push(el("pre", {}, el("code", {}, body.join("\n"))));
     } else if (line.startsWith("|")) {
       const [head, , ...rows] = take(/^\|/);
-      const body = rows.map((row) => el("tr", {}, ...cells(row).map((cell) => el("td", {}, ...inline(cell)))));
+      const body = rows.map((row) =>
+        el("tr", {}, ...cells(row).map((cell) => el("td", {}, ...inline(cell)))),
+      );
       const names = cells(head);
-      made.push(el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": names.filter(Boolean).join(", ") }, el("table", {}, el("thead", {}, el("tr", {}, ...names.map((cell) => el(cell ? "th" : "td", cell ? { scope: "col" } : {}, ...inline(cell))))), el("tbody", {}, ...body))));
+      made.push(
+        el(
+          "div",
+          { class: "scroll", tabindex: 0, role: "region", "aria-label": names.filter(Boolean).join(", ") },
+          el(
+            "table",
+            {},
+            el(
+              "thead",
+              {},
+              el(
+                "tr",
+                {},
+                ...names.map((cell) => el(cell ? "th" : "td", cell ? { scope: "col" } : {}, ...inline(cell))),
+              ),
+            ),
+            el("tbody", {}, ...body),
+          ),
+        ),
+      );
     } else if (/^[-*] /.test(line)) {
-      made.push(el("ul", {}, ...take(/^([-*] | {2,}\S)/).map((item) => el("li", {}, ...inline(item.replace(/^\s*[-*]? ?/, ""))))));
+      made.push(
+        el(
+          "ul",
+          {},
+          ...take(/^([-*] | {2,}\S)/).map((item) => el("li", {}, ...inline(item.replace(/^\s*[-*]? ?/, "")))),
+        ),
+      );
     } else if (line.startsWith(">")) {
-      made.push(el("blockquote", {}, ...inline(take(/^>/).map((quoted) => quoted.replace(/^> ?/, "")).join(" "))));
+      made.push(
+        el(
+          "blockquote",
+          {},
+          ...inline(
+            take(/^>/)
+              .map((quoted) => quoted.replace(/^> ?/, ""))
+              .join(" "),
+          ),
+        ),
+      );
     } else {
       const text = take(/^(?![#|>]|[-*] |```|\s*$)\S/).join(" ");
       if (text === "") at += 1; // an indented line on its own

@@ -10,15 +10,35 @@ import { render } from "./markdown.js";
 
 // The order in which they are read; others of the report stand in the card.
 const METRICS = [
-  "n", "n_malignant", "n_melanoma", "roc_auc", "pr_auc", "sensitivity", "sensitivity_melanoma", "specificity", "precision", "balanced_accuracy", "f1",
-  "mcc", "accuracy", "brier", "ece",
+  "n",
+  "n_malignant",
+  "n_melanoma",
+  "roc_auc",
+  "pr_auc",
+  "sensitivity",
+  "sensitivity_melanoma",
+  "specificity",
+  "precision",
+  "balanced_accuracy",
+  "f1",
+  "mcc",
+  "accuracy",
+  "brier",
+  "ece",
 ];
 const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
 
 /** @param {HTMLElement} place */
 export async function show(place) {
   await useMore();
-  place.replaceChildren(el("div", { class: "intro" }, el("h1", {}, t("model.title")), el("p", { class: "lead" }, t("model.lead"))));
+  place.replaceChildren(
+    el(
+      "div",
+      { class: "intro" },
+      el("h1", {}, t("model.title")),
+      el("p", { class: "lead" }, t("model.lead")),
+    ),
+  );
   const content = el("div", { class: "stack" }, el("p", { role: "status" }, t("common.loading")));
   place.append(content);
   try {
@@ -27,7 +47,16 @@ export async function show(place) {
     if (!first) throw new Problem("no_model");
     const names = list.models.map((/** @type {any} */ { name }) => name);
     const body = el("div", { class: "stack" });
-    content.replaceChildren(...(names.length > 1 ? [chooser(t("model.which"), names, first.name, (name) => fill(body, name).catch((error) => body.replaceChildren(failure(error, () => show(place)))))] : []), body);
+    content.replaceChildren(
+      ...(names.length > 1
+        ? [
+            chooser(t("model.which"), names, first.name, (name) =>
+              fill(body, name).catch((error) => body.replaceChildren(failure(error, () => show(place)))),
+            ),
+          ]
+        : []),
+      body,
+    );
     await fill(body, first.name);
   } catch (error) {
     content.replaceChildren(failure(error, () => show(place)));
@@ -44,7 +73,11 @@ function failure(error, again) {
     el("h2", {}, t(`problem.${known}.title`)),
     el("p", {}, t(`problem.${known}.text`)),
     error instanceof Problem && error.detail && el("p", {}, foreign(error.detail)),
-    el("div", { class: "actions" }, button(t("problem.retry"), () => again())),
+    el(
+      "div",
+      { class: "actions" },
+      button(t("problem.retry"), () => again()),
+    ),
   );
 }
 
@@ -56,7 +89,13 @@ function failure(error, again) {
  * @param {(name: string) => string} [word]
  */
 function chooser(label, names, chosen, choose, word = (name) => name) {
-  const select = /** @type {HTMLSelectElement} */ (el("select", {}, ...names.map((name) => el("option", { value: name, selected: name === chosen }, word(name)))));
+  const select = /** @type {HTMLSelectElement} */ (
+    el(
+      "select",
+      {},
+      ...names.map((name) => el("option", { value: name, selected: name === chosen }, word(name))),
+    )
+  );
   select.addEventListener("change", () => choose(select.value));
   return el("label", { class: "field" }, label, select);
 }
@@ -64,16 +103,54 @@ function chooser(label, names, chosen, choose, word = (name) => name) {
 /** @param {HTMLElement} body @param {string} name */
 async function fill(body, name) {
   const [model, report] = await Promise.all([fetchModel(name), fetchReport(name).catch(() => null)]);
-  const segments = Object.keys(model.metrics).filter((segment) => segment === "test" || segment.startsWith("test/source="));
+  const segments = Object.keys(model.metrics).filter(
+    (segment) => segment === "test" || segment.startsWith("test/source="),
+  );
   const first = segments.includes("test") ? "test" : segments[0];
   const figures = el("div", { class: "stack" });
-  const showSegment = (/** @type {string} */ segment) => figures.replaceChildren(metricsTable(model.metrics[segment] ?? {}), ...decisions(report?.segments?.[segment]), el("div", { class: "columns" }, ...(report?.segments?.[segment] ? curvesOf(report.segments[segment], model.metrics[segment]) : [])));
+  const showSegment = (/** @type {string} */ segment) =>
+    figures.replaceChildren(
+      metricsTable(model.metrics[segment] ?? {}),
+      ...decisions(report?.segments?.[segment]),
+      el(
+        "div",
+        { class: "columns" },
+        ...(report?.segments?.[segment] ? curvesOf(report.segments[segment], model.metrics[segment]) : []),
+      ),
+    );
   body.replaceChildren(
-    el("section", { class: "card" }, el("h2", {}, t("figure.modelVersion", { name: model.name, version: model.version })), el("p", {}, foreign(model.intended_use)), facts(model)),
-    el("section", { class: "card warnings" }, el("h2", {}, t("model.limits")), el("ul", { class: "plain-list" }, ...model.limitations.map((/** @type {string} */ line) => el("li", {}, foreign(line))))),
-    el("section", { class: "stack", "aria-label": t("model.measured") }, el("h2", {}, t("model.measured")), el("p", { class: "soft" }, t("model.measuredText")), segments.length > 1 && chooser(t("model.segment"), segments, first, showSegment, segmentWord), figures),
+    el(
+      "section",
+      { class: "card" },
+      el("h2", {}, t("figure.modelVersion", { name: model.name, version: model.version })),
+      el("p", {}, foreign(model.intended_use)),
+      facts(model),
+    ),
+    el(
+      "section",
+      { class: "card warnings" },
+      el("h2", {}, t("model.limits")),
+      el(
+        "ul",
+        { class: "plain-list" },
+        ...model.limitations.map((/** @type {string} */ line) => el("li", {}, foreign(line))),
+      ),
+    ),
+    el(
+      "section",
+      { class: "stack", "aria-label": t("model.measured") },
+      el("h2", {}, t("model.measured")),
+      el("p", { class: "soft" }, t("model.measuredText")),
+      segments.length > 1 && chooser(t("model.segment"), segments, first, showSegment, segmentWord),
+      figures,
+    ),
     ...(report ? [] : [el("p", { class: "notice" }, t("model.noReport"))]),
-    el("details", { class: "card" }, el("summary", {}, t("model.card")), el("div", { class: "card-text", lang: "en", dir: "ltr" }, ...render(model.card, 3))),
+    el(
+      "details",
+      { class: "card" },
+      el("summary", {}, t("model.card")),
+      el("div", { class: "card-text", lang: "en", dir: "ltr" }, ...render(model.card, 3)),
+    ),
   );
   if (first) showSegment(first);
 }
@@ -91,14 +168,40 @@ function facts({ architecture, labels, decision, calibration, input, novelty }) 
   const rows = [
     [t("model.fact.architecture"), architecture],
     [t("model.fact.input"), t("model.fact.inputValue", { size: input.size })],
-    [t("model.fact.classes"), labels.map((/** @type {any} */ label) => (label.malignant ? t("model.fact.malignantClass", { name: classText(label) }) : classText(label))).join(" · ")],
-    [t("report.threshold"), t("model.fact.thresholdValue", { threshold: percent(decision.threshold, 1), sensitivity: percent(decision.target_sensitivity) })],
+    [
+      t("model.fact.classes"),
+      labels
+        .map((/** @type {any} */ label) =>
+          label.malignant ? t("model.fact.malignantClass", { name: classText(label) }) : classText(label),
+        )
+        .join(" · "),
+    ],
+    [
+      t("report.threshold"),
+      t("model.fact.thresholdValue", {
+        threshold: percent(decision.threshold, 1),
+        sensitivity: percent(decision.target_sensitivity),
+      }),
+    ],
     [t("report.band"), t("report.range", { low: percent(low, 1), high: percent(high, 1) })],
     [t("model.fact.prevalence"), outOfHundred(calibration.prevalence)],
-    [t("model.fact.ece"), t("model.fact.eceValue", { before: figure(calibration.ece_before), after: figure(calibration.ece_after) })],
-    [t("model.fact.novelty"), t("model.fact.noveltyValue", { share: percent(novelty.false_rejection_rate, 1) })],
+    [
+      t("model.fact.ece"),
+      t("model.fact.eceValue", {
+        before: figure(calibration.ece_before),
+        after: figure(calibration.ece_after),
+      }),
+    ],
+    [
+      t("model.fact.novelty"),
+      t("model.fact.noveltyValue", { share: percent(novelty.false_rejection_rate, 1) }),
+    ],
   ];
-  return el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  return el(
+    "dl",
+    { class: "facts" },
+    ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),
+  );
 }
 
 /** @param {Record<string, {value: number | null, ci95: [number, number] | null}>} metrics */
@@ -106,12 +209,34 @@ function metricsTable(metrics) {
   const names = METRICS.filter((name) => name in metrics && metrics[name].value !== null);
   const rows = names.map((name) => {
     const { value, ci95 } = metrics[name];
-    return el("tr", {}, el("th", { scope: "row" }, t(`metric.${name}`)), el("td", {}, name.startsWith("n") ? number(Number(value), 6) : figure(Number(value))), el("td", {}, ci95 ? t("model.range", { low: figure(ci95[0]), high: figure(ci95[1]) }) : "–"));
+    return el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, t(`metric.${name}`)),
+      el("td", {}, name.startsWith("n") ? number(Number(value), 6) : figure(Number(value))),
+      el("td", {}, ci95 ? t("model.range", { low: figure(ci95[0]), high: figure(ci95[1]) }) : "–"),
+    );
   });
   return el(
     "div",
     { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.metrics") },
-    el("table", {}, el("caption", {}, t("model.metrics")), el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("model.metric")), el("th", { scope: "col" }, t("model.value")), el("th", { scope: "col" }, t("model.interval")))), el("tbody", {}, ...rows)),
+    el(
+      "table",
+      {},
+      el("caption", {}, t("model.metrics")),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("th", { scope: "col" }, t("model.metric")),
+          el("th", { scope: "col" }, t("model.value")),
+          el("th", { scope: "col" }, t("model.interval")),
+        ),
+      ),
+      el("tbody", {}, ...rows),
+    ),
   );
 }
 
@@ -119,12 +244,33 @@ function metricsTable(metrics) {
 function decisions(segment) {
   const given = segment?.decisions;
   if (!given) return [];
-  const row = (/** @type {string} */ kind) => el("tr", {}, el("th", { scope: "row" }, t(`model.${kind}`)), ...DECISIONS.map((decision) => el("td", {}, number(given[kind]?.[decision] ?? 0, 6))));
+  const row = (/** @type {string} */ kind) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, t(`model.${kind}`)),
+      ...DECISIONS.map((decision) => el("td", {}, number(given[kind]?.[decision] ?? 0, 6))),
+    );
   return [
     el(
       "div",
       { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.decisions") },
-      el("table", {}, el("caption", {}, t("model.decisions")), el("thead", {}, el("tr", {}, el("td", {}), ...DECISIONS.map((decision) => el("th", { scope: "col" }, t(`verdict.${decision}.short`))))), el("tbody", {}, row("malignant"), row("benign"))),
+      el(
+        "table",
+        {},
+        el("caption", {}, t("model.decisions")),
+        el(
+          "thead",
+          {},
+          el(
+            "tr",
+            {},
+            el("td", {}),
+            ...DECISIONS.map((decision) => el("th", { scope: "col" }, t(`verdict.${decision}.short`))),
+          ),
+        ),
+        el("tbody", {}, row("malignant"), row("benign")),
+      ),
     ),
   ];
 }

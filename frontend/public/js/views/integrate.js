@@ -1,5 +1,8 @@
 // @ts-check
-/** For those who call the service from programs of their own: the calls, against this very server, and the embeddable element. */
+/**
+ * For those who call the service from programs of their own: the calls, against this very server, and the
+ * embeddable element.
+ */
 
 import { models } from "../api.js";
 import { button, el } from "../dom.js";
@@ -51,15 +54,25 @@ const EVENTS = ["lesion-picture", "lesion-progress", "lesion-assessment", "lesio
 /** @param {string} name @param {string} text */
 function code(name, text) {
   const said = el("span", { role: "status", class: "visually-hidden" });
-  const copy = button(t("integrate.copy"), async () => {
-    await navigator.clipboard.writeText(text);
-    said.textContent = t("integrate.copied");
-  }, "", { "aria-label": t("integrate.copyNamed", { name }) });
+  const copy = button(
+    t("integrate.copy"),
+    async () => {
+      await navigator.clipboard.writeText(text);
+      said.textContent = t("integrate.copied");
+    },
+    "",
+    { "aria-label": t("integrate.copyNamed", { name }) },
+  );
   return el(
     "div",
     { class: "code" },
-    el("pre", { dir: "ltr", lang: "en", tabindex: 0, role: "region", "aria-label": name }, el("code", {}, text)),
-    window.isSecureContext && el("div", { class: "actions" }, copy, said), // only there may a page write to the clipboard
+    el(
+      "pre",
+      { dir: "ltr", lang: "en", tabindex: 0, role: "region", "aria-label": name },
+      el("code", {}, text),
+    ),
+    // only there may a page write to the clipboard
+    window.isSecureContext && el("div", { class: "actions" }, copy, said),
   );
 }
 
@@ -68,32 +81,79 @@ const table = (caption, kind, names) =>
   el(
     "div",
     { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    el("table", {}, el("caption", {}, caption), el("tbody", {}, ...names.map((name) => el("tr", {}, el("th", { scope: "row" }, el("code", { dir: "ltr" }, name)), el("td", {}, t(`integrate.${kind}.${name}`)))))),
+    el(
+      "table",
+      {},
+      el("caption", {}, caption),
+      el(
+        "tbody",
+        {},
+        ...names.map((name) =>
+          el(
+            "tr",
+            {},
+            el("th", { scope: "row" }, el("code", { dir: "ltr" }, name)),
+            el("td", {}, t(`integrate.${kind}.${name}`)),
+          ),
+        ),
+      ),
+    ),
   );
 
 /** @param {HTMLElement} place */
 export async function show(place) {
   await useMore();
-  const log = el("pre", { class: "events", dir: "ltr", tabindex: 0, role: "log", "aria-label": t("integrate.log") });
+  const log = el("pre", {
+    class: "events",
+    dir: "ltr",
+    tabindex: 0,
+    role: "log",
+    "aria-label": t("integrate.log"),
+  });
   const demo = el("lesion-check", { endpoint: api(), heatmap: "true", lang: document.documentElement.lang });
   for (const type of EVENTS) {
     demo.addEventListener(type, (event) => {
       const { detail } = /** @type {CustomEvent} */ (event);
-      log.append(`${type} ${JSON.stringify(detail, (key, value) => (key === "heatmap" && value ? "data:image/png;…" : value))}\n`);
+      const short = (/** @type {string} */ key, /** @type {unknown} */ value) =>
+        key === "heatmap" && value ? "data:image/png;…" : value;
+      log.append(`${type} ${JSON.stringify(detail, short)}\n`);
       log.scrollTop = log.scrollHeight;
     });
   }
   const serving = el("p", { hidden: true });
-  models().then(({ models: list, default: first }) => {
-    serving.textContent = t("integrate.models", { names: list.map((/** @type {{name: string}} */ { name }) => name).join(", "), first });
-    serving.hidden = list.length < 2;
-  }, () => serving.remove());
+  models().then(
+    ({ models: list, default: first }) => {
+      serving.textContent = t("integrate.models", {
+        names: list.map((/** @type {{name: string}} */ { name }) => name).join(", "),
+        first,
+      });
+      serving.hidden = list.length < 2;
+    },
+    () => serving.remove(),
+  );
   place.append(
-    el("div", { class: "intro" }, el("h1", {}, t("integrate.title")), el("p", { class: "lead" }, t("integrate.lead"))),
-    el("section", { class: "card" }, el("h2", {}, t("integrate.calls")), el("p", {}, t("integrate.callsText")), ...CALLS.flatMap((call) => [el("h3", {}, call.name), code(call.name, call.code())]),
+    el(
+      "div",
+      { class: "intro" },
+      el("h1", {}, t("integrate.title")),
+      el("p", { class: "lead" }, t("integrate.lead")),
+    ),
+    el(
+      "section",
+      { class: "card" },
+      el("h2", {}, t("integrate.calls")),
+      el("p", {}, t("integrate.callsText")),
+      ...CALLS.flatMap((call) => [el("h3", {}, call.name), code(call.name, call.code())]),
       el("p", {}, t("integrate.keys")),
       serving,
-      el("p", {}, el("a", { href: "./api/docs" }, t("integrate.docs")), " · ", el("a", { href: "./api/openapi.json" }, t("integrate.openapi")))),
+      el(
+        "p",
+        {},
+        el("a", { href: "./api/docs" }, t("integrate.docs")),
+        " · ",
+        el("a", { href: "./api/openapi.json" }, t("integrate.openapi")),
+      ),
+    ),
     el(
       "section",
       { class: "card" },
@@ -104,7 +164,14 @@ export async function show(place) {
       table(t("integrate.events"), "event", EVENTS),
       el("p", {}, t("integrate.cors")),
     ),
-    el("section", { class: "card" }, el("h2", {}, t("integrate.demo")), demo, el("h3", {}, t("integrate.log")), log),
+    el(
+      "section",
+      { class: "card" },
+      el("h2", {}, t("integrate.demo")),
+      demo,
+      el("h3", {}, t("integrate.log")),
+      log,
+    ),
   );
   await import("../../embed/lesion-check.js");
 }

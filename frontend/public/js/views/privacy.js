@@ -6,9 +6,17 @@ import { t, texts } from "../i18n.js";
 
 /** @param {HTMLElement} place */
 export function show(place) {
-  const part = (/** @type {string} */ name) => [el("h2", {}, t(`privacy.${name}.title`)), el("ul", {}, ...texts(`privacy.${name}.text`).map((line) => el("li", {}, line)))];
+  const part = (/** @type {string} */ name) => [
+    el("h2", {}, t(`privacy.${name}.title`)),
+    el("ul", {}, ...texts(`privacy.${name}.text`).map((line) => el("li", {}, line))),
+  ];
   place.append(
-    el("div", { class: "intro" }, el("h1", {}, t("privacy.title")), el("p", { class: "lead" }, t("privacy.lead"))),
+    el(
+      "div",
+      { class: "intro" },
+      el("h1", {}, t("privacy.title")),
+      el("p", { class: "lead" }, t("privacy.lead")),
+    ),
     el("div", { class: "card prose" }, ...["sent", "kept", "logged", "page"].flatMap(part)),
   );
   if (!window.isSecureContext) place.append(el("p", { class: "notice" }, t("privacy.insecure")));

@@ -1,0 +1,123 @@
+// @ts-check
+/** How pictures come into the queue, are looked at before they are sent, cut, and taken out again. */
+
+import { Problem } from "../api.js";
+import { bytes, t } from "../i18n.js";
+import { bitmapOf } from "../intake/bitmap.js";
+import { digestOf } from "../intake/digest.js";
+import { prepare } from "../intake/files.js";
+import { looksOfPictures, nameOf } from "./view.js";
+
+/** @typedef {import("./state.js").Item} Item */
+
+/** States of a single picture that makes room for another one. */
+const DONE = ["result", "problem", "refused", "ready"];
+
+export class Adding {
+  /**
+   * @param {import("./state.js").Queue} queue
+   * @param {import("./sending.js").Sending} sending
+   * @param {import("./view.js").CheckView} view
+   */
+  constructor(queue, sending, view) {
+    this.queue = queue;
+    this.sending = sending;
+    this.view = view;
+  }
+
+  /** @param {File[]} files @param {string | null} [mole] of the history, that these show */
+  async add(files, mole = null) {
+    const { queue, view } = this;
+    await view.load();
+    view.refusal = null;
+    const [only] = queue.items;
+    const replaced =
+      queue.items.length === 1 && files.length === 1 && DONE.includes(only.state) ? only : null;
+    /** @type {Item[]} */
+    const added = [];
+    for (const file of files) {
+      try {
+        added.push(queue.add(file, { prepared: await prepare(file), mole }));
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        added.push(queue.add(file, { problem: error }));
+      }
+    }
+    if (replaced) queue.remove(replaced);
+    const first = added.find(({ state }) => state === "ready") ?? added[0];
+    queue.select(first);
+    if (first.problem) {
+      view.say("");
+      view.parts?.problemView.focusHeading();
+    } else if (added.length > 1) {
+      view.say(t("check.saidSeveral", { count: added.length }));
+      view.parts?.list.focusAssessAll();
+    } else {
+      view.say(t("check.said", { name: nameOf(first), size: bytes(first.source.size) }));
+      view.assess.focus();
+    }
+    for (const item of added) await this.#lookAt(item);
+  }
+
+  /** Measures a picture and makes its thumbnail. @param {Item} item */
+  async #lookAt(item) {
+    const { looks } = await this.view.load();
+    const { file } = item;
+    const bitmap = file && (await bitmapOf(file).catch(() => null));
+    if (!bitmap) return; // the browser cannot show it; the server may be able to
+    const found = looks.concerns(looks.look(bitmap, bitmap.width, bitmap.height));
+    const thumb = looks.thumbnail(bitmap);
+    bitmap.close();
+    if (item.file !== file) return;
+    this.queue.update(item, { viewable: true, concerns: found, thumb });
+    if (item !== this.queue.selected || item.state !== "ready" || found.length === 0) return;
+    this.view.sayAlso(found.map((concern) => t(`concern.${concern}`)));
+  }
+
+  /** @param {Item} item */
+  async edit(item) {
+    if (!item.base) return;
+    const { edit } = await import("../intake/editor.js");
+    const before = item.state;
+    const changed = await edit(item.base.file, item.cut, () => {
+      this.sending.drop(item);
+      this.queue.update(item, { state: "preparing" });
+    });
+    if (!changed) {
+      if (item.state === "preparing") this.queue.update(item, { state: before });
+      this.view.editing.focus();
+      return;
+    }
+    const digest = await digestOf(await changed.file.arrayBuffer());
+    this.queue.replace(item, { file: changed.file, digest }, changed.cut);
+    this.view.assess.focus();
+    this.view.say(t("editor.done"));
+    await this.#lookAt(item);
+  }
+
+  /** @param {{ghost?: string}} options @param {string | null} [mole] */
+  async photograph(options, mole = null) {
+    const [{ photograph }] = await Promise.all([import("../intake/camera.js"), looksOfPictures()]);
+    const file = await photograph(options);
+    if (!file) return;
+    if (location.hash && location.hash !== "#check") location.hash = "check";
+    await this.add([file], mole);
+  }
+
+  /** @param {Item} item */
+  remove(item) {
+    this.sending.drop(item);
+    this.queue.remove(item);
+    this.view.say(t("queue.removed", { name: nameOf(item) }));
+    this.view.focusCurrent();
+  }
+
+  /** Back to the start. */
+  removeAll() {
+    this.sending.cancel();
+    this.view.refusal = null;
+    this.queue.clear();
+    this.view.say(t("queue.removedAll"));
+    this.view.focusCurrent();
+  }
+}

@@ -1,0 +1,211 @@
+// @ts-check
+/**
+ * Sends pictures one after another. In a run of several, what fails is told and passed over, and what the
+ * server
+ * asks to wait for is waited for and sent again.
+ */
+
+import { Problem, mayRetry, predict } from "../api.js";
+import { digestOf } from "../intake/digest.js";
+
+/** @typedef {import("./state.js").Item} Item */
+/** @typedef {import("./state.js").Queue} Queue */
+
+/** Codes that the next picture would meet as well. */
+const FOR_ALL = new Set([
+  "unauthorized",
+  "forbidden",
+  "unknown_model",
+  "not_found",
+  "method_not_allowed",
+  "origin_not_allowed",
+]);
+/** Seconds before a picture is sent again where the server names no time. */
+const PAUSES = [1, 4];
+/** How often one picture waits for a server that does name it; nginx names it to each of many visitors. */
+const MOST_WAITS = 30;
+/** Seconds; a server that wants more of them is not waited for. */
+const LONGEST_WAIT = 120;
+/** So many pictures in a row that fail for no reason of their own end a run. */
+const MOST_FAILURES = 3;
+
+/** @param {number} seconds @param {AbortSignal} signal @returns {Promise<void>} also when it is aborted */
+const pause = (seconds, signal) =>
+  new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, seconds * 1000);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
+  });
+
+/**
+ * Events out: `progress` after each step; `answered` and `failed` with `{item, alone}`, where `alone` says
+ * that
+ * the run is of one picture; `cancelled`; `end` with `{items, alone}` of a run that came to its end.
+ */
+export class Sending extends EventTarget {
+  #queue;
+  /** Those of this run. @type {Set<Item>} */
+  #run = new Set();
+  /** Ends the run. @type {AbortController | null} */
+  #stop = null;
+  /** Ends the request that is under way. @type {{item: Item, controller: AbortController} | null} */
+  #current = null;
+  /** How often each was sent. @type {Map<Item, number>} */
+  #tries = new Map();
+  /** When the run goes on, in milliseconds since 1970, while the server asks to wait. */
+  waitingUntil = 0;
+
+  /** @param {Queue} queue */
+  constructor(queue) {
+    super();
+    this.#queue = queue;
+  }
+
+  get running() {
+    return this.#stop !== null;
+  }
+
+  /** Whether this run is of one picture. */
+  get alone() {
+    return this.#run.size <= 1;
+  }
+
+  /** Pictures of this run: all, and those that are through. */
+  get progress() {
+    const items = [...this.#run].filter((item) => this.#queue.items.includes(item));
+    return {
+      total: items.length,
+      done: items.filter(({ state }) => ["result", "problem"].includes(state)).length,
+    };
+  }
+
+  /** The picture that is under way. */
+  get item() {
+    return this.#current?.item ?? null;
+  }
+
+  /** Starts a run, or adds to the one that goes on. @param {Item[]} items */
+  start(items) {
+    for (const item of items) {
+      if (!item.file || ["preparing", "waiting", "sending"].includes(item.state)) continue;
+      this.#run.add(item);
+      this.#tries.delete(item);
+      this.#queue.update(item, { state: "waiting", problem: null });
+    }
+    if (!this.running && this.#run.size > 0) this.#work();
+  }
+
+  /** Ends the run; what was not sent can be sent later. */
+  cancel() {
+    this.#stop?.abort();
+    this.#current?.controller.abort();
+  }
+
+  /** Lets go of one picture, which was removed or changed; the run goes on. @param {Item} item */
+  drop(item) {
+    this.#run.delete(item);
+    if (this.#current?.item === item) this.#current.controller.abort();
+  }
+
+  async #work() {
+    const stop = new AbortController();
+    this.#stop = stop;
+    let failures = 0;
+    for (let item = this.#next(); item && !stop.signal.aborted; item = this.#next()) {
+      const problem = await this.#send(item);
+      if (!problem || stop.signal.aborted || !this.#run.has(item)) {
+        failures = 0;
+        continue;
+      }
+      const seconds = this.#secondsUntilAgain(item, problem);
+      if (seconds !== null) {
+        this.#queue.update(item, { state: "waiting" });
+        await this.#wait(seconds, stop.signal);
+        continue;
+      }
+      this.#queue.update(item, { state: "problem", problem });
+      this.#tell("failed", { item, alone: this.alone });
+      failures = mayRetry(problem) ? failures + 1 : 0;
+      if (FOR_ALL.has(problem.code) || failures >= MOST_FAILURES) break;
+    }
+    const items = [...this.#run];
+    const alone = this.alone;
+    this.#stop = null;
+    this.#run = new Set();
+    this.#tries.clear();
+    for (const item of items) if (item.state === "waiting") this.#queue.update(item, { state: "ready" });
+    this.#tell(stop.signal.aborted ? "cancelled" : "end", { items, alone });
+  }
+
+  #next() {
+    return this.#queue.items.find((item) => item.state === "waiting" && this.#run.has(item));
+  }
+
+  /**
+   * @param {Item} item
+   * @param {Problem} problem
+   * @returns {number | null} null: it is not sent again
+   */
+  #secondsUntilAgain(item, problem) {
+    // for one picture the page shows what is wrong, and a button
+    if (this.alone || !mayRetry(problem) || FOR_ALL.has(problem.code)) return null;
+    const tries = this.#tries.get(item) ?? 1;
+    if (problem.retryAfter === null) return PAUSES[tries - 1] ?? null;
+    return tries <= MOST_WAITS && problem.retryAfter <= LONGEST_WAIT
+      ? Math.max(0.2, problem.retryAfter)
+      : null;
+  }
+
+  /** @param {number} seconds @param {AbortSignal} signal */
+  async #wait(seconds, signal) {
+    this.waitingUntil = Date.now() + seconds * 1000;
+    this.#tell("progress");
+    await pause(seconds, signal);
+    this.waitingUntil = 0;
+    this.#tell("progress");
+  }
+
+  /**
+   * @param {Item} item
+   * @returns {Promise<Problem | null>} why there is no answer; null where there is one, or nobody waits for
+   *   it
+   */
+  async #send(item) {
+    const { file, digest } = item;
+    if (!file) return null;
+    const controller = new AbortController();
+    this.#current = { item, controller };
+    this.#tries.set(item, (this.#tries.get(item) ?? 0) + 1);
+    this.#queue.update(item, { state: "sending", share: 0 });
+    this.#tell("progress");
+    try {
+      // read once: these bytes are digested and sent, and no others
+      const bytes = await file.arrayBuffer().catch(() => Promise.reject(new Problem("unreadable_file")));
+      if ((await digestOf(bytes)) !== digest) throw new Problem("unreadable_file");
+      const assessment = await predict(new Blob([bytes], { type: file.type }), {
+        signal: controller.signal,
+        onProgress: (share) => this.#queue.update(item, { share }),
+      });
+      this.#queue.update(item, { state: "result", answer: { assessment, digest, at: new Date() } });
+      this.#tell("answered", { item, alone: this.alone });
+      return null;
+    } catch (error) {
+      if (error instanceof Problem) return error;
+      if (this.#run.has(item)) this.#queue.update(item, { state: "ready" }); // cancelled
+      return null;
+    } finally {
+      this.#current = null;
+      this.#tell("progress");
+    }
+  }
+
+  /** @param {string} type @param {object} [detail] */
+  #tell(type, detail = {}) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}

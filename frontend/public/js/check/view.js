@@ -1,0 +1,266 @@
+// @ts-check
+/**
+ * What is seen of a check: the selected picture, its answer, the list. Its state is `data-state` of <main>.
+ */
+
+import { mayRetry } from "../api.js";
+import { el, find, styleSheet } from "../dom.js";
+import { t } from "../i18n.js";
+import { DermPicker } from "../intake/picker.js";
+import { assessmentOf } from "./state.js";
+
+/** @typedef {import("./state.js").Item} Item */
+/** @typedef {import("../api.js").Problem} Problem */
+
+const SAY_MS = 5_000; // a run says how far it is no more often, so that each is heard to its end
+
+export const looksOfPictures = () => Promise.all([styleSheet("picture"), styleSheet("result")]);
+
+/** All that shows a picture and its answer; not needed before the first picture. */
+async function loadParts() {
+  const [
+    { DermVerdict },
+    { DermFindings },
+    { DermHeatmap },
+    { DermProblem },
+    { DermQueue, mostUrgent },
+    looks,
+    after,
+  ] = await Promise.all([
+    import("../answer/verdict.js"),
+    import("../answer/findings.js"),
+    import("../answer/heatmap.js"),
+    import("../answer/problem-view.js"),
+    import("../intake/queue-list.js"),
+    import("../intake/looks.js"),
+    import("../answer/after.js"),
+    looksOfPictures(),
+  ]);
+  return {
+    verdict: find("derm-verdict", DermVerdict),
+    findings: find("derm-findings", DermFindings),
+    heatmap: find("derm-heatmap", DermHeatmap),
+    problemView: find("derm-problem", DermProblem),
+    list: find("derm-queue", DermQueue),
+    mostUrgent,
+    looks,
+    after,
+  };
+}
+
+/** @typedef {Awaited<ReturnType<typeof loadParts>>} Parts */
+
+/** @param {Item} item */
+export const nameOf = ({ name }) => name || t("queue.unnamed");
+
+export class CheckView {
+  main = find("#main", HTMLElement);
+  picker = find("derm-picker", DermPicker);
+  assess = find("#assess", HTMLButtonElement);
+  editing = find("#edit", HTMLButtonElement);
+  another = find("#another", HTMLButtonElement);
+  camera = find("#camera", HTMLButtonElement);
+  cameraAgain = find("#camera-again", HTMLButtonElement);
+  restart = find("#restart", HTMLButtonElement);
+  cancel = find("#cancel", HTMLButtonElement);
+  #outcome = find("#outcome", HTMLElement);
+  #answerOf = find("#answer-of", HTMLElement);
+  #several = find("#several", HTMLElement);
+  #progress = find("#progress", HTMLElement);
+  #progressBar = find("#progress-bar", HTMLProgressElement);
+  #progressText = find("#progress-text", HTMLElement);
+  #actions = find("#actions", HTMLElement);
+  #concerns = find("#concerns", HTMLElement);
+  #status = find("#status", HTMLElement);
+  #after = find("#after", HTMLElement);
+  /** @type {Parts | null} */
+  parts = null;
+  /** @type {Promise<Parts> | null} */
+  #loading = null;
+  /** What is on the page, so that a step of the progress builds nothing anew. @type {unknown[]} */
+  #shown = [];
+  #lastSaid = 0;
+  /** A refusal that belongs to no picture. @type {Problem | null} */
+  refusal = null;
+
+  /**
+   * @param {import("./state.js").Queue} queue
+   * @param {import("./sending.js").Sending} sending
+   */
+  constructor(queue, sending) {
+    this.queue = queue;
+    this.sending = sending;
+  }
+
+  /** @returns {Promise<Parts>} */
+  load() {
+    this.#loading ??= loadParts().then(
+      (loaded) => (this.parts = loaded),
+      (error) => {
+        this.#loading = null;
+        throw error;
+      },
+    );
+    return this.#loading;
+  }
+
+  /** @param {string} words */
+  say(words) {
+    this.#status.textContent = words;
+  }
+
+  /** Adds to what was said last. @param {string[]} words */
+  sayAlso(words) {
+    this.say([this.#status.textContent, ...words].join(" "));
+  }
+
+  /** As when the connection broke just now. */
+  sayNotLoaded() {
+    const notice = find("#service-notice", HTMLElement);
+    notice.textContent = t("common.viewFailed");
+    notice.hidden = false;
+    this.say(t("common.viewFailed"));
+  }
+
+  /** How far a run of several is. */
+  sayProgress() {
+    if (Date.now() - this.#lastSaid < SAY_MS) return;
+    this.#lastSaid = Date.now();
+    this.say(t("check.saidProgress", this.sending.progress));
+  }
+
+  /** Everything anew, as in another language. */
+  renderAll() {
+    this.#shown = [];
+    this.render();
+  }
+
+  render() {
+    const { selected: item, items } = this.queue;
+    const problem = item ? item.problem : this.refusal;
+    const state = this.#state(item, problem);
+    this.main.dataset.state = state;
+    this.main.toggleAttribute("data-several", items.length > 1);
+    this.picker.hidden = Boolean(item?.file) || items.length > 1;
+    this.#several.hidden = items.length < 2;
+    this.#outcome.hidden = !assessmentOf(item) && !problem;
+    this.#concerns.hidden = state !== "ready" || !item?.concerns.length;
+    this.#renderActions(item, state, problem);
+    this.#renderProgress(item);
+    this.parts?.list.show(this.queue, this.sending);
+    this.#renderPicture(item, problem);
+  }
+
+  /** @param {Item | null} item @param {Problem | null} problem */
+  #state(item, problem) {
+    if (!item) return problem ? "problem" : "empty";
+    const names = /** @type {Record<string, string>} */ ({
+      refused: "problem",
+      waiting: "ready",
+      preparing: "ready",
+    });
+    return names[item.state] ?? item.state;
+  }
+
+  /** @param {Item | null} item @param {string} state @param {Problem | null} problem */
+  #renderActions(item, state, problem) {
+    const sendingAlone = state === "sending" && this.queue.items.length < 2;
+    this.#actions.hidden = this.queue.items.length === 0 || !this.picker.hidden || sendingAlone;
+    this.assess.hidden = item?.state !== "ready";
+    const still = item && ["ready", "result", "problem"].includes(item.state);
+    this.editing.hidden = !still || !item.file || !item.viewable;
+    this.cameraAgain.hidden = !["result", "problem"].includes(state);
+    const leads = state === "result" || (problem !== null && !mayRetry(problem));
+    this.another.classList.toggle("primary", leads && this.queue.items.length < 2);
+  }
+
+  /** That of the one picture; a list shows its own. @param {Item | null} item */
+  #renderProgress(item) {
+    this.#progress.hidden = item?.state !== "sending" || this.queue.items.length > 1;
+    if (!item || this.#progress.hidden) return;
+    this.#progressText.textContent = t(item.share < 1 ? "check.sending" : "check.judging");
+    if (item.share < 1) this.#progressBar.value = Math.round(item.share * 100);
+    else this.#progressBar.removeAttribute("value"); // how long the assessment takes is not known
+  }
+
+  /** @param {Item | null} item @param {Problem | null} problem */
+  #renderPicture(item, problem) {
+    const { parts } = this;
+    if (!parts) return;
+    const assessment = assessmentOf(item);
+    const now = [item, item?.url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
+    if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
+    this.#shown = now;
+    // nothing to look at, and nothing that could be assessed
+    parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
+    const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
+    parts.heatmap.show({ src: item?.url ?? "", alt, assessment });
+    parts.verdict.assessment = assessment;
+    parts.findings.assessment = assessment;
+    parts.problemView.problem = problem;
+    const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));
+    this.#concerns.replaceChildren(...concerns);
+    this.#after.replaceChildren(...(item && assessment ? parts.after.cardsAfter(item) : []));
+    this.#renderAnswerOf(item);
+  }
+
+  /** Whose answer it is. @param {Item | null} item */
+  #renderAnswerOf(item) {
+    this.#answerOf.hidden = !item;
+    if (!item) return;
+    const name = el("span", { id: "answer-name", dir: "auto" }, nameOf(item));
+    const thumb = item.thumb ? el("img", { src: item.thumb, alt: "", width: 48, height: 48 }) : null;
+    this.#answerOf.replaceChildren(...(thumb ? [thumb] : []), name);
+    this.#outcome.querySelector("h2")?.setAttribute("aria-describedby", "answer-name");
+  }
+
+  /** Whether the focus may be moved: nobody is reading or operating anything but what started the run. */
+  get focusIsFree() {
+    const active = document.activeElement;
+    return !active || active === document.body || active.closest(".run, #progress, #actions") !== null;
+  }
+
+  /** The focus goes to what ends the run that was just started. */
+  focusCancel() {
+    if (!this.#several.hidden) this.parts?.list.focusCancel();
+    else this.cancel.focus();
+  }
+
+  /** Says an answer to those who look at something else. @param {Item} item */
+  sayAnswer(item) {
+    const decision = assessmentOf(item)?.decision;
+    const answer = decision ? t(`verdict.${decision}.short`) : "";
+    this.say(t("check.saidAnswer", { name: nameOf(item), answer }));
+  }
+
+  /** What came of a run of several; the picture to look at first is selected. */
+  showSummary() {
+    const free = this.focusIsFree;
+    const first = this.parts?.mostUrgent(this.queue.items);
+    if (first && free) this.queue.select(first);
+    else this.render();
+    if (free) this.parts?.list.focusHeading();
+    else this.say(this.parts?.list.summary ?? "");
+  }
+
+  /** Moves the focus to the selected picture, wherever that can be operated now. */
+  focusCurrent() {
+    if (!this.#several.hidden) this.parts?.list.focusCurrent();
+    else if (!this.assess.hidden && !this.#actions.hidden) this.assess.focus();
+    else if (!this.#outcome.hidden) this.#focusOutcome();
+    else if (!this.#actions.hidden) this.another.focus();
+    else this.picker.querySelector("input")?.focus();
+  }
+
+  #focusOutcome() {
+    if (this.parts?.verdict.hidden) this.parts.problemView.focusHeading();
+    else this.parts?.verdict.focusHeading();
+  }
+
+  /** Brings the answer of the selected picture into sight, where the list pushed it out. */
+  showOutcome() {
+    const place = this.#outcome.hidden ? find("#picture", HTMLElement) : this.#outcome;
+    const { top } = place.getBoundingClientRect();
+    if (top < 0 || top > window.innerHeight * 0.6) place.scrollIntoView({ block: "start" });
+  }
+}
