@@ -16,7 +16,8 @@ from typing import Any
 import cv2
 
 from aiderm_core.bundle.manifest import Input, Manifest
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import Hint, Runtime, load_runtime
 
 

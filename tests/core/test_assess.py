@@ -10,7 +10,8 @@ import pytest
 
 from aiderm_core.assess import BrokenOutputError, assess
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.imaging.decode import ImageError, Limits
+from aiderm_core.imaging.errors import ImageError
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs
 

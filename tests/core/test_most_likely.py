@@ -9,7 +9,7 @@ import pytest
 
 from aiderm_core.assess import assess
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.most_likely import NOTE, at_even_prevalence, most_likely
 from aiderm_core.runtime import load_runtime
 

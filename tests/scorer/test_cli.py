@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from aiderm_core.assess import assess
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import load_runtime
 from aiderm_scorer.cli import app

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_scorer.model import Model
 from aiderm_scorer.output import Output, OutputError
 from aiderm_scorer.table import about, schema, to_table

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_scorer.items import Item
 from aiderm_scorer.model import Model
 from aiderm_scorer.worker_process import WorkerProcess, WorkerProcessError

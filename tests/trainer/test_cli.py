@@ -14,7 +14,8 @@ from aiderm_api.app import create_app
 from aiderm_api.settings import Settings
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore, verify
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.architectures import NAMES
 from aiderm_trainer.cli import app

@@ -7,7 +7,7 @@ import pytest
 from fastapi import APIRouter
 
 from aiderm_api.errors.problems import NoModel, Overloaded, TooLarge, from_image_error, responses
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 
 
 def check(answer: httpx.Response, status: int, code: str) -> dict:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aiderm_api.serving.assessment import assess
 from aiderm_core.assess import BrokenOutputError
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Outputs
 
 

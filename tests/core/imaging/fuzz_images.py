@@ -22,7 +22,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from aiderm_core.imaging.decode import ImageError, Limits, decode_image
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
+from aiderm_core.imaging.limits import Limits
 
 DEADLINE = 5.0
 LIMITS = Limits(max_pixels=1_000_000, min_side=20)

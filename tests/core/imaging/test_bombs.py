@@ -23,7 +23,8 @@ MEGABYTE = 1_000_000
 WATCH = """
 import json, sys, time, warnings
 from pathlib import Path
-from aiderm_core.imaging.decode import ImageError, decode_image
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
 
 def held(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.quality.lesion import SIDE, find_lesion
 
 

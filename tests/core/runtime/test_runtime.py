@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.imaging.decode import to_model_input
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import OUTPUTS, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.runtime.cores import usable_cores
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 from aiderm_trainer.data.batches import Images, TrainingBatches, sampling_weights
 from aiderm_trainer.data.lesion_swaps import Outlines
 from aiderm_trainer.data.table import Row

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from aiderm_core.bundle.manifest import Input, Manifest
-from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, check_batch, load_runtime
 from aiderm_trainer.data.synthetic import lesion

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from aiderm_core.bundle.manifest import DecisionRule, Histogram, Manifest
 from aiderm_core.bundle.store import BundleError, ModelStore, seal, verify
 from aiderm_core.decision import decide
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.quality.measurements import QualityWarning
 from aiderm_core.runtime import load_runtime
 from aiderm_core.tta import TtaRuntime

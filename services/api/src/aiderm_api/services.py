@@ -14,7 +14,7 @@ from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.observability import Metrics
 from aiderm_api.uploads import MemoryBudget
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Verdict, decide
-from aiderm_core.imaging.decode import DecodedImage, Limits, Region, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.budget import DecodeBudget
+from aiderm_core.imaging.decode import ImageInfo, decoding
+from aiderm_core.imaging.geometry import Region, assessed_region, crop, to_model_input
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.most_likely import MostLikely, most_likely
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Hint, Outputs, Runtime
@@ -38,8 +41,8 @@ class Assessment:
     """What is known of one picture.
 
     Attributes:
-        image: as decoded.
-        region: the part of the upright picture that was judged.
+        image: format, size and what was done to decode it.
+        region: the part of the upright image that was assessed.
         measures: of ``measurements.METRICS``.
         warnings: for measures beyond the manifest's limits.
         probabilities: ``[C]``, 0..1, in the manifest's label order.
@@ -51,7 +54,7 @@ class Assessment:
         seconds: that it took.
     """
 
-    image: DecodedImage
+    image: ImageInfo
     region: Region
     measures: dict[str, float]
     warnings: tuple[measurements.QualityWarning, ...]
@@ -72,38 +75,47 @@ def assess(
     rule: DecisionRule,
     limits: Limits,
     before_inference: Callable[[], Hint] = lambda: "latency",
+    budget: DecodeBudget | None = None,
+    deadline: float | None = None,
 ) -> Assessment:
-    """Judges one picture.
+    """Assesses one image.
 
     Args:
         data: a file's bytes.
         manifest: of the model that ``runtime`` holds.
         runtime: answers for uint8 ``[1, S, S, 3]``.
         rule: threshold and band of the form that runs.
-        limits: what a picture may measure.
-        before_inference: called after decoding and inference; says how the graph is to use the cores, or raises to stop there.
+        limits: what an image may measure.
+        before_inference: called between decoding and inference; says how the graph is to use the cores, or raises to stop there.
+        budget: of decoded bytes; held only until the model's input is made.
+        deadline: for waiting for the budget and for decoding, as ``time.monotonic`` counts.
 
     Raises:
-        ImageError: the picture cannot be judged.
+        ImageError: the image cannot be assessed.
+        BudgetTimeoutError: no room in the budget before the deadline.
+        DecodeTimeoutError: not decoded before the deadline.
         BrokenOutputError: the graph's answer is no probability.
     """
     start = time.perf_counter()
     spec = manifest.input
-    image = decode_image(data, limits, spec.size)
-    region = assessed_region(image.width, image.height, spec.geometry)
-    batch = to_model_input(image.pixels, spec.size, spec.geometry)[np.newaxis]
+    with decoding(data, limits, spec.size, budget, deadline) as image:
+        info = image.info
+        region = assessed_region(image.width, image.height, spec.geometry)
+        height, width = image.pixels.shape[:2]  # fewer than the image's own where it was decoded at a smaller scale
+        square = crop(image.pixels, assessed_region(width, height, spec.geometry))
+        batch = to_model_input(square, spec.size)[np.newaxis]
+        # At the usual input size both want the same pixels, and scaling them takes longer than all that is measured.
+        same = spec.size == measurements.WORKING_SIZE
+        working = batch[0] if same else to_model_input(square, measurements.WORKING_SIZE)
+        del image, square  # the only references to the pixels
     decoded = time.perf_counter()
-    # At the usual input size both want the same picture, and scaling it takes longer than all that is measured.
-    working = batch[0] if spec.size == measurements.WORKING_SIZE else None
-    height, width = image.pixels.shape[:2]  # fewer than the picture's own where it was decoded at a smaller scale
-    square = crop(image.pixels, assessed_region(width, height, spec.geometry))
     measures: dict[str, float] = {}
     measuring = 0.0
 
     def measure() -> None:
         nonlocal measuring
         began = time.perf_counter()
-        measures.update(measurements.measure(square, working, min(region.width, region.height)))
+        measures.update(measurements.measure(working, working, min(region.width, region.height)))
         measuring = time.perf_counter() - began
 
     outputs = runtime.run(batch, before_inference(), measure)
@@ -113,7 +125,7 @@ def assess(
     verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
     seconds = Seconds(decoded - start, measuring, forward)
     return Assessment(
-        image=image,
+        image=info,
         region=region,
         measures=measures,
         warnings=warnings,

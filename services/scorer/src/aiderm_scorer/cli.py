@@ -15,7 +15,7 @@ from rich.console import Console
 from aiderm_compute.ray_cluster import ClusterError
 from aiderm_core.bundle.manifest import ManifestError
 from aiderm_core.bundle.store import BundleError, ModelStore
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime.cores import usable_cores
 from aiderm_scorer.inputs import InputError, Listing, find
 from aiderm_scorer.lists import ListError

@@ -13,7 +13,7 @@ from typing import Self
 
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import verify
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Precision
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from aiderm_core.assess import Assessment
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Precision
 from aiderm_scorer.items import Item, Problem

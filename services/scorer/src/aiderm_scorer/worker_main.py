@@ -12,7 +12,7 @@ from aiderm_compute.processes import end_with_parent
 from aiderm_core.assess import assess
 from aiderm_core.bundle.manifest import DecisionRule
 from aiderm_core.bundle.self_check import self_check
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_scorer import table
 from aiderm_scorer.items import Item, Problem

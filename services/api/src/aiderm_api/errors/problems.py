@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 
 MEDIA_TYPE = "application/problem+json"
 EXAMPLE_REQUEST_ID = "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40"

@@ -23,7 +23,7 @@ from aiderm_api.serving.registry import LoadedModel
 from aiderm_api.telemetry.audit import answer_event
 from aiderm_api.uploads import Lease, Upload, UploadLimits, file_too_large, read_uploads
 from aiderm_core.bundle.manifest import Thorough
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Hint
 
 T = TypeVar("T")

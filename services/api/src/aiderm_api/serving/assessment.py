@@ -15,7 +15,7 @@ from aiderm_core.assess import BrokenOutputError
 from aiderm_core.assess import assess as assess_bytes
 from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.decode import Limits
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Hint, Runtime
 from aiderm_core.tta import TtaRuntime
 

@@ -21,7 +21,7 @@ from aiderm_api.serving.lazy_runtime import LazyRuntime
 from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
 from aiderm_core.bundle.self_check import SelfCheckError, self_check
 from aiderm_core.bundle.store import SERVING_FILE, BundleError, ModelStore, verify
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Precision, Runtime, RuntimeFailure, load_runtime
 
 CARD_FILE = "MODEL_CARD.md"

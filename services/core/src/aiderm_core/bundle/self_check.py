@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from aiderm_core.bundle.manifest import Golden, GoldenCase, Manifest
-from aiderm_core.imaging.decode import Limits, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import HINTS, Outputs, Runtime
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import QualityLimit
-from aiderm_core.imaging.decode import QUALITY_SIDE, to_model_input
+from aiderm_core.imaging.decode import QUALITY_SIDE
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.quality.artefacts import hair_cover, ink_cover, ruler_contrast
 from aiderm_core.quality.lesion import find_lesion
 

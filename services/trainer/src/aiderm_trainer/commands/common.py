@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from aiderm_core.bundle.store import BundleError
-from aiderm_core.imaging.decode import ImageError
+from aiderm_core.imaging.errors import ImageError
 
 console = Console()
 

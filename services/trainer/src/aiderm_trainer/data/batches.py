@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_trainer.data.augment import Augmentation, augment
 from aiderm_trainer.data.lesion_swaps import Outlines, Swaps, paint_over, transplant
 from aiderm_trainer.data.table import Row
@@ -51,7 +52,7 @@ class Images:
         """The input of row ``index``: uint8 ``[size, size, 3]``.
 
         Raises:
-            aiderm_core.imaging.decode.ImageError: the file cannot be decoded.
+            aiderm_core.imaging.errors.ImageError: the file cannot be decoded.
             OSError: the file cannot be read.
         """
         if index < len(self._filled) and self._filled[index]:

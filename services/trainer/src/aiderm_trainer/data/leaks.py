@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_picture, nearest
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups
 from aiderm_trainer.data.sources.index import look

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_trainer.evaluation.cohorts import MAIN_SPLIT, decisions, main_split
 from aiderm_trainer.evaluation.scores import Scores
 

@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from aiderm_core.bundle.manifest import Manifest, Metric
-from aiderm_core.imaging.decode import assessed_region, crop, decode_image
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import assessed_region, crop
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import skin_tone

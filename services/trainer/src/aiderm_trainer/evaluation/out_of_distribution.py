@@ -12,7 +12,9 @@ from scipy import stats
 
 from aiderm_core.bundle.manifest import Manifest, Metric
 from aiderm_core.decision import Decision, decide
-from aiderm_core.imaging.decode import ImageError, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES

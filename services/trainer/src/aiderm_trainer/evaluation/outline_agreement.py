@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from aiderm_core.bundle.manifest import Manifest, Metric
-from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics

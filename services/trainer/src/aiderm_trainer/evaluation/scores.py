@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from aiderm_core.bundle.manifest import Input
-from aiderm_core.imaging.decode import ImageError, assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aiderm_core.bundle.manifest import Input, Manifest, Metric
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row

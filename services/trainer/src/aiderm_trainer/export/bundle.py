@@ -23,7 +23,8 @@ from aiderm_core.bundle.manifest import (
     Variant,
 )
 from aiderm_core.bundle.store import ModelStore, seal
-from aiderm_core.imaging.decode import assessed_region, crop, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_trainer.config import ConfigError

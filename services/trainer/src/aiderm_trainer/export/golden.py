@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Golden, GoldenCase, Input
-from aiderm_core.imaging.decode import Limits, decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
+from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.synthetic import lesion
 

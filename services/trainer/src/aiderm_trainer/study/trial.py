@@ -53,7 +53,7 @@ def run_trial(
 
     Raises:
         ConfigError: the configuration describes no network.
-        OSError, aiderm_core.imaging.decode.ImageError: an image cannot be read.
+        OSError, aiderm_core.imaging.errors.ImageError: an image cannot be read.
     """
     with files.only_one(folder / ".lock"):
         if (folder / RESULT).exists():

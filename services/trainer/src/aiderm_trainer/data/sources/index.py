@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from aiderm_core.imaging.decode import ImageError, decode_image
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
 from aiderm_trainer.data.class_names import (
     ALLOWED,
     Classify,

@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from aiderm_core import files
-from aiderm_core.imaging.decode import ImageError, Limits, decode_image
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.errors import ImageError
+from aiderm_core.imaging.limits import Limits
 from aiderm_trainer.data.class_names import ARCHIVE_LEVELS, ClassName, parse_archive_diagnosis
 from aiderm_trainer.data.sources.download import DownloadError, Entry, Fetcher, Ledger, Refused, checksum
 
