@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom clean
+.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -93,6 +93,9 @@ restore: ## put back what is missing or damaged in models/ (NAME=… of the file
 sbom: ## write sbom/: CycloneDX and licences of each image (builds the images first)
 	@$(find_python); PYTHON="$$python" deploy/sbom/sbom.sh
 
+audit: ## look for known advisories against the locked packages (says so where their data cannot be reached)
+	@$(find_python); PYTHON="$$python" deploy/audit/audit.sh
+
 # The largest set is resolved first; the services' locks are subsets of it with the same versions. Versions stay unless UPGRADE=1.
 # openvino-telemetry is left out: `import openvino` would report to an analytics service through it, and works without it.
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package aiderm-core --no-emit-package aiderm-compute --no-emit-package openvino-telemetry \
@@ -104,6 +107,7 @@ lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject
 	@echo setuptools | $(LOCK) --extra cluster --extra s3 -c tests/requirements.lock - services/core/pyproject.toml services/compute/pyproject.toml services/scorer/pyproject.toml -o services/scorer/requirements.lock
 	@$(LOCK) benchmarks/serving/requirements.in -o benchmarks/serving/requirements.lock
 	@$(LOCK) deploy/sbom/requirements.in -o deploy/sbom/requirements.lock
+	@$(LOCK) deploy/audit/requirements.in -o deploy/audit/requirements.lock
 
 clean: ## remove the environment and everything that tools left
 	@rm -rf frontend/node_modules clients/typescript/node_modules clients/typescript/dist $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis services/*/src/*.egg-info services/*/build

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Puts another image of the API in place while requests come in, one replica at a time: a new one is started beside the old ones,
-# and when it is healthy an old one finishes its requests and stops. If a new one does not become healthy, everything goes back to
-# what it was, and the exit status is 1. Needs docker with Compose v2 and a POSIX shell; settings come from .env or the shell.
+# Replaces the API's image while requests come in, one replica at a time: a new replica is started beside the old ones, and when it
+# is healthy an old one finishes its requests and stops. If a new one does not become healthy, everything is put back as it was, and
+# the exit status is 1. Needs docker with Compose v2 and a POSIX shell; settings come from .env or the shell.
 #   deploy/rollout.sh            builds the image and rolls it out; with AIDERM_ROLLOUT_BUILD=no the image is taken as it is
 #   deploy/rollout.sh rollback   rolls out the image that the last rollout replaced
 #   AIDERM_ROLLOUT_SECONDS       how long a new replica may take to become healthy (default 120)
@@ -16,7 +16,7 @@ fail() {
     exit 1
 }
 
-# --- what is there ------------------------------------------------------------------------------------------------------------
+# --- what exists ------------------------------------------------------------------------------------------------------------
 
 state() { docker inspect --format '{{.State.Status}}' "$1" 2>/dev/null || echo gone; }
 image_of() { docker inspect --format '{{.Image}}' "$1"; }
@@ -51,7 +51,7 @@ healthy() {
     done
 }
 
-# --- the way back ---------------------------------------------------------------------------------------------------------------
+# --- going back -----------------------------------------------------------------------------------------------------------------
 
 new= stopped= kept=
 back() {
@@ -71,7 +71,7 @@ back() {
     fail "FAILED: $1. The old image serves, as before"
 }
 
-# --- here we go -----------------------------------------------------------------------------------------------------------------
+# --- the rollout ----------------------------------------------------------------------------------------------------------------
 
 action=${1:-rollout}
 case $action in
@@ -88,10 +88,15 @@ project=$(docker compose config | sed -n 's/^name: //p')
 image=$(docker compose config --images api | head -n 1)
 wanted=$(docker compose config api | sed -n 's/^ *replicas: //p' | head -n 1)
 
-lock=${TMPDIR:-/tmp}/aiderm-rollout-$project
+# Not in a folder that everybody may write to, where others could take the name. Only one of two that find a stale lock can move it.
+locks=$PWD/.cache
+mkdir -p "$locks" 2>/dev/null && [ -w "$locks" ] || locks=${XDG_RUNTIME_DIR:?must name a folder of your own where $PWD is read-only}
+lock=$locks/rollout-$project
 if ! mkdir "$lock" 2>/dev/null; then
     holder=$(cat "$lock/pid" 2>/dev/null || true)
     if [ -z "$holder" ] || kill -0 "$holder" 2>/dev/null; then fail "another rollout of $project is in progress ($lock)"; fi
+    mv "$lock" "$lock.$$" 2>/dev/null && rm -rf "$lock.$$"
+    mkdir "$lock" 2>/dev/null || fail "another rollout of $project has just begun ($lock)"
 fi
 trap 'rm -rf "$lock"' EXIT
 echo $$ >"$lock/pid"

@@ -1,5 +1,7 @@
 #!/bin/sh
 # Writes what is inside each image: sbom/NAME.cdx.json (CycloneDX) and sbom/NAME.licences.csv. `make sbom` calls it.
+# Not `docker buildx build --sbom`: it needs the containerd image store or a builder in a container, and a scanner from a registry;
+# with the engine's own builder it ends with "Attestation is not supported for the docker driver" (engine 26, buildx 0.13).
 # Needs docker with Compose v2 and Python 3.11, whose environment with the pinned CycloneDX tool is made in .cache/sbom.
 #   deploy/sbom/sbom.sh [api] [frontend] [trainer] [scorer]   default: all
 #   AIDERM_SBOM   where to write (default sbom)

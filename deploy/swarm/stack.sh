@@ -1,10 +1,10 @@
 #!/bin/sh
-# docker-compose.yml and stack.yml as one file that `docker stack deploy` accepts, and its deployment. Settings come from the shell
-# or .env, as for compose. Needs docker with Compose 2.24 or later; docs/swarm.md tells the rest.
+# Merges docker-compose.yml and stack.yml into one file that `docker stack deploy` accepts, and deploys it. Settings come from the
+# shell or .env, as for compose. Needs docker with Compose 2.24 or later; docs/swarm.md explains the rest.
 #   deploy/swarm/stack.sh config     prints the file
 #   deploy/swarm/stack.sh deploy …   deploys it on the swarm whose manager DOCKER_HOST or the context names, waits, and ends with a
-#                                    status other than 0 if a service did not come up or went back to what it was
-#                                    (what follows goes to `docker stack deploy`, e.g. --with-registry-auth)
+#                                    status other than 0 if a service did not start or was rolled back (further arguments go to
+#                                    `docker stack deploy`, e.g. --with-registry-auth)
 #   AIDERM_STACK                     the stack's name; default: aiderm
 #   AIDERM_STACK_FILES               more overlays, separated by spaces, e.g. deploy/swarm/tls.yml
 set -eu
@@ -39,7 +39,11 @@ config() {
     set -- -f docker-compose.yml -f deploy/swarm/stack.yml
     for file in ${AIDERM_STACK_FILES:-}; do set -- "$@" -f "$file"; done
     merged=$(docker compose --project-name "$stack" "$@" config) || fail "the files do not go together"
-    printf '%s\n' "$merged" | sed -E 's/^( +(published|size): )"([0-9]+)"$/\1\3/; s/^( +cpus: )([0-9.]+)$/\1"\2"/; /^name: /d' | name_secrets
+    address=$(printf '%s\n' "$merged" | sed -n 's/^x-http-address: *//p' | tr -d '"')
+    printf '%s\n' "$merged" | grep -Eq '^ +target: 8443$' || [ "$address" = 0.0.0.0 ] ||
+        fail "a swarm publishes on all addresses of its nodes, and there is no TLS. Received: AIDERM_HTTP_ADDRESS=$address. Allowed:" \
+            "AIDERM_STACK_FILES=deploy/swarm/tls.yml; or AIDERM_HTTP_ADDRESS=0.0.0.0, where a firewall lets only a proxy with TLS through"
+    printf '%s\n' "$merged" | sed -E 's/^( +(published|size): )"([0-9]+)"$/\1\3/; s/^( +cpus: )([0-9.]+)$/\1"\2"/; /^(name|x-http-address): /d' | name_secrets
 }
 
 # Name, time and state of the last update of each service.

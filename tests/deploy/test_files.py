@@ -18,6 +18,7 @@ from aiderm_core.bundle.store import verify
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("api", "trainer", "scorer")
+LIBRARIES = ("core", "compute")  # that services are built on
 LOCKS = [*(ROOT / "services" / name / "requirements.lock" for name in SERVICES), ROOT / "tests/requirements.lock"]
 DOCKERFILES = [*(ROOT / "services" / name / "Dockerfile" for name in SERVICES), ROOT / "frontend/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -31,6 +32,12 @@ def requirements(lock: Path) -> dict[str, str]:
     found = {block[1]: block[0] for block in blocks}
     assert len(found) == len(blocks), f"{lock} pins a package twice"
     return found
+
+
+def built_on(service: str) -> list[str]:
+    """The libraries of this project that the service's image holds."""
+    copied = (ROOT / "services" / service / "Dockerfile").read_text("utf-8")
+    return [name for name in LIBRARIES if f"COPY services/{name} " in copied]
 
 
 def version(entry: str) -> str:
@@ -79,7 +86,10 @@ def test_locks_agree_on_every_version() -> None:
 
 @pytest.mark.parametrize(
     ("lock", "services"),
-    [*((lock, ["core", name]) for lock, name in zip(LOCKS, SERVICES, strict=False)), (LOCKS[-1], ["core", *SERVICES])],
+    [
+        *((lock, [*built_on(name), name]) for lock, name in zip(LOCKS, SERVICES, strict=False)),
+        (LOCKS[-1], [*LIBRARIES, *SERVICES]),
+    ],
     ids=[*SERVICES, "tests"],
 )
 def test_locks_hold_what_the_services_ask_for(lock: Path, services: list[str]) -> None:
@@ -89,7 +99,7 @@ def test_locks_hold_what_the_services_ask_for(lock: Path, services: list[str]) -
         for wanted in [*project["project"]["dependencies"], *project["build-system"]["requires"]]:
             name = re.match(r"[A-Za-z0-9._-]+", wanted)
             assert name
-            if name[0] != "aiderm-core":
+            if name[0] not in {f"aiderm-{library}" for library in LIBRARIES}:
                 assert re.sub(r"[._-]+", "-", name[0]).lower() in found, f"{wanted} of {service} is missing: run `make lock`"
 
 
@@ -168,6 +178,11 @@ def test_build_context_holds_what_is_copied_and_little_else() -> None:
                 f"{source} is not in the build context"
             )
     assert not [rule for rule in allowed if rule.startswith(("models", "tests", "data", "runs", ".git"))]
+    # Nothing is named that does not exist, or that no Dockerfile needs.
+    copied = [source for file in DOCKERFILES for source in re.findall(r"^COPY (?!--from)(\S+) ", file.read_text("utf-8"), re.M)]
+    for rule in allowed:
+        assert (ROOT / rule).exists(), f".dockerignore names {rule}, which does not exist"
+        assert any(rule == source or rule.startswith(source + "/") for source in copied), f"no Dockerfile copies {rule}"
 
 
 @pytest.mark.parametrize("service", COMPOSE["services"])
@@ -272,7 +287,7 @@ def bare_machine(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     for name in ("Makefile", *(str(lock.relative_to(ROOT)) for lock in LOCKS)):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, project / name)
-    for name in ("core", *SERVICES):
+    for name in (*LIBRARIES, *SERVICES):
         (project / "services" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "services" / name / "pyproject.toml", project / "services" / name)
     return project, {"PATH": str(tools)}
@@ -368,6 +383,7 @@ def test_make_help_names_what_the_readme_uses(bare_machine: tuple[Path, dict[str
         "backup",
         "restore",
         "sbom",
+        "audit",
         "screenshots",
         "soak",
     ):
@@ -377,3 +393,78 @@ def test_make_help_names_what_the_readme_uses(bare_machine: tuple[Path, dict[str
 def test_ci_script_can_be_executed() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
     subprocess.run(["bash", "-n", ROOT / ".ci/run"], check=True)
+
+
+def test_before_a_commit_runs_what_the_lock_pins() -> None:
+    """The hooks run from the project's environment, so that they agree with `make lint`."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    entries = [hook["entry"] for hook in hooks[0]["hooks"]]
+    for tool in ("ruff check", "ruff format", "mypy"):
+        assert any(f".venv/bin/python -m {tool}" in entry for entry in entries), tool
+    for name in re.findall(r"tests/\S+\.py", " ".join(entries)):
+        assert (ROOT / name).is_file(), name
+
+
+def ci(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`.ci/run` of a copy in which every step but those about the engine is a program that says it was called."""
+    project = tmp_path / "project"
+    for name in (".ci", "deploy/audit", ".venv/bin"):
+        (project / name).mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", project / ".ci/run")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    said = '#!/bin/sh\necho "called: ${0##*/} $*"\n'
+    for tool in ("make", "git", "python3.11", "chromium", "nginx", "promtool", "npm", "kustomize", "dpkg-query", "apt-get"):
+        (tools / tool).write_text(said)
+    (tools / "dpkg-query").write_text("#!/bin/sh\necho install ok installed\n")
+    (tools / "docker").write_text('#!/bin/sh\n[ -n "$ENGINE" ]\n')
+    (project / "deploy/audit/audit.sh").write_text(f"#!/bin/sh\nexit {environment.pop('audit', '0')}\n")
+    (project / ".venv/bin/python").write_text(f"{said}echo '3 passed in 1.00s'\n")
+    for program in (*tools.iterdir(), project / "deploy/audit/audit.sh", project / ".venv/bin/python"):
+        program.chmod(0o755)
+    variables = {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "AIDERM_SHARED": str(tmp_path / "nowhere"),
+        "HOME": str(tmp_path),
+        **environment,
+    }
+    return subprocess.run([project / ".ci/run"], env=variables, capture_output=True, text=True, timeout=60)
+
+
+def test_ci_uses_the_engine_that_answers(tmp_path: Path) -> None:
+    result = ci(tmp_path, ENGINE="yes")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "using the Docker engine that answers" in result.stdout
+    assert "NOT CHECKED" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "3 passed in 1.00s"
+
+
+def test_ci_says_what_to_do_without_an_engine(tmp_path: Path) -> None:
+    result = ci(tmp_path)
+    assert result.returncode == 1
+    assert "need a Docker engine with Compose v2: install one" in result.stdout
+    assert "FAILED (exit 1) in step: engine and base images" in result.stdout
+
+
+def test_ci_starts_an_engine_where_the_scripts_are(tmp_path: Path) -> None:
+    scripts = tmp_path / "shared" / "docker"
+    scripts.mkdir(parents=True)
+    for name, text in {
+        "engine-up": "echo export ENGINE=started",
+        "base-images": "echo bases of $ENGINE",
+        "engine-down": "echo down",
+    }.items():
+        (scripts / name).write_text(f"#!/bin/sh\n{text}\n")
+        (scripts / name).chmod(0o755)
+    result = ci(tmp_path, AIDERM_SHARED=str(tmp_path / "shared"), DOCKER_STATE=str(tmp_path / "state"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "bases of started" in result.stdout
+    assert "down" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("status", "code"), [("3", 0), ("1", 1)])
+def test_ci_fails_for_advisories_and_says_where_they_are_unknown(tmp_path: Path, status: str, code: int) -> None:
+    result = ci(tmp_path, ENGINE="yes", audit=status)
+    assert result.returncode == code, result.stdout
+    assert ("ci: advisories were NOT CHECKED" in result.stdout) == (status == "3")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import pytest
 from tests.deploy.load import Load
-from tests.deploy.swarm_cluster import TOOLS, Cluster, Node, cluster, eventually
+from tests.deploy.swarm_cluster import SUBNET, TOOLS, Cluster, Node, cluster, eventually
 
 from aiderm_trainer.data import synthetic
 
@@ -83,10 +83,13 @@ def swarm(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         **project.environment,
         "AIDERM_STACK": NAME,
         "AIDERM_MODELS": str(models),
+        "AIDERM_HTTP_ADDRESS": "0.0.0.0",  # of namespaces that nobody else reaches
         "AIDERM_HTTP_PORT": "8080",
+        "AIDERM_HOSTS": ",".join(f"{SUBNET}.{number}" for number in (1, 2, 3)),
         "AIDERM_RATE_LIMIT": "10000r/s",
         "AIDERM_RATE_BURST": "10000",
         "AIDERM_CONNECTIONS": "1000",
+        "AIDERM_TOTAL_UPLOADS": "1000",
         "AIDERM_API_MEMORY": "512m",
         "AIDERM_API_CPUS": "1",
         "AIDERM_THREADS": "1",
