@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_trainer.data.alignment import find_aligned, grey_picture, nearest
+from aiderm_trainer.data.alignment import find_aligned, grey_image, nearest
 from aiderm_trainer.data.duplicates import find_near_duplicates, thumbnail
 from aiderm_trainer.data.synthetic import lesion
 
@@ -37,7 +37,7 @@ COPIES = {
 
 @pytest.mark.parametrize("kind", COPIES)
 def test_transformed_copies_are_found_and_nothing_else(lesions, kind):
-    pictures = [grey_picture(p) for p in [*lesions, *(COPIES[kind](p) for p in lesions)]]
+    pictures = [grey_image(p) for p in [*lesions, *(COPIES[kind](p) for p in lesions)]]
     everything = [(i, j) for i in range(len(pictures)) for j in range(max(i + 1, COUNT), len(pictures))]
     pairs = [pair for pair in everything if pair[0] < COUNT]
     found = {(pair.first, pair.second) for pair in find_aligned(pictures.__getitem__, pairs)}

@@ -1,9 +1,9 @@
-"""Near-duplicates that hashes miss: parts of a picture, zoomed or turned by any angle.
+"""Near-duplicates that hashes miss: image parts that were zoomed or rotated by any angle.
 
-An embedding proposes each picture's nearest neighbours; what decides is whether one picture can be laid on the other.
+An embedding proposes each image's nearest neighbours. A pair is accepted if one image can be aligned with the other.
 Keypoints (SIFT, Lowe 2004) give the similarity transform (RANSAC, Fischler and Bolles 1981), and under it the fine detail of
-both must agree, as ``duplicates`` asks of pictures that need no transform. That measure is bimodal: of 864 pairs of public
-images that were proposed, 742 had no transform at all and 122 agreed by more than 0.15; 56 of these the hashes had missed.
+both must agree, as ``duplicates`` requires of images that need no transform. That measure is bimodal: of 864 pairs of public
+images that were proposed, 742 had no transform at all and 122 agreed by more than 0.15; hashes missed 56 of these.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MIN_COSINE: Final = 0.5
 NEIGHBOURS: Final = 6
 MIN_INLIERS: Final = 8
 MIN_AGREEMENT: Final = 0.15
-MIN_OVERLAP: Final = 0.15  # of the larger picture
+MIN_OVERLAP: Final = 0.15  # of the larger image
 MAX_ZOOM: Final = 3.0
 _KEYPOINTS: Final = 200
 _RATIO: Final = 0.8
-_REACH: Final = 3.0  # pixels that a keypoint may miss its place by
+_REACH: Final = 3.0  # pixels by which a matched keypoint may be off
 _BLOCK: Final = 1024
 
 Grey = NDArray[np.uint8]
@@ -44,26 +44,26 @@ class _Features:
     descriptors: NDArray[np.float32]
 
 
-def grey_picture(pixels: NDArray[np.uint8]) -> Grey:
-    """What is compared: uint8 ``[H, W, 3]`` RGB -> uint8 ``[224, 224]``, the aspect given up."""
+def grey_image(pixels: NDArray[np.uint8]) -> Grey:
+    """Converts uint8 ``[H, W, 3]`` RGB to the grey uint8 ``[224, 224]`` that is compared, regardless of its aspect ratio."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def nearest(embedding: NDArray[np.float32], cosine: float = MIN_COSINE, neighbours: int = NEIGHBOURS) -> list[tuple[int, int]]:
-    """Pairs of pictures of which one is among the other's nearest neighbours.
+    """Finds pairs of images of which one is among the other's nearest neighbours.
 
     Args:
         embedding: ``[N, D]``.
         cosine: least similarity of the embeddings, centred on their mean.
-        neighbours: of each picture, at most.
+        neighbours: largest number of neighbours per image.
 
     Returns:
         Pairs (first < second), ordered.
     """
     if len(embedding) < 2:
         return []
-    # What all pictures have in common says nothing, and would make every cosine large.
+    # What all images have in common carries no information and would make every cosine large.
     unit = embedding - embedding.mean(axis=0)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True) + 1e-9
     pairs: set[tuple[int, int]] = set()
@@ -79,12 +79,12 @@ def nearest(embedding: NDArray[np.float32], cosine: float = MIN_COSINE, neighbou
 
 
 def find_aligned(
-    picture: Callable[[int], Grey], pairs: Sequence[tuple[int, int]], *, progress: bool = False
+    image: Callable[[int], Grey], pairs: Sequence[tuple[int, int]], *, progress: bool = False
 ) -> list[NearDuplicate]:
-    """Which of the proposed pairs show one scene.
+    """Selects the proposed pairs that show one scene.
 
     Args:
-        picture: gives ``grey_picture`` of an index.
+        image: returns the ``grey_image`` of an index.
         pairs: from ``nearest``.
         progress: shows a progress bar.
 
@@ -94,7 +94,7 @@ def find_aligned(
 
     @lru_cache(maxsize=2048)
     def features(index: int, mirrored: bool) -> _Features:
-        grey = picture(index)
+        grey = image(index)
         return _features(np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey)
 
     found = []
@@ -106,18 +106,18 @@ def find_aligned(
 
 
 def _features(grey: Grey) -> _Features:
-    # Dermoscopic pictures have low contrast: with SIFT's usual threshold many would have no keypoints.
+    # Dermoscopic images have low contrast: with SIFT's usual threshold many would have no keypoints.
     detector: Any = cv2.SIFT.create(nfeatures=_KEYPOINTS, contrastThreshold=0.01)
     keypoints, descriptors = detector.detectAndCompute(grey, None)
     if descriptors is None:
         return _Features(grey, np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
-    # Square roots of unit-sum histograms (Arandjelovic and Zisserman 2012): distances that no single large bin rules.
+    # Square roots of unit-sum histograms (Arandjelovic and Zisserman 2012): distances that no single large bin dominates.
     return _Features(grey, points, np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-9)).astype(np.float32))
 
 
 def _agreement(one: _Features, other: _Features) -> float:
-    """Correlation of the fine detail where both pictures lie on one another; 0 where they cannot be laid so."""
+    """Correlation of the fine detail where the aligned images overlap; 0 if they cannot be aligned."""
     if min(len(one.points), len(other.points)) < MIN_INLIERS:
         return 0.0
     likeness = one.descriptors @ other.descriptors.T  # of unit vectors
@@ -145,7 +145,7 @@ def _agreement(one: _Features, other: _Features) -> float:
 
 
 def _correlation(one: Grey, other: Grey, inside: NDArray[np.bool_]) -> float:
-    # The dermatoscope's black border is the same in many pictures and must not count.
+    # The dermatoscope's black border is the same in many images and must not count.
     seen = inside & (one > 32) & (other > 32)
     seen = cv2.erode(seen.astype(np.uint8), np.ones((13, 13), np.uint8)).astype(bool)
     if seen.mean() < MIN_OVERLAP / 2:
@@ -157,7 +157,7 @@ def _correlation(one: Grey, other: Grey, inside: NDArray[np.bool_]) -> float:
 
 
 def _detail(grey: Grey) -> NDArray[np.float32]:
-    """Fine detail, freed of local contrast."""
+    """Fine detail with local contrast removed."""
     smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.5)
     fine = smooth - cv2.GaussianBlur(smooth, (0, 0), 4.0)
     return np.asarray(fine / (np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 12.0)) + 1.0), np.float32)

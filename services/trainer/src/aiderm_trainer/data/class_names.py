@@ -1,4 +1,4 @@
-"""The names under which data sets file the same diagnoses, and classes of the user's own."""
+"""The names that data sets use for the same diagnoses, and the user's own classes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _BINARY: Final = {
     "benign": False, "0": False, "0.0": False, "false": False, "no": False,
     "malignant": True, "1": True, "1.0": True, "true": True, "yes": True,
 }  # fmt: skip
-# What data sets write where nobody knows: no diagnosis, whatever else the row says.
+# What data sets write when there is no diagnosis.
 _UNDIAGNOSED: Final = frozenset(
     {"unknown", "unk", "indeterminate", "other", "none", "na", "n a", "nan", "atypical melanocytic proliferation"}
     | {"indeterminate melanocytic proliferations", "indeterminate epidermal proliferations"}
@@ -81,7 +81,7 @@ ALLOWED: Final = "benign, malignant, " + ", ".join(f"{dx} ({name})" for dx, name
 
 @dataclass(frozen=True, slots=True)
 class ClassName:
-    """What a class name says: the diagnosis (empty when it only says benign or malignant) and whether it is malignant."""
+    """The meaning of a class name: the diagnosis (empty if it only says benign or malignant) and whether it is malignant."""
 
     dx: str
     malignant: bool
@@ -91,7 +91,7 @@ Classify = Callable[[str], ClassName | None]
 
 
 def parse_class(name: str) -> ClassName | None:
-    """Reads a class name, whatever its case, hyphens or underscores. None: the name is of no known class."""
+    """Parses a class name, ignoring case, hyphens and underscores. Returns None for an unknown class."""
     key = _key(name)
     if key in _BINARY:
         return ClassName("", _BINARY[key])
@@ -100,7 +100,7 @@ def parse_class(name: str) -> ClassName | None:
 
 
 def is_undiagnosed(name: str) -> bool:
-    """Whether a class name says that nobody knows, such as ISIC's ``unknown``, ``UNK`` and ``Indeterminate``."""
+    """Whether a class name means that there is no diagnosis, such as ISIC's ``unknown``, ``UNK`` and ``Indeterminate``."""
     return _key(name) in _UNDIAGNOSED
 
 
@@ -125,10 +125,10 @@ def parse_archive_diagnosis(cells: Mapping[str, str]) -> ClassName | str:
 
 
 def own_class(name: str) -> str:
-    """A class name that no table knows, as the id of a label: ``Atopic eczema`` -> ``atopic_eczema``.
+    """Turns an unknown class name into a label id: ``Atopic eczema`` -> ``atopic_eczema``.
 
     Raises:
-        ValueError: nothing is left of it, or too much.
+        ValueError: no letter or digit is left, or too many are.
     """
     dx = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     if not 0 < len(dx) <= LONGEST:
@@ -137,7 +137,7 @@ def own_class(name: str) -> str:
 
 
 def with_positive(names: Sequence[str]) -> Classify:
-    """Takes any class name as it is; the classes ``names`` count as malignant, all others do not.
+    """Accepts any class name; the classes ``names`` count as malignant, all others as benign.
 
     Raises:
         ValueError: a name that is none, or one of the known diagnoses on the wrong side.
@@ -149,7 +149,7 @@ def with_positive(names: Sequence[str]) -> Classify:
 
 
 def of_labels(labels: Sequence[Label]) -> Classify:
-    """Known classes, and those of a model: by id or by name."""
+    """Classifies known diagnoses and the labels of a model, by id or by name."""
     own = {key: label for label in labels for key in (_key(label.id), _key(label.name))}
 
     def classify(name: str) -> ClassName | None:
@@ -160,7 +160,7 @@ def of_labels(labels: Sequence[Label]) -> Classify:
 
 
 def class_id(name: str) -> str:
-    """The label id of any class name: a known diagnosis's short name, or the name itself.
+    """Returns the label id of any class name: the short name of a known diagnosis, or the name itself.
 
     Raises:
         ValueError: see ``own_class``.

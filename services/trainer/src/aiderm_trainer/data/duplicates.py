@@ -1,9 +1,9 @@
-"""Finds the same picture twice: byte for byte, or re-encoded, resized, shifted a little, recoloured, mirrored or turned.
+"""Finds images that occur twice: identical files, and re-encoded, resized, shifted, recoloured, mirrored or rotated copies.
 
-Perceptual hashes alone fail here: most dermoscopic pictures are one dark blob in the middle, and thousands of unrelated
-naevi have close hashes and thumbnails that correlate above 0.95. So hashes (pHash of the DCT, Zauner 2010; dHash) only
-propose pairs; what decides is whether the fine detail (hairs, skin lines, network), freed of local contrast, lies on top of
-one another. That measure is bimodal: on 16,000 public images unrelated pairs stay below 0.3, duplicates lie above 0.4.
+Perceptual hashes alone are not enough: most dermoscopic images are one dark blob in the middle, and thousands of unrelated
+naevi have similar hashes and thumbnails that correlate above 0.95. So the hashes (pHash of the DCT, Zauner 2010; dHash) only
+propose pairs. A pair is accepted if its fine detail (hairs, skin lines, pigment network) coincides after local contrast is
+removed. That measure is bimodal: on 16,000 public images unrelated pairs stay below 0.3 and duplicates exceed 0.4.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from aiderm_trainer.data.table import Row
 
 SIDE: Final = 64
 
-# Bits of 64 that may differ, in both hashes, for a pair to be looked at. Turned and mirrored copies are made by programs, which
+# A pair becomes a candidate if at most this many of 64 bits differ in both hashes. Programs make rotated and mirrored copies and
 # change little else; cameras and crops change more.
 MAX_DISTANCE: Final = 16
 MAX_DISTANCE_TURNED: Final = 10
 _MIN_LIKENESS: Final = 0.8  # correlation of 16 x 16 thumbnails: a cheap first sieve (duplicates: 0.85 and more)
-MIN_DETAIL: Final = 0.36  # correlation of the fine detail from which on a pair is one picture
+MIN_DETAIL: Final = 0.36  # correlation of the fine detail above which a pair counts as one image
 _MAX_SHIFT: Final = 6  # pixels of the thumbnail
 _BLACK: Final = 32
 _AROUND: Final = np.ones((7, 7), dtype=np.uint8)
@@ -38,7 +38,7 @@ _Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """Two pictures of one scene: indices of their rows (first < second) and how well their detail agrees, 0..1."""
+    """Two images of one scene: indices of their rows (first < second) and how well their detail agrees, 0..1."""
 
     first: int
     second: int
@@ -52,7 +52,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         pixels: uint8 ``[H, W, 3]``, RGB.
 
     Returns:
-        uint8 ``[64, 64]``; the whole picture, its aspect given up.
+        uint8 ``[64, 64]``; the whole image, regardless of its aspect ratio.
     """
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), dtype=np.uint8)
@@ -84,14 +84,14 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 def find_near_duplicates(thumbnails: NDArray[np.uint8], *, progress: bool = False) -> list[NearDuplicate]:
-    """Pairs of pictures that show one scene, in any of the eight orientations of a square.
+    """Finds pairs of images that show one scene, in any of the eight orientations of a square.
 
     Args:
         thumbnails: uint8 ``[N, 64, 64]`` from ``thumbnail``.
         progress: shows a progress bar.
 
     Returns:
-        The pairs, ordered by their indices. Compares all with all: about 20 s for 16,000 pictures on one core.
+        The pairs, ordered by their indices. Compares every pair: about 20 s for 16,000 images on one core.
 
     Raises:
         ValueError: another shape or type.
@@ -125,7 +125,7 @@ def _candidates(
 ) -> _Pairs:
     found = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(phash), _BLOCK):
-        # Each pair once: the turned one is the later.
+        # Visit each pair once: the rotated image is the later one.
         close = np.bitwise_count(phash[start : start + _BLOCK, None] ^ turned_phash[None, start:]) <= limit
         first, second = np.nonzero(close)
         pairs = np.stack((first, second), axis=1)[second > first] + start
@@ -135,7 +135,7 @@ def _candidates(
 
 
 def _likeness(thumbnails: NDArray[np.uint8], turned: NDArray[np.uint8], pairs: _Pairs) -> NDArray[np.float32]:
-    """Correlation of the coarse pictures of each pair: float32 ``[len(pairs)]``."""
+    """Correlation of the coarse thumbnails of each pair: float32 ``[len(pairs)]``."""
 
     def coarse(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         means = grey.reshape(-1, 16, 4, 16, 4).mean(axis=(2, 4), dtype=np.float32).reshape(-1, 256)
@@ -155,7 +155,7 @@ def _detail_spectra(thumbnails: NDArray[np.uint8]) -> NDArray[np.complex64]:
     for detail, small in zip(details, thumbnails, strict=True):
         grey = small.astype(np.float32)
         fine = grey - cv2.GaussianBlur(grey, (0, 0), 1.0)
-        # The edge of the dermatoscope's black border is the same in many pictures and must not count as agreement.
+        # The edge of the dermatoscope's black border is the same in many images and must not count as agreement.
         fine *= cv2.erode((small > _BLACK).astype(np.uint8), _AROUND)
         detail[:] = window * fine / (np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), 5.0)) + 1.0)
     details -= details.mean(axis=(1, 2), keepdims=True)
@@ -182,7 +182,7 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def join_groups(rows: Sequence[Row], pairs: Iterable[tuple[int, int]] = ()) -> list[Row]:
-    """Gives one group to images that belong together: by their group, by the same bytes, or as near-duplicates.
+    """Merges the groups of images that share a group, have identical bytes, or are near-duplicates.
 
     Args:
         rows: in the order that the pairs' indices refer to.

@@ -1,4 +1,4 @@
-"""Which classes a model tells apart, and what each row says about them."""
+"""The classes that a model distinguishes, and what each row says about them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ BINARY = (
     Label(id="benign", name="Other than malignant", malignant=False),
     Label(id="malignant", name="Malignant", malignant=True),
 )
-MIN_ROWS = 20  # a class with fewer training rows cannot be learnt; such rows teach as benign or malignant
+MIN_ROWS = 20  # a class with fewer training rows cannot be learnt; its rows only say benign or malignant
 
 
 class LabelError(ValueError):
-    """Rows whose labels do not fit the task."""
+    """Raised when the labels of the rows do not fit the task."""
 
 
 def choose_labels(rows: Sequence[Row], task: str = "auto") -> tuple[Label, ...]:
-    """The classes for a set of training rows.
+    """Chooses the classes for a set of training rows.
 
     Args:
         rows: training rows.

@@ -1,4 +1,4 @@
-"""A split checked against the images themselves: not what the table says of them, but what they show."""
+"""Checks a split against the images themselves: against what they show, not what the table says about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import track
 
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
-from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_picture, nearest
+from aiderm_trainer.data.alignment import SIDE, find_aligned, grey_image, nearest
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups
 from aiderm_trainer.data.sources.index import look
 from aiderm_trainer.data.split import LeakError, SplitError
@@ -29,7 +29,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Two images that belong together and stand on two sides; ``kind`` is group, file or near-duplicate."""
+    """Two images that belong together but are on different sides of the split; ``kind`` is group, file or near-duplicate."""
 
     kind: str
     first: Row
@@ -41,12 +41,12 @@ class Leak:
 
 
 def find_leaks(rows: Sequence[Row], root: Path, *, embed: Embed | None = None, progress: bool = True) -> list[Leak]:
-    """Every pair of images on two sides that are one file, of one group, or near-duplicates.
+    """Finds images on different sides of the split that are the same file, in the same group, or near-duplicates.
 
     Args:
         rows: of the split.
         root: folder that their paths are relative to.
-        embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; where given, zoomed and freely turned copies are looked for as well.
+        embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; if given, zoomed and rotated copies are searched for as well.
         progress: shows progress bars.
 
     Returns:
@@ -72,7 +72,7 @@ def find_leaks(rows: Sequence[Row], root: Path, *, embed: Embed | None = None, p
 
 
 def check_images(rows: Sequence[Row], root: Path, *, embed: Embed | None = None, progress: bool = True) -> None:
-    """Fails loudly where ``find_leaks`` finds any.
+    """Raises an error if ``find_leaks`` finds any leak.
 
     Raises:
         LeakError: with the pairs.
@@ -82,14 +82,14 @@ def check_images(rows: Sequence[Row], root: Path, *, embed: Embed | None = None,
     if leaks:
         rest = [f"... and {len(leaks) - NAMED} more"] if len(leaks) > NAMED else []
         listed = "\n".join(["", *map(str, leaks[:NAMED]), *rest])
-        raise LeakError(f"{len(leaks)} pair(s) of images stand on two sides of the split:{listed}")
+        raise LeakError(f"{len(leaks)} pair(s) of images are on different sides of the split:{listed}")
 
 
 def repaired(rows: Sequence[Row], pairs: Sequence[tuple[int, int]]) -> list[Row]:
-    """A split without these leaks: images that belong together become one group on one side.
+    """Repairs a split: images that belong together become one group on one side.
 
-    A joined group goes to the first of train, validation, calibration, test that one of it was in. So nothing that a model
-    was trained or chosen on stands in the later sides: one that was made with the old split can be judged with the new one.
+    A merged group moves to the earliest of train, validation, calibration and test that held one of its images. So the later
+    sides hold nothing that an existing model was trained or selected on: the new split can evaluate it.
 
     Args:
         rows: of a split.
@@ -115,23 +115,23 @@ def aligned_pairs(
     progress: bool = True,
     skip: Callable[[int, int], bool] = lambda first, second: False,
 ) -> list[tuple[int, int]]:
-    """Pairs of images that can be laid on one another, among those that an embedding finds alike.
+    """Finds pairs of images that can be aligned, among those whose embeddings are similar.
 
     Args:
         rows: images that can be read.
         root: folder that their paths are relative to.
         embed: see ``find_leaks``.
         progress: shows progress bars.
-        skip: pairs of positions that need no look.
+        skip: pairs of positions that need no comparison.
     """
     parts = []
     for start in track(range(0, len(rows), _BATCH), "embedding images", disable=not progress):
-        pictures = [_pixels(row, root) for row in rows[start : start + _BATCH]]
-        parts.append(embed(np.stack([to_model_input(pixels, SIDE) for pixels in pictures])))
+        images = [_pixels(row, root) for row in rows[start : start + _BATCH]]
+        parts.append(embed(np.stack([to_model_input(pixels, SIDE) for pixels in images])))
     if not parts:
         return []
     candidates = [pair for pair in nearest(np.concatenate(parts)) if not skip(*pair)]
-    found = find_aligned(lambda position: grey_picture(_pixels(rows[position], root)), candidates, progress=progress)
+    found = find_aligned(lambda position: grey_image(_pixels(rows[position], root)), candidates, progress=progress)
     return [(pair.first, pair.second) for pair in found]
 
 
@@ -140,7 +140,7 @@ def _pixels(row: Row, root: Path) -> NDArray[np.uint8]:
 
 
 def _read(rows: Sequence[Row], root: Path, progress: bool) -> tuple[list[str], NDArray[np.uint8]]:
-    """Checksums and thumbnails of the files as they are now."""
+    """Reads the current checksums and thumbnails of the files."""
     shas, thumbnails, problems = [], [], []
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         looks = pool.map(look, [root / row.path for row in rows])
@@ -153,7 +153,7 @@ def _read(rows: Sequence[Row], root: Path, progress: bool) -> tuple[list[str], N
             shas.append(seen[0])
             thumbnails.append(seen[1])
     if problems:
-        raise SplitError(f"{len(problems)} of {len(rows)} images are not those of the split. First: {'; '.join(problems[:5])}")
+        raise SplitError(f"{len(problems)} of {len(rows)} images differ from the split. First: {'; '.join(problems[:5])}")
     return shas, np.stack(thumbnails)
 
 

@@ -1,8 +1,8 @@
-"""Training against the background: lesions painted over, which have no label, and lesions set on another picture's skin.
+"""Training against background cues: lesions painted over, which have no label, and lesions moved onto another image's skin.
 
-A model that still tells the label of a picture whose lesion was painted over reads the camera and the skin (Bissoto et
-al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019). Needs an outline of each lesion: a picture
-``MASKS/<file name>.png`` that is white where the lesion is, at any size, of the same centred square.
+A model that still predicts the label of an image whose lesion was painted over reads the camera and the skin (Bissoto et
+al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019). This needs an outline of each lesion: an image
+``MASKS/<file name>.png`` of the same centred square, at any size, that is white where the lesion is.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
 MARGIN = 0.04  # of the side: outlines are drawn tight, and a rim of pigment gives a lesion away
-SKIN_SHARE = 0.12  # of the picture that must be skin, or there is nothing to paint with
+SKIN_SHARE = 0.12  # of the image that must be skin; with less there is nothing to paint with
 
 
 @dataclass(frozen=True)
 class Swaps:
-    """How often an outlined picture is changed; the rest of the time it is shown as it is.
+    """How often an outlined image is changed; otherwise it is used unchanged.
 
     Attributes:
-        painted: probability that the lesion is painted over, and a label drawn by lot stands in for the one that is gone:
-            half of such pictures pull towards malignant and half towards benign, so the best answer is to say nothing.
-        transplanted: probability that the lesion is set on the painted-over picture of another.
+        painted: probability that the lesion is painted over and the label replaced by a random one: half of such images
+            pull towards malignant and half towards benign, so the best prediction is an uninformative one.
+        transplanted: probability that the lesion is moved onto the painted-over image of another lesion.
     """
 
     painted: float = 0.2
@@ -72,15 +72,15 @@ class Outlines:
 
 
 def widened(mask: Mask, margin: float = MARGIN) -> Mask:
-    """The outline grown by a share of the side."""
+    """Grows the outline by a share of the side."""
     reach = max(1, round(margin * mask.shape[0]))
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
 
 
 def paint_over(image: Image, mask: Mask, rng: np.random.Generator) -> Image | None:
-    """The picture with skin where the lesion was.
+    """Replaces the lesion by skin.
 
-    One of three fills is drawn, so that no single kind of fill becomes a sign by itself: smooth from all sides (a pyramid
+    One of three fills is chosen at random, so that no kind of fill becomes a cue by itself: smooth from all sides (a pyramid
     of averages; Gortler et al., "The Lumigraph", 1996), inpainted (Telea 2004), or one colour. The skin's grain is laid over.
 
     Args:
@@ -89,7 +89,7 @@ def paint_over(image: Image, mask: Mask, rng: np.random.Generator) -> Image | No
         rng: source of all randomness.
 
     Returns:
-        uint8 ``[S, S, 3]``; None where too little skin is left to paint with.
+        uint8 ``[S, S, 3]``; None if too little skin is left to paint with.
     """
     hole = widened(mask, MARGIN * rng.uniform(0.5, 1.5))
     skin = hole == 0

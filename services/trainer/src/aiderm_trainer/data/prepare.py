@@ -1,4 +1,4 @@
-"""From a folder or a table to SPLIT.csv: index, find duplicates, join groups, split, check, write, report."""
+"""Turns a folder or a table into SPLIT.csv: index, find duplicates, merge groups, split, check, write, report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LISTED: Final = 10
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What ``prepare`` found and decided.
+    """The findings and decisions of ``prepare``.
 
     Attributes:
         data: the folder that the split's paths are relative to.
@@ -35,7 +35,7 @@ class PrepareReport:
         unreadable: files that were left out because they cannot be decoded.
         undiagnosed: images of a table that were left out because it has no diagnosis of them.
         repeated: paths left out because another path has the same bytes and the same label.
-        contradictory: paths left out because the same bytes stand there with both labels.
+        contradictory: paths left out because identical files have both labels.
         near_duplicates: pairs of paths that show one scene, whether or not they already had one group.
         joined_groups: by how much equal bytes and near-duplicates lowered the number of groups.
         mixed_groups: groups that hold benign and malignant images; they stay, for the user to look at.
@@ -107,7 +107,7 @@ def prepare(
     embed: Embed | None = None,
     progress: bool = True,
 ) -> PrepareReport:
-    """Makes SPLIT.csv of a folder tree or a table.
+    """Writes SPLIT.csv for a folder tree or a table.
 
     Args:
         data: a folder ``split/class/*.jpg`` or ``class/*.jpg``, or a CSV table of paths and labels.
@@ -155,7 +155,7 @@ def prepare(
         pairs |= {(p.first, p.second) for p in find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress)}
         if embed is not None:
             pairs |= set(aligned_pairs(rows, found.root, embed, progress=progress))
-    # All rows take part, so that a left-out copy still ties the groups that it links.
+    # All rows take part, so that a copy that is left out still links its groups.
     joined = join_groups(found.rows, [(kept[first], kept[second]) for first, second in sorted(pairs)])
     rows = make_split([joined[position] for position in kept], fractions, seed)
     write_split(out, rows)
@@ -179,14 +179,14 @@ def prepare(
 
 
 def _without_repeats(found: Index) -> tuple[list[int], list[str], list[str]]:
-    """Positions of one row for each file's bytes, and the paths left out: repeated ones, and those with both labels."""
+    """Keeps one row per distinct file. Returns the kept positions, and the paths of repeated and of contradictory images."""
     repeated: list[str] = []
     contradictory: list[str] = []
     for members in same_files(found.rows):
         if len({row.malignant for row in members}) > 1 or len({row.dx for row in members if row.dx}) > 1:
             contradictory += [row.path for row in members]
             continue
-        # A fixed side stays what it is: its copy is kept; then the one whose diagnosis is known.
+        # Prefer the copy on a fixed side, then the one whose diagnosis is known.
         best = min(members, key=lambda row: (-SPLITS.index(row.split) if row.split else 0, not row.dx, row.path))
         repeated += [row.path for row in members if row is not best]
     gone = {*repeated, *contradictory}

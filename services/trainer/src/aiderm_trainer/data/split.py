@@ -27,11 +27,11 @@ class SplitError(ValueError):
 
 
 class LeakError(ValueError):
-    """The same file, or images of one group, on two sides of a split."""
+    """Raised when one file or group is on two sides of a split."""
 
 
 def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_FRACTIONS, seed: int = 0) -> list[Row]:
-    """Gives every row its split; groups stay whole.
+    """Assigns every row to a split; groups stay whole.
 
     Groups stand in the order of ``sha256(f"{seed}:{group}")`` inside their stratum (source x malignant x dx) and are cut by
     the fractions, counted in images. So the answer depends neither on the order of the rows nor on anything but the group's
@@ -70,7 +70,7 @@ def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_F
         total = sum(len(groups[group]) for group in members)
         before = 0
         for group in members:
-            # A group goes where its middle lies: cuts are rounded to the nearest group, not always up or down.
+            # A group goes where its midpoint lies, so that cuts are rounded to the nearest group, not always up or down.
             middle = (before + len(groups[group]) / 2) / total
             sides[group] = next((side for side, bound in cuts if middle < bound), cuts[-1][0])
             before += len(groups[group])
@@ -83,7 +83,7 @@ def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_F
 
 def _fixed_side(members: Sequence[Row]) -> Split | None:
     given = {row.split for row in members} - {"", "train"}
-    # The side that is only reported wins: what it holds must never have been seen before.
+    # The side that is used for reporting only wins: what it holds must never have been seen before.
     return next((side for side in reversed(SPLITS) if side in given), None)
 
 
@@ -92,7 +92,7 @@ def _strata(groups: Mapping[str, Sequence[Row]], smallest_share: float) -> list[
     enough = math.ceil(1 / smallest_share)
     level: dict[_Stratum, list[str]] = defaultdict(list)
     for group, members in sorted(groups.items()):
-        # The most telling member speaks for the group: malignant before benign, known before unknown.
+        # The most informative member represents the group: malignant before benign, known before unknown.
         teller = min(members, key=lambda row: (not row.malignant, not row.dx, row.source, row.dx))
         level[(str(int(teller.malignant)), teller.source, teller.dx)].append(group)
     done: list[list[str]] = []
@@ -108,7 +108,7 @@ def _strata(groups: Mapping[str, Sequence[Row]], smallest_share: float) -> list[
 
 
 def check_leaks(rows: Iterable[Row]) -> None:
-    """Checks that no file and no group stands on two sides.
+    """Checks that no file and no group is on two sides.
 
     Raises:
         LeakError: one does; the first few are named with their paths.
@@ -123,7 +123,7 @@ def check_leaks(rows: Iterable[Row]) -> None:
             f"{kind} {value}: " + ", ".join(f"{row.path} in {row.split or 'none'}" for row in members[:4])
             for (kind, value), members in sorted(leaks, key=lambda leak: leak[0])[:5]
         )
-        raise LeakError(f"{len(leaks)} group(s) or file(s) stand on more than one side of the split. First: {named}")
+        raise LeakError(f"{len(leaks)} group(s) or file(s) are on more than one side of the split. First: {named}")
 
 
 def write_split(path: Path, rows: Iterable[Row]) -> None:
@@ -190,7 +190,7 @@ def _row(cells: Sequence[str]) -> Row:
 def _check_paths(rows: Sequence[Row], where: str) -> None:
     twice = [path for path, count in Counter(row.path for row in rows).items() if count > 1]
     if twice:
-        raise SplitError(f"{where}: {len(twice)} path(s) stand there more than once. First: {sorted(twice)[0]}")
+        raise SplitError(f"{where}: {len(twice)} path(s) occur more than once. First: {sorted(twice)[0]}")
 
 
 def fingerprint(path: Path) -> str:

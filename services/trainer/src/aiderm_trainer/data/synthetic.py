@@ -1,4 +1,4 @@
-"""Synthetic dermoscopic lesions: no data needed to test, to demonstrate and to try the trainer.
+"""Synthetic dermoscopic lesions, for tests, demonstrations and trying the trainer without data.
 
 Skin, pigment and blood are painted as optical densities (Beer-Lambert: what absorbs, multiplies), so one lesion looks right on
 every skin tone. The ABCD criteria (Nachbar et al. 1994, doi:10.1016/S0190-9622(94)70061-3) carry the label: asymmetry, border,

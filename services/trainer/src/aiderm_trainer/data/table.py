@@ -1,4 +1,4 @@
-"""One labelled image: the row that indexing, splitting, training and evaluation pass on."""
+"""One labelled image: the row that indexing, splitting, training and evaluation share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # as a manifest's label ids
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a data folder, with what is known of it.
+    """One image of a data folder and what is known about it.
 
     Attributes:
         sha256: checksum of the file's bytes, 64 lowercase hexadecimal digits.
@@ -37,7 +37,7 @@ class Row:
         group: images of one lesion, or near-duplicates; never on two sides of a split.
         split: one of ``SPLITS``, or empty before it is decided.
         dx: a key of ``DIAGNOSES``, another class of the user's own, or empty where only ``malignant`` is known.
-        malignant: whether the lesion is malignant; for classes of the user's own, whether it is what the model looks for.
+        malignant: whether the lesion is malignant; for the user's own classes, whether the class counts as positive.
 
     Raises:
         ValueError: a field is malformed, or ``dx`` contradicts ``malignant``.

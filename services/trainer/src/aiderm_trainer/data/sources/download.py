@@ -24,11 +24,11 @@ _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class DownloadError(ValueError):
-    """A server that does not give what was asked for, after all retries."""
+    """Raised when a server does not deliver what was requested, after all retries."""
 
 
-class Refused(DownloadError):  # noqa: N818 (the field's word: the request was refused)
-    """An answer that asking again will not change; ``status`` is its HTTP status."""
+class Refused(DownloadError):  # noqa: N818 (the usual word: the request was refused)
+    """Raised for an answer that a retry will not change; ``status`` is its HTTP status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class Refused(DownloadError):  # noqa: N818 (the field's word: the request was r
 
 
 class Fetcher:
-    """An HTTP client that waits and tries again where that may help.
+    """An HTTP client that waits and retries where that may help.
 
     Args:
         client: made with the timeouts to use.
@@ -50,7 +50,7 @@ class Fetcher:
         self._sleep = sleep
 
     def json(self, url: str, params: dict[str, Any] | None = None) -> Any:
-        """The decoded body of a GET.
+        """Returns the decoded JSON body of a GET.
 
         Raises:
             DownloadError: no answer, an error, or a body that is no JSON.
@@ -67,7 +67,7 @@ class Fetcher:
         return self._retried(once, url)
 
     def file(self, url: str, part: Path, size: int | None, limit: int) -> None:
-        """Fetches ``url`` into ``part``, going on where an earlier attempt, or an earlier process, stopped.
+        """Downloads ``url`` into ``part``, resuming where an earlier attempt or process stopped.
 
         Args:
             url: what to fetch.
@@ -87,7 +87,7 @@ class Fetcher:
             have = 0
         if size is not None and have == size:
             return
-        # Compressed on the way, the bytes on disk would not be those that a range counts.
+        # A compressed transfer would put other bytes on disk than those that a range counts.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with self._client.stream("GET", url, headers=headers) as response:
             if have and response.status_code == 416:
@@ -99,7 +99,7 @@ class Fetcher:
             announced = response.headers.get("content-length", "")
             whole = size if size is not None else got + int(announced) if announced.isdecimal() else None
             with part.open("ab" if going_on else "wb") as file:
-                for chunk in response.iter_raw():  # as it comes: what arrived before a break is kept
+                for chunk in response.iter_raw():  # unbuffered: what arrived before an interruption is kept
                     got += len(chunk)
                     if got > (limit if whole is None else min(whole, limit)):
                         break
@@ -142,7 +142,7 @@ def _check(response: httpx.Response) -> None:
 
 
 def _retry_after(value: str) -> float | None:
-    """Seconds to wait by RFC 9110's header: a number of them, or a date."""
+    """Parses RFC 9110's Retry-After, a number of seconds or a date, to seconds."""
     if value.strip().isdecimal():
         return float(value)
     try:
@@ -153,7 +153,7 @@ def _retry_after(value: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A finished file: which form of what it is, its path below the ledger's folder, its size and checksum."""
+    """A finished file: its id and size variant, its path below the ledger's folder, its bytes and checksum."""
 
     key: str
     form: str
@@ -163,7 +163,7 @@ class Entry:
 
 
 class Ledger:
-    """The finished files of a folder, one JSON object a line; a line is written after its file, and a torn one is ignored.
+    """The finished files of a folder, one JSON object per line. A line is written after its file; an incomplete line is ignored.
 
     Args:
         path: the ledger; its folder is what the entries' paths are relative to.
@@ -180,12 +180,12 @@ class Ledger:
                 except (ValueError, TypeError):
                     continue
                 self._entries[entry.key] = entry
-            # Whatever a torn last line was, what is appended begins a line of its own.
+            # If the last line is incomplete, the next one still starts on a line of its own.
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
     def sound(self, key: str, form: str) -> Entry | None:
-        """The entry of a file that is there with the size and checksum that it had; None where it must be fetched."""
+        """Returns the entry of a file whose size and checksum still match; None if it must be downloaded."""
         entry = self._entries.get(key)
         if entry is None or entry.form != form:
             return None

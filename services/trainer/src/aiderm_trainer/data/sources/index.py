@@ -1,4 +1,4 @@
-"""From a folder tree or a table of labelled images to rows: each file is read once, hashed, and decoded to see that it can be."""
+"""Turns a folder tree or a table of labelled images into rows. Each file is read once, hashed and decoded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from aiderm_trainer.data.sources.tables import TableError, read_records
 from aiderm_trainer.data.table import Row, Split
 
 _SIDES: Final[dict[str, Split | Literal[""]]] = {
-    # A folder of training images is divided further; the other folders stay what they are called.
+    # A folder of training images is divided further; the other folders keep the side that their name gives.
     "train": "", "training": "", "val": "validation", "valid": "validation", "validation": "validation",
     "calibration": "calibration", "test": "test", "testing": "test",
 }  # fmt: skip
@@ -233,14 +233,14 @@ def index_table(
         raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
     twice = [name for name, count in Counter(entry.path for entry in entries).items() if count > 1]
     if twice:
-        raise IndexingError(f"{table}: {len(twice)} image(s) stand there more than once. First: {min(twice)}")
+        raise IndexingError(f"{table}: {len(twice)} image(s) are listed more than once. First: {min(twice)}")
     if not entries:
         raise IndexingError(f"{table} has no rows" + (f" with a diagnosis; {len(undiagnosed)} without" if undiagnosed else ""))
     return _read(table.parent, entries, progress, sorted(undiagnosed))
 
 
 def _read_label(name: str, verdict: str, classify: Classify, where: str, unknown: Counter[str]) -> ClassName | str | None:
-    """The class that a row's two cells give; a text where nobody knows it; None where a name is unknown, which is counted.
+    """Reads a row's class from its two cells; a text if it has no diagnosis; None if a name is unknown, which is counted.
 
     Raises:
         IndexingError: both cells are empty, or they contradict one another.
@@ -262,13 +262,13 @@ def _read_label(name: str, verdict: str, classify: Classify, where: str, unknown
 
 
 def _one_hot_columns(header: Sequence[str]) -> dict[str, ClassName | None]:
-    """Columns that stand for a diagnosis each, as in ISIC 2019's ground truth; empty where there are no two such columns."""
+    """Finds columns that each stand for one diagnosis, as in ISIC 2019's ground truth; empty if there are fewer than two."""
     found = {name: parse_class(name) for name in header if is_undiagnosed(name) or ((k := parse_class(name)) and k.dx)}
     return found if sum(known is not None for known in found.values()) > 1 else {}
 
 
 def _one_hot_class(record: Mapping[str, str], columns: Mapping[str, ClassName | None], where: str) -> ClassName | str:
-    """The class whose column holds 1.
+    """Returns the class whose column holds 1.
 
     Raises:
         IndexingError: not exactly one of them does.
@@ -283,7 +283,7 @@ def _one_hot_class(record: Mapping[str, str], columns: Mapping[str, ClassName | 
 
 
 def _own_or(classify: Classify, name: str, sides: Sequence[ClassName | None]) -> ClassName | None:
-    """A class name; one that nobody knows is taken as it is where another column says on which side it stands."""
+    """Reads a class name. An unknown name is used as it is if another column says whether it is malignant."""
     known = classify(name)
     side = next((side for side in sides if side is not None), None)
     return ClassName(own_class(name), side.malignant) if known is None and side is not None else known
@@ -347,7 +347,7 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool, undiagnosed: Se
                 unreadable.append(Unreadable(entry.path, result))
                 continue
             sha256, small = result
-            # Without a given group an image is its own: the name follows the bytes, so renaming a file does not move it.
+            # An image without a group is its own group, named after its bytes, so that renaming the file does not move it.
             group = entry.group or f"image-{sha256[:16]}"
             rows.append(Row(sha256, entry.path, entry.source, group, entry.split, entry.label.dx, entry.label.malignant))
             thumbnails.append(small)
@@ -356,7 +356,7 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool, undiagnosed: Se
 
 
 def look(file: Path) -> tuple[str, NDArray[np.uint8]] | str:
-    """A file's sha256 and the thumbnail of its picture, or why it cannot be read."""
+    """Returns a file's SHA-256 and thumbnail, or why it cannot be read."""
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Images and labels of the ISIC Archive (https://www.isic-archive.com), by its API v2, as a table that ``prepare`` takes."""
+"""Downloads images and labels of the ISIC Archive (https://www.isic-archive.com, API v2) with a table for ``prepare``."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def fetch(
     workers: int = WORKERS,
     progress: bool = True,
 ) -> Report:
-    """Downloads images and writes ``out/isic.csv``, which ``prepare`` takes.
+    """Downloads images and writes ``out/isic.csv``, the table for ``prepare``.
 
-    It can be stopped and run again at any time: finished files are kept after their size and checksum were compared with
-    ``out/ledger.jsonl``, a partial one is gone on with, and the table is written last, in one step.
+    It can be stopped and run again at any time: finished files are kept if their size and checksum match ``out/ledger.jsonl``,
+    partial files are resumed, and the table is written last, in one step.
 
     Args:
         out: folder; images go to ``out/images``.
@@ -138,7 +138,7 @@ def fetch(
     ):
         task = bar.add_task("ISIC Archive", total=request.limit)
         seen: set[str] = set()
-        # A page at a time: addresses of files are signed and expire, so none is kept longer than needed.
+        # One page at a time: file addresses are signed and expire, so none is kept longer than needed.
         for records, count in _pages(fetcher, api, request):
             bar.update(task, total=min(count, request.limit or count) if count else request.limit)
             images = []
@@ -168,7 +168,7 @@ def fetch(
 
 
 def _pages(fetcher: Fetcher, api: str, request: Request) -> Iterator[tuple[list[Any], int]]:
-    """Pages of records, each with the number of all."""
+    """Yields pages of records, each with the total number of records."""
     parameters: dict[str, Any] = {"limit": PAGE}
     address = f"{api}/images/"
     if request.query or request.collections:
@@ -198,7 +198,7 @@ def _following(fetcher: Fetcher, address: str, parameters: dict[str, Any]) -> It
 
 
 def _collection_ids(fetcher: Fetcher, api: str, wanted: Sequence[str]) -> list[str]:
-    """Numbers of collections that are given by number or by name."""
+    """Resolves collections given by number or by name to numbers."""
     names = [item for item in wanted if not item.isdecimal()]
     found: dict[str, list[str]] = {}
     if names:
@@ -215,7 +215,7 @@ def _collection_ids(fetcher: Fetcher, api: str, wanted: Sequence[str]) -> list[s
 
 
 def _usable(record: Any, request: Request, limits: Limits) -> _Image | str:
-    """The image of a record, or why it is left out."""
+    """Returns the image of a record, or why it is left out."""
     if not isinstance(record, dict):
         return "malformed"
     isic_id, licence = str(record.get("isic_id", "")), str(record.get("copyright_license", ""))
@@ -247,7 +247,7 @@ def _usable(record: Any, request: Request, limits: Limits) -> _Image | str:
 
 
 class _Download:
-    """Fetches one image, unless it is there; checks it; gives it its name; records it."""
+    """Downloads one image unless it exists, verifies it, names it and records it."""
 
     def __init__(self, out: Path, fetcher: Fetcher, api: str, size: Size, ledger: Ledger, limits: Limits) -> None:
         self._out, self._fetcher, self._api = out, fetcher, api
@@ -255,7 +255,7 @@ class _Download:
         self._ledger, self._limits = ledger, limits
 
     def __call__(self, image: _Image) -> tuple[Entry, bool] | str:
-        """The entry and whether it is new, or what went wrong."""
+        """Returns the entry and whether it is new, or what went wrong."""
         if (entry := self._ledger.sound(image.isic_id, self._size)) is not None:
             return entry, False
         part = self._out / FOLDER / f".{image.isic_id}.{self._size}.part"
@@ -265,11 +265,11 @@ class _Download:
             except Refused as error:
                 if error.status not in (401, 403, 404):
                     raise
-                # Signed addresses expire: the archive is asked for a new one, once.
+                # Signed addresses expire: ask the archive for a new one, once.
                 record = self._fetcher.json(f"{self._api}/images/{image.isic_id}/")
                 return self._new(image, str(_part(record, "files", _FILES[self._size]).get("url", "")), part), True
             except ImageError:
-                # A part of an older version of the file, or bytes lost on the way: once more, from its start.
+                # The part is of an older version of the file, or bytes were lost: start it again, once.
                 part.unlink(missing_ok=True)
                 return self._new(image, image.url, part), True
         except (DownloadError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -297,7 +297,7 @@ def _write_table(path: Path, done: Sequence[tuple[_Image, Entry]]) -> None:
     for image, entry in sorted(done, key=lambda item: item[0].isic_id):
         row = {
             "path": entry.path,
-            # Who gave the image is the best that the archive says of the camera.
+            # The contributor is the best information on the camera that the archive has.
             "source": image.cells["attribution"] or "isic-archive",
             "dx": image.label.dx,
             "malignant": str(int(image.label.malignant)),
@@ -310,7 +310,7 @@ def _write_table(path: Path, done: Sequence[tuple[_Image, Entry]]) -> None:
 
 
 def _grouping(images: Sequence[_Image]) -> Callable[[_Image], str]:
-    """Groups by patient, which is safer than by lesion; a lesion whose patient one image names is that patient's in all."""
+    """Groups by patient, which is safer than by lesion; one image that names the patient does so for all images of its lesion."""
     patient_of = {
         image.cells["lesion_id"]: image.cells["patient_id"]
         for image in images
