@@ -26,18 +26,22 @@ class Augmentation:
         zoom: largest factor, applied as f or 1/f.
         aspect: largest ratio between the axes' scales, applied either way (sets squash 4:3 to a square).
         color: largest relative change of brightness, contrast and each channel's gain.
-        artefacts: probability of each of border, ruler, ink, hair, gel bubbles and colour patch.
+        artefacts: probability of each of ruler, ink, gel bubbles and colour patch.
+        hair: probability of hairs.
+        border: probability of a round dark border.
     """
 
     shift: float = 0.08
     zoom: float = 1.25
     aspect: float = 1.33
     color: float = 0.18
-    blur: float = 0.3
+    blur: float = 0.35
     resample: float = 0.3
     sharpen: float = 0.15
-    jpeg: float = 0.4
+    jpeg: float = 0.5
     artefacts: float = 0.1
+    hair: float = 0.25
+    border: float = 0.2
 
 
 def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
@@ -94,7 +98,7 @@ def degrade(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
         soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 2.0))
         image = cv2.addWeighted(image, 1 + amount, soft, -amount, 0)
     if rng.random() < how.jpeg:
-        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(10 + 85 * rng.random() ** 0.7)])
         image = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR), np.uint8)
     return image
 
@@ -144,11 +148,11 @@ def hair(image: Image, rng: np.random.Generator) -> Image:
     side = out.shape[0]
     shade = [int(v) for v in (rng.integers(10, 70, 3) if rng.random() < 0.8 else rng.integers(150, 220, 3))]
     t = np.linspace(0, 1, 24)[:, None]
-    for _ in range(int(rng.integers(2, 14))):
+    for _ in range(int(2 + 28 * rng.random() ** 2)):
         a, b = rng.uniform(-0.1, 1.1, (2, 2))
         c = (a + b) / 2 + rng.normal(0, 0.18, 2)
         curve = ((1 - t) ** 2 * a + 2 * t * (1 - t) * c + t**2 * b) * side
-        cv2.polylines(out, [curve.astype(np.int32)], False, shade, 1 if side < 300 or rng.random() < 0.8 else 2, cv2.LINE_AA)
+        cv2.polylines(out, [curve.astype(np.int32)], False, shade, 1 if rng.random() < 0.75 else 2, cv2.LINE_AA)
     return out
 
 
@@ -202,6 +206,7 @@ def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmenta
     """
     image = warp(image, rng, how)
     for artefact in ARTEFACTS:
-        if rng.random() < how.artefacts:
+        chance = {hair: how.hair, dark_border: how.border}.get(artefact, how.artefacts)
+        if rng.random() < chance:
             image = artefact(image, rng)
     return degrade(recolor(image, rng, how), rng, how)
