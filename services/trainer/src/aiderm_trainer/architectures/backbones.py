@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from keras import applications as nets
 
+from aiderm_trainer.architectures import efficientnet_lite
+
 # How pixels 0..255 enter a network, as it was trained: [-1, 1]; as they are (the network scales them itself); BGR less ImageNet's
-# mean; less ImageNet's mean, in standard deviations; the same, but over a network that divides by 255 once more.
-Scaling = Literal["signed", "bytes", "caffe", "torch", "torch_bytes"]
+# mean; less ImageNet's mean, in standard deviations; the same, but over a network that divides by 255 once more;
+# (pixel - 127) / 128.
+Scaling = Literal["lite", "signed", "bytes", "caffe", "torch", "torch_bytes"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,13 @@ def _efficientnet_v2(
 ) -> Backbone:
     depths = (f"block3{third}_add", f"block5{fifth}_add", "top_activation")
     return Backbone(build, millions, "bytes", depths, freeze_until, f"block4{fourth}_add")
+
+
+def _efficientnet_lite(name: str, millions: float, third: int, fourth: int, fifth: int) -> Backbone:
+    """``third``, ``fourth``, ``fifth``: the last block of those stages; the third is trained from its first block on."""
+    depths = (f"block_{third}_add", f"block_{fifth}_add", "top_relu")
+    freeze_until = f"block_{third - (fourth - third) + 2}_expand"
+    return Backbone(partial(efficientnet_lite.build, name), millions, "lite", depths, freeze_until, f"block_{fourth}_add")
 
 
 def _densenet(build: Callable[..., Any], millions: float, freeze_until: str) -> Backbone:
@@ -131,6 +142,9 @@ BACKBONES = {
     "efficientnet_v2_b1": _efficientnet_v2(nets.EfficientNetV2B1, 6.9, "c", "f", "d", "block6a_expand_conv"),
     "efficientnet_v2_b2": _efficientnet_v2(nets.EfficientNetV2B2, 8.8, "c", "f", "d", "block6a_expand_conv"),
     "efficientnet_v2_b3": _efficientnet_v2(nets.EfficientNetV2B3, 12.9, "c", "g", "e", "block6a_expand_conv"),
+    "efficientnet_lite0": _efficientnet_lite("efficientnet_lite0", 3.4, 4, 7, 10),
+    "efficientnet_lite1": _efficientnet_lite("efficientnet_lite1", 4.1, 6, 10, 14),
+    "efficientnet_lite2": _efficientnet_lite("efficientnet_lite2", 4.8, 6, 10, 14),
     "densenet121": _densenet(nets.DenseNet121, 7.0, "conv4_block21_0_bn"),
     "densenet169": _densenet(nets.DenseNet169, 12.6, "conv5_block4_0_bn"),
     "densenet201": _densenet(nets.DenseNet201, 18.3, "conv4_block47_0_bn"),

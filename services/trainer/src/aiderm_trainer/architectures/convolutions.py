@@ -34,7 +34,7 @@ class Depthwise(keras.layers.DepthwiseConv2D):
 
 
 def _torch(inputs: Any, kernel: Any, bias: Any, stride: int, groups: int) -> Any:
-    from torch.nn import functional  # noqa: PLC0415 - no dependency of the trainer; there when it is the backend
+    from torch.nn import functional  # no dependency of the trainer: it is there when it is the backend
 
     size, side = int(kernel.shape[-1]), inputs.shape[1:3]
     if inputs.device.type == "meta":

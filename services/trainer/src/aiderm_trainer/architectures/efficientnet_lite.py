@@ -83,7 +83,7 @@ VARIANTS: Mapping[str, Variant] = {
 
 
 def build(
-    name: str, include_top: bool = False, weights: str | None = None, input_tensor: Any = None, input_shape: Any = None
+    name: str, *, include_top: bool = False, weights: str | None = None, input_tensor: Any = None, input_shape: Any = None
 ) -> Any:
     """The network, in the manner of ``keras.applications``.
 
@@ -118,7 +118,7 @@ def build(
     if include_top:
         x = keras.layers.GlobalAveragePooling2D(name="top_pool")(x)
         x = keras.layers.Dense(1000, name="predictions")(x)
-    model = keras.Model(inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor), x, name=name)
+    model = keras.Model(inputs if input_tensor is None else keras.utils.get_source_inputs(inputs), x, name=name)
     if weights == "imagenet":
         values = folded(read_state(_file(variant)))
         for layer in model.layers:

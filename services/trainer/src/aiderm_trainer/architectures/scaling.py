@@ -33,6 +33,8 @@ def scale(image: Any, how: Scaling) -> Any:
         return image
     if how == "signed":
         return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
+    if how == "lite":
+        return keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
     if how == "caffe":
         return keras.layers.Rescaling(1.0, offset=[-m for m in CAFFE_MEAN], name="scale")(ToBGR(name="to_bgr")(image))
     # EfficientNet divides by 255 itself, then normalises with weights that ImageNet's file fills with the deviation in the

@@ -115,6 +115,8 @@ def _load(spec: Backbone, source: str, size: int, taps: tuple[str, ...]) -> dict
     if source == "imagenet":
         try:
             full = spec.build(include_top=False, weights="imagenet", input_shape=shape)
+        except ConfigError:  # says itself what is missing
+            raise
         except Exception as error:  # keras raises a bare Exception when a download fails
             raise ConfigError(
                 f"cannot download ImageNet weights: {error}. Give a file: --weights PATH, or --weights none"

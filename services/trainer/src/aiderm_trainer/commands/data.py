@@ -24,6 +24,10 @@ def prepare(
     malignant: Column = None,
     group: Column = None,
     source: Column = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Column of the camera, clinic or collection; unknown ones are found.")
+    ] = None,
+    biopsied: Annotated[str | None, typer.Option(help="Column that says how the label was made, such as histo.")] = None,
     positive: Annotated[
         str | None, typer.Option(help="Classes that count as malignant, comma separated; classes may then have any names.")
     ] = None,
@@ -37,7 +41,8 @@ def prepare(
     with plain_errors():
         report = preparing.prepare(
             data, out, path_column=path, label_column=label, malignant_column=malignant, group_column=group,
-            source_column=source, positive=[name for name in (positive or "").split(",") if name.strip()], seed=seed,
+            source_column=source, domain_column=domain, biopsied_column=biopsied,
+            positive=[name for name in (positive or "").split(",") if name.strip()], seed=seed,
             near_duplicates=near_duplicates, embed=_embedding(weights),
         )  # fmt: skip
     console.print(report)

@@ -32,7 +32,7 @@ def balanced_weights(domains: Sequence[str], malignant: NDArray[np.bool_], class
         float64 ``[N]`` that sums to 1.
     """
     keys = list(zip(domains, malignant.tolist(), classes, strict=True))
-    domain, side, leaf = Counter(k[0] for k in keys), Counter(k[:2] for k in keys), Counter(keys)
+    domain, leaf = Counter(k[0] for k in keys), Counter(keys)
     spread: dict[tuple[str, bool], float] = {}
     for (name, sick, _), count in leaf.items():
         spread[name, sick] = spread.get((name, sick), 0.0) + count**0.5

@@ -13,7 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.class_names import class_id, parse_class, with_positive
+from aiderm_trainer.data.domains import labels_by_domain, with_domains
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
 from aiderm_trainer.data.leaks import Embed, aligned_pairs
 from aiderm_trainer.data.sources.index import Index, IndexingError, Unreadable, index
@@ -21,6 +23,7 @@ from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split
 from aiderm_trainer.data.table import SPLITS, Row, Split
 
 _LISTED: Final = 10
+_DOMAIN_SIZE: Final = 224  # side at which domains are found
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,25 @@ class PrepareReport:
         table.add_section()
         totals = [sum(count for (_, _, split), count in counts.items() if split == side) for side in SPLITS]
         table.add_row("all", "", *map(str, totals), str(sum(totals)))
+        domains = Table(title="labels by domain")
+        for heading in ("domain", "benign", "malignant", "biopsied or malignant", ""):
+            domains.add_column(heading, justify="left" if heading in ("domain", "") else "right")
+        for labels in labels_by_domain(self.rows):
+            warning = "gives the label away" if labels.gives_label_away else ""
+            domains.add_row(labels.domain, str(labels.benign), str(labels.malignant), str(labels.biopsied), warning)
         lines = [f"near-duplicate pairs: {len(self.near_duplicates)}; groups joined: {self.joined_groups}"]
         lines += _listing("unreadable, left out", [f"{item.path}: {item.reason}" for item in self.unreadable])
         lines += _listing("without a diagnosis, left out", self.undiagnosed)
         lines += _listing("same bytes as another image, left out", self.repeated)
         lines += _listing("same bytes with both labels, left out", self.contradictory)
         lines += _listing("groups with both labels, kept", self.mixed_groups)
+        if telling := [labels.domain for labels in labels_by_domain(self.rows) if labels.gives_label_away]:
+            lines.append(
+                f"warning: {', '.join(telling)}: nearly all images have one label, so a model can answer by recognising the "
+                "camera. Train with --balance domain and --domain-offset 1"
+            )
         lines.append(f"sha256 of the split: {self.fingerprint}")
-        return Group(table, Text("\n".join(lines)))
+        return Group(table, domains, Text("\n".join(lines)))
 
 
 def _listing(what: str, items: Sequence[str]) -> list[str]:
@@ -100,6 +114,8 @@ def prepare(
     malignant_column: str | None = None,
     group_column: str | None = None,
     source_column: str | None = None,
+    domain_column: str | None = None,
+    biopsied_column: str | None = None,
     positive: Sequence[str] = (),
     seed: int = 0,
     fractions: Mapping[Split, float] = DEFAULT_FRACTIONS,
@@ -117,6 +133,8 @@ def prepare(
         malignant_column: benign/malignant, where the class may be unknown.
         group_column: lesion or group.
         source_column: collection. For a folder: the name of the collection itself.
+        domain_column: camera, clinic or collection; where it is unknown, a group is found (see ``domains``).
+        biopsied_column: how the label was made.
         positive: classes that count as malignant. When given, class names are taken as they are, and all others count as benign.
         seed: another seed is another split.
         fractions: share of each split.
@@ -138,6 +156,8 @@ def prepare(
         malignant=malignant_column,
         group=group_column,
         source=source_column,
+        domain=domain_column,
+        biopsied=biopsied_column,
         classify=with_positive(positive) if positive else parse_class,
         progress=progress,
     )
@@ -158,6 +178,8 @@ def prepare(
     # All rows take part, so that a copy that is left out still links its groups.
     joined = join_groups(found.rows, [(kept[first], kept[second]) for first, second in sorted(pairs)])
     rows = make_split([joined[position] for position in kept], fractions, seed)
+    unknown = Images([row for row in rows if not row.domain], found.root, _DOMAIN_SIZE, budget=0)
+    rows = with_domains(rows, (image for batch in unknown.batches(64) for image in batch))
     write_split(out, rows)
     labels: dict[str, set[bool]] = {}
     for row in rows:

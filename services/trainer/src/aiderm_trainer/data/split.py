@@ -18,6 +18,9 @@ from aiderm_trainer.data.table import SPLITS, Row, Split, as_split
 
 DEFAULT_FRACTIONS: Final[Mapping[Split, float]] = {"train": 0.70, "validation": 0.08, "calibration": 0.10, "test": 0.12}
 COLUMNS: Final = tuple(field.name for field in fields(Row))
+_OLDER_COLUMNS: Final = COLUMNS[:7]  # of tables made before domains were known
+_BIOPSIED: Final[Mapping[str, bool | None]] = {"": None, "0": False, "1": True}
+_BIOPSY_CELLS: Final = {value: cell for cell, value in _BIOPSIED.items()}
 
 _Stratum = tuple[str, ...]
 
@@ -142,7 +145,10 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((r.sha256, r.path, r.source, r.group, r.split, r.dx, int(r.malignant)) for r in ordered)
+    writer.writerows(
+        (r.sha256, r.path, r.source, r.group, r.split, r.dx, int(r.malignant), r.domain, _BIOPSY_CELLS[r.biopsied])
+        for r in ordered
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_text(path, buffer.getvalue())
 
@@ -163,12 +169,12 @@ def read_split(path: Path) -> list[Row]:
         raise SplitError(f"cannot read {path}: {error}") from error
     reader = csv.reader(io.StringIO(text, newline=""))
     header = tuple(next(reader, ()))
-    if header != COLUMNS:
+    if header not in (COLUMNS, _OLDER_COLUMNS):
         raise SplitError(f"{path}: the columns must be {','.join(COLUMNS)}. Received: {','.join(header)[:200]!r}")
     rows = []
     for cells in reader:
         try:
-            rows.append(_row(cells))
+            rows.append(_row(cells, len(header)))
         except ValueError as error:
             raise SplitError(f"{path}, line {reader.line_num}: {error}") from error
     if not rows:
@@ -178,13 +184,15 @@ def read_split(path: Path) -> list[Row]:
     return rows
 
 
-def _row(cells: Sequence[str]) -> Row:
-    if len(cells) != len(COLUMNS):
-        raise ValueError(f"a row has {len(COLUMNS)} cells. Received: {len(cells)}")
-    sha256, path, source, group, split, dx, malignant = cells
+def _row(cells: Sequence[str], columns: int) -> Row:
+    if len(cells) != columns:
+        raise ValueError(f"a row has {columns} cells. Received: {len(cells)}")
+    sha256, path, source, group, split, dx, malignant, domain, biopsied = [*cells, "", ""][: len(COLUMNS)]
     if malignant not in ("0", "1"):
         raise ValueError(f"malignant must be 0 or 1. Received: {malignant!r}")
-    return Row(sha256, path, source, group, as_split(split), dx, malignant == "1")
+    if biopsied not in _BIOPSIED:
+        raise ValueError(f"biopsied must be 0, 1 or empty. Received: {biopsied!r}")
+    return Row(sha256, path, source, group, as_split(split), dx, malignant == "1", domain, _BIOPSIED[biopsied])
 
 
 def _check_paths(rows: Sequence[Row], where: str) -> None:

@@ -38,6 +38,9 @@ class Row:
         split: one of ``SPLITS``, or empty before it is decided.
         dx: a key of ``DIAGNOSES``, another class of the user's own, or empty where only ``malignant`` is known.
         malignant: whether the lesion is malignant; for the user's own classes, whether the class counts as positive.
+        domain: camera, clinic or collection, known or found (see ``domains``); empty where nobody looked. It may give the label
+            away, so no model ever sees it.
+        biopsied: whether histopathology made the label; None where that is unknown.
 
     Raises:
         ValueError: a field is malformed, or ``dx`` contradicts ``malignant``.
@@ -50,6 +53,8 @@ class Row:
     split: Split | Literal[""]
     dx: str
     malignant: bool
+    domain: str = ""
+    biopsied: bool | None = None
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256):
@@ -59,6 +64,8 @@ class Row:
             raise ValueError(f"path must be relative, inside the data folder, with forward slashes. Received: {self.path!r}")
         if not self.source or not self.group:
             raise ValueError(f"source and group must not be empty. Received: {self.source=}, {self.group=}")
+        if self.domain != self.domain.strip() or not self.domain.isprintable():
+            raise ValueError(f"domain must be one line of text without spaces around it. Received: {self.domain!r}")
         if self.split and self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {self.split!r}")
         if self.dx and not _DX.fullmatch(self.dx):

@@ -42,7 +42,10 @@ _COLUMN_NAMES: Final[dict[str, tuple[str, ...]]] = {
     "malignant": ("malignant", "benign_malignant", "target", "positive"),
     "group": ("group", "patient_id", "lesion_id", "lesion"),
     "source": ("source", "dataset"),
+    "domain": ("domain", "camera", "collection", "attribution"),
+    "biopsied": ("biopsied", "dx_type", "diagnosis_confirm_type"),
 }
+_BIOPSY: Final = frozenset({"1", "true", "yes", "histo", "histopathology", "biopsy"})
 
 
 # The ISIC Archive's own metadata: five levels of one diagnosis.
@@ -88,6 +91,8 @@ class _Entry:
     source: str
     group: str = ""
     split: Split | Literal[""] = ""
+    domain: str = ""
+    biopsied: bool | None = None
 
 
 def index(
@@ -98,6 +103,8 @@ def index(
     malignant: str | None = None,
     group: str | None = None,
     source: str | None = None,
+    domain: str | None = None,
+    biopsied: str | None = None,
     classify: Classify = parse_class,
     progress: bool = True,
 ) -> Index:
@@ -107,14 +114,16 @@ def index(
         IndexingError: it is neither, or it is malformed.
     """
     if data.is_dir():
-        named = [name for name, value in {"path": path, "label": label, "malignant": malignant, "group": group}.items() if value]
+        columns = {"path": path, "label": label, "malignant": malignant, "group": group, "domain": domain, "biopsied": biopsied}
+        named = [name for name, value in columns.items() if value]
         if named:
             raise IndexingError(f"columns can be named for a table only; {data} is a folder. Received: {', '.join(named)}")
         return index_tree(data, source=source, classify=classify, progress=progress)
     if data.is_file():
         return index_table(
-            data, path=path, label=label, malignant=malignant, group=group, source=source, classify=classify, progress=progress
-        )
+            data, path=path, label=label, malignant=malignant, group=group, source=source, domain=domain, biopsied=biopsied,
+            classify=classify, progress=progress,
+        )  # fmt: skip
     raise IndexingError(f"{data} does not exist; allowed: a folder split/class/*.jpg, or a CSV table")
 
 
@@ -169,6 +178,8 @@ def index_table(
     malignant: str | None = None,
     group: str | None = None,
     source: str | None = None,
+    domain: str | None = None,
+    biopsied: str | None = None,
     classify: Classify = parse_class,
     progress: bool = True,
 ) -> Index:
@@ -184,6 +195,8 @@ def index_table(
             a class may have any name.
         group: column of the lesion or group; by default group, patient_id, lesion_id. Empty: the image is its own group.
         source: column of the collection; by default source, dataset; without one, the table's file name.
+        domain: column of the camera, clinic or collection; by default domain, camera, collection, attribution. It may be empty.
+        biopsied: column that says how the label was made, or 0/1; by default biopsied, dx_type, diagnosis_confirm_type.
         classify: what a class name says; None for what it does not know.
         progress: shows a progress bar.
 
@@ -196,6 +209,7 @@ def index_table(
     except TableError as error:
         raise IndexingError(str(error)) from error
     given = {"path": path, "label": label, "malignant": malignant, "group": group, "source": source}
+    given |= {"domain": domain, "biopsied": biopsied}
     columns = {role: _column(table, header, role, name) for role, name in given.items()}
     if columns["path"] is None:
         usual = _COLUMN_NAMES["path"]
@@ -227,7 +241,9 @@ def index_table(
             undiagnosed.append(cell(record, "path"))
         elif found is not None:
             path_found = find(cell(record, "path"), where)
-            entries.append(_Entry(path_found, found, cell(record, "source") or table.stem, cell(record, "group")))
+            how, camera = cell(record, "biopsied").lower(), " ".join(cell(record, "domain").split())
+            collection, lesion = cell(record, "source") or table.stem, cell(record, "group")
+            entries.append(_Entry(path_found, found, collection, lesion, "", camera, how in _BIOPSY if how else None))
     if unknown:
         listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(10))
         raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
@@ -349,7 +365,10 @@ def _read(root: Path, entries: Sequence[_Entry], progress: bool, undiagnosed: Se
             sha256, small = result
             # An image without a group is its own group, named after its bytes, so that renaming the file does not move it.
             group = entry.group or f"image-{sha256[:16]}"
-            rows.append(Row(sha256, entry.path, entry.source, group, entry.split, entry.label.dx, entry.label.malignant))
+            label = entry.label
+            rows.append(
+                Row(sha256, entry.path, entry.source, group, entry.split, label.dx, label.malignant, entry.domain, entry.biopsied)
+            )
             thumbnails.append(small)
     stacked = np.stack(thumbnails) if thumbnails else np.empty((0, SIDE, SIDE), dtype=np.uint8)
     return Index(root, rows, stacked, unreadable, list(undiagnosed))
