@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -19,8 +20,46 @@ pytestmark = pytest.mark.ci  # needs kustomize, which .ci/run installs
 FOLDER = ROOT / "deploy" / "kubernetes"
 NAMESPACE = "aiderm"
 # Of the cluster, or made by hand as docs/kubernetes.md tells.
-SECRETS = {"api-keys", "page-key"}
+SECRETS = {"api-keys", "page-key", "aiderm-tls"}
 Document = dict[str, Any]
+
+
+def fields(required: str = "", **properties: Document) -> Document:
+    """The schema of an object that may have these fields and no others."""
+    return {"type": "object", "properties": properties, "required": required.split(), "additionalProperties": False}
+
+
+def several(schema: Document) -> Document:
+    return {"type": "array", "minItems": 1, "items": schema}
+
+
+TEXT, NUMBER, DURATION = {"type": "string"}, {"type": "integer"}, {"type": "string", "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}
+METADATA = fields("name namespace", name=TEXT, namespace=TEXT, labels={"type": "object"}, annotations={"type": "object"})
+PARENT = fields("name", name=TEXT, namespace=TEXT, sectionName=TEXT, port=NUMBER)
+REDIRECT = fields("", scheme={"enum": ["http", "https"]}, hostname=TEXT, port=NUMBER, statusCode={"enum": [301, 302]})
+FILTER = fields("type requestRedirect", type={"const": "RequestRedirect"}, requestRedirect=REDIRECT)
+RULE = fields(
+    "",
+    filters=several(FILTER),
+    backendRefs=several(fields("name port", name=TEXT, port=NUMBER, weight=NUMBER)),
+    timeouts=fields("", request=DURATION, backendRequest=DURATION),
+)
+LISTENER = fields(
+    "name port protocol",
+    **{"name": TEXT, "hostname": TEXT, "port": NUMBER, "protocol": {"enum": ["HTTP", "HTTPS"]}},
+    tls=fields("certificateRefs", mode={"enum": ["Terminate"]}, certificateRefs=several(fields("name", name=TEXT))),
+    allowedRoutes=fields("", namespaces=fields("from", **{"from": {"enum": ["All", "Selector", "Same"]}})),
+)
+# The part of the Gateway API's schemas (v1, standard channel) that the manifests use; kubernetes-validate lacks them.
+GATEWAY_API = {
+    "gateway.networking.k8s.io/v1": {
+        kind: fields("apiVersion kind metadata spec", apiVersion=TEXT, kind=TEXT, metadata=METADATA, spec=specification)
+        for kind, specification in {
+            "Gateway": fields("gatewayClassName listeners", gatewayClassName=TEXT, listeners=several(LISTENER)),
+            "HTTPRoute": fields("parentRefs rules", parentRefs=several(PARENT), hostnames=several(TEXT), rules=several(RULE)),
+        }.items()
+    }
+}
 
 
 def rendered(folder: str) -> list[Document]:
@@ -76,20 +115,26 @@ def minor_versions() -> list[str]:
 @pytest.mark.parametrize("version", minor_versions())
 def test_every_document_is_valid_in_the_latest_minor_versions(documents: list[Document], writer: Document, version: str) -> None:
     for document in [*documents, writer]:
-        kubernetes_validate.validate(document, version, strict=True)
+        if document["apiVersion"] in GATEWAY_API:
+            jsonschema.validate(document, GATEWAY_API[document["apiVersion"]][document["kind"]])
+        else:
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_the_validation_sees_a_misspelt_field(documents: list[Document]) -> None:
     bad = {**one(documents, "Service", "api"), "spec": {"clusterip": "None"}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(bad, minor_versions()[0], strict=True)
+    route = one(documents, "HTTPRoute", "frontend")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**route, "spec": {"parentrefs": []}}, GATEWAY_API[route["apiVersion"]]["HTTPRoute"])
 
 
 def test_all_is_there_and_in_one_namespace(documents: list[Document]) -> None:
     kinds = {document["kind"] for document in documents}
     assert kinds == {
         *("Namespace", "ConfigMap", "PersistentVolumeClaim", "Deployment", "Service"),
-        *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Ingress"),
+        *("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "Gateway", "HTTPRoute"),
     }
     for document in documents:
         assert document["kind"] == "Namespace" or document["metadata"]["namespace"] == NAMESPACE
@@ -119,10 +164,9 @@ def test_each_port_name_exists_where_it_is_used(documents: list[Document]) -> No
             assert kind not in container or container[kind]["httpGet"]["port"] in names
         for port in one(documents, "Service", name)["spec"]["ports"]:
             assert port["targetPort"] in names
-    for rule in one(documents, "Ingress", "aiderm")["spec"]["rules"]:
-        for path in rule["http"]["paths"]:
-            backend = path["backend"]["service"]
-            assert backend["port"]["name"] in {p["name"] for p in one(documents, "Service", backend["name"])["spec"]["ports"]}
+    for rule in one(documents, "HTTPRoute", "frontend")["spec"]["rules"]:
+        for backend in rule["backendRefs"]:
+            assert backend["port"] in {port["port"] for port in one(documents, "Service", backend["name"])["spec"]["ports"]}
 
 
 def test_each_mount_has_its_volume_and_each_volume_its_source(documents: list[Document], writer: Document) -> None:
@@ -141,7 +185,7 @@ def test_each_mount_has_its_volume_and_each_volume_its_source(documents: list[Do
                 assert volume["secret"]["secretName"] in SECRETS
                 assert volume["secret"]["optional"] is True
             else:
-                assert volume["emptyDir"]["medium"] == "Memory", "pictures are never written to a disk"
+                assert volume["emptyDir"]["medium"] == "Memory", "images are never written to a disk"
                 assert volume["emptyDir"]["sizeLimit"]
 
 
@@ -158,7 +202,8 @@ def test_the_environment_is_what_the_programs_know(documents: list[Document]) ->
 
     nginx = environment(documents, "frontend")
     dockerfile = (ROOT / "frontend" / "Dockerfile").read_text("utf-8")
-    assert all(f"{name}=" in dockerfile for name in nginx)
+    script = (ROOT / "frontend" / "nginx" / "17-site.sh").read_text("utf-8")
+    assert all(f"{name}=" in dockerfile or f"${{{name}:-" in script for name in nginx)
     service = one(documents, "Service", "api")
     assert nginx["AIDERM_API_ADDRESS"] == f"api.$(POD_NAMESPACE).svc.cluster.local:{service['spec']['ports'][0]['port']}"
     # nginx passes over a replica only if the name stands for the replicas themselves.
@@ -216,7 +261,7 @@ def test_no_container_may_do_more_than_it_must(documents: list[Document], writer
     assert [mount["readOnly"] for mount in models] == [True]
 
 
-def test_pictures_go_to_nginx_and_the_api_and_nowhere_else(documents: list[Document]) -> None:
+def test_images_go_to_nginx_and_the_api_and_nowhere_else(documents: list[Document]) -> None:
     policies = {name: policy["spec"] for name, policy in of_kind(documents, "NetworkPolicy").items()}
     everything = policies.pop("nothing-else")
     assert everything == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -233,17 +278,31 @@ def test_pictures_go_to_nginx_and_the_api_and_nowhere_else(documents: list[Docum
     assert {port["port"] for port in to_dns["ports"]} == {53}
 
 
-def test_the_ingress_takes_what_nginx_takes_over_tls(documents: list[Document]) -> None:
-    ingress = one(documents, "Ingress", "aiderm")
-    hosts = {rule["host"] for rule in ingress["spec"]["rules"]}
-    assert hosts == {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]}
-    annotations = ingress["metadata"]["annotations"]
-    body = annotations["nginx.ingress.kubernetes.io/proxy-body-size"]
-    template = (ROOT / "frontend" / "nginx" / "default.conf.template").read_text("utf-8")
-    largest = max(int(line.split()[1].rstrip("m;")) for line in template.splitlines() if "client_max_body_size" in line)
-    assert body == f"{largest}m"
-    assert annotations["nginx.ingress.kubernetes.io/proxy-request-buffering"] == "off"
-    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > 60
+def test_the_gateway_serves_over_tls_and_redirects_everything_else(documents: list[Document]) -> None:
+    listeners = {listener["name"]: listener for listener in one(documents, "Gateway", "aiderm")["spec"]["listeners"]}
+    assert {name: listener["protocol"] for name, listener in listeners.items()} == {"http": "HTTP", "https": "HTTPS"}
+    assert {reference["name"] for reference in listeners["https"]["tls"]["certificateRefs"]} <= SECRETS
+    for route in of_kind(documents, "HTTPRoute").values():
+        for parent in route["spec"]["parentRefs"]:
+            assert parent["name"] == "aiderm"
+            assert parent["sectionName"] in listeners
+    (redirect,) = one(documents, "HTTPRoute", "redirect-to-https")["spec"]["rules"]
+    assert one(documents, "HTTPRoute", "redirect-to-https")["spec"]["parentRefs"][0]["sectionName"] == "http"
+    assert redirect["filters"][0]["requestRedirect"]["scheme"] == "https"
+    assert "backendRefs" not in redirect
+    (served,) = one(documents, "HTTPRoute", "frontend")["spec"]["rules"]
+    assert one(documents, "HTTPRoute", "frontend")["spec"]["parentRefs"][0]["sectionName"] == "https"
+    assert int(served["timeouts"]["request"].removesuffix("s")) > 60, "nginx waits 60 s for the API"
+
+
+def test_nginx_answers_to_the_gateways_names_and_believes_nobody_else(documents: list[Document]) -> None:
+    settings = environment(documents, "frontend")
+    hosts = {listener["hostname"] for listener in one(documents, "Gateway", "aiderm")["spec"]["listeners"]}
+    assert set(settings["AIDERM_HOSTS"].split(",")) == hosts
+    # It takes the client's address from whoever may reach it, and only the gateway may.
+    assert "10.0.0.0/8" in settings["AIDERM_REAL_IP_FROM"].split(",")
+    (rule,) = one(documents, "NetworkPolicy", "frontend")["spec"]["ingress"]
+    assert [set(peer) for peer in rule["from"]] == [{"namespaceSelector"}]
 
 
 def test_an_overlay_only_says_what_its_site_needs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING
 import cv2
 import pytest
 from tests.deploy.load import Load
-from tests.deploy.swarm_cluster import SUBNET, TOOLS, Cluster, Node, cluster, eventually
+from tests.deploy.swarm_cluster import SUBNET, TOOLS, Cluster, Node, cluster
+from tests.machines import eventually, need_machines
 
 from aiderm_trainer.data import synthetic
 
@@ -71,9 +71,7 @@ def picture() -> bytes:
 
 @pytest.fixture(scope="module")
 def swarm(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    if missing or os.geteuid() != 0:
-        pytest.skip(f"needs root and the commands {', '.join(TOOLS)}; not found: {', '.join(missing) or 'root'}")
+    need_machines(*TOOLS)
     models = tmp_path_factory.mktemp("swarm") / "models"
     shutil.copytree(Path(project.environment["AIDERM_MODELS"]) / "melanoma", models / "melanoma")
     readable(models.parent)

@@ -11,7 +11,8 @@ from typing import Any
 
 import keras
 import pytest
-from tests.ray_cluster import RayCluster, RayNode, eventually, ray_cluster
+from tests.machines import eventually
+from tests.ray_cluster import RayCluster, RayNode, ray_cluster
 
 from aiderm_trainer.study import files
 
