@@ -1,14 +1,14 @@
 """Saves the models' folder into one file and restores it; run in the API's image by `make backup` and `make restore`.
 
-What is saved and what is restored is checked against the checksums of its manifests, file by file, so a damaged bundle is
-neither saved silently nor put back. A restore touches no version that is whole; one that is damaged is set aside and replaced.
+What is saved and what is restored is checked file by file against its manifests, and each manifest against the digest of its
+promotion, so a bundle that is damaged or was edited is neither saved silently nor put back. A restore touches no version that is
+whole; one that is damaged is set aside and replaced.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
 import shutil
 import sys
 import tarfile
@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from aiderm_core.bundle.store import SERVING_FILE, BundleError, ModelStore, verify
+from aiderm_core.bundle.store import DIGEST_SUFFIX, SERVING_FILE, BundleError, ModelStore
+from aiderm_core.files import replacing
 
 MODELS, BACKUPS = Path("/models"), Path("/backups")
 
@@ -44,29 +45,26 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
     bundles = [(model, version) for model in store.names() for version in store.versions(model)]
     if not bundles:
         raise ArchiveError(f"{models} holds no bundle")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}-", dir=backups)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with replacing(target) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
                 for model, version in bundles:
-                    verify(store.path(model, version))
+                    store.verified(model, version)
                     archive.add(store.path(model, version), f"{model}/{version}", filter=_plain)
+                    digest = models / model / f"{version}{DIGEST_SUFFIX}"
+                    if digest.exists():
+                        _add_text(archive, f"{model}/{digest.name}", digest.read_text())
                 for model in store.names():
                     if (models / model / SERVING_FILE).is_file():
                         _add_text(archive, f"{model}/{SERVING_FILE}", f"{store.serving(model)}\n")
             file.flush()
-            os.fsync(file.fileno())
-        # Read back from what was written, not from what was meant.
-        with tempfile.TemporaryDirectory(dir=backups, prefix=".check-") as folder:
-            _unpack(Path(temporary), Path(folder))
-            for model, version in bundles:
-                verify(Path(folder, model, version))
-        Path(temporary).chmod(0o644)
-        Path(temporary).rename(target)
+            # Read back from what was written, not from what was meant.
+            with tempfile.TemporaryDirectory(dir=backups, prefix=".check-") as folder:
+                _unpack(Path(file.name), Path(folder))
+                for model, version in bundles:
+                    ModelStore(Path(folder)).verified(model, version)
     except BundleError as error:
         raise ArchiveError(f"nothing was saved: {error}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     for model, version in bundles:
         say(f"saved {model} {version}")
     return target
@@ -90,6 +88,8 @@ def restore(archive: Path, models: Path) -> None:
         for model, version in bundles:
             _checked(saved, model, version)
         for model, version in bundles:
+            _refuse_another(saved, store, model, version)
+        for model, version in bundles:
             say(f"{_put_back(saved, store, model, version)} {model} {version}")
         for model in saved.names():
             if (Path(folder) / model / SERVING_FILE).is_file():
@@ -97,28 +97,37 @@ def restore(archive: Path, models: Path) -> None:
                 say(f"serving {model} {saved.serving(model)}")
 
 
+def _refuse_another(saved: ModelStore, store: ModelStore, model: str, version: str) -> None:
+    """A version that was promoted in the store stays what it is, even where it is damaged."""
+    here, there = (folder / model / f"{version}{DIGEST_SUFFIX}" for folder in (store.root, saved.root))
+    if here.exists() and there.exists() and here.read_text() != there.read_text():
+        raise ArchiveError(f"{model} {version} was promoted with another manifest than the saved one. Remove {here} first")
+
+
 def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) -> str:
     target = store.root / model / version
     done = "restored"
     if target.exists():
         try:
-            there = verify(target)
+            there = store.verified(model, version)
         except BundleError as error:
             say(f"damaged: {error}")
             target.rename(target.with_name(f".staging-damaged-{version}-{time.time_ns()}"))
             done = "replaced"
         else:
-            if there.files != verify(saved.path(model, version)).files:
+            if there != saved.verified(model, version):
                 raise ArchiveError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
             return "kept"
     with store.stage(model, version) as staged:
         shutil.copytree(saved.path(model, version), staged, dirs_exist_ok=True)
+    if (saved.root / model / f"{version}{DIGEST_SUFFIX}").exists():
+        store.pin(model, version)
     return done
 
 
 def _checked(saved: ModelStore, model: str, version: str) -> None:
     try:
-        verify(saved.path(model, version))
+        saved.verified(model, version)
     except BundleError as error:
         raise ArchiveError(f"the backup is damaged, nothing was restored: {error}") from error
 

@@ -68,10 +68,19 @@ def test_models_are_saved_and_come_back_whole(kept: Stack, tmp_path: Path) -> No
     assert f"replaced {NAME} {version}" in result.stdout
     verify(models / NAME / version)
 
+    manifest = models / NAME / version / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"threshold": 0.', '"threshold": 0.0', 1))
+    verify(models / NAME / version)
+    refused = make(kept, "backup")
+    assert refused.returncode != 0
+    assert "is not the one that was promoted" in refused.stderr
+    assert f"replaced {NAME} {version}" in make(kept, "restore", "NAME=first.tar").stdout
+    assert store.verified(NAME, version, promoted=True).version == version
+
     shutil.rmtree(models / NAME)
     assert make(kept, "restore", "NAME=first.tar").returncode == 0
     assert store.serving(NAME) == version
-    assert verify(store.path(NAME, version)).version == version
+    assert store.verified(NAME, version, promoted=True).version == version
     assert {path.stat().st_uid for path in models.rglob("*")} == {os.getuid()}
     assert (models / NAME / version).stat().st_mode & 0o055 == 0o055, "the API is another user"
 
@@ -89,7 +98,7 @@ def test_a_damaged_backup_changes_nothing(kept: Stack, tmp_path: Path) -> None:
     assert "the backup is damaged, nothing was restored" in result.stderr
     with pytest.raises(BundleError):
         verify(models / NAME / "3")
-    assert sorted(path.name for path in (models / NAME).iterdir()) == ["3"]
+    assert sorted(path.name for path in (models / NAME).iterdir()) == ["3", "3.sha256"]
     backup.write_bytes(b"no archive")
     assert "cannot be read" in make(kept, "restore", "NAME=first.tar").stderr
     missing = make(kept, "restore", "NAME=other.tar")

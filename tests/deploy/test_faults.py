@@ -20,7 +20,7 @@ import pytest
 from tests.deploy.load import Load, Report
 
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.bundle.store import ModelStore, seal, sha256_file
 from aiderm_trainer.data import synthetic
 
 from .conftest import another, docker, readable, run, running
@@ -173,6 +173,8 @@ def test_a_corrupt_bundle_is_refused_with_its_reason(fleet: Stack, steady: Load)
     assert refused.returncode != 0
     assert "is not what the manifest lists" in refused.stdout + refused.stderr
     # And promoted by something that does not look, such as a copy between machines:
+    digest = sha256_file(store.path("melanoma", "corrupt") / "manifest.json")
+    (models(fleet) / "melanoma" / "corrupt.sha256").write_text(f"{digest}  corrupt/manifest.json\n")
     chosen = models(fleet) / "melanoma" / "SERVING"
     try:
         chosen.write_text("corrupt\n")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from aiderm_api.settings import Settings
-from aiderm_core.bundle.store import verify
+from aiderm_core.bundle.store import ModelStore
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("api", "trainer", "scorer")
@@ -143,9 +143,10 @@ def test_repository_ships_whole_bundles_and_no_left_overs_of_an_export() -> None
     bundles = {parts[1:3] for parts in shipped if len(parts) > 3}
     for parts in shipped:
         assert not any(part.startswith(".") for part in parts), "/".join(parts)
-        assert len(parts) > 3 or parts[2] == "SERVING", "/".join(parts)
+        assert len(parts) > 3 or parts[2] == "SERVING" or parts[2].endswith(".sha256"), "/".join(parts)
+    store = ModelStore(ROOT / "models")
     for name, version in bundles:
-        assert verify(ROOT / "models" / name / version).version == version
+        assert store.verified(name, version, promoted=True).version == version
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)

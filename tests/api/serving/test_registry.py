@@ -27,8 +27,20 @@ def damage(bundle):
 
 
 def reseal(bundle, **changes):
+    """Another bundle of the same version, as whoever may write the folder can make it; promoted like any other."""
     manifest = Manifest.load(bundle)
     seal(bundle, Manifest.model_validate(manifest.model_dump() | changes))
+    bundle.with_name(f"{bundle.name}.sha256").unlink()
+    ModelStore(bundle.parent.parent).pin(bundle.parent.name, bundle.name)
+
+
+def type_a_threshold(bundle, threshold):
+    """Edits the manifest as a text editor does."""
+    path = bundle / "manifest.json"
+    text = path.read_text()
+    assert '"threshold": 0.5' in text
+    path.write_text(text.replace('"threshold": 0.5', f'"threshold": {threshold}').replace("0.6", "1.0"))
+    assert Manifest.load(bundle).decision.threshold == threshold  # a valid manifest
 
 
 def test_serves_what_is_promoted(tmp_path, make_bundle):
@@ -145,9 +157,46 @@ def test_a_version_under_another_name_is_refused(tmp_path, make_bundle):
     bundle = make_bundle(tmp_path)
     other = tmp_path / "other" / "1"
     shutil.copytree(bundle, other)
-    (tmp_path / "other" / "SERVING").write_text("1\n")
+    for file in ("SERVING", "1.sha256"):
+        shutil.copy(tmp_path / "melanoma" / file, tmp_path / "other" / file)
     registry = registry_of(tmp_path)
-    assert "manifest of melanoma 1" in registry.health().models["other"].reason
+    assert "must be of other 1. Received: melanoma 1" in registry.health().models["other"].reason
+
+
+def test_a_manifest_that_was_edited_is_refused(tmp_path, make_bundle):
+    bundle = make_bundle(tmp_path)
+    registry = registry_of(tmp_path)
+    type_a_threshold(bundle, 0.99)
+    registry.refresh()
+    assert registry.get().rule.threshold == 0.5  # what was loaded before
+    assert "manifest.json is not the one that was promoted" in registry.health().models["melanoma"].reason
+    assert registry_of(tmp_path).health().status == "unavailable"
+
+
+def test_a_version_whose_digest_is_gone_is_refused_until_it_is_promoted(tmp_path, make_bundle):
+    make_bundle(tmp_path)
+    (tmp_path / "melanoma" / "1.sha256").unlink()
+    registry = registry_of(tmp_path)
+    assert registry.health().status == "unavailable"
+    assert "promote it again: aiderm-train promote melanoma 1" in registry.health().models["melanoma"].reason
+    ModelStore(tmp_path).promote("melanoma", "1")
+    registry.refresh()
+    assert registry.health().status == "ok"
+
+
+@pytest.mark.parametrize("change", ["threshold", "weights"])
+def test_a_sleeping_model_is_verified_again_when_it_wakes(serve, tmp_path, make_bundle, forms, change):
+    make_bundle(tmp_path)
+    bundle = make_bundle(tmp_path, name="binary", classes=2)
+    service = serve(models_dir=tmp_path, poll_seconds=3600)
+    if change == "threshold":
+        type_a_threshold(bundle, 0.99)
+    else:
+        damage(bundle)
+    answer = service.client.post("/predict?model=binary", files={"file": forms.png_of(200, 255)})
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_model")
+    said = "is not the one that was promoted" if change == "threshold" else "is not what the manifest lists"
+    assert said in service.client.get("/health").json()["models"]["binary"]["reason"]
 
 
 def test_the_rule_of_the_form_that_runs_is_used(tmp_path, make_bundle):
@@ -169,7 +218,9 @@ def test_over_http_while_requests_go_on(tmp_path, make_bundle, serve, forms):
     assert version() == "1"
     make_bundle(tmp_path, version="2")
     forms.wait_until(lambda: version() == "2")
-    damage(make_bundle(tmp_path, version="3", promote=False))
+    broken = make_bundle(tmp_path, version="3", promote=False)
+    ModelStore(tmp_path).pin("melanoma", "3")
+    damage(broken)
     # Not by promote, which would refuse it: the file may also rot after its promotion.
     (tmp_path / "melanoma" / "SERVING").write_text("3\n")
     forms.wait_until(lambda: running.client.get("/health").json()["status"] == "degraded")

@@ -290,6 +290,71 @@ def test_promoting_again_keeps_the_way_back(store: ModelStore) -> None:
     assert store.rollback("melanoma") == "1"
 
 
+def edit_threshold(bundle: Path) -> None:
+    path = bundle / MANIFEST_FILE
+    text = path.read_text()
+    path.write_text(text.replace('"threshold": 0.5', '"threshold": 0.55'))
+    assert path.read_text() != text
+    verify(bundle)  # of itself it is sound
+
+
+def test_promotion_writes_the_digest_of_the_manifest(store: ModelStore) -> None:
+    assert not list((store.root / "melanoma").glob("*.sha256"))
+    store.promote("melanoma", "2")
+    digest = sha256_file(store.path("melanoma", "2") / MANIFEST_FILE)
+    assert (store.root / "melanoma" / "2.sha256").read_text() == f"{digest}  2/manifest.json\n"
+    assert store.verified("melanoma", "2", promoted=True).version == "2"
+    with pytest.raises(BundleError, match=r"1\.sha256 is missing.*promote melanoma 1"):
+        store.verified("melanoma", "1", promoted=True)
+    assert store.verified("melanoma", "1").version == "1"
+    assert store.versions("melanoma") == ["1", "2", "10"]
+
+
+def test_an_edited_manifest_is_refused_everywhere(store: ModelStore) -> None:
+    for version in ("1", "2"):
+        store.promote("melanoma", version)
+        edit_threshold(store.path("melanoma", version))
+    calls: list[Any] = [
+        lambda: store.verified("melanoma", "2"),
+        lambda: store.promote("melanoma", "2"),
+        lambda: store.promote("melanoma", "1"),
+        lambda: store.rollback("melanoma"),
+        lambda: store.pin("melanoma", "1"),
+    ]
+    for call in calls:
+        with pytest.raises(BundleError, match=r"manifest\.json is not the one that was promoted"):
+            call()
+    assert store.serving("melanoma") == "2"
+
+
+def test_a_digest_that_is_none_is_refused(store: ModelStore) -> None:
+    store.promote("melanoma", "1")
+    (store.root / "melanoma" / "1.sha256").write_text("00\n")
+    with pytest.raises(BundleError, match="holds no SHA-256"):
+        store.promote("melanoma", "1")
+
+
+def test_a_new_bundle_in_the_place_of_a_deleted_one_has_no_digest_until_it_is_promoted(
+    store: ModelStore, sound_bundle: Path
+) -> None:
+    store.promote("melanoma", "1")
+    shutil.rmtree(store.path("melanoma", "1"))
+    with store.stage("melanoma", "1") as folder:
+        shutil.copytree(sound_bundle, folder, dirs_exist_ok=True)
+        reseal(folder, architecture="another")
+    with pytest.raises(BundleError, match=r"1\.sha256 is missing"):
+        store.verified("melanoma", "1", promoted=True)
+    store.promote("melanoma", "1")
+    assert store.verified("melanoma", "1", promoted=True).architecture == "another"
+
+
+def test_promotion_mends_a_damaged_serving_file(store: ModelStore) -> None:
+    store.promote("melanoma", "1")
+    (store.root / "melanoma" / "SERVING").write_text("../../etc")
+    store.promote("melanoma", "2")
+    assert store.serving("melanoma") == "2"
+
+
 def test_damaged_version_is_not_promoted(store: ModelStore) -> None:
     store.promote("melanoma", "1")
     corrupt(store.path("melanoma", "2"))

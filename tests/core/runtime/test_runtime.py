@@ -112,6 +112,27 @@ def test_threads_do_not_disturb_one_another(runtime: Runtime) -> None:
             assert np.allclose(outputs.probability, want, atol=1e-6)
 
 
+def test_weights_truncated_in_place_do_not_end_the_process(convolution: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(convolution, tmp_path / "copy"))
+    program = """
+import sys
+from pathlib import Path
+import numpy as np
+from aiderm_core.runtime import load_runtime
+
+bundle = Path(sys.argv[1])
+runtime = load_runtime("openvino", bundle, threads=2)
+for path in (bundle / "variables").iterdir():
+    with path.open("r+b") as file:
+        file.truncate(0)
+for hint in ("latency", "throughput"):
+    assert runtime.run(np.zeros((2, 48, 48, 3), np.uint8), hint).malignancy.shape == (2,)
+print("alive")
+"""
+    ended = subprocess.run([sys.executable, "-c", program, str(copy)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "alive\n"), ended.stderr
+
+
 def test_views_and_strides_are_accepted(runtime: Runtime) -> None:
     batch = pictures(2, size=60)[:, 6:54, 54:6:-1]
     assert not batch.flags.c_contiguous

@@ -1,33 +1,79 @@
-"""Files that appear whole or not at all, and stay after a power cut."""
+"""Files that appear whole or not at all, and stay after a power cut. All packages write through this module."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+READABLE_BY_ALL = 0o644
+"""Servers run as another user than those who write their files."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text in one step, readable by all: who looks meanwhile sees the old file or the whole new one.
+@contextmanager
+def replacing(path: Path, *, permissions: int = READABLE_BY_ALL) -> Iterator[IO[bytes]]:
+    """Opens a temporary file beside ``path``, which replaces it when the block ends well.
 
-    Several writers at once do not meet: each has a temporary file of its own.
+    Readers see the old file or the whole new one. Concurrent writers do not disturb one another: each has a temporary file of
+    its own, whose path is ``file.name``. When the block raises, the temporary file is removed and ``path`` stays as it is.
+
+    Args:
+        path: the file to write; its folder must exist.
+        permissions: mode bits of the new file.
+
+    Raises:
+        OSError: the file cannot be written, for instance because the disk is full.
     """
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+    with tempfile.NamedTemporaryFile("wb", prefix=f".{path.name}-", dir=path.parent, delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            yield file
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), permissions)
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync(path.parent)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one step, see ``replacing``."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text in one step, line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Writes NumPy arrays (.npz) in one step."""
+    save = np.savez_compressed if compressed else np.savez
+    with replacing(path) as file:
+        save(file, allow_pickle=False, **arrays)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a CSV table in one step."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
 def sync(path: Path) -> None:
-    """Waits until a file, or what a folder names, is on the disk."""
+    """Waits until a file, or the list of names in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -20,7 +20,7 @@ from aiderm_api.errors.problems import NoModel, UnknownModel
 from aiderm_api.serving.lazy_runtime import LazyRuntime
 from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
 from aiderm_core.bundle.self_check import SelfCheckError, self_check
-from aiderm_core.bundle.store import SERVING_FILE, BundleError, ModelStore, verify
+from aiderm_core.bundle.store import DIGEST_SUFFIX, SERVING_FILE, BundleError, ModelStore
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Precision, Runtime, RuntimeFailure, load_runtime
 
@@ -29,7 +29,7 @@ REPORT_FILE = "report/report.json"
 RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
 log = structlog.get_logger(__name__)
 
-Signature = tuple[str, int, int]
+Signature = tuple[str, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -168,16 +168,19 @@ class ModelRegistry:
         folder = self._store.root / name
         changed = (folder / SERVING_FILE).stat().st_mtime_ns
         version = self._store.serving(name)
-        return version, changed, (self._store.path(name, version) / MANIFEST_FILE).stat().st_mtime_ns
+        digest = folder / f"{version}{DIGEST_SUFFIX}"
+        promoted = digest.stat().st_mtime_ns if digest.exists() else 0
+        return version, changed, (self._store.path(name, version) / MANIFEST_FILE).stat().st_mtime_ns, promoted
 
     def _load(self, name: str, version: str, slot: _Slot) -> LoadedModel:
         bundle = self._store.path(name, version)
-        manifest = verify(bundle)
-        if (manifest.name, manifest.version) != (name, version):
-            raise BundleError(f"{name}/{version} holds the manifest of {manifest.name} {manifest.version}")
+        manifest = self._store.verified(name, version, promoted=True)
         form = manifest.form(self.runtime, self.precision)
 
         def load() -> Runtime:
+            # Again: a model that sleeps was verified long before its first request.
+            if self._store.verified(name, version, promoted=True) != manifest:
+                raise BundleError(f"{name} {version} was replaced by another bundle of that version")
             runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads, precision=self.precision)
             self_check(bundle, manifest, runtime, form.golden)
             return runtime

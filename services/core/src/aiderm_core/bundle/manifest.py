@@ -304,11 +304,17 @@ class Manifest(_Part):
         Raises:
             ManifestError: the file is missing, unreadable, not JSON, or breaks the schema.
         """
-        path = bundle / MANIFEST_FILE
+        return cls.parse(read_manifest(bundle), bundle / MANIFEST_FILE)
+
+    @classmethod
+    def parse(cls, content: bytes, path: Path) -> Manifest:
+        """Reads the bytes of a manifest.json; ``path`` is named in errors.
+
+        Raises:
+            ManifestError: they are not JSON, or break the schema.
+        """
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise ManifestError(f"cannot read {path}: {error.strerror}") from error
+            return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -317,3 +323,16 @@ class Manifest(_Part):
     def dump(self) -> str:
         """The manifest as the text of manifest.json."""
         return self.model_dump_json(indent=2) + "\n"
+
+
+def read_manifest(bundle: Path) -> bytes:
+    """The bytes of ``bundle/manifest.json``.
+
+    Raises:
+        ManifestError: the file is missing or unreadable.
+    """
+    path = bundle / MANIFEST_FILE
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"cannot read {path}: {error.strerror}") from error

@@ -1,7 +1,18 @@
-"""Bundles on disk: ``models/<name>/<version>/`` and the one that serves; list, verify, write, promote, roll back."""
+"""Bundles on disk: list, verify, write, promote, roll back.
+
+A model's folder ``models/<name>`` holds:
+
+- ``<version>/``: a bundle. Its manifest lists the checksums of all its other files.
+- ``<version>.sha256``: the checksum of that version's manifest, written when it is promoted first, so that nobody can change a
+  threshold unnoticed. ``sha256sum --check`` reads it.
+- ``SERVING``: the version that serves.
+- ``PREVIOUS``: the versions that served before, the latest first.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -14,11 +25,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from aiderm_core.bundle.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, ManifestError, VersionName
+from aiderm_core.bundle.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, ManifestError, VersionName, read_manifest
 from aiderm_core.files import sync, write_text
 
 SERVING_FILE = "SERVING"
 PREVIOUS_FILE = "PREVIOUS"
+DIGEST_SUFFIX = ".sha256"
 GRAPH_FILE = "saved_model.pb"
 _STAGING_PREFIX = ".staging-"
 
@@ -35,33 +47,45 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def verify(bundle: Path) -> Manifest:
+def verify(bundle: Path, digest: str | None = None) -> Manifest:
     """Checks a bundle as a whole: manifest, graph, and that each file is listed with its checksum and none is missing.
+
+    Args:
+        bundle: its folder.
+        digest: SHA-256 that its manifest.json must have; not checked when None.
 
     Raises:
         BundleError: the first thing found wrong.
     """
+    return _verify_and_hash(bundle, digest)[0]
+
+
+def _verify_and_hash(bundle: Path, digest: str | None) -> tuple[Manifest, str]:
+    """A sound bundle's manifest, and the SHA-256 of the very bytes that it was read from."""
     try:
-        return _verify(bundle)
+        content = read_manifest(bundle)
+        received = hashlib.sha256(content).hexdigest()
+        return _verify(bundle, Manifest.parse(content, bundle / MANIFEST_FILE), received, digest), received
     except ManifestError as error:
         raise BundleError(str(error)) from error
     except OSError as error:
         raise BundleError(f"{bundle} cannot be read: {error}") from error
 
 
-def _verify(bundle: Path) -> Manifest:
-    manifest = Manifest.load(bundle)
+def _verify(bundle: Path, manifest: Manifest, received: str, digest: str | None) -> Manifest:
+    if digest is not None and received != digest:
+        raise BundleError(f"{bundle}/{MANIFEST_FILE} is not the one that was promoted. Received: {received}, promoted: {digest}")
     found = _files(bundle)
     listed = set(manifest.files)
     present = set(found) - {MANIFEST_FILE}
     if missing := sorted(listed - present):
-        raise BundleError(f"{bundle} lacks {_some(missing)}")
+        raise BundleError(f"{bundle} lacks {_listed(missing)}")
     if unlisted := sorted(present - listed):
-        raise BundleError(f"{bundle} holds files that its manifest does not list: {_some(unlisted)}")
+        raise BundleError(f"{bundle} holds files that its manifest does not list: {_listed(unlisted)}")
     if GRAPH_FILE not in listed:
         raise BundleError(f"{bundle} has no {GRAPH_FILE}")
     if absent := sorted(manifest.golden_paths() - listed):
-        raise BundleError(f"{bundle} lacks golden inputs: {_some(absent)}")
+        raise BundleError(f"{bundle} lacks golden inputs: {_listed(absent)}")
     root = bundle.resolve()
     for form in manifest.forms:
         target = (root / form.path).resolve()
@@ -90,7 +114,7 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 
 class ModelStore:
-    """The folder ``models``: one folder a name, in it one a version, and the files SERVING and PREVIOUS."""
+    """The folder ``models``: one folder a name, with its versions, digests and what serves; see this module's docstring."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -123,7 +147,7 @@ class ModelStore:
         """
         version = self._read(name, SERVING_FILE)
         if version is None:
-            raise BundleError(f"no version of {name} is promoted; it has: {_some(self.versions(name))}")
+            raise BundleError(f"no version of {name} is promoted; it has: {_listed(self.versions(name))}")
         self.path(name, version)
         return version
 
@@ -135,22 +159,64 @@ class ModelStore:
         """
         target = self._folder(name) / _checked_version(version)
         if not (target / MANIFEST_FILE).is_file():
-            raise BundleError(f"{name} has no version {version}; it has: {_some(self.versions(name))}")
+            raise BundleError(f"{name} has no version {version}; it has: {_listed(self.versions(name))}")
         return target
+
+    def verified(self, name: str, version: str, *, promoted: bool = False) -> Manifest:
+        """Verifies a version: its files against its manifest, and its manifest against the digest of its promotion.
+
+        Args:
+            name: of the model.
+            version: of the model.
+            promoted: refuse a version that was never promoted; otherwise it only lacks the second check.
+
+        Raises:
+            BundleError: it is missing or damaged, its manifest was changed, or it is of another name or version.
+        """
+        digest = self._digest(name, version)
+        if digest is None and promoted:
+            raise BundleError(
+                f"{name}/{version}{DIGEST_SUFFIX} is missing, so nobody can tell whether {name} {version} is what was promoted. "
+                f"Check it and promote it again: aiderm-train promote {name} {version}"
+            )
+        return _match(verify(self.path(name, version), digest), name, version)
 
     def promote(self, name: str, version: str) -> None:
         """Verifies a version and lets it serve; the one that served before is remembered for ``rollback``.
 
+        A kill at any moment leaves the old or the new version serving, and both this and ``rollback`` possible.
+
         Raises:
-            BundleError: the bundle is missing or damaged; what served goes on serving.
+            BundleError: the bundle is missing or damaged, or its manifest is not the one of its first promotion; what served
+                goes on serving.
         """
-        self._verified(name, version)
-        current = self._read(name, SERVING_FILE)
+        self.path(name, version)
+        with self._locked(name):
+            self._promote(name, version)
+
+    def _promote(self, name: str, version: str) -> None:
+        self.pin(name, version)
+        current = self._text(name, SERVING_FILE)
         if current == version:
             return
-        if current is not None:
-            write_text(self._folder(name) / PREVIOUS_FILE, f"{current}\n")
+        if current is not None and _is_version(current):  # else it was damaged by hand, and this mends it
+            # Two versions: until SERVING is replaced, the first one still serves, and the second one is what came before it.
+            before = [current, *(other for other in self._history(name) if other != current)][:2]
+            write_text(self._folder(name) / PREVIOUS_FILE, "".join(f"{line}\n" for line in before))
         write_text(self._folder(name) / SERVING_FILE, f"{version}\n")
+
+    def pin(self, name: str, version: str) -> Manifest:
+        """Verifies a version and writes the digest of its manifest, where there is none, so that it cannot change any more.
+
+        Raises:
+            BundleError: see ``verified``.
+        """
+        listed = self._digest(name, version)
+        manifest, digest = _verify_and_hash(self.path(name, version), listed)
+        _match(manifest, name, version)
+        if listed is None:
+            write_text(self._digest_file(name, version), f"{digest}  {version}/{MANIFEST_FILE}\n")
+        return manifest
 
     def rollback(self, name: str) -> str:
         """Lets the previous version serve again; a second rollback undoes the first.
@@ -161,10 +227,15 @@ class ModelStore:
         Raises:
             BundleError: there is no previous version, or it is damaged.
         """
-        previous, current = self._read(name, PREVIOUS_FILE), self._read(name, SERVING_FILE)
-        if previous is None or previous == current:
-            raise BundleError(f"{name} has no previous version to return to; it has: {_some(self.versions(name))}")
-        self.promote(name, previous)
+        folder = self._folder(name)
+        if not folder.is_dir():
+            raise BundleError(f"{name} has no previous version to return to; it has: {_listed([])}")
+        with self._locked(name):
+            current = self._read(name, SERVING_FILE)
+            previous = next((version for version in self._history(name) if version != current), None)
+            if previous is None:
+                raise BundleError(f"{name} has no previous version to return to; it has: {_listed(self.versions(name))}")
+            self._promote(name, previous)
         return previous
 
     @contextmanager
@@ -189,33 +260,68 @@ class ModelStore:
             # mkdtemp made it private, and servers run as another user.
             temporary.chmod(0o755)
             _sync_tree(temporary)
-            try:
-                temporary.rename(target)
-            except OSError as error:
-                raise BundleError(f"{name} {version} cannot be put in place: {error.strerror}") from error
-            sync(folder)
+            with self._locked(name):
+                try:
+                    if not target.exists():  # a version of this name was deleted: its digest says nothing about the new one
+                        self._digest_file(name, version).unlink(missing_ok=True)
+                    temporary.rename(target)
+                except OSError as error:
+                    raise BundleError(f"{name} {version} cannot be put in place: {error.strerror}") from error
+                sync(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             with suppress(OSError):  # only when nothing else is there
                 folder.rmdir()
             raise
 
-    def _verified(self, name: str, version: str) -> Manifest:
-        return _match(verify(self.path(name, version)), name, version)
-
     def _folder(self, name: str) -> Path:
         if not re.fullmatch(NAME_PATTERN, name):
             raise BundleError(f"a model's name must match {NAME_PATTERN}. Received: {name!r}")
         return self.root / name
 
-    def _read(self, name: str, file: str) -> str | None:
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Waits until no other process changes what serves; the lock ends with its holder, however that ends."""
+        folder = os.open(self._folder(name), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            text = (self._folder(name) / file).read_text("utf-8").strip()
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP):  # network file systems without locks
+                    raise
+            yield
+        finally:
+            os.close(folder)
+
+    def _digest_file(self, name: str, version: str) -> Path:
+        return self._folder(name) / f"{_checked_version(version)}{DIGEST_SUFFIX}"
+
+    def _digest(self, name: str, version: str) -> str | None:
+        """The digest of a version's manifest when it was promoted first; None where it never was."""
+        text = self._text(name, self._digest_file(name, version).name)
+        if text is None:
+            return None
+        digest = text.partition(" ")[0]
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise BundleError(f"{name}/{version}{DIGEST_SUFFIX} holds no SHA-256. Received: {text[:80]!r}")
+        return digest
+
+    def _history(self, name: str) -> list[str]:
+        """What served before, the latest first. Files that were written before there were several lines have one."""
+        text = self._text(name, PREVIOUS_FILE)
+        return [_checked_version(line) for line in (text or "").split("\n") if line]
+
+    def _read(self, name: str, file: str) -> str | None:
+        text = self._text(name, file)
+        return None if text is None else _checked_version(text)
+
+    def _text(self, name: str, file: str) -> str | None:
+        try:
+            return (self._folder(name) / file).read_bytes().decode("utf-8", "replace").strip()
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise BundleError(f"cannot read {name}/{file}: {error}") from error
-        return _checked_version(text)
 
 
 def _match(manifest: Manifest, name: str, version: str) -> Manifest:
@@ -225,7 +331,7 @@ def _match(manifest: Manifest, name: str, version: str) -> Manifest:
 
 
 def _is_version(text: str) -> bool:
-    if text in (SERVING_FILE, PREVIOUS_FILE):
+    if text in (SERVING_FILE, PREVIOUS_FILE) or text.endswith(DIGEST_SUFFIX):
         return False
     try:
         _VERSION.validate_python(text)
@@ -244,7 +350,7 @@ def _natural(version: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"\d+|\D+", version)]
 
 
-def _some(names: list[str]) -> str:
+def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:5]) or "none"
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 

@@ -40,6 +40,8 @@ class OpenVinoRuntime:
         cores = threads or usable_cores()
         try:
             core = ov.Core()
+            # Weights that stay mapped would end this process (SIGBUS) as soon as somebody truncates their file.
+            core.set_property({"ENABLE_MMAP": False})
             if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise RuntimeFailure("this processor does not compute in bf16; allowed here: f32 and int8")
             model = core.read_model(str(path))
