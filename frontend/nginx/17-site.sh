@@ -27,8 +27,9 @@ label='[a-z0-9]([a-z0-9_-]*[a-z0-9])?'
 name="$label(\\.$label)*"
 address='\[[0-9a-f:.]+\]'
 
-hosts=$(entries "${AIDERM_HOSTS:-localhost,127.0.0.1,[::1]}")
-check "$hosts" "\\*|(\\*\\.)?$name|$address" "AIDERM_HOSTS must list host names without ports, such as skin.example.org, *.example.org or [::1]; or be *."
+# IPv6 addresses stand in brackets in Host.
+hosts=$(entries "${AIDERM_HOSTS:-localhost,127.0.0.1,::1}" | sed -E 's/^[0-9a-f]*:[0-9a-f.]*:[0-9a-f:.]*$/[&]/')
+check "$hosts" "\\*|(\\*\\.)?$name|$address" "AIDERM_HOSTS must list host names without ports, such as skin.example.org, *.example.org or ::1; or be *."
 origins=$(entries "${AIDERM_CORS_ORIGINS:-}")
 check "$origins" "https?://($name|$address)(:[0-9]{1,5})?" "AIDERM_CORS_ORIGINS must list http(s)://host or http(s)://host:port; * is not allowed."
 proxies=$(entries "${AIDERM_REAL_IP_FROM:-}")

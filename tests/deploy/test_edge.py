@@ -411,7 +411,7 @@ def test_other_names_for_this_machine_are_refused(open_front: Nginx, api: Api, h
     api.seen.clear()
     for path in ("/", "/js/main.js", "/api/health", "/api/models", "/nothing"):
         answer = httpx.get(f"{open_front.url}{path}", headers={"Host": f"{host}:{open_front.port}"}, trust_env=False)
-        assert "AIDERM_HOSTS" in problem(answer, 421, "wrong_host")
+        assert "AIDERM_HOSTS" in problem(answer, 421, "unknown_host")
     assert raw(open_front, "POST", "/api/predict", host) == 421
     assert raw(open_front, "POST", f"http://{host}/api/predict", "localhost") in {400, 421}
     assert api.seen == []
@@ -431,12 +431,13 @@ def test_a_request_without_a_name_is_refused(open_front: Nginx) -> None:
 
 
 def test_names_can_be_set(front: Front) -> None:
-    nginx = front(AIDERM_HOSTS="Skin.Hospital.example, *.clinic.example,[2001:db8::1]")
+    nginx = front(AIDERM_HOSTS="Skin.Hospital.example, *.clinic.example,[2001:db8::1], ::7")
     for host, status in {
         "skin.hospital.example": 200,
         "skin.hospital.example:8443": 200,
         "a.clinic.example": 200,
         "[2001:db8::1]": 200,
+        "[::7]:8080": 200,
         "hospital.example": 421,
         "clinic.example.evil.example": 421,
         "127.0.0.1": 421,

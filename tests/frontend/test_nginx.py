@@ -17,10 +17,10 @@ from aiderm_api.settings import Settings
 NGINX = Path(__file__).resolve().parents[2] / "frontend" / "nginx"
 TEMPLATE = (NGINX / "default.conf.template").read_text("utf-8")
 CODES = {
-    "invalid_path": 400,
+    "malformed_request": 400,
     "cross_site": 403,
     "too_large": 413,
-    "wrong_host": 421,
+    "unknown_host": 421,
     "rate_limited": 429,
     "no_model": 503,
     "deadline": 504,
