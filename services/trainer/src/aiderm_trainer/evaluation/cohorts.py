@@ -176,6 +176,11 @@ def _class_metrics(of: Cohort, manifest: Manifest, weights: metrics.Floats) -> d
     if len(ids) > 2:
         predicted = of.probability.argmax(axis=1)
         out |= metrics.multiclass(metrics.confusion(of.class_index, predicted, len(ids), weights))
+        if manifest.class_prior is not None:
+            prior = np.array([manifest.class_prior[name] for name in ids])
+            even = at_even_prevalence(of.probability, prior).argmax(axis=1)
+            at_even = metrics.multiclass(metrics.confusion(of.class_index, even, len(ids), weights))
+            out |= {f"{name}_even": values for name, values in at_even.items()}
     # A malignant lesion without a diagnosis may be a melanoma or not: it is left out.
     known = of.dx_known | ~of.malignant
     if "mel" in ids and known.any():

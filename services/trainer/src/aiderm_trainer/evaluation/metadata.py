@@ -1,4 +1,4 @@
-"""What a table knows of the images besides their label: age, sex, body site, collection, how the label was made.
+"""What a table knows of the images besides their label: age, sex, body site, collection, domain, how the label was made.
 
 Read for evaluation alone. Such columns leak the label, so no model sees them.
 """
@@ -13,7 +13,8 @@ from typing import Final
 
 from aiderm_trainer.data.table import Row
 
-COLUMNS: Final = ("age", "sex", "localization", "collection", "dx_type")
+COLUMNS: Final = ("age", "sex", "localization", "collection", "dx_type", "domain")
+_BIOPSY: Final = "histo"
 UNKNOWN: Final = frozenset({"", "unknown", "nan", "none", "n/a", "na", "null"})
 # Lower bound in years and name; children first.
 AGE_BANDS: Final = ((0.0, "under 18"), (18.0, "18 to 39"), (40.0, "40 to 59"), (60.0, "60 to 74"), (75.0, "75 and over"))
@@ -34,6 +35,7 @@ class Record:
         localization: body site, lower case.
         collection: camera or clinic inside a source.
         dx_type: how the label was made.
+        domain: camera, clinic or collection, where the table has that column.
     """
 
     age: float | None = None
@@ -41,6 +43,12 @@ class Record:
     localization: str = ""
     collection: str = ""
     dx_type: str = ""
+    domain: str = ""
+
+    @property
+    def biopsied(self) -> bool | None:
+        """Whether a pathologist made the label; None where the table does not say how it was made."""
+        return self.dx_type.lower().startswith(_BIOPSY) if self.dx_type else None
 
     @property
     def age_band(self) -> str:
@@ -95,4 +103,4 @@ def _record(line: Mapping[str, str | None], where: str) -> Record:
             age = -1.0
         if not 0 <= age <= _MAX_AGE:
             raise MetadataError(f"{where}: age must be years from 0 to {_MAX_AGE:.0f}. Received: {cell['age']!r}")
-    return Record(age, known["sex"].lower(), known["localization"].lower(), known["collection"], known["dx_type"])
+    return Record(age, known["sex"].lower(), known["localization"].lower(), known["collection"], known["dx_type"], known["domain"])

@@ -1,0 +1,238 @@
+"""How good is the score on biopsied lesions inside one domain, and how much of the score is the camera?
+
+Over a whole archive a score is rewarded for recognising the camera, since each camera's images have their own share of
+malignant lesions. Inside one domain (camera, clinic or collection) that helps nothing, and a lesion that somebody biopsied
+looked suspicious to a dermatologist. Those are the figures that count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_trainer.evaluation import metrics
+from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.cohorts import Cohort
+from aiderm_trainer.evaluation.report_part import ReportPart
+
+MIN_CASES = 10  # groups of each label that an AUC needs
+MIN_CALIBRATION = 50  # images of a domain that an expected calibration error needs
+MIN_NAEVI = 20  # unbiopsied naevi of each of two cameras
+SENSITIVITY = 0.95
+NAEVUS = "nv"
+
+Flags = NDArray[np.bool_]
+
+
+class DomainFigures(ReportPart):
+    """One domain.
+
+    Attributes:
+        name: of the domain.
+        biopsy_known: whether its table says which lesions were biopsied; if so the AUC is that of the biopsied ones.
+        benign, malignant: images that the AUC is made of.
+        images: all images of the domain, which ``ece`` is made of.
+        auc: ROC AUC; None with fewer than ``MIN_CASES`` groups of a label.
+        ece: expected calibration error of malignancy; None with fewer than ``MIN_CALIBRATION`` images.
+        ece_bound: what a perfectly calibrated model stays below in 95% of draws of the labels.
+    """
+
+    name: str
+    biopsy_known: bool
+    benign: int
+    malignant: int
+    images: int
+    auc: Metric | None
+    ece: Metric | None
+    ece_bound: float | None
+
+
+class CameraAuc(ReportPart):
+    """How well the score tells two domains apart on naevi that nobody biopsied.
+
+    Attributes:
+        higher, lower: domains with the larger and the smaller share of malignant images.
+        higher_count, lower_count: naevi.
+        auc: chance that a naevus of ``higher`` scores above one of ``lower``; 0.5: the score does not know the camera.
+    """
+
+    higher: str
+    lower: str
+    higher_count: int
+    lower_count: int
+    auc: Metric
+
+
+class DomainReport(ReportPart):
+    """What is known of biopsied lesions and domains in one split.
+
+    Attributes:
+        split: whose images.
+        biopsied: metrics over all lesions that are known to be biopsied, and ``mean_auc_inside`` (mean over the domains of
+            the AUC on biopsied lesions) and ``mean_auc_inside_all`` (the same with the domains that do not say).
+        domains: in the order of their names.
+        cameras: pairs of domains with enough unbiopsied naevi.
+    """
+
+    split: str
+    biopsied: dict[str, Metric]
+    domains: list[DomainFigures]
+    cameras: list[CameraAuc]
+
+    def metrics(self) -> dict[str, dict[str, Metric]]:
+        """The figures that a manifest repeats: ``SPLIT/biopsied`` and ``SPLIT/domain=NAME``."""
+        out = {f"{self.split}/biopsied": self.biopsied} if self.biopsied else {}
+        for each in self.domains:
+            stated = {"roc_auc": each.auc, "ece": each.ece}
+            if each.ece_bound is not None:
+                stated["ece_bound"] = Metric(value=each.ece_bound)
+            if found := {name: value for name, value in stated.items() if value is not None}:
+                out[f"{self.split}/domain={each.name}"] = found
+        if self.cameras:
+            pairs = {f"camera_auc: {each.higher} above {each.lower}": each.auc for each in self.cameras}
+            out[f"{self.split}/cameras"] = pairs
+        return out
+
+
+def measure_domains(
+    of: Cohort,
+    domains: Sequence[str],
+    biopsied: Sequence[bool | None],
+    manifest: Manifest,
+    split: str,
+    *,
+    replicates: int,
+    seed: int,
+) -> DomainReport:
+    """Metrics on biopsied lesions, inside each domain, and of the camera itself, with group-bootstrap intervals.
+
+    Args:
+        of: N rows of one split.
+        domains: N names.
+        biopsied: N flags; None where the table does not say.
+        manifest: of the bundle that answered.
+        split: whose rows they are.
+        replicates: bootstrap resamples of groups.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: other lengths.
+    """
+    if not len(domains) == len(biopsied) == len(of.groups):
+        raise ValueError(f"{len(of.groups)} rows need as many domains. Received: {len(domains)}, {len(biopsied)}")
+    domain = np.array(domains)
+    was, was_not = (np.array([flag is wanted for flag in biopsied]) for wanted in (True, False))
+    names = [str(name) for name in np.unique(domain)]
+    known = {name: bool((was | was_not)[domain == name].any()) for name in names}
+    judged = {name: (domain == name) & (was if known[name] else True) for name in names}
+    enough = {name: rows for name, rows in judged.items() if _enough(of, rows)}
+    naevi = was_not & np.array([label == _naevus(manifest) for label in of.class_index])
+    pairs = _pairs(of, domain, naevi, names)
+
+    def statistic(weights: metrics.Floats) -> Mapping[str, metrics.Floats]:
+        out = _biopsied_metrics(of, was, manifest, weights)
+        inside = {name: _auc(of, rows, weights) for name, rows in enough.items()}
+        out |= {f"domain {name}": value for name, value in inside.items()}
+        means = {"mean_auc_inside": [name for name in inside if known[name]], "mean_auc_inside_all": list(inside)}
+        out |= {key: np.mean([inside[name] for name in of_them], axis=0) for key, of_them in means.items() if of_them}
+        for name in names:
+            rows = domain == name
+            if rows.sum() >= MIN_CALIBRATION:
+                out[f"ece {name}"] = metrics.expected_calibration_error(of.malignant[rows], of.malignancy[rows], weights[:, rows])
+        for higher, lower in pairs:
+            rows = naevi & ((domain == higher) | (domain == lower))
+            out[f"camera {higher} {lower}"] = metrics.roc_auc(domain[rows] == higher, of.malignancy[rows], weights[:, rows])
+        return out
+
+    found = bootstrap(of.groups, statistic, replicates, seed)
+    bound = {f"ece {n}": metrics.ece_bound(of.malignancy[domain == n], seed=seed) for n in names if f"ece {n}" in found}
+    overall = {"n": Metric(value=float(was.sum())), "n_malignant": Metric(value=float((was & of.malignant).sum()))}
+    overall |= {name: _metric(name, each, of, was) for name, each in found.items() if " " not in name}
+    return DomainReport(
+        split=split,
+        biopsied=overall if was.any() else {key: value for key, value in overall.items() if key.startswith("mean_")},
+        domains=[
+            DomainFigures(
+                name=name,
+                biopsy_known=known[name],
+                benign=int((judged[name] & ~of.malignant).sum()),
+                malignant=int((judged[name] & of.malignant).sum()),
+                images=int((domain == name).sum()),
+                auc=_plain(found.get(f"domain {name}")),
+                ece=_plain(found.get(f"ece {name}")),
+                ece_bound=bound.get(f"ece {name}"),
+            )
+            for name in names
+        ],
+        cameras=[
+            CameraAuc(
+                higher=higher,
+                lower=lower,
+                higher_count=int((naevi & (domain == higher)).sum()),
+                lower_count=int((naevi & (domain == lower)).sum()),
+                auc=Metric(value=found[f"camera {higher} {lower}"].value, ci95=found[f"camera {higher} {lower}"].ci95),
+            )
+            for higher, lower in pairs
+            if f"camera {higher} {lower}" in found
+        ],
+    )
+
+
+def _naevus(manifest: Manifest) -> int:
+    """The naevus' number among the labels; -2, which no row has, where there is none."""
+    ids = [label.id for label in manifest.labels]
+    return ids.index(NAEVUS) if NAEVUS in ids else -2
+
+
+def _enough(of: Cohort, rows: Flags) -> bool:
+    groups = np.array(of.groups)
+    return all(len(np.unique(groups[rows & label])) >= MIN_CASES for label in (of.malignant, ~of.malignant))
+
+
+def _pairs(of: Cohort, domain: NDArray[np.str_], naevi: Flags, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of domains with enough unbiopsied naevi, the one with the larger share of malignant images first."""
+    usable = [name for name in names if (naevi & (domain == name)).sum() >= MIN_NAEVI]
+    share = {name: float(of.malignant[domain == name].mean()) for name in usable}
+    ordered = sorted(usable, key=lambda name: (-share[name], name))
+    return list(combinations(ordered, 2))
+
+
+def _auc(of: Cohort, rows: Flags, weights: metrics.Floats) -> metrics.Floats:
+    return metrics.roc_auc(of.malignant[rows], of.malignancy[rows], weights[:, rows])
+
+
+def _biopsied_metrics(of: Cohort, was: Flags, manifest: Manifest, weights: metrics.Floats) -> dict[str, metrics.Floats]:
+    if not was.any():
+        return {}
+    y, score, w = of.malignant[was], of.malignancy[was], weights[:, was]
+    counts = metrics.sweep(y, score, w)
+    called = score >= manifest.decision.threshold
+    out = {
+        "roc_auc": metrics.roc_auc_of(counts),
+        f"specificity_at_sensitivity_{SENSITIVITY:.2f}": metrics.specificity_at_sensitivity(counts, SENSITIVITY),
+        "sensitivity": metrics.share(called, w, y),
+        "specificity": metrics.share(~called, w, ~y),
+        "sensitivity_melanoma": metrics.share(called, w, of.melanoma[was]),
+    }
+    ids = [label.id for label in manifest.labels]
+    if "mel" in ids:
+        known = was & (of.dx_known | ~of.malignant)
+        score_of = of.probability[known, ids.index("mel")]
+        out["melanoma_auc"] = metrics.roc_auc(of.melanoma[known], score_of, weights[:, known])
+    return out
+
+
+def _metric(name: str, found: Estimate, of: Cohort, was: Flags) -> Metric:
+    among = {"sensitivity": of.malignant, "specificity": ~of.malignant, "sensitivity_melanoma": of.melanoma}
+    if found.ci95 is None and name in among and found.value in (0.0, 1.0):
+        trials = len(np.unique(np.array(of.groups)[was & among[name]]))
+        return Metric(value=found.value, ci95=exact_interval_at_bound(found.value, trials))
+    return Metric(value=found.value, ci95=found.ci95)
+
+
+def _plain(found: Estimate | None) -> Metric | None:
+    return None if found is None else Metric(value=found.value, ci95=found.ci95)
