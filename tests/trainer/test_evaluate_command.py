@@ -3,7 +3,8 @@ from typer.testing import CliRunner
 
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.evaluation.evaluate import read_report
+from aiderm_trainer.evaluation.evaluate import REPORT_FILE
+from aiderm_trainer.evaluation.report_schema import EvaluationReport
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def command(make_bundle, synthetic_split, tmp_path_factory):
 def test_a_side_of_the_split_is_evaluated(command, synthetic_split, tmp_path, side):
     result = command("--side", side, "--out", str(tmp_path / "report"), "--stress", "--stress-images", "8", "--pictures")
     assert result.exit_code == 0, result.output
-    report = read_report(tmp_path / "report")
+    report = EvaluationReport.model_validate_json((tmp_path / "report" / REPORT_FILE).read_bytes())
     assert report.main == side
     assert report.metrics[side]["n"].value == sum(row.split == side for row in read_split(synthetic_split[0]))
     assert report.findings.stress.split == side

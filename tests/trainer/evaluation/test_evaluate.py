@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from aiderm_core.bundle.manifest import Metric
 from aiderm_core.decision import Decision
 from aiderm_trainer.evaluation import report_schema
-from aiderm_trainer.evaluation.evaluate import ERRORS_FILE, PAGE_FILE, REPORT_FILE, evaluate_scores, read_report, write_report
+from aiderm_trainer.evaluation.evaluate import ERRORS_FILE, PAGE_FILE, REPORT_FILE, evaluate_scores, write_report
 from aiderm_trainer.evaluation.scores import Scores
 
 FAST = 100
@@ -160,7 +160,7 @@ def test_the_report_holds_metrics_curves_and_plots_and_reads_back(sample_scores,
     folder = tmp_path / "bundle" / "report"
     result = write_report(folder, scores, manifest, history, FAST)
     assert result == evaluate_scores(scores, manifest, FAST)
-    report = report_schema.Report.model_validate_json((folder / REPORT_FILE).read_bytes())
+    report = report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes())
     assert report.metrics == result
     assert report.history[3]["loss"] is None
     assert set(report.segments) == set(result)
@@ -199,7 +199,7 @@ def test_reliability_decision_curve_histogram_and_confusion_follow_their_definit
     scores, manifest = sample_scores(600), sample_manifest()
     y, p = labels_of(scores), scores.malignancy.astype(float)
     result = write_report(tmp_path, scores, manifest, replicates=FAST)["test"]
-    segment = report_schema.Report.model_validate_json((tmp_path / REPORT_FILE).read_bytes()).segments["test"]
+    segment = report_schema.EvaluationReport.model_validate_json((tmp_path / REPORT_FILE).read_bytes()).segments["test"]
     assert sum(each.count for each in segment.reliability) == 600
     gap = sum(each.count * abs(each.mean_probability - each.observed) for each in segment.reliability) / 600
     assert gap == pytest.approx(result["ece"].value)
@@ -221,7 +221,7 @@ def test_undefined_replicates_are_stated(sample_scores, sample_manifest, tmp_pat
     y = labels_of(scores)
     few = scores.take(np.concatenate([np.flatnonzero(y)[:2], np.flatnonzero(~y)[:80]]))
     result = write_report(tmp_path, few, sample_manifest(), replicates=200)["test"]
-    report = report_schema.Report.model_validate_json((tmp_path / REPORT_FILE).read_bytes())
+    report = report_schema.EvaluationReport.model_validate_json((tmp_path / REPORT_FILE).read_bytes())
     assert result["roc_auc"].ci95 is None
     assert report.bootstrap.undefined["test"]["roc_auc"] > 10
     assert "brier" not in report.bootstrap.undefined["test"]
@@ -261,7 +261,7 @@ def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(sa
     assert page.count("alt=") == len(sources)
     metric = result["test/source=b"]["roc_auc"]
     assert f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})" in page
-    assert read_report(tmp_path).errors[0].sha256[:16] in page
+    assert report_schema.EvaluationReport.model_validate_json((tmp_path / REPORT_FILE).read_bytes()).errors[0].sha256[:16] in page
     assert page.count("Not measured") == 4
     headers = re.findall(r"<thead><tr>(.*?)</tr></thead><tbody>(.*?)</tbody>", page)
     assert len(headers) > 5

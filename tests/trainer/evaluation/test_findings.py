@@ -8,8 +8,9 @@ from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.evaluation.errors import write_pictures
-from aiderm_trainer.evaluation.evaluate import PAGE_FILE, read_report, write_report
+from aiderm_trainer.evaluation.evaluate import PAGE_FILE, REPORT_FILE, write_report
 from aiderm_trainer.evaluation.findings import METRICS_ONLY, Request, investigate, read_left_out
+from aiderm_trainer.evaluation.report_schema import EvaluationReport
 from aiderm_trainer.evaluation.scores import score_bundle
 from aiderm_trainer.reporting.plots import write_plots
 
@@ -65,7 +66,7 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
 
     metrics = write_report(tmp_path / "report", scores, manifest, replicates=50, findings=found)
     assert {"test/stress=blur", "test/outlines"} <= set(metrics)
-    report = read_report(tmp_path / "report")
+    report = EvaluationReport.model_validate_json((tmp_path / "report" / REPORT_FILE).read_bytes())
     assert report.findings == found
     page = (tmp_path / "report" / PAGE_FILE).read_text()
     assert "Not measured" not in page

@@ -40,3 +40,12 @@ def test_ages_fall_into_bands(age, band):
 def test_a_table_that_does_not_fit_is_refused(sample_rows, tmp_path, text, message):
     with pytest.raises(MetadataError, match=message):
         read_metadata(table(tmp_path, text), sample_rows(4))
+
+
+@pytest.mark.parametrize(("made_by", "biopsied"), [("histo", True), ("histopathology", True), ("follow_up", False), ("", None)])
+def test_a_label_of_a_pathologist_means_a_biopsy(tmp_path, sample_rows, made_by, biopsied):
+    (row,) = sample_rows(1)
+    (tmp_path / "t.csv").write_text(f"path,dx_type,domain\n{row.path},{made_by},camera A\n")
+    record = read_metadata(tmp_path / "t.csv", [row])[row.path]
+    assert record.biopsied is biopsied
+    assert record.domain == "camera A"

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aiderm_trainer.evaluation.cohorts import Cohort
-from aiderm_trainer.evaluation.subgroups import MIN_CASES, holm, subgroups
+from aiderm_trainer.evaluation.subgroups import MIN_CASES, subgroups
 
 
 def cohort(malignancy, malignant, groups=None):
@@ -71,16 +69,3 @@ def test_unknown_values_are_no_subgroup_and_a_family_of_one_is_left_out():
     assert subgroups(of, {"site": names}, 0.5, 50, 0) == []
     with pytest.raises(ValueError, match="150 values"):
         subgroups(of, {"site": ["a"]}, 0.5, 50, 0)
-
-
-def test_holm_corrects_as_in_his_paper():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx({"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06})
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
-    corrected = holm(p_values)
-    for one in p_values:
-        assert p_values[one] <= corrected[one] <= 1
-        for other in p_values:
-            assert p_values[one] > p_values[other] or corrected[one] <= corrected[other]

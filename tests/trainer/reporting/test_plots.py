@@ -13,7 +13,7 @@ HISTORY = [{"epoch": i, "loss": 1 / (i + 1), "val_loss": 1.1 / (i + 1), "val_auc
 def report(tmp_path_factory, sample_scores, sample_manifest):
     folder = tmp_path_factory.mktemp("report")
     write_report(folder, sample_scores(300), sample_manifest(), HISTORY, 50)
-    return report_schema.Report.model_validate_json((folder / REPORT_FILE).read_bytes())
+    return report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes())
 
 
 def test_every_plot_is_a_readable_picture_with_something_on_it(report, tmp_path):

@@ -12,7 +12,6 @@ from aiderm_trainer.study.statistics import (
     corrected_error,
     corrected_interval,
     corrected_t_test,
-    holm,
     normal_test,
 )  # fmt: skip
 from aiderm_trainer.study.threshold import youden_threshold
@@ -36,19 +35,6 @@ def test_no_difference_and_one_without_spread() -> None:
     assert normal_test(1.96, 1.0) == pytest.approx(0.05, abs=1e-4)
     with pytest.raises(ValueError, match="two folds"):
         corrected_error([0.1], 0.5)
-
-
-def test_holm_of_known_values() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_lies_between_the_plain_p_and_bonferronis(p: list[float]) -> None:
-    adjusted = np.array(holm(p))
-    assert (adjusted >= np.array(p) - 1e-12).all()
-    assert (adjusted <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
-    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= -1e-12).all()
 
 
 def test_the_paired_bootstrap_sees_what_single_intervals_do_not() -> None:

@@ -11,25 +11,20 @@ from rich.console import Console
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_trainer.commands.common import (
-    CloseUps,
     DataRoot,
-    LeftOut,
     Licence,
-    Masks,
-    Metadata,
     Models,
     NotLesions,
     RunData,
     Sensitivity,
-    Stress,
-    StressImages,
     console,
     numbers,
     plain_errors,
-    report_request,
 )
+from aiderm_trainer.commands.report_options import with_report_options
 
 
+@with_report_options
 def export(
     runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several runs, for an ensemble of them.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
@@ -40,12 +35,7 @@ def export(
     not_lesions: NotLesions = None,
     sensitivity: Sensitivity = 0.95,
     weights: Annotated[str | None, typer.Option(help="Of several runs in their mean, comma separated; alike by default.")] = None,
-    metadata: Metadata = None,
-    stress: Stress = False,
-    stress_images: StressImages = None,
-    masks: Masks = None,
-    close_ups: CloseUps = None,
-    left_out: LeftOut = None,
+    request: Any = None,
 ) -> None:
     """Calibrates a run or an ensemble, folds everything into one SavedModel, evaluates that, and writes the bundle."""
     from aiderm_trainer.export.bundle import export_runs
@@ -55,11 +45,12 @@ def export(
         bundle = export_runs(
             runs, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
             target_sensitivity=sensitivity, weights=None if weights is None else numbers("--weights", weights),
-            request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
+            request=request,
         )  # fmt: skip
     _announce(bundle)
 
 
+@with_report_options
 def ensemble(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, trained on one split.")],
     name: Annotated[str, typer.Option(help="Name of the model.")],
@@ -71,12 +62,7 @@ def ensemble(
     licence: Licence = "not stated; see the sources",
     not_lesions: NotLesions = None,
     sensitivity: Sensitivity = 0.95,
-    metadata: Metadata = None,
-    stress: Stress = False,
-    stress_images: StressImages = None,
-    masks: Masks = None,
-    close_ups: CloseUps = None,
-    left_out: LeftOut = None,
+    request: Any = None,
 ) -> None:
     """Chooses runs by greedy selection on their validation rows and exports their average as one SavedModel."""
     from aiderm_trainer.export.bundle import export_runs
@@ -88,11 +74,12 @@ def ensemble(
         bundle = export_runs(
             members, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
             target_sensitivity=sensitivity, weights=weights,
-            request=report_request(metadata, stress, stress_images, masks, close_ups, left_out),
+            request=request,
         )  # fmt: skip
     _announce(bundle)
 
 
+@with_report_options
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
     split: Annotated[Path | None, typer.Option(help="SPLIT.csv; the rows of one side are scored, from --data.")] = None,
@@ -101,12 +88,7 @@ def evaluate(
     runtime: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and plots.")] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="With --out: the worst errors as pictures too.")] = False,
-    metadata: Metadata = None,
-    stress: Stress = False,
-    stress_images: StressImages = None,
-    masks: Masks = None,
-    close_ups: CloseUps = None,
-    left_out: LeftOut = None,
+    request: Any = None,
 ) -> None:
     """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
     from aiderm_core.runtime import load_runtime
@@ -119,7 +101,6 @@ def evaluate(
     with plain_errors():
         if pictures and out is None:
             raise ValueError("--pictures needs --out: a folder to write them to")
-        request = report_request(metadata, stress, stress_images, masks, close_ups, left_out)
         manifest = verify(bundle)
         rows, root = _side_rows(split, data, side) if split else _all_rows(data, manifest.labels)
         loaded = load_runtime(runtime, bundle)
@@ -168,6 +149,32 @@ def recalibrate(
             rows, root = _all_rows(data, manifest.labels)
             written = fit(bundle, version, store, rows, root, target_sensitivity=sensitivity)
     _announce(written)
+
+
+def learning_curve(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION: its threshold and target are the starting point.")],
+    scores: Annotated[
+        Path,
+        typer.Option(help="CSV of domain, group, malignant, malignancy, scored by models trained without the row's domain."),
+    ],
+    out: Annotated[Path, typer.Option(help="JSON to write; reports take it with --learning-curve.")],
+) -> None:
+    """Measures how many labelled local images recalibrate needs, on domains that were left out in training."""
+    from pydantic import TypeAdapter
+
+    from aiderm_core.files import write_text
+    from aiderm_trainer.evaluation import learning_curve as curve
+    from aiderm_trainer.export.recalibration import recalibration_fit
+    from aiderm_trainer.reporting.terminal import learning_curve_table
+
+    with plain_errors():
+        rule = verify(bundle).decision
+        fit = recalibration_fit(rule.target_sensitivity)
+        domains = curve.read_domain_scores(scores)
+        points = [point for each in domains for point in curve.learning_curve(each, rule.threshold, fit)]
+        write_text(out, TypeAdapter(list[curve.CurvePoint]).dump_json(points, indent=1).decode() + "\n")
+    console.print(learning_curve_table(points))
+    console.print(f"wrote {out}; put it into a report with: aiderm-train evaluate {bundle} --learning-curve {out}")
 
 
 def quantise(

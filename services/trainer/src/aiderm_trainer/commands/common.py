@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -22,17 +22,6 @@ RunData = Annotated[Path | None, typer.Option(help="Folder of the images, where 
 Licence = Annotated[str, typer.Option(help="Licence of the training data, for manifest and card.")]
 NotLesions = Annotated[Path | None, typer.Option(help="Pictures that are no lesions, to measure novelty with.")]
 Sensitivity = Annotated[float, typer.Option(help="That the threshold must reach.")]
-# What a report looks into besides the metrics; the same for export, ensemble and evaluate.
-Metadata = Annotated[
-    Path | None, typer.Option(help="CSV table of path and age, sex, localization, collection, dx_type: subgroups.")
-]
-Stress = Annotated[bool, typer.Option("--stress", help="Add artefacts to the pictures and report what they change.")]
-StressImages = Annotated[int | None, typer.Option(min=2, help="With --stress: at most so many, drawn by lot. [default: all]")]
-Masks = Annotated[Path | None, typer.Option(help="Folder of lesion outlines NAME.png: heatmap against them, painted over.")]
-CloseUps = Annotated[Path | None, typer.Option(help="Photographs of skin without a dermatoscope: how many are accepted.")]
-LeftOut = Annotated[
-    Path | None, typer.Option(help='JSON {"SOURCE": {"roc_auc": {"value": V, "ci95": [L, H]}}} of models trained without it.')
-]
 
 
 @contextmanager
@@ -44,26 +33,6 @@ def plain_errors() -> Iterator[None]:
         logging.getLogger(__name__).debug("failed", exc_info=True)
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
-
-
-def report_request(
-    metadata: Path | None,
-    stress: bool,
-    stress_images: int | None,
-    masks: Path | None,
-    close_ups: Path | None,
-    left_out: Path | None,
-) -> Any:
-    """The options of a report as an ``evaluation.findings.Request``.
-
-    Raises:
-        ValueError: --stress-images without --stress.
-    """
-    from aiderm_trainer.evaluation.findings import Request
-
-    if stress_images is not None and not stress:
-        raise ValueError(f"--stress-images needs --stress. Received: --stress-images {stress_images} alone")
-    return Request(metadata, stress, stress_images, masks, close_ups, left_out)
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision, decide
+from aiderm_core.most_likely import at_even_prevalence
 from aiderm_core.quality.measurements import warnings as quality_warnings
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound

@@ -10,12 +10,12 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_trainer.evaluation.cohorts import MAIN_SPLIT, decisions, main_split
+from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import Scores
 
 WORST_ERRORS = 50
@@ -24,10 +24,8 @@ _TILE, _COLUMNS, _SHOWN = 160, 6, 24
 _CAPTION = 18
 
 
-class WorstError(BaseModel):
+class WorstError(ReportPart):
     """A picture on the wrong side of the threshold; ``number`` is its row among the scores."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     error: Literal["missed", "false_alarm"]
     sha256: str

@@ -53,7 +53,7 @@ def write_report(
     seed: int = SEED,
     findings: Findings = NO_FINDINGS,
 ) -> Metrics:
-    """Evaluates and writes report.json (schema: ``report_schema.Report``), report.html, errors.csv and the plots as PNG.
+    """Evaluates and writes report.json (``report_schema.EvaluationReport``), report.html, errors.csv and the plots as PNG.
 
     Args:
         folder: the report folder itself, usually BUNDLE/report; made when it is not there.
@@ -73,7 +73,7 @@ def write_report(
     undefined = {
         name: {metric: found.undefined for metric, found in of.items() if found.undefined} for name, of in estimates.items()
     }
-    report = report_schema.Report(
+    report = report_schema.EvaluationReport(
         name=manifest.name,
         version=manifest.version,
         main=main,
@@ -92,15 +92,6 @@ def write_report(
     pictures = plots.write_plots(folder, report)
     (folder / PAGE_FILE).write_text(html.render_page(report, pictures), encoding="utf-8")
     return report.metrics | findings.metrics()
-
-
-def read_report(folder: Path) -> report_schema.Report:
-    """The report that ``write_report`` wrote.
-
-    Raises:
-        ValueError: report.json breaks the schema.
-    """
-    return report_schema.Report.model_validate_json((folder / REPORT_FILE).read_bytes())
 
 
 def _plain(value: object) -> float | str | None:

@@ -1,4 +1,4 @@
-"""What is looked into besides the metrics: subgroups, artefacts, outlines, close-ups, sources left out."""
+"""What a report looks into besides the metrics: domains, subgroups, artefacts, orientations, outlines, close-ups."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from aiderm_core.bundle.manifest import Manifest, Metric
 from aiderm_core.imaging.decode import decode_image
@@ -20,9 +20,13 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import skin_tone
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED
 from aiderm_trainer.evaluation.cohorts import cohort, decisions, main_split
+from aiderm_trainer.evaluation.domain_metrics import DomainReport, measure_domains
+from aiderm_trainer.evaluation.learning_curve import CurvePoint
 from aiderm_trainer.evaluation.metadata import Record, read_metadata
+from aiderm_trainer.evaluation.orientation import OrientationReport, measure_orientations
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution, measure_out_of_distribution
 from aiderm_trainer.evaluation.outline_agreement import Outlines, find_outlines, measure_outlines, read_outline
+from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
 from aiderm_trainer.evaluation.stress import Stress, measure_stress
 from aiderm_trainer.evaluation.subgroups import Subgroup, subgroups
@@ -33,11 +37,7 @@ _MUCOSAL = frozenset({"genital", "oral", "oral/genital", "mucosa", "lip"})
 _NAIL = frozenset({"nail"})
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Held(_Part):
+class Held(ReportPart):
     """How many images of a kind a side of the split holds; ``known``: images of which it is known whether they are."""
 
     side: str
@@ -48,21 +48,38 @@ class Held(_Part):
     melanoma: int
 
 
-class Findings(_Part):
-    """Everything of a report that was asked for; None or empty: it was not."""
+class Findings(ReportPart):
+    """Everything of a report that was asked for; None or empty: it was not.
 
-    subgroups: list[Subgroup] = []
-    held: list[Held] = []
+    Attributes:
+        domains: biopsied lesions, the inside of each domain, and the camera; always looked into.
+        subgroups: always looked into, as far as the metadata go.
+        held: what the data hold little of.
+        stress: answers with and without artefacts.
+        orientations: answers for turned and mirrored images.
+        outlines: heatmap against outlines, and the lesion painted over.
+        close_ups: photographs taken without a dermatoscope.
+        left_out: domain -> metric -> value of models that were trained without that domain.
+        learning_curve: of ``recalibrate``, on domains that were left out.
+    """
+
+    domains: DomainReport | None = None
+    subgroups: list[Subgroup] = Field(default_factory=list)
+    held: list[Held] = Field(default_factory=list)
     stress: Stress | None = None
+    orientations: OrientationReport | None = None
     outlines: Outlines | None = None
     close_ups: OutOfDistribution | None = None
-    left_out: dict[str, dict[str, Metric]] = {}
+    left_out: dict[str, dict[str, Metric]] = Field(default_factory=dict)
+    learning_curve: list[CurvePoint] = Field(default_factory=list)
 
     def metrics(self) -> dict[str, dict[str, Metric]]:
-        """The figures that a manifest repeats: ``SPLIT/stress=NAME`` and ``SPLIT/outlines``."""
-        out: dict[str, dict[str, Metric]] = {}
+        """The figures that a manifest repeats: ``SPLIT/biopsied``, ``SPLIT/domain=NAME``, ``SPLIT/stress=NAME`` and others."""
+        out = self.domains.metrics() if self.domains else {}
         if self.stress is not None:
             out |= {f"{self.stress.split}/stress={name}": of for name, of in self.stress.artefacts.items()}
+        if self.orientations is not None:
+            out[f"{self.orientations.split}/orientations"] = self.orientations.metrics
         if self.outlines is not None:
             out[f"{self.outlines.split}/outlines"] = self.outlines.metrics
         return out
@@ -73,12 +90,13 @@ class Request:
     """What to look into.
 
     Attributes:
-        metadata: CSV table of ``path`` and age, sex, localization, collection, dx_type.
-        stress: whether to add artefacts.
-        stress_images: to at most so many images; all when None.
+        metadata: CSV table of ``path`` and age, sex, localization, collection, dx_type, domain.
+        stress: whether to add artefacts, and to turn the images.
+        stress_images: at most this many images for each of the two; all when None.
         outlines: folder of lesion outlines, NAME.png for each image NAME.
         close_ups: folder of ordinary photographs of skin, not taken with a dermatoscope.
-        left_out: JSON file, source -> metric -> {value, ci95}: models that were trained without that source and tested on it.
+        left_out: JSON file, domain -> metric -> {value, ci95}: models that were trained without that domain and tested on it.
+        learning_curve: JSON file of ``aiderm-train learning-curve``.
     """
 
     metadata: Path | None = None
@@ -87,6 +105,7 @@ class Request:
     outlines: Path | None = None
     close_ups: Path | None = None
     left_out: Path | None = None
+    learning_curve: Path | None = None
 
 
 METRICS_ONLY = Request()
@@ -124,33 +143,54 @@ def investigate(
     split = main_split(sorted({row.split or "test" for row in scores.rows}))
     index = np.array([i for i, row in enumerate(scores.rows) if (row.split or "test") == split], np.intp)
     tested = scores.take(index)
-    files = find_outlines(request.outlines, tested.rows) if request.outlines else {}
+    outlines = find_outlines(request.outlines, tested.rows) if request.outlines else {}
     known = read_metadata(request.metadata, [*tested.rows, *learnt]) if request.metadata else {}
-    tones = _skin_tones(tested.rows, root, manifest, files)
+    records = [known.get(row.path, Record()) for row in tested.rows]
+    domains = [domain_of(row, record) for row, record in zip(tested.rows, records, strict=True)]
+    biopsied = [biopsied_of(row, record) for row, record in zip(tested.rows, records, strict=True)]
+    tones = _skin_tones(tested.rows, root, manifest, outlines)
     of = cohort(tested, manifest, decisions(tested, manifest), np.arange(len(index)))
-    found = subgroups(of, _families(tested.rows, known, tones), manifest.decision.threshold, replicates, seed)
-    held = _held("test" if split == "test" else split, tested.rows, known)
-    held += _held_tones(split, tested.rows, tones)
-    if learnt:
-        held += _held("train", learnt, known)
-    outlines = stress = close_ups = None
-    if files:
-        outlines = measure_outlines(runtime, tested, root, manifest, split, files, replicates=replicates, seed=seed)
-    if request.stress:
-        stress = measure_stress(
-            runtime, tested, root, manifest, split,
-            images=request.stress_images, replicates=replicates, seed=seed, progress=progress,
-        )  # fmt: skip
+    drawing = {"replicates": replicates, "seed": seed}
+    outlined = close_ups = None
+    if outlines:
+        outlined = measure_outlines(runtime, tested, root, manifest, split, outlines, biopsied, **drawing)
     if request.close_ups:
-        close_ups = measure_out_of_distribution(runtime, tested, manifest, request.close_ups, replicates=replicates, seed=seed)
+        close_ups = measure_out_of_distribution(runtime, tested, manifest, request.close_ups, **drawing)
+    stress = orientations = None
+    if request.stress:
+        at_most = request.stress_images
+        stress = measure_stress(
+            runtime, tested, root, manifest, split, images=at_most, replicates=replicates, seed=seed, progress=progress
+        )
+        orientations = measure_orientations(
+            runtime, tested, root, manifest, split, images=at_most, replicates=replicates, seed=seed, progress=progress
+        )
     return Findings(
-        subgroups=found,
-        held=held,
+        domains=measure_domains(of, domains, biopsied, manifest, split, **drawing),
+        subgroups=subgroups(of, _families(tested.rows, records, tones), manifest.decision.threshold, replicates, seed),
+        held=[
+            *_held(split, tested.rows, known),
+            *_held_tones(split, tested.rows, tones),
+            *(_held("train", learnt, known) if learnt else ()),
+        ],
         stress=stress,
-        outlines=outlines,
+        orientations=orientations,
+        outlines=outlined,
         close_ups=close_ups,
         left_out=read_left_out(request.left_out) if request.left_out else {},
+        learning_curve=read_learning_curve(request.learning_curve) if request.learning_curve else [],
     )
+
+
+def domain_of(row: Row, record: Record) -> str:
+    """The row's domain: as the split or the table names it, or else the collection (camera, clinic), or else the source."""
+    return getattr(row, "domain", "") or record.domain or record.collection or row.source
+
+
+def biopsied_of(row: Row, record: Record) -> bool | None:
+    """Whether the lesion was biopsied, as the split or the table says; None where neither does."""
+    stated = getattr(row, "biopsied", None)
+    return record.biopsied if stated is None else stated
 
 
 def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
@@ -163,6 +203,18 @@ def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
         return TypeAdapter(dict[str, dict[str, Metric]]).validate_json(file.read_bytes())
     except (ValidationError, json.JSONDecodeError) as error:
         raise ValueError(f'{file} must hold {{"SOURCE": {{"METRIC": {{"value": 0.9, "ci95": [0.8, 1.0]}}}}}}: {error}') from error
+
+
+def read_learning_curve(file: Path) -> list[CurvePoint]:
+    """Reads what ``aiderm-train learning-curve`` wrote.
+
+    Raises:
+        ValueError: the file is not of that form.
+    """
+    try:
+        return TypeAdapter(list[CurvePoint]).validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{file} is no output of aiderm-train learning-curve: {error}") from error
 
 
 def _skin_tones(rows: Sequence[Row], root: Path, manifest: Manifest, files: Mapping[str, Path]) -> list[str]:
@@ -181,8 +233,7 @@ def _skin_tones(rows: Sequence[Row], root: Path, manifest: Manifest, files: Mapp
         return list(pool.map(one, rows))
 
 
-def _families(rows: Sequence[Row], known: Mapping[str, Record], tones: Sequence[str]) -> dict[str, list[str]]:
-    records = [known.get(row.path, Record()) for row in rows]
+def _families(rows: Sequence[Row], records: Sequence[Record], tones: Sequence[str]) -> dict[str, list[str]]:
     return {
         "source": [row.source for row in rows],
         "skin tone": list(tones),

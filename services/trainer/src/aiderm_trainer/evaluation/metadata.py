@@ -103,4 +103,6 @@ def _record(line: Mapping[str, str | None], where: str) -> Record:
             age = -1.0
         if not 0 <= age <= _MAX_AGE:
             raise MetadataError(f"{where}: age must be years from 0 to {_MAX_AGE:.0f}. Received: {cell['age']!r}")
-    return Record(age, known["sex"].lower(), known["localization"].lower(), known["collection"], known["dx_type"], known["domain"])
+    return Record(
+        age, known["sex"].lower(), known["localization"].lower(), known["collection"], known["dx_type"], known["domain"]
+    )

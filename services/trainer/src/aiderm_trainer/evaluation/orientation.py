@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from aiderm_core.bundle.manifest import Manifest, Metric
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.decode import decode_image, to_model_input
+from aiderm_core.imaging.decode import decode_image
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_core.tta import VIEWS, views
 from aiderm_trainer.evaluation import metrics

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
 from aiderm_core.bundle.manifest import Manifest, Metric
@@ -20,11 +19,12 @@ from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap
+from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
 from aiderm_trainer.evaluation.stress import ahead
 
 
-class OutOfDistribution(BaseModel):
+class OutOfDistribution(ReportPart):
     """A folder of pictures without a dermoscopic lesion.
 
     Attributes:
@@ -34,8 +34,6 @@ class OutOfDistribution(BaseModel):
         auroc: novelty of these pictures against that of the lesions, with its bootstrap interval.
         lesions_rejected: share of lesions that the same rules reject.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     count: int
     undecodable: int

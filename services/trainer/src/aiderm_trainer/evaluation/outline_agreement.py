@@ -12,9 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_core.bundle.manifest import Input, Manifest, Metric
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.runtime import Runtime
@@ -22,6 +21,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.painted_over import paint_over
+from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import Scores
 from aiderm_trainer.evaluation.stress import MAX_SIDE, ahead
 
@@ -37,9 +37,9 @@ DEFINITIONS = {
     "energy_inside_malignant": "the same, malignant lesions alone",
     "peak_inside": "share of pictures whose heatmap has its peak inside the outline",
     "peak_inside_malignant": "the same, malignant lesions alone",
-    "roc_auc": "ROC AUC of the pictures as they are, of those that could be painted over",
-    "painted_roc_auc": "ROC AUC of the same pictures with the lesion painted over by skin; 0.5: nothing but the lesion counts",
-    "painted_suspicious": "share of the painted pictures with a malignancy at or above the threshold",
+    "roc_auc": "ROC AUC of the images as they are, of those that were painted over",
+    "painted_roc_auc": "ROC AUC of the same images with the lesion painted over by skin; 0.5: nothing but the lesion counts",
+    "painted_suspicious": "share of the painted images with a malignancy at or above the threshold",
 }
 
 
@@ -47,23 +47,25 @@ class OutlineError(ValueError):
     """Outlines that cannot be read, or that no image has."""
 
 
-class Outlines(BaseModel):
+class Outlines(ReportPart):
     """What outlines show.
 
     Attributes:
         split: whose images.
         count: images with an outline.
         blank: of them, with a heatmap of zeros; they have no peak and do not count there.
-        unpaintable: of them, with too little skin around the lesion to paint with.
+        unpaintable: of those to be painted over, with too little skin around the lesion to paint with.
+        painted: images that were painted over: the biopsied ones where it is known which were, else all.
+        biopsied_only: whether it was known.
         metrics: of ``DEFINITIONS``, with group-bootstrap intervals.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     split: str
     count: int
     blank: int
     unpaintable: int
+    painted: int = 0
+    biopsied_only: bool = False
     metrics: dict[str, Metric]
 
 
@@ -130,11 +132,14 @@ def measure_outlines(
     manifest: Manifest,
     split: str,
     files: Mapping[str, Path],
+    biopsied: Sequence[bool | None] | None = None,
     *,
     replicates: int,
     seed: int,
 ) -> Outlines:
-    """Scores every outlined picture twice: as it is, for its heatmap, and painted over.
+    """Scores every outlined image as it is, for its heatmap, and the biopsied ones painted over as well.
+
+    Over all lesions the control means little: the outline's shape and place alone tell naevi that nobody biopsied.
 
     Args:
         runtime: the bundle's graph.
@@ -143,38 +148,28 @@ def measure_outlines(
         manifest: of the bundle.
         split: whose rows are used.
         files: of ``find_outlines``.
+        biopsied: of each row of ``scores``; where none is known to be, all lesions are painted over.
         replicates: bootstrap resamples of groups.
         seed: of the resampling.
 
     Raises:
         OutlineError: no row of the split has an outline, or one cannot be read.
     """
-    rows = [row for row in scores.rows if (row.split or split) == split and row.path in files]
+    index = [i for i, row in enumerate(scores.rows) if (row.split or split) == split and row.path in files]
+    rows = [scores.rows[i] for i in index]
     if not rows:
         raise OutlineError(f"no {split} image has an outline")
-    spec = manifest.input
-
-    def prepare(number: int) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
-        row = rows[number]
-        pixels = decode_image((root / row.path).read_bytes()).pixels
-        height, width = pixels.shape[:2]
-        outline = read_outline(files[row.path], width, height, spec.geometry)
-        square = np.ascontiguousarray(crop(pixels, assessed_region(width, height, spec.geometry)))
-        if len(square) > MAX_SIDE:
-            square = to_model_input(square, MAX_SIDE)
-            outline = cv2.resize(outline.astype(np.uint8), square.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
-        painted = paint_over(square, outline, int(row.sha256[:15], 16))
-        return to_model_input(square, spec.size), outline, None if painted is None else to_model_input(painted, spec.size)
-
+    was = [biopsied is not None and biopsied[i] is True for i in index]
+    chosen = was if any(was) else [True] * len(rows)
     area, energy, peak, before, after = (np.full(len(rows), np.nan) for _ in range(5))
     at = 0
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="paint") as pool:
-        for batch in ahead(pool, prepare, len(rows)):
+        for batch in ahead(pool, lambda i: _load(rows[i], files[rows[i].path], root, manifest.input, chosen[i]), len(rows)):
             answer = runtime.run(np.stack([image for image, _, _ in batch]))
             paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
             if paintable:
-                pictures = np.stack([painted for _, _, painted in batch if painted is not None])
-                after[[at + i for i in paintable]] = runtime.run(pictures).malignancy
+                images = np.stack([painted for _, _, painted in batch if painted is not None])
+                after[[at + i for i in paintable]] = runtime.run(images).malignancy
                 before[[at + i for i in paintable]] = answer.malignancy[paintable]
             for i, (_, outline, _) in enumerate(batch):
                 area[at + i] = outline.mean()
@@ -185,9 +180,26 @@ def measure_outlines(
         split=split,
         count=len(rows),
         blank=int(np.isnan(energy).sum()),
-        unpaintable=int(np.isnan(after).sum()),
+        unpaintable=int(np.isnan(after[chosen]).sum()),
+        painted=int((~np.isnan(after)).sum()),
+        biopsied_only=any(was),
         metrics=_with_intervals(rows, area, energy, peak, before, after, manifest.decision.threshold, replicates, seed),
     )
+
+
+def _load(
+    row: Row, file: Path, root: Path, spec: Input, paint: bool
+) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
+    """The model's input, the outline on the assessed region, and the input with the lesion painted over where it can be."""
+    pixels = decode_image((root / row.path).read_bytes()).pixels
+    height, width = pixels.shape[:2]
+    outline = read_outline(file, width, height, spec.geometry)
+    square = np.ascontiguousarray(crop(pixels, assessed_region(width, height, spec.geometry)))
+    if len(square) > MAX_SIDE:
+        square = to_model_input(square, MAX_SIDE)
+        outline = cv2.resize(outline.astype(np.uint8), square.shape[1::-1], interpolation=cv2.INTER_AREA) > 0
+    painted = paint_over(square, outline, int(row.sha256[:15], 16)) if paint else None
+    return to_model_input(square, spec.size), outline, None if painted is None else to_model_input(painted, spec.size)
 
 
 def _with_intervals(

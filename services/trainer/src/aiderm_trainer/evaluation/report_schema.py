@@ -7,13 +7,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED, replicate_weights
 from aiderm_trainer.evaluation.errors import WorstError
 from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
 from aiderm_trainer.evaluation.metrics import ECE_BINS, Floats, Sweep, equal_mass_bins, sweep
+from aiderm_trainer.evaluation.report_part import ReportPart
 
 MAX_POINTS = 200
 HISTOGRAM_BINS = 40
@@ -25,11 +26,7 @@ Points = Annotated[list[float], Field(max_length=MAX_POINTS)]
 Flags = NDArray[np.bool_]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RocCurve(_Part):
+class RocCurve(ReportPart):
     """Operating points from the strictest to the laxest threshold (None: nothing is called malignant)."""
 
     false_positive_rate: Points
@@ -37,7 +34,7 @@ class RocCurve(_Part):
     threshold: Annotated[list[float | None], Field(max_length=MAX_POINTS)]
 
 
-class PrCurve(_Part):
+class PrCurve(ReportPart):
     """Precision against recall (sensitivity); ``base_rate`` is the precision of calling everything malignant."""
 
     recall: Points
@@ -46,7 +43,7 @@ class PrCurve(_Part):
     base_rate: float
 
 
-class ReliabilityBin(_Part):
+class ReliabilityBin(ReportPart):
     """One equal-mass bin of malignancy; ``ci95`` is Wilson's interval of ``observed``."""
 
     count: int
@@ -55,7 +52,7 @@ class ReliabilityBin(_Part):
     ci95: tuple[float, float]
 
 
-class DecisionCurve(_Part):
+class DecisionCurve(ReportPart):
     """Net benefit = TP/n - FP/n x t/(1-t) at threshold probability t (Vickers and Elkin 2006); treating none has 0.
 
     ``low`` and ``high`` are the model's pointwise 95% bootstrap interval; empty in reports of earlier versions.
@@ -64,11 +61,11 @@ class DecisionCurve(_Part):
     threshold: Points
     model: Points
     treat_all: Points
-    low: Points = []
-    high: Points = []
+    low: Points = Field(default_factory=list)
+    high: Points = Field(default_factory=list)
 
 
-class ScoreHistogram(_Part):
+class ScoreHistogram(ReportPart):
     """Counts of malignancy by label; ``edges`` has one entry more."""
 
     edges: Points
@@ -76,21 +73,21 @@ class ScoreHistogram(_Part):
     benign: list[int]
 
 
-class ConfusionMatrix(_Part):
+class ConfusionMatrix(ReportPart):
     """Rows are the true class, columns the most probable one; only rows whose exact class is known and modelled."""
 
     labels: list[str]
     counts: list[list[int]]
 
 
-class DecisionCounts(_Part):
+class DecisionCounts(ReportPart):
     """How many malignant and benign rows got each decision."""
 
     malignant: dict[str, int]
     benign: dict[str, int]
 
 
-class Segment(_Part):
+class Segment(ReportPart):
     """One split, or one source inside it; a curve is None where it needs a label that is not there."""
 
     count: int
@@ -104,7 +101,7 @@ class Segment(_Part):
     decisions: DecisionCounts
 
 
-class Bootstrap(_Part):
+class Bootstrap(ReportPart):
     """How the intervals were made. ``undefined``: segment -> metric -> replicates left out because it did not exist."""
 
     unit: Literal["group"] = "group"
@@ -114,14 +111,14 @@ class Bootstrap(_Part):
     undefined: dict[str, dict[str, int]]
 
 
-class Report(_Part):
+class EvaluationReport(ReportPart):
     """report/report.json of a bundle.
 
     Keys of ``metrics`` and ``segments`` are ``SPLIT`` or ``SPLIT/source=NAME``. Curves are thinned to ``MAX_POINTS``.
     ``history`` is the training log: a mapping of numbers for each epoch.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: str
     version: str
     main: str
@@ -132,7 +129,7 @@ class Report(_Part):
     segments: dict[str, Segment]
     history: list[dict[str, float | str | None]]
     findings: Findings = NO_FINDINGS
-    errors: list[WorstError] = []
+    errors: list[WorstError] = Field(default_factory=list)
 
 
 def _thin(counts: Sweep) -> NDArray[np.intp]:

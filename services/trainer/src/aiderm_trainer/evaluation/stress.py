@@ -16,7 +16,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -30,6 +29,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import artefacts, metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.cohorts import decisions
+from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import Scores
 
 BATCH = 32
@@ -50,7 +50,7 @@ DEFINITIONS = {
 }
 
 
-class Stress(BaseModel):
+class Stress(ReportPart):
     """What artefacts change.
 
     Attributes:
@@ -58,8 +58,6 @@ class Stress(BaseModel):
         count: images, the same for each artefact.
         artefacts: name -> metric of ``DEFINITIONS`` -> value with its group-bootstrap interval.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     split: str
     count: int

@@ -7,12 +7,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound, replicate_weights
 from aiderm_trainer.evaluation.cohorts import Cohort
+from aiderm_trainer.evaluation.multiple_testing import holm
+from aiderm_trainer.evaluation.report_part import ReportPart
 
 MIN_CASES = 15  # of each label that a metric needs; with fewer nothing can be told from chance
 LEVEL = 0.05
@@ -20,11 +21,7 @@ TESTED = ("roc_auc", "sensitivity", "specificity")
 Flags = NDArray[np.bool_]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Comparison(_Part):
+class Comparison(ReportPart):
     """A subgroup's metric against the rest of its family.
 
     Attributes:
@@ -40,7 +37,7 @@ class Comparison(_Part):
     verdict: Literal["worse", "better", "no difference shown"]
 
 
-class Subgroup(_Part):
+class Subgroup(ReportPart):
     """One subgroup of a split; a metric without the cases that it needs is absent from ``compared``."""
 
     family: str
@@ -93,7 +90,9 @@ def subgroups(of: Cohort, families: Mapping[str, Sequence[str]], threshold: floa
             for metric in TESTED:
                 if _enough(of, inside, metric) and _enough(of, rest, metric):
                     compared[metric][name] = _difference(of, inside, rest, metric, threshold, blocks)
-        corrected = {metric: holm({name: p for name, (_, p) in found.items()}) for metric, found in compared.items()}
+        corrected = {
+            metric: dict(zip(found, holm([p for _, p in found.values()]), strict=True)) for metric, found in compared.items()
+        }
         for name in names:
             comparisons = {
                 metric: _comparison(*compared[metric][name], corrected[metric][name])
@@ -102,15 +101,6 @@ def subgroups(of: Cohort, families: Mapping[str, Sequence[str]], threshold: floa
             }
             out.append(_subgroup(of, value == name, family, name, threshold, comparisons, replicates, seed))
     return out
-
-
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction (1979): each p-value as if it stood alone at the family's level."""
-    corrected, highest = {}, 0.0
-    for rank, (name, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p))
-        corrected[name] = highest
-    return corrected
 
 
 def _needs(of: Cohort, metric: str) -> tuple[Flags, ...]:

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aiderm_core.bundle.manifest import Manifest
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from aiderm_core.bundle.manifest import Label, Manifest
 from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.evaluation.scores import score_bundle
+from aiderm_trainer.evaluation.learning_curve import Fit, Recalibration
+from aiderm_trainer.evaluation.metrics import LOGIT_CLIP, Floats
+from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.bundle import CARD_FILE
@@ -72,3 +78,24 @@ def recalibrate(
         (folder / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
         seal(folder, manifest)
     return store.path(old.name, version)
+
+
+def recalibration_fit(target_sensitivity: float) -> Fit:
+    """What ``recalibrate`` does to probabilities and threshold, as a function of malignancies and labels alone."""
+    labels = [Label(id="benign", name="Benign", malignant=False), Label(id="malignant", name="Malignant", malignant=True)]
+
+    def fit(malignancy: Floats, malignant: NDArray[np.bool_], groups: Sequence[str]) -> Recalibration:
+        rows = [
+            Row("0" * 64, "-", "site", group, "calibration", "", bool(sick))
+            for group, sick in zip(groups, malignant, strict=True)
+        ]
+        score = malignancy.astype(np.float32)
+        scores = Scores(rows, np.stack([1 - score, score], axis=1), score, np.zeros_like(score), [{} for _ in rows])
+        found = fit_answers(scores, labels, target_sensitivity, temperature=1.0, shift=0.0)
+        temperature, shift = found.calibration.temperature, found.calibration.malignant_shift
+        return Recalibration(
+            lambda values: expit(logit(np.clip(values, LOGIT_CLIP, 1 - LOGIT_CLIP)) / temperature + shift),
+            found.decision.threshold,
+        )
+
+    return fit

@@ -8,7 +8,7 @@ from html import escape
 from aiderm_core import DISCLAIMER
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.outline_agreement import DEFINITIONS as OUTLINES
-from aiderm_trainer.evaluation.report_schema import Report
+from aiderm_trainer.evaluation.report_schema import EvaluationReport
 from aiderm_trainer.evaluation.stress import DEFINITIONS as STRESS
 from aiderm_trainer.evaluation.subgroups import TESTED
 from aiderm_trainer.reporting.card_findings import NOT_MEASURED, flag
@@ -54,7 +54,7 @@ dl div{border:1px solid #8886;border-radius:.4rem;padding:.5rem .8rem} dt{font-s
 """
 
 
-def render_page(report: Report, pictures: Sequence[str]) -> str:
+def render_page(report: EvaluationReport, pictures: Sequence[str]) -> str:
     """The page.
 
     Args:
@@ -106,7 +106,7 @@ def _wraps(text: str) -> str:
     return ' class="text"' if len(text) > 30 else ""
 
 
-def _summary(report: Report) -> str:
+def _summary(report: EvaluationReport) -> str:
     main = report.metrics[report.main]
     boxes = [(describe(name), cell(main[name])) for name in _SUMMARY if name in main]
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in boxes)
@@ -123,7 +123,7 @@ def _summary(report: Report) -> str:
     )
 
 
-def _results(report: Report) -> str:
+def _results(report: EvaluationReport) -> str:
     out = []
     for split in sorted({key.split("/")[0] for key in report.metrics}):
         keys = cohort_keys(report.metrics, split)
@@ -153,7 +153,7 @@ def _results(report: Report) -> str:
     return "\n".join(out)
 
 
-def _subgroups(report: Report) -> str:
+def _subgroups(report: EvaluationReport) -> str:
     found = report.findings.subgroups
     if not found:
         return f"<h2>Subgroups</h2><p>{NOT_MEASURED}</p>"
@@ -180,7 +180,7 @@ def _metric_table(caption: str, corner: str, of: dict[str, dict[str, Metric]]) -
     return _table(caption, [corner, *(describe(name) for name in names)], rows)
 
 
-def _stress(report: Report) -> str:
+def _stress(report: EvaluationReport) -> str:
     stress = report.findings.stress
     if stress is None:
         return f"<h2>Artefacts</h2><p>{NOT_MEASURED}</p>"
@@ -189,7 +189,7 @@ def _stress(report: Report) -> str:
     return f"<h2>Artefacts</h2>{_metric_table(caption, 'artefact', stress.artefacts)}<ul>{meaning}</ul>"
 
 
-def _outlines(report: Report) -> str:
+def _outlines(report: EvaluationReport) -> str:
     found, title = report.findings.outlines, "<h2>Lesion outlines and the painted-over lesion</h2>"
     if found is None:
         return f"{title}<p>{NOT_MEASURED}</p>"
@@ -200,7 +200,7 @@ def _outlines(report: Report) -> str:
     return title + _table(caption, ["measure", "value", "meaning"], rows)
 
 
-def _others(report: Report) -> str:
+def _others(report: EvaluationReport) -> str:
     out, findings = [], report.findings
     if findings.left_out:
         out.append(
@@ -232,7 +232,7 @@ def _plots(pictures: Sequence[str]) -> str:
     return f'<h2>Curves</h2><div class="plots">{figures}</div>'
 
 
-def _errors(report: Report) -> str:
+def _errors(report: EvaluationReport) -> str:
     out = ["<h2>Worst errors</h2><p>By checksum of the file; errors.csv holds more. No picture leaves the data folder.</p>"]
     for kind, caption in (("missed", "Malignant, with the lowest malignancy"), ("false_alarm", "Benign, with the highest")):
         shown = [each for each in report.errors if each.error == kind][:SHOWN_ERRORS]

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aiderm_trainer.evaluation.report_schema import Report, Segment
+from aiderm_trainer.evaluation.report_schema import EvaluationReport, Segment
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -18,7 +18,7 @@ NOT_LEARNT = ("epoch", "stage", "seconds", "step", "learning_rate", "lr")  # col
 _MAX_PANELS = 4
 
 
-def write_plots(folder: Path, report: Report) -> list[str]:
+def write_plots(folder: Path, report: EvaluationReport) -> list[str]:
     """Draws what the report has data for.
 
     Args:
@@ -61,7 +61,7 @@ def _figure(panels: int = 1) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def _label(report: Report, name: str, metric: str) -> str:
+def _label(report: EvaluationReport, name: str, metric: str) -> str:
     title = name.split("source=")[-1] if "/" in name else f"all of {name}"
     value = report.metrics[name].get(metric)
     if value is None:
@@ -70,7 +70,7 @@ def _label(report: Report, name: str, metric: str) -> str:
     return text if value.ci95 is None else f"{text} ({value.ci95[0]:.3f}-{value.ci95[1]:.3f})"
 
 
-def _roc(report: Report, shown: dict[str, Segment]) -> Figure | None:
+def _roc(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
     drawable = {name: segment.roc for name, segment in shown.items() if segment.roc is not None}
     if not drawable:
         return None
@@ -87,7 +87,7 @@ def _roc(report: Report, shown: dict[str, Segment]) -> Figure | None:
     return figure
 
 
-def _pr(report: Report, shown: dict[str, Segment]) -> Figure | None:
+def _pr(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
     drawable = {name: segment.pr for name, segment in shown.items() if segment.pr is not None}
     if not drawable:
         return None
@@ -114,7 +114,7 @@ def _reliability(main: Segment) -> Figure:
     return figure
 
 
-def _decision_curve(report: Report, main: Segment) -> Figure:
+def _decision_curve(report: EvaluationReport, main: Segment) -> Figure:
     figure, (axis,) = _figure()
     curve = main.decision_curve
     axis.plot(curve.threshold, curve.model, color=COLOURS[1], label="model")
@@ -129,7 +129,7 @@ def _decision_curve(report: Report, main: Segment) -> Figure:
     return figure
 
 
-def _histogram(report: Report, main: Segment) -> Figure:
+def _histogram(report: EvaluationReport, main: Segment) -> Figure:
     figure, (axis,) = _figure()
     for counts, colour, label in (
         (main.histogram.benign, COLOURS[1], "benign"),
@@ -162,7 +162,7 @@ def _confusion(main: Segment) -> Figure | None:
     return figure
 
 
-def _training(report: Report) -> Figure | None:
+def _training(report: EvaluationReport) -> Figure | None:
     columns: dict[str, Sequence[float]] = {}
     for key in dict.fromkeys(key for epoch in report.history for key in epoch):
         values = [epoch.get(key) for epoch in report.history]
@@ -182,7 +182,7 @@ def _training(report: Report) -> Figure | None:
     return figure
 
 
-def _stress(report: Report) -> Figure | None:
+def _stress(report: EvaluationReport) -> Figure | None:
     """AUC lost and share of flipped images by artefact, with intervals."""
     stress = report.findings.stress
     if stress is None:
@@ -205,7 +205,7 @@ def _stress(report: Report) -> Figure | None:
     return figure
 
 
-def _subgroups(report: Report) -> Figure | None:
+def _subgroups(report: EvaluationReport) -> Figure | None:
     """Forest plot of the subgroups' AUC; significantly worse ones in another colour and shape."""
     shown = [each for each in report.findings.subgroups if "roc_auc" in each.metrics and each.metrics["roc_auc"].ci95 is not None]
     if not shown:

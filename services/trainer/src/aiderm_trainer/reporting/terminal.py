@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.findings import Findings
+from aiderm_trainer.evaluation.learning_curve import CurvePoint
 from aiderm_trainer.evaluation.subgroups import TESTED
 from aiderm_trainer.reporting.formatting import describe
 
@@ -21,6 +22,17 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Metric]]) -> Table:
 def findings_tables(findings: Findings) -> list[Table]:
     """Artefacts, outlines, close-ups and subgroups, as far as they were looked into."""
     tables = []
+    if (domains := findings.domains) is not None:
+        tables.append(_table("biopsied lesions", "measure", {"value": domains.biopsied}, flip=True))
+        inside = {each.name: {"roc_auc": each.auc, "ece": each.ece} for each in domains.domains}
+        shown = {name: {key: value for key, value in of.items() if value is not None} for name, of in inside.items()}
+        tables.append(_table("inside each domain", "domain", shown))
+        pairs = {f"{each.higher} above {each.lower}": {"roc_auc": each.auc} for each in domains.cameras}
+        if pairs:
+            tables.append(_table("camera told from the score on naevi that nobody biopsied; 0.5: blind", "cameras", pairs))
+    if findings.orientations is not None:
+        title = f"{findings.orientations.count} images in eight orientations"
+        tables.append(_table(title, "measure", {"value": findings.orientations.metrics}, flip=True))
     if findings.stress is not None:
         title = f"artefacts on {findings.stress.count} {findings.stress.split} images"
         tables.append(_table(title, "artefact", findings.stress.artefacts))
@@ -35,6 +47,19 @@ def findings_tables(findings: Findings) -> list[Table]:
     if findings.subgroups:
         tables.append(_subgroups(findings))
     return tables
+
+
+def learning_curve_table(points: Sequence[CurvePoint]) -> Table:
+    """What recalibrating with so many images of a domain that was left out gives on its other images."""
+    table = Table(title="recalibrated with images of the domain, tested on its others: median over draws")
+    for heading in ("domain", "images", "ECE", "as good as perfect", "sensitivity", "specificity"):
+        table.add_column(heading, justify="left" if heading == "domain" else "right")
+    for each in points:
+        share = f"{each.within_bound:.0%}"
+        table.add_row(
+            each.domain, str(each.images), f"{each.ece:.3f}", share, f"{each.sensitivity:.3f}", f"{each.specificity:.3f}"
+        )
+    return table
 
 
 def _subgroups(findings: Findings) -> Table:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.metrics import Floats
+from aiderm_trainer.evaluation.multiple_testing import holm
 from aiderm_trainer.study import statistics
 from aiderm_trainer.study.results import Part, Results
 from aiderm_trainer.study.selection import select
@@ -249,9 +250,9 @@ def _differences(
         key=lambda pair: (-aucs[pair[0]].mean(), -aucs[pair[1]].mean()),
     )
     gaps = [aucs[a] - aucs[b] for a, b in ordered]
-    by_t = statistics.holm([statistics.corrected_t_test(gap, ratio) for gap in gaps])
+    by_t = holm([statistics.corrected_t_test(gap, ratio) for gap in gaps])
     errors = [float(np.nanstd(drawn[a] - drawn[b], ddof=1)) for a, b in ordered]
-    by_bootstrap = statistics.holm([statistics.normal_test(float(gap.mean()), e) for gap, e in zip(gaps, errors, strict=True)])
+    by_bootstrap = holm([statistics.normal_test(float(gap.mean()), e) for gap, e in zip(gaps, errors, strict=True)])
     return tuple(
         Difference(a, b, float(gap.mean()), *statistics.corrected_interval(gap, ratio), p_t, p_bootstrap)
         for (a, b), gap, p_t, p_bootstrap in zip(ordered, gaps, by_t, by_bootstrap, strict=True)

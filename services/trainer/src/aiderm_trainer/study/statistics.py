@@ -56,17 +56,6 @@ def corrected_t_test(differences: ArrayLike, ratio: float) -> float:
     return float(2 * stats.t.sf(abs(d.mean()) / error, len(d) - 1))
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p adjusted for their number (Holm 1979): at 0.05, the chance that any is below it by luck is at most 5%."""
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
-        adjusted[place] = highest
-    return [float(value) for value in adjusted]
-
-
 def normal_test(difference: float, error: float) -> float:
     """Two-sided p of a difference with a standard error, from the normal distribution."""
     if error == 0:

@@ -1,0 +1,66 @@
+"""The options that say what a report looks into besides the metrics: the same for export, ensemble and evaluate."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from aiderm_trainer.commands.common import plain_errors
+
+
+def _options(
+    metadata: Annotated[
+        Path | None,
+        typer.Option(help="CSV table of path and age, sex, localization, collection, dx_type, domain: subgroups and domains."),
+    ] = None,
+    stress: Annotated[
+        bool, typer.Option("--stress", help="Add artefacts to the images, turn them, and report what changes.")
+    ] = False,
+    stress_images: Annotated[
+        int | None, typer.Option(min=2, help="With --stress: at most this many images, drawn at random. [default: all]")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of lesion outlines NAME.png: the heatmap against them, the lesion painted over.")
+    ] = None,
+    close_ups: Annotated[
+        Path | None, typer.Option(help="Folder of photographs of skin taken without a dermatoscope: how many are accepted.")
+    ] = None,
+    left_out: Annotated[
+        Path | None,
+        typer.Option(help='JSON {"DOMAIN": {"roc_auc": {"value": V, "ci95": [L, H]}}} of models trained without the domain.'),
+    ] = None,
+    learning_curve: Annotated[Path | None, typer.Option(help="JSON that aiderm-train learning-curve wrote.")] = None,
+) -> Any:
+    """The options as an ``evaluation.findings.Request``.
+
+    Raises:
+        ValueError: --stress-images without --stress.
+    """
+    from aiderm_trainer.evaluation.findings import Request
+
+    if stress_images is not None and not stress:
+        raise ValueError(f"--stress-images needs --stress. Received: --stress-images {stress_images} alone")
+    return Request(metadata, stress, stress_images, masks, close_ups, left_out, learning_curve)
+
+
+def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the report's options; its parameter ``request`` receives what they ask for."""
+    shared = list(inspect.signature(_options, eval_str=True).parameters.values())
+    own = inspect.signature(command, eval_str=True)
+    kept = [parameter for parameter in own.parameters.values() if parameter.name != "request"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        with plain_errors():
+            request = _options(**{parameter.name: given.pop(parameter.name) for parameter in shared})
+        command(**given, request=request)
+
+    run.__signature__ = own.replace(parameters=[*kept, *shared])  # type: ignore[attr-defined]
+    hints = get_type_hints(command, include_extras=True) | get_type_hints(_options, include_extras=True)
+    run.__annotations__ = {name: hint for name, hint in hints.items() if name not in ("request", "return")}
+    return run
