@@ -1,4 +1,5 @@
 import csv
+import json
 
 import cv2
 import numpy as np
@@ -30,9 +31,9 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     table = tmp_path / "table.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "age", "sex", "localization"])
+        writer.writerow(["path", "age", "sex", "localization", "dx_type", "collection"])
         for i, row in enumerate(rows):
-            writer.writerow([row.path, 5 + i % 80, ("female", "male")[i % 2], ("back", "foot", "unknown")[i % 3]])
+            writer.writerow([row.path, 5 + i % 80, ("female", "male")[i % 2], ("back", "foot", "unknown")[i % 3], "histo", "cam"])
     (tmp_path / "masks").mkdir()
     for row in scores.rows[:12]:
         spot = np.zeros((56, 56), np.uint8)
@@ -43,7 +44,11 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
         cv2.imwrite(str(tmp_path / "skin" / f"{i}.jpg"), np.full((120, 120, 3), (250, 170, 200), np.uint8))
     (tmp_path / "skin" / "broken.jpg").write_bytes(b"no picture")
     (tmp_path / "left.json").write_text('{"synthetic": {"roc_auc": {"value": 0.8, "ci95": [0.7, 0.9]}}}')
-    request = Request(table, True, 10, tmp_path / "masks", tmp_path / "skin", tmp_path / "left.json")
+    point = {"domain": "elsewhere", "images": 50, "draws": 9, "ece": 0.1, "ece_high": 0.2, "within_bound": 0.5}
+    point |= {"sensitivity": 0.9, "sensitivity_low": 0.8, "specificity": 0.3}
+    (tmp_path / "curve.json").write_text(json.dumps([point]))
+    asked = [tmp_path / name for name in ("masks", "skin", "left.json", "curve.json")]
+    request = Request(table, True, 10, *asked)
     train = [row for row in rows if row.split == "train"]
     found = investigate(runtime, scores, data, manifest, request, train, replicates=50, progress=False)
 
@@ -57,7 +62,12 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     assert held["train", "children (under 18)"].malignant == sum(row.malignant for row in children)
     assert held["test", "hands, feet, palms, soles"].images == sites["foot"].count
     assert sum(each.images for (_, kind), each in held.items() if kind.startswith("skin tone")) <= len(scores.rows)
-    assert found.stress.count <= 10
+    assert found.stress.count == found.orientations.count <= 10
+    (domain,) = found.domains.domains
+    assert (domain.name, domain.biopsy_known, domain.images) == ("cam", True, len(scores.rows))
+    assert found.domains.biopsied["n"].value == len(scores.rows)
+    assert found.outlines.biopsied_only
+    assert found.learning_curve[0].domain == "elsewhere"
     assert found.outlines.count == 12
     assert (found.close_ups.count, found.close_ups.undecodable) == (3, 1)
     assert found.close_ups.accepted.value == 0  # blue steers novelty beyond its limit
@@ -65,12 +75,12 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     assert found.close_ups.auroc.value == 1
 
     metrics = write_report(tmp_path / "report", scores, manifest, replicates=50, findings=found)
-    assert {"test/stress=blur", "test/outlines"} <= set(metrics)
+    assert {"test/stress=blur", "test/outlines", "test/orientations", "test/biopsied", "test/domain=cam"} <= set(metrics)
     report = EvaluationReport.model_validate_json((tmp_path / "report" / REPORT_FILE).read_bytes())
     assert report.findings == found
     page = (tmp_path / "report" / PAGE_FILE).read_text()
     assert "Not measured" not in page
-    for text in ("gel bubbles", "under 18", "painted over", "synthetic"):
+    for text in ("gel bubbles", "under 18", "painted over", "synthetic", "DermaSensor", "elsewhere"):
         assert text in page
     assert {"stress.png", "subgroups.png"} <= set(write_plots(tmp_path / "report", report))
     assert sum(path.stat().st_size for path in (tmp_path / "report").iterdir()) < 1_000_000
@@ -81,7 +91,10 @@ def test_without_a_request_subgroups_come_from_the_pictures_alone(scored):
     found = investigate(runtime, scores, data, manifest, METRICS_ONLY, replicates=20, progress=False)
     assert {each.family for each in found.subgroups} <= {"source", "skin tone"}
     assert found.stress is found.outlines is found.close_ups is None
-    assert found.metrics() == {}
+    assert found.orientations is None
+    assert [each.name for each in found.domains.domains] == ["synthetic"]
+    assert set(found.metrics()) == {"test/biopsied", "test/domain=synthetic"}
+    assert set(found.domains.biopsied) == {"mean_auc_inside_all"}  # nobody knows what was biopsied
 
 
 def test_pictures_of_errors_are_kept_out_of_git(scored, tmp_path):

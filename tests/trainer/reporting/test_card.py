@@ -4,14 +4,18 @@ import pytest
 
 from aiderm_core import DISCLAIMER
 from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_trainer.evaluation.domain_metrics import CameraAuc, DomainFigures, DomainReport
 from aiderm_trainer.evaluation.evaluate import evaluate_scores
 from aiderm_trainer.evaluation.findings import Findings, Held
+from aiderm_trainer.evaluation.learning_curve import CurvePoint
+from aiderm_trainer.evaluation.orientation import OrientationReport
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution
 from aiderm_trainer.evaluation.outline_agreement import Outlines
 from aiderm_trainer.evaluation.stress import Stress
 from aiderm_trainer.evaluation.subgroups import Comparison, Subgroup
-from aiderm_trainer.reporting.card import render_card
-from aiderm_trainer.reporting.formatting import describe
+from aiderm_trainer.reporting.render import render_card
+from aiderm_trainer.reporting.tables import PUBLISHED
+from aiderm_trainer.reporting.wording import describe
 
 
 @pytest.fixture(scope="module")
@@ -20,32 +24,64 @@ def complete(sample_manifest, sample_scores) -> Manifest:
     return manifest.model_copy(update={"metrics": evaluate_scores(sample_scores(400), manifest, 100)})
 
 
-def test_the_card_has_the_sections_of_mitchell_et_al(complete):
+def test_the_card_has_the_sections_of_mitchell_et_al_and_leads_with_what_matters(complete):
     headings = re.findall(r"^## (.+)$", render_card(complete), re.MULTILINE)
     assert headings == [
-        "Model details",
         "Intended use",
+        "How good it is where it matters",
         "Out of scope",
-        "Factors",
-        "Metrics",
-        "Data",
+        "On a camera or archive that it has not seen",
+        "Inside each domain",
         "Results on the test split",
         "Subgroups",
-        "What the data scarcely hold",
+        "What the data hold little of",
         "Short cuts",
         "Ordinary photographs of skin",
         "Calibration",
         "Threshold and uncertain band",
-        "Pictures that are not assessed",
+        "Images that are not assessed",
+        "Model details",
+        "Data",
+        "Factors",
+        "Metrics",
         "Limitations",
         "Ethical considerations",
         "Disclaimer",
     ]
 
 
+def test_the_first_table_is_of_biopsied_lesions_beside_published_devices(complete):
+    def metric(value):
+        return Metric(value=value, ci95=(value - 0.05, value + 0.05))
+
+    biopsied = {
+        "n": Metric(value=280), "n_malignant": Metric(value=116), "roc_auc": metric(0.712), "mean_auc_inside": metric(0.734),
+        "sensitivity": metric(0.923), "specificity": metric(0.345), "specificity_at_sensitivity_0.95": metric(0.456),
+    }  # fmt: skip
+    card = render_card(complete.model_copy(update={"metrics": complete.metrics | {"test/biopsied": biopsied}}))
+    first = re.search(r"(?:^\|.*\|$\n?)+", card, re.MULTILINE)[0]
+    assert "| **This model at its threshold** | 0.923 (0.873 to 0.973) | 0.345 (0.295 to 0.395) | - |" in first
+    assert "inside a camera (mean over cameras)** | - | - | 0.734 (0.684 to 0.784) |" in first
+    for name, sensitivity, specificity in PUBLISHED:
+        assert f"| {name} | {sensitivity} | {specificity} | - |" in first
+    assert "280, of which 116 malignant" in card
+    assert "of 100 cancers that a doctor found suspicious enough to cut out, it flagged about 92" in card
+    assert "it still flagged about 66" in card
+    overall = complete.metrics["test"]["roc_auc"]
+    assert f"ROC AUC is {overall.value:.3f}" in card.split("## Out of scope")[0]
+    assert "mostly rewards recognising the camera" in card
+
+
+def test_without_biopsies_the_card_says_that_nothing_is_known(complete):
+    start = render_card(complete).split("## Out of scope")[0]
+    assert "Not measured" in start
+    assert "its answers prove nothing" in start
+    assert "DermaSensor" not in start
+
+
 def test_results_stand_overall_and_inside_each_source_with_intervals(complete):
     card = render_card(complete)
-    assert "| metric | all sources | a | b |" in card
+    assert "|  | all sources | a | b |" in card
     line = next(line for line in card.splitlines() if line.startswith("| ROC AUC |"))
     for key in ("test", "test/source=a", "test/source=b"):
         metric = complete.metrics[key]["roc_auc"]
@@ -71,7 +107,7 @@ def test_every_table_is_rectangular(complete):
 def test_calibration_threshold_band_and_novelty_are_the_manifest_s(complete):
     card = render_card(complete)
     for text in (
-        "assumes that 31.2% of the pictures",
+        "assumes that 31.2% of the images",
         "Temperature 1.250, malignant shift -0.750",
         "from 0.111 to 0.022",
         "The threshold is 0.3000",
@@ -121,7 +157,7 @@ def test_terms_of_the_images_bind_the_weights(complete, sample_manifest):
     assert "commercial" not in card
 
 
-def test_the_card_says_who_is_scarcely_held_and_that_other_cameras_may_do_worse(complete):
+def test_the_card_says_who_is_rare_in_the_data_and_that_other_cameras_may_do_worse(complete):
     card = render_card(complete)
     for word in (
         "Dark skin",
@@ -170,6 +206,8 @@ def test_what_was_not_looked_into_is_said_not_to_be_measured(complete):
     card = render_card(complete)
     short_cuts = card.split("## Short cuts")[1].split("\n## ")[0]
     assert short_cuts.count("Not measured") == 3
+    assert "Not measured" in card.split("## On a camera or archive that it has not seen")[1].split("\n## ")[0]
+    assert "Not measured" in card.split("## Inside each domain")[1].split("\n## ")[0]
     photographs = card.split("## Ordinary photographs of skin")[1].split("\n## ")[0]
     assert "Not measured" in photographs
     assert "unknown what share" in photographs
@@ -189,6 +227,36 @@ def test_findings_stand_in_the_card(complete):
         outlines=Outlines(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
         close_ups=OutOfDistribution(count=55, undecodable=0, accepted=figure, auroc=figure, lesions_rejected=figure),
         left_out={"b": {"roc_auc": figure}},
+        orientations=OrientationReport(split="test", count=44, metrics={"both_answers": figure}),
+        domains=DomainReport(
+            split="test",
+            biopsied={
+                "n": Metric(value=9),
+                "n_malignant": Metric(value=4),
+                "roc_auc": figure,
+                "sensitivity": figure,
+                "specificity": figure,
+            },
+            domains=[
+                DomainFigures(
+                    name="cam", biopsy_known=True, benign=5, malignant=4, images=99, auc=figure, ece=figure, ece_bound=0.1
+                )
+            ],
+            cameras=[CameraAuc(higher="cam", lower="old", higher_count=31, lower_count=32, auc=figure)],
+        ),
+        learning_curve=[
+            CurvePoint(
+                domain="cam",
+                images=100,
+                draws=50,
+                ece=0.031,
+                ece_high=0.062,
+                within_bound=0.84,
+                sensitivity=0.951,
+                sensitivity_low=0.872,
+                specificity=0.333,
+            )
+        ],
     )
     card = render_card(complete, findings=findings)
     assert "Not measured" not in card
@@ -199,10 +267,17 @@ def test_findings_stand_in_the_card(complete):
     assert "| Heat peak inside the outline | 0.123 (0.045 to 0.321) |" in card
     assert "12.3% (4.5% to 32.1%) were wrongly accepted" in card
     assert "| b | 0.123 (0.045 to 0.321) |" in card
+    assert "| cam | biopsied lesions | 4 of 9 | 0.123 (0.045 to 0.321) | 0.123 (0.045 to 0.321) | 0.100 | yes |" in card
+    assert "| cam above old | 31 and 32 | 0.123 (0.045 to 0.321) |" in card
+    assert "| Low suspicion and suspicious for one lesion | 0.123 (0.045 to 0.321) |" in card
+    assert "| cam | 100 | 0.031 (0.062) | 84% | 0.951 (0.872) | 0.333 |" in card
     repeated = findings.metrics()
-    assert repeated == {"test/stress=hair": {"auc_loss": figure, "flipped": figure}, "test/outlines": {"peak_inside": figure}}
+    assert repeated["test/stress=hair"] == {"auc_loss": figure, "flipped": figure}
+    assert repeated["test/outlines"] == {"peak_inside": figure}
+    assert repeated["test/orientations"] == {"both_answers": figure}
+    assert repeated["test/domain=cam"]["roc_auc"] == figure
     manifest = complete.model_copy(update={"metrics": complete.metrics | repeated})
-    assert "| metric | all sources | a | b |" in render_card(manifest, findings=findings)
+    assert "|  | all sources | a | b |" in render_card(manifest, findings=findings)
 
 
 def test_a_calibration_error_beyond_the_bound_is_told(sample_manifest):

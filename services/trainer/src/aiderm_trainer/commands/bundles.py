@@ -92,11 +92,12 @@ def evaluate(
 ) -> None:
     """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
     from aiderm_core.runtime import load_runtime
+    from aiderm_trainer.evaluation.cohorts import main_split
     from aiderm_trainer.evaluation.errors import write_pictures
     from aiderm_trainer.evaluation.evaluate import evaluate_scores, write_report
     from aiderm_trainer.evaluation.findings import METRICS_ONLY, NO_FINDINGS, investigate
     from aiderm_trainer.evaluation.scores import score_bundle
-    from aiderm_trainer.reporting.terminal import findings_tables, metrics_table
+    from aiderm_trainer.reporting.terminal import report_tables
 
     with plain_errors():
         if pictures and out is None:
@@ -109,8 +110,7 @@ def evaluate(
         findings = investigate(loaded, scores, root, manifest, request) if looked else NO_FINDINGS
         metrics = evaluate_scores(scores, manifest) if out is None else write_report(out, scores, manifest, findings=findings)
         shown = write_pictures(out, scores, manifest, root) if out is not None and pictures else []
-    console.print(metrics_table(metrics))
-    for table in findings_tables(findings):
+    for table in report_tables(metrics, findings, main_split(list(metrics))):
         console.print(table)
     if shown:
         Console(stderr=True).print(
@@ -164,8 +164,10 @@ def learning_curve(
 
     from aiderm_core.files import write_text
     from aiderm_trainer.evaluation import learning_curve as curve
+    from aiderm_trainer.evaluation.findings import Findings
     from aiderm_trainer.export.recalibration import recalibration_fit
-    from aiderm_trainer.reporting.terminal import learning_curve_table
+    from aiderm_trainer.reporting import tables
+    from aiderm_trainer.reporting.terminal import terminal_table
 
     with plain_errors():
         rule = verify(bundle).decision
@@ -173,7 +175,8 @@ def learning_curve(
         domains = curve.read_domain_scores(scores)
         points = [point for each in domains for point in curve.learning_curve(each, rule.threshold, fit)]
         write_text(out, TypeAdapter(list[curve.CurvePoint]).dump_json(points, indent=1).decode() + "\n")
-    console.print(learning_curve_table(points))
+    if (shown := tables.learning_curve(Findings(learning_curve=points))) is not None:
+        console.print(terminal_table(shown))
     console.print(f"wrote {out}; put it into a report with: aiderm-train evaluate {bundle} --learning-curve {out}")
 
 

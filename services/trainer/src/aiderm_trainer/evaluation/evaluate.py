@@ -15,7 +15,8 @@ from aiderm_trainer.evaluation.cohorts import Cohort, cohorts, estimate, main_sp
 from aiderm_trainer.evaluation.errors import worst_errors, write_table
 from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
 from aiderm_trainer.evaluation.scores import Scores
-from aiderm_trainer.reporting import html, plots
+from aiderm_trainer.reporting import plots
+from aiderm_trainer.reporting.render import render_page
 
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
@@ -90,7 +91,7 @@ def write_report(
     (folder / REPORT_FILE).write_text(report.model_dump_json() + "\n", encoding="utf-8")
     write_table(folder / ERRORS_FILE, report.errors, report.threshold)
     pictures = plots.write_plots(folder, report)
-    (folder / PAGE_FILE).write_text(html.render_page(report, pictures), encoding="utf-8")
+    (folder / PAGE_FILE).write_text(render_page(report, pictures), encoding="utf-8")
     return report.metrics | findings.metrics()
 
 

@@ -42,7 +42,7 @@ from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.export.tta import fit_tta
-from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.fit import HISTORY, SPLIT_FILE
 
 CARD_FILE = "MODEL_CARD.md"

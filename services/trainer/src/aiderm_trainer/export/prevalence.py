@@ -21,7 +21,7 @@ from aiderm_core.runtime import load_runtime
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.bundle import CARD_FILE, REPORT_FOLDER
 from aiderm_trainer.export.golden import golden_cases
-from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.fit import SPLIT_FILE
 
 PREVALENCES: Final = (1e-4, 1 - 1e-4)

@@ -21,7 +21,7 @@ from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.bundle import CARD_FILE
 from aiderm_trainer.export.golden import golden_cases
-from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.reporting.render import render_card
 
 
 def recalibrate(

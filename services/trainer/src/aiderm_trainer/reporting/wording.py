@@ -1,9 +1,9 @@
-"""Metrics in words, and Markdown tables: what card, page and terminal share."""
+"""Metrics and figures in words: what card, page, study and terminal share."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from aiderm_core.bundle.manifest import Metric
@@ -24,6 +24,8 @@ OVERALL: Final = (
     "melanoma_pr_auc",
     "multiclass_balanced_accuracy",
     "multiclass_macro_f1",
+    "multiclass_balanced_accuracy_even",
+    "multiclass_macro_f1_even",
 )
 CALIBRATION: Final = ("prevalence", "brier", "ece", "ece_bound", "calibration_slope", "calibration_intercept")
 DECISIONS: Final = (
@@ -50,10 +52,12 @@ _NAMES: Final = {
     "melanoma_pr_auc": "PR AUC, melanoma against the rest",
     "multiclass_balanced_accuracy": "Balanced accuracy over classes",
     "multiclass_macro_f1": "Macro F1 over classes",
+    "multiclass_balanced_accuracy_even": "Balanced accuracy over classes, most likely class at even prevalence",
+    "multiclass_macro_f1_even": "Macro F1 over classes, most likely class at even prevalence",
     "prevalence": "Share of malignant images",
     "brier": "Brier score",
     "ece": "Expected calibration error, equal-mass bins (resampling inflates it)",
-    "ece_bound": "Perfect probabilities on so many images stay below, in 95% of draws",
+    "ece_bound": "What perfect probabilities stay below in 95% of draws",
     "calibration_slope": "Calibration slope (ideal 1; below it, overconfident)",
     "calibration_intercept": "Calibration intercept (ideal 0)",
     "share_low_suspicion": "Answered: low suspicion",
@@ -74,7 +78,13 @@ _NAMES: Final = {
     "peak_inside": "Heat peak inside the outline",
     "peak_inside_malignant": "Heat peak inside, malignant alone",
     "painted_roc_auc": "ROC AUC, lesion painted over",
-    "painted_suspicious": "Painted pictures at or above the threshold",
+    "painted_suspicious": "Painted images at or above the threshold",
+    "mean_auc_inside": "Mean over the domains of the ROC AUC on biopsied lesions",
+    "mean_auc_inside_all": "The same, with the domains that do not say what was biopsied",
+    "side_depends": "Side of the threshold depends on the orientation",
+    "decision_depends": "Decision depends on the orientation",
+    "both_answers": "Low suspicion and suspicious for one lesion",
+    "spread": "Highest less lowest malignancy, mean",
 }
 _LEVELLED: Final = {
     r"(melanoma_)?sensitivity_at_specificity_(.+)": "Sensitivity at specificity {}",
@@ -121,17 +131,6 @@ def ece_verdict(metrics: Mapping[str, Metric]) -> str:
     if "ece" not in metrics or "ece_bound" not in metrics:
         return "-"
     return "above it" if metrics["ece"].value > metrics["ece_bound"].value else "not above it"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-
-
-def bullets(items: Sequence[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {item}" for item in items)
 
 
 def cohort_keys(metrics: Mapping[str, object], split: str) -> list[str]:
