@@ -92,8 +92,8 @@ def test_without_a_request_subgroups_come_from_the_pictures_alone(scored):
     assert {each.family for each in found.subgroups} <= {"source", "skin tone"}
     assert found.stress is found.outlines is found.close_ups is None
     assert found.orientations is None
-    assert [each.name for each in found.domains.domains] == ["synthetic"]
-    assert set(found.metrics()) == {"test/biopsied", "test/domain=synthetic"}
+    assert [each.name for each in found.domains.domains] == [scores.rows[0].source]
+    assert set(found.metrics()) == {"test/biopsied", f"test/domain={scores.rows[0].source}"}
     assert set(found.domains.biopsied) == {"mean_auc_inside_all"}  # nobody knows what was biopsied
 
 
