@@ -183,14 +183,13 @@ def investigate(
 
 
 def domain_of(row: Row, record: Record) -> str:
-    """The row's domain: as the split or the table names it, or else the collection (camera, clinic), or else the source."""
-    return getattr(row, "domain", "") or record.domain or record.collection or row.source
+    """The row's domain: as the table names it, or else its collection (camera, clinic), the split's domain, the source."""
+    return record.domain or record.collection or row.domain or row.source
 
 
 def biopsied_of(row: Row, record: Record) -> bool | None:
     """Whether the lesion was biopsied, as the split or the table says; None where neither does."""
-    stated = getattr(row, "biopsied", None)
-    return record.biopsied if stated is None else stated
+    return record.biopsied if row.biopsied is None else row.biopsied
 
 
 def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:

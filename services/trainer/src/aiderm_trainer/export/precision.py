@@ -24,7 +24,7 @@ from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export.bundle import CARD_FILE
 from aiderm_trainer.export.golden import answer_cases
 from aiderm_trainer.export.quantisation import quantise
-from aiderm_trainer.reporting.card import render_card
+from aiderm_trainer.reporting.render import render_card
 
 Reduced = Literal["bf16", "int8"]
 REDUCED: tuple[Reduced, ...] = ("bf16", "int8")
