@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
+.PHONY: help run test check lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -27,8 +27,14 @@ help: ## list the targets
 run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=… for another port); Ctrl-C stops it
 	@trap : INT TERM; AIDERM_PORT=$(AIDERM_PORT) AIDERM_FRONTEND_DIR=frontend/public $(PY) -m aiderm_api || { code=$$?; [ $$code -ge 128 ] || exit $$code; }
 
-test: $(DEV_STAMP) ## the tests that need neither root nor Docker (browser tests skip where Chromium is missing); .ci/run has them all
-	@$(PY) -m pytest -m "not containers and not ci and not soak" $(PYTEST_ARGS)
+test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for some of them; browser tests skip where Chromium is missing)
+	@$(PY) -m pytest -m "not containers and not ci and not soak" $(T) $(PYTEST_ARGS)
+
+# Unit tests that need no TensorFlow; conftest.py makes its import fail, so that the list stays true.
+CHECK_TESTS := tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
+	tests/api/telemetry tests/trainer/data tests/trainer/evaluation
+check: lint ## lint, types and the quick unit tests, without TensorFlow: under a minute
+	@AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -m "not browser and not containers and not ci and not soak" $(CHECK_TESTS)
 
 lint: $(DEV_STAMP) ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)
 	@$(PY) -m ruff check .
