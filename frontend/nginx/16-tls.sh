@@ -24,5 +24,12 @@ done
 case $port in
 *[!0-9]* | "") fail "AIDERM_HTTPS_PORT must be a number. Received: $port" ;;
 esac
-sed "s/\${AIDERM_HTTPS_PORT}/$port/" "$template" >"$written.new"
+# Since 1.25.1 HTTP/2 is a directive of its own, and the option of listen is deprecated.
+version=$(nginx -v 2>&1 | sed -n 's#^nginx version: nginx/\([0-9]*\)\.\([0-9]*\).*#\1\2#p') || version=
+old='^listen 8443 ssl http2;$'
+case ${version:-0} in
+0 | 10 | 11? | 12[0-5] | 1[0-9]) new='&' ;;
+*) new='listen 8443 ssl;\nhttp2 on;' ;;
+esac
+sed -e "s/\${AIDERM_HTTPS_PORT}/$port/" -e "s/$old/$new/" "$template" >"$written.new"
 mv "$written.new" "$written"

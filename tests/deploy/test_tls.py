@@ -202,3 +202,23 @@ def test_the_script_says_what_is_missing_and_writes_nothing_without_a_certificat
     shutil.rmtree(folder)
     assert tls_script(folder, written).returncode == 0
     assert not list(written.iterdir()), "what a certificate left behind that is gone"
+
+
+@pytest.mark.parametrize(
+    ("version", "lines"),
+    [
+        ("1.22.1", ["listen 8443 ssl http2;"]),
+        ("1.28.0", ["listen 8443 ssl;", "http2 on;"]),
+        ("1.30.2", ["listen 8443 ssl;", "http2 on;"]),
+        ("2.0.1", ["listen 8443 ssl;", "http2 on;"]),
+    ],
+)
+def test_http2_is_written_as_each_nginx_wants_it(tmp_path: Path, version: str, lines: list[str]) -> None:
+    for name in ("tls/fullchain.pem", "tls/privkey.pem", "bin/nginx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\necho nginx version: nginx/{version} >&2\n")
+    (tmp_path / "bin" / "nginx").chmod(0o755)
+    result = tls_script(tmp_path / "tls", tmp_path, PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert result.returncode == 0, result.stderr
+    text = (tmp_path / "tls.inc").read_text("utf-8").splitlines()
+    assert [line for line in text if line.startswith(("listen", "http2 "))] == lines
