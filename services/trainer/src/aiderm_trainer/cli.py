@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up lines tell nobody anything
+from typing import Annotated
 
 import typer
 
 from aiderm_trainer.commands import bundles, data, study, training
+from aiderm_trainer.commands.quiet import silence_libraries
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Trains melanoma classifiers and writes the bundles that the API serves."
 )
+
+
+@app.callback()
+def options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of TensorFlow, CUDA and others.")] = False,
+) -> None:
+    """Trains melanoma classifiers and writes the bundles that the API serves."""
+    if not verbose:
+        silence_libraries()  # the commands import TensorFlow only when they run
+
+
 fetching = typer.Typer(no_args_is_help=True, help="Downloads images with labels from public archives.")
 
 # In the order in which they are needed: it is the order of --help.

@@ -20,6 +20,7 @@ from aiderm_trainer.commands.common import (
     console,
     numbers,
     plain_errors,
+    suggest,
 )
 from aiderm_trainer.commands.report_options import with_report_options
 
@@ -118,6 +119,7 @@ def evaluate(
             "for your eyes, not for publishing or committing.[/yellow]",
             soft_wrap=True,
         )
+    suggest(f"promote {manifest.name} {manifest.version}")
 
 
 def recalibrate(
@@ -177,7 +179,8 @@ def learning_curve(
         write_text(out, TypeAdapter(list[curve.CurvePoint]).dump_json(points, indent=1).decode() + "\n")
     if (shown := tables.learning_curve(Findings(learning_curve=points))) is not None:
         console.print(terminal_table(shown))
-    console.print(f"wrote {out}; put it into a report with: aiderm-train evaluate {bundle} --learning-curve {out}")
+    console.print(f"wrote {out}")
+    suggest(f"evaluate {bundle} --learning-curve {out}")
 
 
 def quantise(
@@ -206,6 +209,7 @@ def quantise(
             console.print(f"{trial.precision}: not offered: {trial.reason}", highlight=False, soft_wrap=True)
     if written is None:
         console.print("nothing was written")
+        suggest(f"evaluate {bundle}")
         raise typer.Exit(1)
     _announce(written)
 
@@ -215,6 +219,7 @@ def promote(name: str, version: str, models: Models = Path("models")) -> None:
     with plain_errors():
         ModelStore(models).promote(name, version)
     console.print(f"{name} {version} serves")
+    suggest(f"rollback {name}   (undoes this)")
 
 
 def rollback(name: str, models: Models = Path("models")) -> None:
@@ -222,6 +227,7 @@ def rollback(name: str, models: Models = Path("models")) -> None:
     with plain_errors():
         version = ModelStore(models).rollback(name)
     console.print(f"{name} {version} serves")
+    suggest(f"evaluate {models}/{name}/{version}")
 
 
 def _trained_on(run: Path) -> Path:
@@ -231,7 +237,8 @@ def _trained_on(run: Path) -> Path:
 
 
 def _announce(bundle: Path) -> None:
-    console.print(f"wrote {bundle}; let it serve with: aiderm-train promote {bundle.parent.name} {bundle.name}")
+    console.print(f"wrote {bundle}")
+    suggest(f"promote {bundle.parent.name} {bundle.name}")
 
 
 def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:

@@ -24,6 +24,11 @@ NotLesions = Annotated[Path | None, typer.Option(help="Pictures that are no lesi
 Sensitivity = Annotated[float, typer.Option(help="That the threshold must reach.")]
 
 
+def suggest(command: str) -> None:
+    """Names the command that usually comes next."""
+    console.print(f"Next: aiderm-train {command}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Expected failures are told in one sentence, without a traceback."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
 
 Column = Annotated[str | None, typer.Option(help="Column of the table.")]
 Weights = Annotated[
@@ -46,6 +46,7 @@ def prepare(
             near_duplicates=near_duplicates, embed=_embedding(weights),
         )  # fmt: skip
     console.print(report)
+    suggest(f"check-leaks {out} --data {data}")
 
 
 def check_leaks(
@@ -68,9 +69,11 @@ def check_leaks(
             leaks = find_leaks(rows, data, embed=_embedding(weights))
             write_split(repair, repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in leaks]))
             console.print(f"{len(leaks)} pair(s) stood on two sides; wrote {repair} without", soft_wrap=True)
+            suggest(f"train --split {repair} --data {data} --arch mobilenet_v2 --out runs/first")
             return
         check_images(rows, data, embed=_embedding(weights))
     console.print(f"{split}: no lesion, file or near-duplicate among {len(rows)} images stands on two sides", soft_wrap=True)
+    suggest(f"train --split {split} --data {data} --arch mobilenet_v2 --out runs/first")
 
 
 def isic(
@@ -98,6 +101,7 @@ def isic(
     if report.failed:
         Console(stderr=True).print(f"{len(report.failed)} failed; run the same command again to fetch them")
         raise typer.Exit(1)
+    suggest(f"prepare {report.table} --out split.csv")
 
 
 def synthetic(
@@ -112,6 +116,7 @@ def synthetic(
     with plain_errors():
         dataset(out, count, seed, size)
     console.print(f"{count} synthetic lesions in {out}")
+    suggest(f"prepare {out} --out split.csv")
 
 
 def _embedding(weights: str | None) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
 
 if TYPE_CHECKING:
     from aiderm_trainer.study.local_executor import Executor
@@ -78,6 +78,7 @@ def compare(
         report = write_report(out, out / "study.md", results)
     console.print(report.terminal)
     console.print(f"wrote {out / 'study.md'}")
+    suggest(f"study-report FOLDER --study {out}")
 
 
 @contextmanager
@@ -111,3 +112,4 @@ def study_report(
             publish(sources, folder / "sources")
         write_report(folder, folder.with_suffix(".md"))
     console.print(f"wrote {folder.with_suffix('.md')}")
+    suggest("train --help   (with the recipe that won)")

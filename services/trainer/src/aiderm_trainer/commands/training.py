@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from aiderm_trainer.commands.common import DataRoot, console, plain_errors
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
 
 
 def architectures() -> None:
@@ -21,6 +21,7 @@ def architectures() -> None:
     for name, spec in BACKBONES.items():
         table.add_row(name, f"{spec.millions} M", str(spec.size), spec.freeze_until, ", ".join(spec.taps))
     console.print(table)
+    suggest("train --split split.csv --arch NAME --out runs/NAME")
 
 
 def train(
@@ -76,6 +77,7 @@ def train(
         check_leaks(rows)
         best = fit(config, rows, data, out, resume=resume)
     console.print(f"best epoch {best['epoch']}: validation AUC inside sources {best['val_auc']:.4f}, loss {best['val_loss']:.4f}")
+    suggest(f"export {out} --name NAME --version 1")
 
 
 def _widths(text: str) -> tuple[int, ...]:

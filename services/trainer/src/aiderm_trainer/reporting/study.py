@@ -13,6 +13,7 @@ from rich.table import Table
 
 from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.reporting import study_plots, study_text
+from aiderm_trainer.reporting.camera import CAMERA_FILE, camera_section, read_camera_study
 from aiderm_trainer.study import files
 from aiderm_trainer.study.leaderboard import Leaderboard, leaderboard
 from aiderm_trainer.study.plan import BY_SOURCE, PlanError
@@ -24,7 +25,7 @@ LEFT_OUT_FILE = "left_out.json"  # what `export --left-out` reads
 
 
 @dataclass(frozen=True)
-class Report:
+class StudyDocument:
     """A report that was written.
 
     Attributes:
@@ -47,7 +48,7 @@ def publish(study: Path, folder: Path) -> None:
         files.write_bytes(folder / name, (study / name).read_bytes())
 
 
-def write_report(folder: Path, document: Path, results: Results | None = None) -> Report:
+def write_report(folder: Path, document: Path, results: Results | None = None) -> StudyDocument:
     """Writes the document, and beside the results its plots and ``left_out.json``.
 
     Args:
@@ -78,8 +79,10 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
             study_plots.plot_sources(folder / study_plots.SOURCES, *_bars(table))
             files.write_text(folder / SOURCES_FOLDER / LEFT_OUT_FILE, _left_out(table))
             text += "\n" + study_text.sources_section(by_source, table, _link(where / study_plots.SOURCES))
+    if (camera := folder / CAMERA_FILE).is_file():
+        text += "\n" + camera_section(read_camera_study(camera))
     files.write_text(document, text)
-    return Report(text, terminal)
+    return StudyDocument(text, terminal)
 
 
 def sources_of(results: Results) -> list[study_text.SourceRow]:
