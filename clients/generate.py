@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aiderm_api.app import create_app, openapi_document
+from aiderm_api.app import create_app
+from aiderm_api.openapi import openapi_document
 from aiderm_api.settings import Settings
 
 CLIENTS = Path(__file__).resolve().parent

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aiderm_api.__main__ import Server, make_server
+from aiderm_api.server import Server, make_server
 from aiderm_api.services import Services
 from aiderm_api.settings import Settings
 
@@ -97,7 +97,9 @@ def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Running:
-            running = Running(make_server(Settings(**{"models_dir": models_root, "port": 0, "poll_seconds": 0.1} | settings)))
+            running = Running(
+                make_server(Settings(**{"models_dir": models_root, "port": 0, "poll_seconds": 0.1, "hosts": ("*",)} | settings))
+            )
             stack.callback(running.stop)
             return running
 
@@ -106,7 +108,7 @@ def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture(scope="session")
 def service(models_root: Path) -> Iterator[Running]:
-    running = Running(make_server(Settings(models_dir=models_root, port=0)))
+    running = Running(make_server(Settings(models_dir=models_root, port=0, hosts=("*",))))
     yield running
     running.stop()
 

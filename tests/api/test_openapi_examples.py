@@ -7,7 +7,8 @@ import re
 import jsonschema_rs
 import pytest
 
-from aiderm_api.app import create_app, openapi_document
+from aiderm_api.app import create_app
+from aiderm_api.openapi import openapi_document
 from aiderm_api.settings import Settings
 
 

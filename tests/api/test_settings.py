@@ -85,11 +85,11 @@ def test_lists_and_case(monkeypatch):
 
 
 def test_a_picture_at_work_for_each_core(monkeypatch):
-    assert load_settings().pictures_at_once == usable_cores() + 1
+    assert load_settings().worker_count == usable_cores() + 1
     monkeypatch.setenv("AIDERM_THREADS", "3")
-    assert load_settings().pictures_at_once == 4
+    assert load_settings().worker_count == 4
     monkeypatch.setenv("AIDERM_WORKERS", "5")
-    assert load_settings().pictures_at_once == 5
+    assert load_settings().worker_count == 5
 
 
 def test_a_misspelt_variable_is_told(monkeypatch):

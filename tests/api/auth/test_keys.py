@@ -168,17 +168,17 @@ def test_a_running_service_follows_the_file_and_believes_no_broken_one(path):
     good = path.read_text("utf-8")
     path.write_text("{")
     ring.refresh()
-    assert "damaged" in ring.trouble
+    assert "damaged" in ring.load_error
     path.unlink()
     ring.refresh()
     assert ring.find(first) is not None, "a missing file must not shut everybody out"
     path.write_text(good)
     path.chmod(0o666)
     ring.refresh()
-    assert "chmod go-w" in ring.trouble
+    assert "chmod go-w" in ring.load_error
     path.chmod(0o600)
     ring.refresh()
-    assert ring.trouble is None
+    assert ring.load_error is None
 
     with changing(path) as keys:
         keys.clear()

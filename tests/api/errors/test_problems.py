@@ -6,7 +6,9 @@ import httpx
 import pytest
 from fastapi import APIRouter
 
-from aiderm_api.errors.problems import NoModel, Overloaded, TooLarge, from_image_error, responses
+from aiderm_api.errors.handlers import from_image_error
+from aiderm_api.errors.openapi import responses
+from aiderm_api.errors.problems import NoModel, Overloaded, TooLarge
 from aiderm_core.imaging.errors import ImageError
 
 

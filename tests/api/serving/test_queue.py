@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from aiderm_api.errors.problems import ClientClosedRequest, DeadlineExceeded, Overloaded
+from aiderm_api.serving.exceptions import AbandonedError, DeadlineExceededError, OverloadedError
 from aiderm_api.serving.queue import InferencePool
 
 
@@ -70,9 +70,9 @@ def test_the_queue_is_bounded(make_pool):
         await until(lambda: pool.running == 1)
         tasks += [asyncio.create_task(pool.run(lambda _: True)) for _ in range(2)]
         await until(lambda: pool.depth == 2)
-        with pytest.raises(Overloaded) as caught:
+        with pytest.raises(OverloadedError) as caught:
             await pool.run(lambda _: True)
-        assert caught.value.retry_after >= 1
+        assert caught.value.retry_after > 0
         gate.set()
         return await asyncio.gather(*tasks)
 
@@ -85,11 +85,11 @@ def test_items_that_are_too_late_are_dropped_unrun(make_pool):
     async def run():
         first = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
         await until(lambda: pool.running == 1)
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceededError):
             await pool.run(lambda _: ran.append(1))
         assert pool.depth == 0
         gate.set()
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceededError):
             await first
 
     asyncio.run(run())
@@ -103,7 +103,7 @@ def test_cancelling_frees_the_place_and_stops_the_job(make_pool):
         gate.wait(10)
         try:
             ticket.check()
-        except ClientClosedRequest:
+        except AbandonedError:
             stopped.append(True)
             raise
 
@@ -150,7 +150,7 @@ def test_closing_finishes_what_waits_and_takes_nothing_new(make_pool):
         await until(lambda: pool.depth == 2)
         closing = asyncio.create_task(asyncio.to_thread(pool.close, 10))
         await asyncio.sleep(0.05)
-        with pytest.raises(Overloaded):
+        with pytest.raises(OverloadedError):
             await pool.run(lambda _: None)
         gate.set()
         await closing
@@ -220,7 +220,7 @@ def test_what_could_not_be_answered_in_time_is_refused_at_once(make_pool):
         await until(lambda: pool.running == 1)
         first = asyncio.create_task(pool.run(lambda _: True))  # nobody waits: let in, whatever the average says
         await until(lambda: pool.depth == 1)
-        with pytest.raises(Overloaded, match="1 pictures wait already") as caught:
+        with pytest.raises(OverloadedError, match="1 images are waiting already") as caught:
             await pool.run(lambda _: True)
         assert caught.value.retry_after >= 1
         gate.set()
@@ -244,7 +244,7 @@ def test_an_item_without_time_left_for_it_is_dropped_before_it_runs(make_pool):
         clock.now += 7.0  # three seconds are left, and an item takes about five
         gate.set()
         await running
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(DeadlineExceededError):
             await late
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_api.errors.problems import NoModel, UnknownModel
+from aiderm_api.serving.exceptions import ModelUnavailableError, UnknownModelError
 from aiderm_api.serving.registry import ModelRegistry
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore, seal
@@ -53,7 +53,7 @@ def test_serves_what_is_promoted(tmp_path, make_bundle):
     health = registry.health()
     assert health.status == "ok"
     assert health.models["melanoma"].precision == "f32"
-    with pytest.raises(UnknownModel, match="melanoma"):
+    with pytest.raises(UnknownModelError, match="melanoma"):
         registry.get("draft")
 
 
@@ -118,7 +118,7 @@ def test_a_failing_default_model_is_unavailable_and_recovers(tmp_path, make_bund
     registry = registry_of(tmp_path)
     assert registry.health().status == "unavailable"
     assert registry.health().models["melanoma"].state == "failed"
-    with pytest.raises(NoModel) as caught:
+    with pytest.raises(ModelUnavailableError) as caught:
         registry.get()
     assert caught.value.retry_after
     (bundle / "saved_model.pb").write_bytes(whole)
@@ -133,7 +133,7 @@ def test_another_failing_model_only_degrades(tmp_path, make_bundle):
     registry = registry_of(tmp_path)
     assert registry.health().status == "degraded"
     assert registry.get().manifest.name == "melanoma"
-    with pytest.raises(NoModel):
+    with pytest.raises(ModelUnavailableError):
         registry.get("binary")
 
 
@@ -355,11 +355,11 @@ def test_a_model_that_is_awake_is_replaced_by_one_that_is_ready(tmp_path, make_b
     make_bundle(tmp_path, name="binary", classes=2)
     registry = registry_of(tmp_path)
     loaded = registry.get("binary")
-    assert loaded.asleep
+    assert loaded.pending
     loaded.runtime.run(np.zeros((1, *[loaded.manifest.input.size] * 2, 3), np.uint8))
     damage(make_bundle(tmp_path, name="binary", version="2", classes=2))
     registry.refresh()
     assert registry.get("binary") is loaded
     make_bundle(tmp_path, name="binary", version="3", classes=2)
     registry.refresh()
-    assert (registry.get("binary").manifest.version, registry.get("binary").asleep) == ("3", False)
+    assert (registry.get("binary").manifest.version, registry.get("binary").pending) == ("3", False)

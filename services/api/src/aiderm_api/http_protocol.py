@@ -1,57 +1,261 @@
-"""HTTP/1.1 by httptools, in a third of h11's time, with the bound that it lacks: how long a request's head may grow."""
+"""HTTP/1.1 by httptools, in a third of h11's time, with the bounds that a port open to anybody needs.
+
+A head has a size and a time, a connection that waits is closed, pipelined requests are counted, and at the limit of connections
+those that wait make room, so that ``/health`` stays reachable. Nothing here runs per request beyond a few assignments: one pass a
+second finds what is overdue.
+"""
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from collections import OrderedDict
+from typing import Any
 
-from aiderm_api.errors.problems import MEDIA_TYPE, MalformedRequest
-from aiderm_api.telemetry.observability import new_request_id
+import httptools
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from aiderm_api.errors.problems import (
+    MEDIA_TYPE,
+    HeadersTooLarge,
+    MalformedRequest,
+    Overloaded,
+    ProblemError,
+    RequestTimeout,
+)
+from aiderm_api.middleware.request_context import SECURITY_HEADERS, new_request_id
+from aiderm_api.middleware.unread_body import UnreadBody
 
 MAX_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 15.0
+MAX_PIPELINED = 8  # requests that wait behind the one being answered
+RESERVE = 64  # connections beyond the limit that are told so, or answered about health; further ones are closed
+_ALWAYS_ANSWERED = frozenset(f"{prefix}/health{part}".encode() for prefix in ("", "/api") for part in ("", "/live", "/ready"))
+
+
+class Connections(ServerState):
+    """The connections of one server; those in ``waiting`` have no request in progress, the longest wait first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: OrderedDict[BoundedProtocol, None] = OrderedDict()
+
+    def close_overdue(self) -> None:
+        """Closes connections whose next request does not arrive in time."""
+        for connection in list(self.waiting):
+            connection.close_if_overdue()
+
+    def make_room(self, newcomer: BoundedProtocol) -> bool:
+        """Closes the connection that has waited longest for its next request; False when all others are being answered."""
+        oldest = next(iter(self.waiting), newcomer)
+        if oldest is newcomer:
+            return False
+        oldest.evict()
+        return True
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Ends connections that send more than ``MAX_HEAD_BYTES`` of headers, trailers or chunk extensions.
+    """One connection.
 
-    Counted is what arrives without bringing a body's bytes or an end nearer. The parser keeps all of it in memory.
+    Its bounds: ``MAX_HEAD_BYTES`` of headers, trailers or chunk extensions (counted is what arrives without bringing a body's
+    bytes or an end nearer, all of which the parser keeps in memory); ``HEAD_SECONDS`` from the first byte of a request to the
+    end of its head, and for a first byte to arrive at all; ``keep_alive_seconds`` between two requests; ``MAX_PIPELINED``
+    requests that wait behind the one being answered.
     """
 
-    _without_progress = 0
+    server_state: Connections
+    pipeline: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._max_connections = self.limit_concurrency or 0
+        self.limit_concurrency = None  # uvicorn would answer with plain text, and count connections that only wait
+        self._without_progress = 0
+        self._waiting_since = 0.0
+        self._head_since: float | None = None
+        self._used = False
+        self._over_limit = False
+        self._deaf = False  # too much has been pipelined: the rest is dropped, and the connection ends after the last answer
+        self._muted = False  # while a head is fed to the parser a second time
+
+    def connection_made(self, transport: Any) -> None:
+        """Asyncio's callback."""
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > self._max_connections and not self.server_state.make_room(self):
+            self._over_limit = True
+            if len(self.connections) > self._max_connections + RESERVE:
+                self._refuse(self._at_the_limit())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Asyncio's callback."""
+        self.server_state.waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._waiting_since, self._head_since = self.loop.time(), None
+        self.server_state.waiting[self] = None
+
+    def close_if_overdue(self) -> None:
+        """Ends a connection that has waited too long for the rest of a head, or for another request."""
+        now = self.loop.time()
+        if self._head_since is not None:
+            if now - self._head_since > HEAD_SECONDS:
+                self._refuse(
+                    RequestTimeout(f"Received: an incomplete head. Allowed: one that is complete within {HEAD_SECONDS:g} s.")
+                )
+        elif now - self._waiting_since > (self.timeout_keep_alive if self._used else HEAD_SECONDS):
+            self.transport.close()
+
+    def evict(self) -> None:
+        """Ends a connection that waits, to make room for another one."""
+        self.server_state.waiting.pop(self, None)
+        if self._head_since is None:
+            self.transport.close()
+        else:
+            self._refuse(self._at_the_limit())
 
     def data_received(self, data: bytes) -> None:
-        """Also answers 400 when the bound is passed, or just hangs up where an answer is on its way already."""
-        self._without_progress += len(data)
-        super().data_received(data)
-        if self._without_progress <= MAX_HEAD_BYTES or self.transport.is_closing():
+        """Also refuses a head beyond its bound, or just ends the connection where an answer has begun."""
+        if self._deaf or self.transport.is_closing():
             return
+        if self._head_since is None:
+            self._head_since = self.loop.time()
+        self._without_progress += len(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse_unless_answering(
+                MalformedRequest("Received: no HTTP/1.1 request. Allowed: one with a method, a path and headers.")
+            )
+            return
+        if self._without_progress > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse_unless_answering(
+                HeadersTooLarge(f"Received: more than {MAX_HEAD_BYTES:,} bytes of headers. Allowed: {MAX_HEAD_BYTES:,}.")
+            )
+
+    def _feed(self, data: bytes) -> None:
+        """Parses ``data``. An Upgrade header is ignored, as RFC 9110, section 7.8 allows where a server lacks the protocol.
+
+        The parser stops after the head of such a request and skips its body. Another parser then gets a head with the same
+        framing, whose callbacks are muted, and goes on from there.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stopped:
+                data = data[stopped.args[0] :]
+            else:
+                return
+            if self._deaf:
+                return
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            framing = (item for item in self.headers if item[0] in (b"content-length", b"transfer-encoding"))
+            head = b"".join([b"POST / HTTP/1.1\r\n", *(b"%s: %s\r\n" % item for item in framing), b"\r\n"])
+            self._muted = True
+            self.parser.feed_data(head)
+            self._muted = False
+
+    def _expects_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in self.headers
+        )
+
+    def _refuse_unless_answering(self, problem: ProblemError) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()
         else:
-            self._refuse(f"Received: more than {MAX_HEAD_BYTES:,} bytes of headers. Allowed: {MAX_HEAD_BYTES:,}.")
+            self._refuse(problem)
 
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls for what is no HTTP; its plain text names neither what came nor what is allowed."""
-        self._refuse("Received: no HTTP/1.1 request. Allowed: one with a method, a path and headers.")
-
-    def _refuse(self, detail: str) -> None:
+    def _refuse(self, problem: ProblemError) -> None:
         """Answers with a problem document and hangs up; nothing of the application has seen the request."""
+        self.server_state.waiting.pop(self, None)
         request_id = new_request_id()
-        body = MalformedRequest(detail).problem(request_id).model_dump_json(exclude_none=True)
-        head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        self.transport.write(f"{head}X-Request-ID: {request_id}\r\nConnection: close\r\n\r\n{body}".encode("ascii"))
+        document = problem.problem(request_id)
+        body = document.model_dump_json(exclude_none=True).encode()
+        head = [
+            f"HTTP/1.1 {document.status} {document.title}",
+            f"Content-Type: {MEDIA_TYPE}",
+            f"Content-Length: {len(body)}",
+            f"X-Request-ID: {request_id}",
+            *(f"{name.decode()}: {value.decode()}" for name, value in SECURITY_HEADERS.items()),
+            *([f"Retry-After: {document.retry_after}"] if document.retry_after else []),
+            "Connection: close",
+        ]
+        self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
         self.transport.close()
+
+    def _at_the_limit(self) -> Overloaded:
+        return Overloaded(
+            f"Received: one connection more than the {self._max_connections} that may be open. Try again in a moment.",
+            retry_after=1,
+        )
+
+    async def _answer_at_the_limit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = self._at_the_limit().response(new_request_id())
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    def on_message_begin(self) -> None:
+        """The parser's callback."""
+        if self._muted:
+            return
+        if len(self.pipeline) >= MAX_PIPELINED and not self._deaf:
+            self._deaf = True
+            last, _ = self.pipeline[0]
+            last.keep_alive = False
+        if not self._deaf:
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """The parser's callback."""
+        if not (self._muted or self._deaf):
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser's callback."""
+        if not (self._muted or self._deaf):
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The parser's callback."""
+        if self._muted or self._deaf:
+            return
         self._without_progress = 0
+        self._head_since = None
+        self._used = True
+        self.server_state.waiting.pop(self, None)
+        app = self.app
+        if self._over_limit:
+            self._over_limit = len(self.connections) > self._max_connections
+            if self._over_limit and self.url.partition(b"?")[0] not in _ALWAYS_ANSWERED:
+                self.app = UnreadBody(self._answer_at_the_limit, seconds=1.0)
         super().on_headers_complete()
+        self.app = app
 
     def on_body(self, body: bytes) -> None:
         """The parser's callback."""
         self._without_progress = 0
-        super().on_body(body)
+        if not self._deaf:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The parser's callback."""
         self._without_progress = 0
+        if self._deaf or self._muted or (self.parser.should_upgrade() and self._expects_body()):
+            return
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Starts the next pipelined request, or waits for one; uvicorn would set a timer for each."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self.flow.resume_reading()
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        else:
+            self._wait()
+            self.flow.resume_reading()

@@ -1,4 +1,4 @@
-"""Examples of every answer for the OpenAPI document; those of problems stand beside their classes, see problems."""
+"""Examples of every answer for the OpenAPI document; those of problems are defined with their classes, see problems."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.errors.problems import EXAMPLE_REQUEST_ID, MEDIA_TYPE
+from aiderm_core.most_likely import NOTE
 
 _MODEL = {"name": "melanoma", "version": "2"}
 _RULE = {"threshold": 0.032, "target_sensitivity": 0.95, "uncertain": [0.032, 0.176]}
@@ -35,8 +36,15 @@ _BLURRED = {
 }
 
 
+def _most_likely(melanoma: float) -> dict[str, Any]:
+    odds = melanoma / 0.26, (1 - melanoma) / 0.74
+    best = 0 if odds[0] >= odds[1] else 1
+    even = round(odds[best] / sum(odds), 3)
+    return {"id": _LABELS[best]["id"], "name": _LABELS[best]["name"], "probability_at_even_prevalence": even, "note": NOTE}
+
+
 def _assessment(decision: str, melanoma: float | None, reason: tuple[str, str], **changes: Any) -> dict[str, Any]:
-    """An answer of a model with two classes; ``melanoma`` is its probability, None where the picture was rejected."""
+    """An answer of a model with two classes; ``melanoma`` is its probability, None where the image was rejected."""
     classes = [] if melanoma is None else zip(_LABELS, (melanoma, round(1 - melanoma, 3)), strict=True)
     answer = {
         "request_id": EXAMPLE_REQUEST_ID,
@@ -55,6 +63,7 @@ def _assessment(decision: str, melanoma: float | None, reason: tuple[str, str], 
         "classes": sorted(
             ({**label, "probability": probability} for label, probability in classes), key=lambda item: -item["probability"]
         ),
+        "most_likely": None if melanoma is None else _most_likely(melanoma),
         "quality": _QUALITY,
         "novelty": {"score": 1.2, "limit": 1.72},
         "region": {"x": 75, "y": 0, "width": 450, "height": 450},
@@ -86,7 +95,7 @@ _ASSESSMENTS = {
         _assessment("low_suspicion", 0.011, ("threshold", "The estimate lies below the threshold.")),
     ),
     "uncertain": (
-        "Inside the band in which no side is taken; the picture is blurred as well",
+        "Inside the uncertain band; the image is blurred as well",
         _assessment(
             "uncertain",
             0.09,
@@ -141,8 +150,8 @@ _DETAIL = {
         "counts": {"train/benign": 7881, "train/malignant": 3528},
         "licence": "Non-commercial research only.",
     },
-    "intended_use": "Research on computer-aided reading of dermoscopic pictures of single skin lesions.",
-    "limitations": ["Judges only dermoscopic pictures of a single lesion."],
+    "intended_use": "Research on computer-aided reading of dermoscopic images of single skin lesions.",
+    "limitations": ["Assesses only dermoscopic images of a single lesion."],
     "card": "# Model card: melanoma 2\n",
 }
 _REPORT = {"schema_version": 1, **_MODEL, "main": "test", "threshold": 0.032, "metrics": {"test": {"roc_auc": {"value": 0.942}}}}
@@ -153,7 +162,7 @@ ANSWERS: dict[tuple[str, str], dict[str, tuple[str, Any]]] = {
     ("POST /predict", "200"): _ASSESSMENTS,
     ("POST /predict/batch", "200"): {
         "mixed": (
-            "One picture assessed, one file refused",
+            "One image assessed, one file refused",
             {
                 "results": [
                     {"index": 0, "assessment": {**SUSPICIOUS, "heatmap": None}, "problem": None},
@@ -163,17 +172,17 @@ ANSWERS: dict[tuple[str, str], dict[str, tuple[str, Any]]] = {
         )
     },
     ("GET /health", "200"): {
-        "ok": ("Everything serves", _health("ok")),
-        "degraded": ("A newer version failed; the old one goes on serving", _health("degraded", reason=_BROKEN)),
+        "ok": ("All models serve", _health("ok")),
+        "degraded": ("A newer version failed to load; the old one keeps serving", _health("degraded", reason=_BROKEN)),
     },
     ("GET /health", "503"): {
         "unavailable": (
-            "The default model does not serve",
+            "The default model is not served",
             _health("unavailable", state="failed", version=None, precision=None, reason=_BROKEN),
         )
     },
     ("GET /health/live", "200"): {"alive": ("The process answers", {"status": "alive"})},
-    ("GET /health/ready", "200"): {"ready": ("Pictures can be assessed", {"status": "ready"})},
+    ("GET /health/ready", "200"): {"ready": ("Images can be assessed", {"status": "ready"})},
     ("GET /models", "200"): {"one": ("One model serves", {"default": "melanoma", "models": [_SUMMARY]})},
     ("GET /models/{name}", "200"): {"melanoma": ("Shortened", _DETAIL)},
     ("GET /models/{name}/report", "200"): {"melanoma": ("Shortened", _REPORT)},

@@ -22,14 +22,14 @@ class ModelRef(BaseModel):
 
 
 class ReasonOut(BaseModel):
-    """Why the decision was taken: a stable code for programs, a sentence for people."""
+    """Why the decision was made: a stable code for programs, a sentence for people."""
 
     code: Annotated[str, Field(description="threshold, band, quality, novelty or quality_<metric>")]
     text: str
 
 
 class Malignancy(BaseModel):
-    """Calibrated probability of malignancy, which assumes the prevalence beside it."""
+    """Calibrated probability of malignancy, which assumes the given prevalence."""
 
     probability: Share
     threshold: Share
@@ -46,16 +46,25 @@ class ClassProbability(BaseModel):
     probability: Share
 
 
+class MostLikelyOut(BaseModel):
+    """The class that fits the image best if all classes were equally common; a rare class seldom has the highest probability."""
+
+    id: str
+    name: str
+    probability_at_even_prevalence: Share
+    note: Annotated[str, Field(description="what this is, in one sentence for people")]
+
+
 class QualityWarningOut(BaseModel):
-    """A metric of the picture that lies beyond its usual range, and what to do about it."""
+    """A quality metric of the image outside its usual range, and what to do about it."""
 
     code: Annotated[str, Field(description="a metric of quality")]
     text: str
-    advisory: Annotated[bool, Field(description="shown only; when false it also withholds a low suspicion")]
+    advisory: Annotated[bool, Field(description="for information only; when false, the warning also rules out a low suspicion")]
 
 
 class Quality(BaseModel):
-    """Measures of the judged region, see aiderm_core.quality.measurements, and warnings about them."""
+    """Quality metrics of the assessed region, see aiderm_core.quality.measurements, and warnings about them."""
 
     sharpness: float
     brightness: float
@@ -72,14 +81,14 @@ class Quality(BaseModel):
 
 
 class NoveltyOut(BaseModel):
-    """Distance from the training images; above the limit a picture is not assessed."""
+    """Distance from the training images; above the limit an image is not assessed."""
 
     score: float
     limit: float
 
 
 class RegionOut(BaseModel):
-    """The part of the upright picture that was judged, in pixels."""
+    """The part of the upright image that was assessed, in pixels."""
 
     x: int
     y: int
@@ -88,7 +97,7 @@ class RegionOut(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """The upright picture as it was decoded; notes are codes such as first_frame."""
+    """The upright image as it was decoded; notes are codes such as first_frame."""
 
     width: int
     height: int
@@ -97,7 +106,7 @@ class ImageOut(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds. Queue is the wait for a worker; quality is measured during forward; total counts from the complete upload."""
+    """Milliseconds. Queue is the wait for a worker; quality is measured during forward; total starts at the complete upload."""
 
     queue: float
     decode: float
@@ -107,15 +116,18 @@ class Timing(BaseModel):
 
 
 class Assessment(BaseModel):
-    """What the model says of one picture. A rejected picture has no malignancy, classes or heatmap."""
+    """The assessment of one image. A rejected image has no malignancy, classes, most likely class or heatmap."""
 
     request_id: str
     model: ModelRef
-    thorough: Annotated[bool, Field(description="judged from eight orientations, by a threshold and band of their own")]
+    thorough: Annotated[bool, Field(description="averaged over eight orientations, with a threshold and band of its own")]
     decision: Decision
     reasons: list[ReasonOut]
     malignancy: Malignancy | None
     classes: Annotated[list[ClassProbability], Field(description="highest probability first")]
+    most_likely: Annotated[
+        MostLikelyOut | None, Field(description="null where the image is rejected, or the model does not state its class shares")
+    ]
     quality: Quality
     novelty: NoveltyOut
     region: RegionOut
@@ -128,20 +140,20 @@ class Assessment(BaseModel):
 class BatchItem(BaseModel):
     """One file's answer: an assessment or a problem."""
 
-    index: Annotated[int, Field(ge=0, description="place of the file in the request")]
+    index: Annotated[int, Field(ge=0, description="0-based place of the file in the request")]
     assessment: Assessment | None
     problem: Problem | None
 
 
 class BatchAnswer(BaseModel):
-    """One item a file, in the order of the request."""
+    """One item for each file, in the order of the request."""
 
     results: list[BatchItem]
 
 
 class ModelHealth(BaseModel):
-    """State of one model. One that stands by is loaded by the first request that names it; a serving one with a reason could not
-    be replaced by a newer version."""
+    """State of one model. A model on standby is loaded by the first request that names it; a serving model with a reason could
+    not be replaced by a newer version."""
 
     state: Literal["serving", "standby", "loading", "failed"]
     version: str | None
@@ -151,7 +163,7 @@ class ModelHealth(BaseModel):
 
 
 class Health(BaseModel):
-    """ok; degraded when something other than the default model fails; unavailable when the default model does not serve."""
+    """ok; degraded when anything but the default model failed to load; unavailable when the default model is not served."""
 
     status: Literal["ok", "degraded", "unavailable"]
     models: dict[str, ModelHealth]
@@ -165,7 +177,7 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Pictures can be assessed."""
+    """Images can be assessed."""
 
     status: Literal["ready"] = "ready"
 
@@ -183,19 +195,20 @@ class ModelSummary(BaseModel):
     novelty: Novelty
     calibration: Calibration
     thorough: Annotated[
-        Thorough | None, Field(description="threshold, band and measured gain of thorough=true; null where it is not offered")
+        Thorough | None,
+        Field(description="threshold, band and measured gain of test-time augmentation (tta=true); null where it is not offered"),
     ]
 
 
 class ModelList(BaseModel):
-    """The models that serve, and which of them answers when a request names none."""
+    """The serving models, and which of them answers when a request names none."""
 
     default: str
     models: list[ModelSummary]
 
 
 class ModelDetail(ModelSummary):
-    """Also what it was measured to do, and its card in Markdown."""
+    """Also its metrics and its model card in Markdown."""
 
     metrics: dict[str, dict[str, Metric]]
     data: Data

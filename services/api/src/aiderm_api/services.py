@@ -1,4 +1,4 @@
-"""What the routes share: made once an app, handed out by FastAPI's dependencies."""
+"""What the routes share: made once for each app, handed out as a FastAPI dependency."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from aiderm_api.memory_budget import MemoryBudget
+from aiderm_api.multipart import UploadLimits
 from aiderm_api.serving.queue import InferencePool
 from aiderm_api.serving.registry import ModelRegistry
+from aiderm_api.serving.service import AssessmentService
 from aiderm_api.settings import Settings
 from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
-from aiderm_api.telemetry.observability import Metrics
-from aiderm_api.uploads import MemoryBudget
-from aiderm_core.imaging.limits import Limits
+from aiderm_api.telemetry.metrics import Metrics
+from aiderm_core.imaging.budget import DecodeBudget
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,10 @@ class Services:
     metrics: Metrics
     drift: DriftMonitor
     audit: AuditTrail | None
-
-    @property
-    def image_limits(self) -> Limits:
-        """What a picture may measure."""
-        settings = self.settings
-        return Limits(max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels, min_side=settings.min_side)
+    assessments: AssessmentService
+    decode_budget: DecodeBudget
+    single_upload: UploadLimits
+    batch_upload: UploadLimits
 
 
 def services_of(request: Request) -> Services:
@@ -43,7 +43,7 @@ def services_of(request: Request) -> Services:
 
 
 async def _services(request: Request) -> Services:
-    # Asynchronous, or FastAPI would call it in a thread of its own, once a request.
+    # Asynchronous, because FastAPI would run a plain function in another thread for each request.
     return services_of(request)
 
 

@@ -1,7 +1,7 @@
-"""API keys: a file of their hashes, written by ``aiderm-api keys`` and read again by a running service when it changes.
+"""API keys: a file of their hashes, written by ``aiderm-api keys`` and reloaded by a running service when it changes.
 
-A key is 256 random bits. Its plain SHA-256 is what the file holds: a slow password hash defends guessable secrets, and nobody
-guesses these (NIST SP 800-63B, 5.1.2.2: secrets of 112 bits of entropy or more need no more than an approved one-way function).
+A key is 256 random bits, and the file holds its plain SHA-256: slow password hashes protect guessable secrets, and nobody can
+guess these (NIST SP 800-63B, 5.1.2.2: secrets of 112 bits of entropy or more need no more than an approved one-way function).
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 SCHEMA_VERSION: Final = 1
 MAX_FILE_BYTES = 4_000_000
 _KEY = re.compile(rb"aiderm_([0-9a-f]{8})_[0-9a-f]{64}")
-_NOBODY = "0" * 64  # compared with where there is no such key, so that an answer takes as long
+_NOBODY = "0" * 64  # the comparison where there is no such key, so that an answer takes as long
 log = structlog.get_logger(__name__)
 
 
 class KeysError(ValueError):
-    """A file of keys that cannot be used; the text says what it is and what to do."""
+    """A key file that cannot be used; the text says why and what to do."""
 
 
-class _Part(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Rate(_Part):
-    """How fast a token bucket fills, in pictures a second, and how many it holds."""
+class Rate(_Record):
+    """How fast a token bucket fills, in images per second, and how many it holds."""
 
     per_second: Annotated[float, Field(gt=0, le=10_000)]
     burst: Annotated[int, Field(ge=1, le=100_000)]
 
 
-class ApiKey(_Part):
-    """What is stored of a key. ``rate`` None: the service's own limit."""
+class ApiKey(_Record):
+    """What is stored about a key. ``rate`` None: the service's default limit."""
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
@@ -56,11 +56,11 @@ class ApiKey(_Part):
     rate: Rate | Literal["unlimited"] | None = None
 
     def expired(self, now: datetime) -> bool:
-        """Whether the key's time is over."""
+        """Whether the key has expired."""
         return self.expires_at is not None and now >= self.expires_at
 
 
-class KeyFile(_Part):
+class KeyFile(_Record):
     """The content of the file."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -70,7 +70,7 @@ class KeyFile(_Part):
 def new_key(
     name: str, *, expires_at: datetime | None = None, rate: Rate | Literal["unlimited"] | None = None
 ) -> tuple[ApiKey, str]:
-    """A fresh key: what to store, and the secret to hand out, which is stored nowhere."""
+    """A new key: what to store, and the secret to hand out, which is stored nowhere."""
     identifier = secrets.token_hex(4)
     secret = f"aiderm_{identifier}_{secrets.token_hex(32)}"
     stored = ApiKey(
@@ -85,39 +85,39 @@ def new_key(
 
 
 def read_keys(path: Path) -> list[ApiKey]:
-    """Reads a file of keys.
+    """Reads a key file.
 
     Raises:
-        KeysError: it is missing, unreadable, no file of keys, or others than its owner may write it.
+        KeysError: it is missing, unreadable or malformed, or writable by others than its owner.
     """
     try:
         with path.open("rb") as file:
             _refuse_unsafe(path, os.fstat(file.fileno()))
             content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise KeysError(f"There is no file of keys at {path}. Make one with: aiderm-api keys add NAME --file {path}") from error
+        raise KeysError(f"There is no file of keys at {path}. Create one with: aiderm-api keys add NAME --file {path}") from error
     except OSError as error:
         raise KeysError(
             f"The file of keys {path} cannot be read by user {os.geteuid()}: {error.strerror}. "
-            f"Make that user its owner, or let it read: chmod 644 {path} (the file holds hashes, from which no key can be made)."
+            f"Make that user its owner, or let it read: chmod 644 {path} (it holds hashes, from which no key can be recovered)."
         ) from error
     if len(content) > MAX_FILE_BYTES:
-        raise KeysError(f"The file of keys {path} is larger than {MAX_FILE_BYTES:,} bytes; it cannot be one.")
+        raise KeysError(f"The file of keys {path} is larger than {MAX_FILE_BYTES:,} bytes, so it cannot be one.")
     try:
         keys = KeyFile.model_validate_json(content).keys
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise KeysError(f"The file of keys {path} is damaged at '{where}': {first['msg']}. Restore or remake it.") from error
+        raise KeysError(f"The file of keys {path} is damaged at '{where}': {first['msg']}. Restore or recreate it.") from error
     if len({key.id for key in keys}) != len(keys):
-        raise KeysError(f"The file of keys {path} holds an id twice. Remove one of them.")
+        raise KeysError(f"The file of keys {path} holds the same id twice. Remove one of them.")
     return keys
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
     """Whoever may write the file, or put another in its place, can let themselves in."""
     if not stat.S_ISREG(status.st_mode):
-        raise KeysError(f"{path} is no regular file; a file of keys is made with: aiderm-api keys add NAME")
+        raise KeysError(f"{path} is not a regular file; a file of keys is created with: aiderm-api keys add NAME")
     if status.st_mode & 0o022:
         mode = stat.S_IMODE(status.st_mode)
         raise KeysError(f"The file of keys {path} may be written by others than its owner (mode {mode:o}). Do: chmod go-w {path}")
@@ -129,13 +129,13 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
 
 @contextmanager
 def changing(path: Path) -> Iterator[list[ApiKey]]:
-    """The keys of a file, to be changed in place; written back at the end unless an error ends it. A missing file has none.
+    """The keys of a file, to be changed in place; written back at the end unless there was an error. A missing file has none.
 
-    Two that change it at once take turns. The new file stands beside the old one until it is whole; its mode is 0600, or
-    that of the file before it.
+    Two processes that change it at once take turns. The new file replaces the old one when it is complete; its mode is 0600,
+    or that of the old file.
 
     Raises:
-        KeysError: the file cannot be used, or not be written.
+        KeysError: the file cannot be read or written.
     """
     path = path.resolve()  # a symbolic link is followed, not replaced
     try:
@@ -174,11 +174,11 @@ def _write(path: Path, keys: Sequence[ApiKey]) -> None:
 
 
 class KeyRing:
-    """The keys that a running service knows.
+    """The keys that a running service accepts.
 
     Args:
         path: of the file.
-        now: the time, which tells whether a key has expired.
+        now: the current time.
 
     Raises:
         KeysError: the file cannot be used, or none of its keys is valid: the service would refuse everybody.
@@ -189,7 +189,7 @@ class KeyRing:
         self._now = now
         self._keys: dict[str, ApiKey] = {}
         self._signature: tuple[int, ...] | None = None
-        self.trouble: str | None = None
+        self.load_error: str | None = None
         self._load()
         if not self.valid:
             raise KeysError(
@@ -199,7 +199,7 @@ class KeyRing:
 
     @property
     def valid(self) -> int:
-        """How many keys open the door."""
+        """How many keys are valid."""
         now = self._now()
         return sum(not key.expired(now) for key in self._keys.values())
 
@@ -211,23 +211,23 @@ class KeyRing:
         return key if hmac.compare_digest(digest, key.sha256 if key else _NOBODY) and key else None
 
     def expired(self, key: ApiKey) -> bool:
-        """Whether the key's time is over."""
+        """Whether the key has expired."""
         return key.expired(self._now())
 
     def refresh(self) -> None:
-        """Reads the file again if it has changed. One that cannot be used changes nothing, and is logged once."""
+        """Reloads the file if it has changed. A file that cannot be used changes nothing and is logged once."""
         try:
-            if self._stat() == self._signature and self.trouble is None:
+            if self._stat() == self._signature and self.load_error is None:
                 return
             self._load()
         except (KeysError, OSError) as error:
-            trouble = str(error)
-            if trouble != self.trouble:
-                log.error("keys not read again", reason=trouble, keys=len(self._keys))
-            self.trouble = trouble
+            reason = str(error)
+            if reason != self.load_error:
+                log.error("keys not reloaded", reason=reason, keys=len(self._keys))
+            self.load_error = reason
             return
-        self.trouble = None
-        log.info("keys read again", keys=len(self._keys), valid=self.valid)
+        self.load_error = None
+        log.info("keys reloaded", keys=len(self._keys), valid=self.valid)
 
     def _load(self) -> None:
         signature = None

@@ -1,4 +1,4 @@
-"""``aiderm-api keys add|list|revoke``: the operator's side of the file of keys."""
+"""``aiderm-api keys add|list|revoke``: manages the key file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from aiderm_api.settings import KeysFile
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Describes the commands."""
+    """Adds the commands to a parser."""
     keys = commands.add_parser("keys", help="add, list and revoke API keys", description=__doc__)
     actions = keys.add_subparsers(dest="action", required=True, metavar="add|list|revoke")
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--file", type=Path, help="the file of keys (default: AIDERM_KEYS_FILE)")
+    where.add_argument("--file", type=Path, help="key file (default: AIDERM_KEYS_FILE)")
 
-    add = actions.add_parser("add", parents=[where], help="make a key and show it, once")
+    add = actions.add_parser("add", parents=[where], help="create a key and show it once")
     add.add_argument("name", help="who or what uses it: letters, digits, spaces and . _ @ -")
-    add.add_argument("--expires", type=_moment, metavar="DAYS|DATE", help="valid until then (UTC; default: for ever)")
-    add.add_argument("--rate", type=float, metavar="N", help="pictures a second (default: AIDERM_KEY_RATE of the service)")
-    add.add_argument("--burst", type=int, metavar="N", help="pictures at once after a pause (default: 4 seconds' worth)")
-    add.add_argument("--unlimited", action="store_true", help="no limit, as for a proxy that limits by address itself")
+    add.add_argument("--expires", type=_moment, metavar="DAYS|DATE", help="valid until then (UTC; default: forever)")
+    add.add_argument("--rate", type=float, metavar="N", help="images per second (default: AIDERM_KEY_RATE of the service)")
+    add.add_argument("--burst", type=int, metavar="N", help="images at once after a pause (default: 4 seconds' worth)")
+    add.add_argument("--unlimited", action="store_true", help="no limit, for a proxy that limits clients itself")
     add.set_defaults(run=_add)
 
-    actions.add_parser("list", parents=[where], help="what is known of each key").set_defaults(run=_list)
+    actions.add_parser("list", parents=[where], help="list the keys").set_defaults(run=_list)
 
-    revoke = actions.add_parser("revoke", parents=[where], help="make a key invalid; a running service follows in seconds")
+    revoke = actions.add_parser("revoke", parents=[where], help="make a key invalid; a running service follows within seconds")
     revoke.add_argument("key", help="the key's id, or its name where only one has it")
     revoke.set_defaults(run=_revoke)
 
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         path = arguments.file or KeysFile().keys_file
         if path is None:
-            raise KeysError("Which file of keys? Name it with --file, or in AIDERM_KEYS_FILE.")
+            raise KeysError("Which key file? Name it with --file, or in AIDERM_KEYS_FILE.")
         arguments.run(arguments, path)
     except KeysError as error:
         sys.stderr.write(f"{error}\n")
@@ -80,7 +80,7 @@ def _rate(arguments: argparse.Namespace) -> Rate | Literal["unlimited"] | None:
 
 def _list(_: argparse.Namespace, path: Path) -> None:
     now = datetime.now(UTC)
-    rows = [("ID", "NAME", "CREATED", "EXPIRES", "PICTURES A SECOND")]
+    rows = [("ID", "NAME", "CREATED", "EXPIRES", "IMAGES PER SECOND")]
     for key in read_keys(path):
         expires = "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M}Z"
         rows.append((key.id, key.name, f"{key.created_at:%Y-%m-%d}", expires + " (over)" * key.expired(now), _limit(key)))
@@ -102,7 +102,7 @@ def _revoke(arguments: argparse.Namespace, path: Path) -> None:
             many = "several keys have that name" if found else "there is no such key"
             raise KeysError(f"Received: {arguments.key!r}; {many}. Known ids: {known}.")
         keys.remove(found[0])
-    sys.stderr.write(f"Revoked {found[0].id} ({found[0].name}). A running service follows when it looks at the file again.\n")
+    sys.stderr.write(f"Revoked {found[0].id} ({found[0].name}). A running service follows when it next checks the file.\n")
 
 
 def _moment(text: str) -> datetime:

@@ -1,4 +1,4 @@
-"""Token buckets: how many pictures a key may have judged."""
+"""Token buckets: how many images a key may have assessed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ Clock = Callable[[], float]
 
 
 class TokenBucket:
-    """Holds ``burst`` tokens, fills at ``per_second``; a picture costs one.
+    """Holds up to ``burst`` tokens and fills at ``per_second``; an image costs one.
 
-    A batch is counted once it has arrived. By then it is let in, so it is charged afterwards, and the bucket may go into debt.
+    A batch can only be counted when it has arrived. By then it is admitted, so it is charged afterwards, and the bucket may go
+    into debt.
     """
 
     def __init__(self, rate: Rate, clock: Clock = time.monotonic) -> None:
@@ -23,7 +24,7 @@ class TokenBucket:
         self._filled = clock()
 
     def take(self) -> float:
-        """Takes one token; where there is none, takes nothing and returns the seconds until there will be one."""
+        """Takes one token and returns 0; without a token, returns the seconds until there will be one."""
         self._fill()
         if self._tokens >= 1:
             self._tokens -= 1
@@ -31,7 +32,7 @@ class TokenBucket:
         return (1 - self._tokens) / self.rate.per_second
 
     def charge(self, count: int) -> None:
-        """Takes ``count`` tokens, whether or not they are there."""
+        """Takes ``count`` tokens, even if that makes a debt."""
         self._fill()
         self._tokens -= count
 
@@ -42,7 +43,7 @@ class TokenBucket:
 
 
 class RateLimits:
-    """One bucket a key, in this process; several processes each count for themselves.
+    """One bucket for each key, in this process; several processes each count for themselves.
 
     Args:
         default: of the keys that have no rate of their own.

@@ -1,1 +1,1 @@
-"""Exceptions turned into RFC 9457 problem documents."""
+"""Failures: problem documents, the handlers that answer with them, and their description in OpenAPI."""

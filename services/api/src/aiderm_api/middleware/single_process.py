@@ -1,4 +1,4 @@
-"""One-process mode: the same application answers under /api and at /, and the page is served at / beside it."""
+"""Single-process mode: the page is served at /, and the API answers under /api and at / as well."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aiderm_api.errors.problems import HANDLERS
+from aiderm_api.errors.handlers import HANDLERS
 
 PREFIX = "/api"
 # Beside the folder of the page; nginx includes the same files.
 HEADERS_FILE = Path("nginx", "security-headers.conf")
 ASSET_HEADERS_FILE = Path("nginx", "asset-headers.conf")
-_ASSETS = re.compile("^/(css|embed|img|js|locales)/")
+_ASSETS = re.compile("/(css|embed|img|js|locales)/")
 _DOCUMENTS = ("/", "/index.html")
 _LANGUAGE = re.compile("(?:^|,) *([a-z]+)")
 _ADD_HEADER = re.compile(r"""^\s*add_header\s+([A-Za-z0-9-]+)\s+(?:"([^"]*)"|'([^']*)'|([^\s;"']+))(?:\s+always)?\s*;""", re.M)
 
 
 def read_headers(file: Path) -> list[tuple[bytes, bytes]]:
-    """The headers of nginx' ``add_header NAME "VALUE" always;`` lines; none when there is no such file."""
+    """The headers of nginx' ``add_header NAME "VALUE" always;`` lines; none if the file does not exist."""
     if not file.is_file():
         return []
     headers = []
@@ -74,8 +74,8 @@ class SingleProcess:
         if path == PREFIX or path.startswith(PREFIX + "/"):
             scope["root_path"] = scope.get("root_path", "") + PREFIX
             await self.app(scope, receive, send)
-        elif any(route.matches(scope)[0] is not Match.NONE for route in self.routes):
-            await self.app(scope, receive, send)
+        elif "//" in path or any(route.matches(scope)[0] is not Match.NONE for route in self.routes):
+            await self.app(scope, receive, send)  # doubled slashes name nothing; the file system would skip them
         else:
             scope["route_label"] = "page"
             await self._serve_page(scope, receive, send)
@@ -83,7 +83,7 @@ class SingleProcess:
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = self.asset_headers if _ASSETS.match(scope["path"]) else self.headers
         if scope["path"] in _DOCUMENTS and self.languages:
-            # The page's strings set out with its scripts; asked for by them they would come a round trip later.
+            # Preloaded beside the scripts; requested by them, the strings would arrive a round trip later.
             words = f"<locales/{opening_language(scope, self.languages)}.json>; rel=preload; as=fetch; crossorigin"
             headers = [*headers, (b"link", words.encode("ascii")), (b"vary", b"Accept-Language")]
 

@@ -1,4 +1,4 @@
-"""Answers that leave before the whole request body has arrived, as a refused upload's must."""
+"""Answers that are sent before the whole request body has arrived, as a refused upload's must be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LINGER_BYTES = 256_000_000
 class UnreadBody:
     """Announces the connection's end, sends the answer, and then reads and drops the rest of the body for a while.
 
-    Closing a socket with unread data resets the connection, and a client in the middle of sending would lose the answer
-    that says why. Memory stays flat, and a stream without end is cut off.
+    Closing a socket with unread data resets the connection, and a client that is still sending would lose the answer that
+    says why. Memory stays flat, and an endless stream is cut off.
     """
 
     def __init__(self, app: ASGIApp, seconds: float = LINGER_SECONDS, count: int = LINGER_BYTES) -> None:

@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from aiderm_api import schemas
 from aiderm_api.errors import problems
+from aiderm_api.errors.openapi import responses
 from aiderm_api.services import ServicesDep
 
 router = APIRouter(tags=["health"])
@@ -16,10 +17,10 @@ metrics_router = APIRouter(tags=["health"])
 @router.get(
     "/health",
     summary="State of the service and of each model",
-    responses={503: {"model": schemas.Health, "description": "The default model does not serve."}, **problems.responses()},
+    responses={503: {"model": schemas.Health, "description": "The default model is not served."}, **responses()},
 )
 async def health(response: Response, services: ServicesDep) -> schemas.Health:
-    """200 while the default model serves, else 503."""
+    """200 while the default model is served, else 503."""
     state = services.registry.health()
     response.headers["Cache-Control"] = "no-store"
     if state.status == "unavailable":
@@ -27,15 +28,15 @@ async def health(response: Response, services: ServicesDep) -> schemas.Health:
     return state
 
 
-@router.get("/health/live", summary="The process answers", responses=problems.responses())
+@router.get("/health/live", summary="Whether the process answers", responses=responses())
 async def live() -> schemas.Live:
-    """Says nothing of models: restarting would not mend them."""
+    """Says nothing about models: a restart would not repair them."""
     return schemas.Live()
 
 
-@router.get("/health/ready", summary="Pictures can be assessed", responses=problems.responses(problems.NoModel))
+@router.get("/health/ready", summary="Whether images can be assessed", responses=responses(problems.NoModel))
 async def ready(services: ServicesDep) -> schemas.Ready:
-    """200 while the default model serves, else 503 `no_model`."""
+    """200 while the default model is served, else 503 `no_model`."""
     services.registry.get()
     return schemas.Ready()
 
@@ -44,7 +45,7 @@ async def ready(services: ServicesDep) -> schemas.Ready:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **problems.responses()},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **responses()},
 )
 async def metrics(services: ServicesDep) -> Response:
     """Prometheus' text format."""

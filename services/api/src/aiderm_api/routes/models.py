@@ -1,4 +1,4 @@
-"""/models: what serves, and what it was measured to do."""
+"""/models: the serving models, their metrics and their cards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from fastapi import APIRouter, Path, Response
 
 from aiderm_api import schemas
 from aiderm_api.errors import problems
+from aiderm_api.errors.openapi import responses
 from aiderm_api.services import ServicesDep
 from aiderm_api.serving.registry import LoadedModel
 
 router = APIRouter(tags=["models"])
 Name = Annotated[str, Path(description="name of a model in /models")]
-_ONE = problems.responses(problems.UnknownModel, problems.NoModel)
+_ONE = responses(problems.UnknownModel, problems.NoModel)
 
 
 def _summary(loaded: LoadedModel, default: str) -> dict[str, Any]:
@@ -28,13 +29,13 @@ def _summary(loaded: LoadedModel, default: str) -> dict[str, Any]:
         "input": manifest.input,
         "novelty": manifest.novelty,
         "calibration": manifest.calibration,
-        "thorough": loaded.thorough,
+        "thorough": loaded.tta,
     }
 
 
-@router.get("/models", summary="The models that serve", responses=problems.responses())
+@router.get("/models", summary="The serving models", responses=responses())
 async def models(services: ServicesDep) -> schemas.ModelList:
-    """Empty while none serves; /health then says why."""
+    """Empty while no model is served; /health then says why."""
     default = services.registry.default
     serving = services.registry.serving().values()
     return schemas.ModelList(
@@ -42,7 +43,7 @@ async def models(services: ServicesDep) -> schemas.ModelList:
     )
 
 
-@router.get("/models/{name}", summary="One model, its metrics with intervals and its card", responses=_ONE)
+@router.get("/models/{name}", summary="One model, its metrics with confidence intervals and its card", responses=_ONE)
 async def model(name: Name, services: ServicesDep) -> schemas.ModelDetail:
     """The card is Markdown."""
     loaded = services.registry.get(name)
@@ -61,11 +62,11 @@ async def model(name: Name, services: ServicesDep) -> schemas.ModelDetail:
 
 @router.get(
     "/models/{name}/report",
-    summary="The curves' data",
+    summary="The data behind the model's curves",
     response_class=Response,
     responses={
         200: {"description": "report.json of the bundle", "content": {"application/json": {"schema": {"type": "object"}}}},
-        **problems.responses(problems.UnknownModel, problems.NotFound, problems.NoModel),
+        **responses(problems.UnknownModel, problems.NotFound, problems.NoModel),
     },
 )
 async def report(name: Name, services: ServicesDep) -> Response:

@@ -1,4 +1,4 @@
-"""A model that serves without having been loaded: its first request loads it."""
+"""A runtime whose model is loaded by the first request that needs it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aiderm_core.runtime import Hint, Outputs, Precision, Runtime
 
 
 class LazyRuntime:
-    """A runtime that is loaded by its first call.
+    """A runtime that its first call loads.
 
     Args:
         name: of the engine.
-        precision: of the form.
-        load: makes the runtime; what it raises leaves ``run``, and the next call tries again.
+        precision: of the variant.
+        load: makes the runtime; ``run`` raises what it raises, and the next call tries again.
     """
 
     def __init__(self, name: str, precision: Precision, load: Callable[[], Runtime]) -> None:
@@ -28,8 +28,8 @@ class LazyRuntime:
         self._runtime: Runtime | None = None
 
     @property
-    def awake(self) -> bool:
-        """Whether it has been loaded."""
+    def loaded(self) -> bool:
+        """Whether a call has loaded it."""
         return self._runtime is not None
 
     def run(

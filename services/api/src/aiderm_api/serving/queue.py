@@ -1,15 +1,16 @@
-"""A bounded queue before a small pool of threads; items that can no longer be answered in time are dropped before they cost."""
+"""A bounded queue in front of a small pool of threads; items that can no longer be answered in time are dropped unstarted."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aiderm_api.errors.problems import ClientClosedRequest, DeadlineExceeded, Overloaded
+from aiderm_api.serving.exceptions import AbandonedError, DeadlineExceededError, OverloadedError
 from aiderm_core.runtime import Hint
 
 T = TypeVar("T")
@@ -33,12 +34,17 @@ class Ticket:
 
     @property
     def queued_ms(self) -> float:
-        """Time spent waiting for a worker."""
+        """Milliseconds spent waiting for a worker."""
         return (self.started - self.submitted) * 1000
 
     @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self.deadline - self._clock()
+
+    @property
     def hint(self) -> Hint:
-        """How to use the cores now: all of them for an item that is alone, else one an item."""
+        """How to use the cores now: all of them for an item that is alone, else one core for each item."""
         pool = self._pool
         alone = pool.running <= 1 and not pool.depth
         return "latency" if alone or pool.workers == 1 else "throughput"
@@ -50,18 +56,18 @@ class Ticket:
             needed: seconds that the job still takes.
 
         Raises:
-            DeadlineExceeded: the time is over, or not enough of it is left.
-            ClientClosedRequest: the client has gone.
+            DeadlineExceededError: the deadline has passed, or too little time is left before it.
+            AbandonedError: the client has disconnected.
         """
         if self.abandoned:
-            raise ClientClosedRequest("The client hung up.")
+            raise AbandonedError("The client disconnected.")
         if self._clock() + needed >= self.deadline:
             raise self.late()
 
-    def late(self) -> DeadlineExceeded:
-        """The problem of an item whose time is over."""
+    def late(self) -> DeadlineExceededError:
+        """The error for an item whose deadline has passed."""
         text = f"No answer within {self.seconds:g} s. Try again in a moment."
-        return DeadlineExceeded(text, retry_after=self._pool.wait_seconds)
+        return DeadlineExceededError(text, retry_after=self._pool.wait_seconds)
 
 
 class _Item:
@@ -77,8 +83,8 @@ class InferencePool:
 
     Args:
         workers: threads; each decodes and infers one item at a time.
-        queue_size: items that may wait; more are refused at once.
-        deadline_seconds: from submission to answer; what would wait longer is refused at once as well.
+        queue_size: items that may wait; further ones are refused at once.
+        deadline_seconds: from submission to answer; an item that would wait longer is refused at once as well.
     """
 
     def __init__(self, workers: int, queue_size: int, deadline_seconds: float, clock: Clock = time.monotonic) -> None:
@@ -102,37 +108,38 @@ class InferencePool:
 
     @property
     def running(self) -> int:
-        """Items that a worker has in hand."""
+        """Items that a worker is processing."""
         return self._running
 
     @property
     def wait_seconds(self) -> float:
-        """How long an item that came now would wait for its answer, by the moving average of those before it."""
+        """How long an item that arrived now would wait for its answer, by the moving average of earlier items."""
         return self._seconds_per_item * (1 + (self.depth + self._running) / self.workers)
 
-    def refusal(self) -> Overloaded | None:
-        """Why an item that came now would be refused; None when there is a place and time for it."""
+    def refusal(self) -> OverloadedError | None:
+        """Why an item that arrived now would be refused; None when there is room and time for it."""
         if self._closed:
-            return Overloaded("The service is shutting down. Try again in a moment.", retry_after=2)
+            return OverloadedError("The service is shutting down. Try again in a moment.", retry_after=2)
         waiting = self.depth
         if waiting >= self.queue_size:
-            return Overloaded(
-                f"Received: one picture more than the {self.queue_size} that may wait.", retry_after=self.wait_seconds
+            return OverloadedError(
+                f"The queue is full. Received: one image more than the {self.queue_size} that may wait.",
+                retry_after=self.wait_seconds,
             )
-        # While nobody waits an item is always let in: its time tells what the average, should it be far off, does not.
+        # With an empty queue an item is always admitted: its time corrects the average, should that be far off.
         if waiting and self.wait_seconds > self.deadline_seconds:
-            return Overloaded(
-                f"{waiting} pictures wait already, more than are answered in {self.deadline_seconds:g} s.",
+            return OverloadedError(
+                f"{waiting} images are waiting already, more than can be answered within {self.deadline_seconds:g} s.",
                 retry_after=self.wait_seconds - self.deadline_seconds,
             )
         return None
 
     async def run(self, job: Callable[[Ticket], T]) -> T:
-        """Runs ``job`` in a worker thread. Cancelling the caller gives its place in the queue back.
+        """Runs ``job`` in a worker thread. Cancelling the caller frees its place in the queue.
 
         Raises:
-            Overloaded: the queue is full, or too long for the deadline, or the pool is closing.
-            DeadlineExceeded: no answer in time.
+            OverloadedError: the queue is full, or too long for the deadline, or the pool is closing.
+            DeadlineExceededError: no answer in time.
         """
         ticket = Ticket(self, self.deadline_seconds, self._clock)
         item = _Item(job, ticket, asyncio.get_running_loop().create_future())
@@ -154,7 +161,7 @@ class InferencePool:
     def _abandon(self, item: _Item) -> None:
         item.ticket.abandoned = True
         if item.future.done() and not item.future.cancelled():
-            return  # answered: it waits no more
+            return  # answered, so it is not in the queue any more
         with self._changed:
             if item in self._waiting:
                 self._waiting.remove(item)
@@ -176,22 +183,30 @@ class InferencePool:
                 item.ticket.check(min(self._seconds_per_item, self.deadline_seconds / 2))
                 result = item.job(item.ticket)
             except Exception as error:  # whatever a job raises belongs to its caller, and the worker lives on
+                _release_locals(error)
                 failure = error
             with self._changed:
                 self._running -= 1
-                if failure is None:  # what was dropped or refused tells nothing of the time that an answer takes
+                if failure is None:  # dropped and refused items say nothing about the time that an answer takes
                     self._seconds_per_item += SMOOTHING * (self._clock() - started - self._seconds_per_item)
             _deliver(item, result, failure)
-            del item, result, failure  # an idle worker must not hold the last picture
+            del item, result, failure  # an idle worker must not hold the last image
 
     def close(self, seconds: float) -> None:
-        """Takes nothing new, finishes what waits, and returns when that is done or ``seconds`` have passed."""
+        """Accepts nothing new, finishes what waits, and returns when that is done or ``seconds`` have passed."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         end = self._clock() + seconds
         for thread in self._threads:
             thread.join(max(0.0, end - self._clock()))
+
+
+def _release_locals(error: BaseException | None) -> None:
+    """Frees what the frames of a failed job hold: the error outlives them, and its traceback would keep decoded images alive."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _deliver(item: _Item, result: object, failure: Exception | None) -> None:
@@ -205,5 +220,5 @@ def _deliver(item: _Item, result: object, failure: Exception | None) -> None:
 
     try:
         item.loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop has been closed: nobody waits any more
+    except RuntimeError:  # the event loop has been closed: nobody waits any more
         return

@@ -1,6 +1,7 @@
 """The models that serve: loaded beside the old version, checked, warmed up, and only then swapped in.
 
-All but the default one sleep until a request names them: each takes about a hundred megabytes, and seconds to get ready.
+All but the default one are loaded lazily, by the first request that names them: each takes about a hundred megabytes and
+several seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from aiderm_api import schemas
-from aiderm_api.errors.problems import NoModel, UnknownModel
+from aiderm_api.serving.exceptions import ModelUnavailableError, UnknownModelError
 from aiderm_api.serving.lazy_runtime import LazyRuntime
 from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
 from aiderm_core.bundle.self_check import SelfCheckError, self_check
@@ -34,25 +35,25 @@ Signature = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that passed its checks; while its runtime sleeps, only those of its files."""
+    """A model that passed its checks; until a lazy runtime is loaded, only those of its files."""
 
     manifest: Manifest
     runtime: Runtime
     rule: DecisionRule
     card: str
     report: bytes | None
-    thorough: Thorough | None = None
+    tta: Thorough | None = None
 
     @property
-    def asleep(self) -> bool:
+    def pending(self) -> bool:
         """Whether the first request for it will load it."""
-        return isinstance(self.runtime, LazyRuntime) and not self.runtime.awake
+        return isinstance(self.runtime, LazyRuntime) and not self.runtime.loaded
 
 
 @dataclass
 class _Slot:
     model: LoadedModel | None = None
-    reason: str | None = None
+    load_error: str | None = None
     signature: Signature | None = None
     tried: float = field(default=float("-inf"))
 
@@ -65,7 +66,7 @@ class ModelRegistry:
         default: the model that answers when a request names none.
         runtime: name of the engine.
         threads: cores to use; all of them when None.
-        precision: of the form that serves; a bundle without it is refused.
+        precision: of the variant that serves; a bundle without it is refused.
     """
 
     def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: Precision = "f32") -> None:
@@ -78,28 +79,28 @@ class ModelRegistry:
         self._refreshing = threading.Lock()
 
     def refresh(self) -> None:
-        """Loads what was promoted since the last call; whatever fails leaves what serves untouched."""
+        """Loads what was promoted since the last call; whatever fails leaves the serving models untouched."""
         with self._refreshing:
             promoted = self._promoted()
             for name in promoted:
                 self._follow(name, self._slots.get(name) or _Slot())
             for name in set(self._slots) - set(promoted):
-                self._keep(name, self._slots[name], f"no version of {name} is promoted in the models' folder")
+                self._record_load_error(name, self._slots[name], f"no version of {name} is promoted in the models folder")
 
     def get(self, name: str | None = None) -> LoadedModel:
         """The serving model of that name, or the default one.
 
         Raises:
-            UnknownModel: there is none of that name.
-            NoModel: it does not serve at present.
+            UnknownModelError: there is none of that name.
+            ModelUnavailableError: it is not being served at present.
         """
         name = self.default if name is None else name
         slot = self._slots.get(name)
         if slot is None:
             served = ", ".join(sorted(key for key, value in self._slots.items() if value.model)) or "none at present"
-            raise UnknownModel(f"Received: model {name[:80]!r}. Allowed: {served}.")
+            raise UnknownModelError(f"Received: model {name[:80]!r}. Allowed: {served}.")
         if slot.model is None:
-            raise _no_model(name)
+            raise _unavailable(name)
         return slot.model
 
     def serving(self) -> dict[str, LoadedModel]:
@@ -113,25 +114,25 @@ class ModelRegistry:
             if slot.model is not None:
                 manifest, runtime = slot.model.manifest, slot.model.runtime
                 models[name] = schemas.ModelHealth(
-                    state="standby" if slot.model.asleep else "serving",
+                    state="standby" if slot.model.pending else "serving",
                     version=manifest.version,
                     runtime=runtime.name,
                     precision=runtime.precision,
-                    reason=slot.reason,
+                    reason=slot.load_error,
                 )
             else:
-                state = "loading" if slot.reason is None else "failed"
+                state = "loading" if slot.load_error is None else "failed"
                 models[name] = schemas.ModelHealth(
-                    state=state, version=None, runtime=self.runtime, precision=None, reason=slot.reason
+                    state=state, version=None, runtime=self.runtime, precision=None, reason=slot.load_error
                 )
         if models[self.default].state != "serving":
             return schemas.Health(status="unavailable", models=models)
-        troubled = any(model.reason is not None or model.state == "failed" for model in models.values())
-        return schemas.Health(status="degraded" if troubled else "ok", models=models)
+        degraded = any(model.reason is not None or model.state == "failed" for model in models.values())
+        return schemas.Health(status="degraded" if degraded else "ok", models=models)
 
-    def troubled(self) -> int:
-        """How many models, or newer versions of one that serves, could not be loaded."""
-        return sum(slot.reason is not None for slot in self._slots.values())
+    def load_errors(self) -> int:
+        """How many models, or newer versions of a serving one, could not be loaded."""
+        return sum(slot.load_error is not None for slot in self._slots.values())
 
     def _promoted(self) -> list[str]:
         try:
@@ -144,7 +145,7 @@ class ModelRegistry:
         try:
             signature = self._signature(name)
             recent = time.monotonic() - slot.tried < RETRY_SECONDS
-            if signature == slot.signature and (slot.reason is None or recent):
+            if signature == slot.signature and (slot.load_error is None or recent):
                 return
             # A new slot becomes visible as "loading"; one that serves goes on serving.
             self._slots.setdefault(name, slot)
@@ -152,17 +153,17 @@ class ModelRegistry:
             version = signature[0]
             loaded = self._load(name, version, slot)
         except Exception as error:  # the service must outlive any bundle
-            self._keep(name, slot, _reason(name, error))
+            self._record_load_error(name, slot, _reason(name, error))
             return
-        slot.model, slot.reason = loaded, None
-        _log_serves(loaded)
+        slot.model, slot.load_error = loaded, None
+        _log_loaded(loaded)
 
-    def _keep(self, name: str, slot: _Slot, reason: str) -> None:
+    def _record_load_error(self, name: str, slot: _Slot, reason: str) -> None:
         reason = reason.replace(f"{self._store.root}/", "")  # clients read it: no paths of this machine
         self._slots.setdefault(name, slot)
-        if reason != slot.reason:
+        if reason != slot.load_error:
             log.error("model not loaded", model=name, reason=reason, serving=slot.model.manifest.version if slot.model else None)
-        slot.reason = reason
+        slot.load_error = reason
 
     def _signature(self, name: str) -> Signature:
         folder = self._store.root / name
@@ -185,34 +186,34 @@ class ModelRegistry:
             self_check(bundle, manifest, runtime, form.golden)
             return runtime
 
-        def wake() -> Runtime:
+        def load_on_first_use() -> Runtime:
             try:
                 runtime = load()
             except Exception as error:
                 if slot.model is loaded:
                     slot.model, slot.tried = None, time.monotonic()
-                    self._keep(name, slot, _reason(name, error))
-                raise _no_model(name) from error
-            _log_serves(loaded)
+                    self._record_load_error(name, slot, _reason(name, error))
+                raise _unavailable(name) from error
+            _log_loaded(loaded)
             return runtime
 
-        # One that is awake is in use: its next version is ready before it replaces it.
-        sleeps = name != self.default and (slot.model is None or slot.model.asleep)
+        # A model that is loaded is in use: its next version is ready before it replaces it.
+        lazy = name != self.default and (slot.model is None or slot.model.pending)
         card, report = bundle / CARD_FILE, bundle / REPORT_FILE
         loaded = LoadedModel(
             manifest=manifest,
-            runtime=LazyRuntime(self.runtime, self.precision, wake) if sleeps else load(),
+            runtime=LazyRuntime(self.runtime, self.precision, load_on_first_use) if lazy else load(),
             rule=form.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
-            # It was measured on the graph in full precision: a form with a decision of its own has no part in that.
-            thorough=manifest.thorough if form.decision is None else None,
+            # Measured on the graph in full precision, so it does not hold for a variant with a decision rule of its own.
+            tta=manifest.thorough if form.decision is None else None,
         )
         return loaded
 
 
-def _no_model(name: str) -> NoModel:
-    return NoModel(f"The model {name!r} does not serve at present; /health says why.", retry_after=10)
+def _unavailable(name: str) -> ModelUnavailableError:
+    return ModelUnavailableError(f"The model {name!r} is not being served at present; /health says why.", retry_after=10)
 
 
 def _reason(name: str, error: Exception) -> str:
@@ -222,22 +223,22 @@ def _reason(name: str, error: Exception) -> str:
     return f"{type(error).__name__} while loading; see the log"
 
 
-def _log_serves(model: LoadedModel) -> None:
+def _log_loaded(model: LoadedModel) -> None:
     manifest, runtime = model.manifest, model.runtime
-    event = "model stands by" if model.asleep else "model serves"
+    event = "model will be loaded on first use" if model.pending else "model loaded"
     log.info(event, model=manifest.name, version=manifest.version, runtime=runtime.name, precision=runtime.precision)
 
 
 class ModelInfo(Collector):
-    """Prometheus' gauge of what serves: 1, with the names of everything as labels."""
+    """Prometheus gauge of the serving models: always 1, what it tells is in its labels."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        """Prometheus' side."""
+        """Called by Prometheus' client when metrics are collected."""
         labels = ["model", "version", "runtime", "precision", "architecture", "default"]
-        info = GaugeMetricFamily("aiderm_model_info", "A model that serves", labels=labels)
+        info = GaugeMetricFamily("aiderm_model_info", "A serving model", labels=labels)
         for name, loaded in self._registry.serving().items():
             manifest, runtime = loaded.manifest, loaded.runtime
             default = str(name == self._registry.default).lower()

@@ -1,9 +1,9 @@
-"""The audit trail: one line of JSON an answer, on a stream of its own. Storing it is the operator's.
+"""The audit trail: one line of JSON for each answer, on a stream of its own, which the operator stores.
 
-An answer neither waits for its line nor fails for want of it: a thread of its own writes, from a bounded queue. Where the stream
-cannot take a line it is lost, but never silently: it is logged and counted, the trail itself tells how many are missing as
-soon as it can be written again, and the numbers of its lines show the gap. A line is handed to the operating system at once, and
-so outlives the process; a power cut may take the last ones.
+An answer neither waits for its line nor fails without it: a thread writes the lines from a bounded queue. A line that the stream
+does not accept is lost, but never silently: it is logged and counted, the trail itself tells how many lines are missing as soon
+as it can be written again, and the sequence numbers show the gap. A line is passed to the operating system at once, so it
+outlives the process; a power failure may take the last ones.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ log = structlog.get_logger(__name__)
 def answer_event(
     assessment: Assessment, *, image_sha256: str, key_id: str | None, index: int | None, runtime: str, precision: str
 ) -> dict[str, Any]:
-    """What the trail says of one answer: what was asked and by whom, and everything that decided.
+    """The event of one answer: what was asked and by whom, and everything that led to the decision.
 
     Args:
         assessment: as it is answered.
-        image_sha256: of the file's bytes as they came.
-        key_id: None where the service asks for no keys.
-        index: place of the picture in its batch; None outside of one.
+        image_sha256: of the uploaded bytes.
+        key_id: of the caller's key; None where the service asks for none.
+        index: 0-based place of the image in its batch; None for a single image.
         runtime: engine that computed the outputs.
-        precision: of the form that served.
+        precision: of the variant that served.
     """
     malignancy = assessment.malignancy
     return {
@@ -68,11 +68,11 @@ class AuditTrail:
     """Appends events to a stream.
 
     Args:
-        target: ``stdout``, ``/dev/fd/N``, or a path: a file (made with mode 0600) or a named pipe that somebody reads.
+        target: ``stdout``, ``/dev/fd/N``, or a path: a file (created with mode 0600) or a named pipe with a reader.
         queue_size: events that may wait for the stream.
 
     Raises:
-        SettingsError: the stream cannot be opened, or is none that an audit trail may go to.
+        SettingsError: the stream cannot be opened, or must not be used for an audit trail.
     """
 
     def __init__(self, target: str, queue_size: int = QUEUE_SIZE) -> None:
@@ -84,7 +84,7 @@ class AuditTrail:
         self._changed = threading.Condition()
         self._closed = False
         self._sequence = 0
-        self._untold = 0
+        self._unreported = 0
         self._torn = False
         self.written = 0
         self.lost = 0
@@ -92,12 +92,12 @@ class AuditTrail:
         self.record({"event": "opened"})
 
     def start(self) -> None:
-        """Begins to write."""
+        """Starts writing."""
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Events that the stream has not taken yet."""
+        """Events that have not been written yet."""
         return len(self._queue)
 
     def record(self, event: Mapping[str, Any]) -> None:
@@ -106,13 +106,13 @@ class AuditTrail:
             self._sequence += 1
             line = self._line(event, self._sequence)
             if len(self._queue) >= self._queue_size:
-                self._lose("the stream does not keep up")
+                self._count_loss("the stream does not keep up")
                 return
             self._queue.append(line)
             self._changed.notify()
 
     def close(self, seconds: float) -> None:
-        """Writes what waits, for ``seconds`` at most."""
+        """Writes the queued events, for ``seconds`` at most."""
         self.record({"event": "closed", "lost": self.lost})
         with self._changed:
             self._closed = True
@@ -126,12 +126,12 @@ class AuditTrail:
         numbered = {"time": time, "trail": self._name, "sequence": sequence, **event}
         return json.dumps(numbered, separators=(",", ":"), allow_nan=False).encode("utf-8") + b"\n"
 
-    def _lose(self, cause: str) -> None:
+    def _count_loss(self, cause: str) -> None:
         """The caller holds the lock."""
-        if not self._untold:
+        if not self._unreported:
             log.error("audit events are being lost", cause=cause, target=self._target)
         self.lost += 1
-        self._untold += 1
+        self._unreported += 1
 
     def _work(self) -> None:
         while True:
@@ -141,35 +141,35 @@ class AuditTrail:
                 if not self._queue:
                     break
                 line = self._queue[0]  # it waits until it is written
-                gap = self._untold
+                gap = self._unreported
                 if gap:
                     line = self._line({"event": "lost", "count": gap}, None) + line
             try:
                 self._write(line)
             except OSError as error:
                 with self._changed:
-                    self._lose(error.strerror or type(error).__name__)
-                    self._queue.popleft()  # last: what no longer waits has been counted
+                    self._count_loss(error.strerror or type(error).__name__)
+                    self._queue.popleft()  # last: what leaves the queue has been counted
                 continue
             with self._changed:
                 self.written += 1
-                self._untold -= gap
+                self._unreported -= gap
                 self._queue.popleft()
             if gap:
-                log.warning("audit trail is written again", lost=gap)
+                log.warning("audit trail writable again", lost=gap)
         os.close(self._descriptor)
 
     def _write(self, line: bytes) -> None:
-        self._follow()
-        # What broke off in the middle of a line must not spoil the next one.
+        self._reopen_if_rotated()
+        # A line that broke off in the middle must not spoil the next one.
         rest = memoryview(b"\n" + line if self._torn else line)
         while rest:
             count = os.write(self._descriptor, rest)
             rest = rest[count:]
             self._torn = bool(rest)
 
-    def _follow(self) -> None:
-        """Opens a file again that was moved away, as rotation does."""
+    def _reopen_if_rotated(self) -> None:
+        """Reopens a file that was moved away, as log rotation does."""
         if self._path is None:
             return
         own = os.fstat(self._descriptor)
@@ -198,7 +198,7 @@ def open_trail(target: str) -> AuditTrail | None:
 
 
 def _open(target: str) -> tuple[str | None, int]:
-    """The path, if it is one, and a descriptor."""
+    """The path, if the target is one, and a descriptor."""
     match = _DESCRIPTOR.fullmatch(target)
     number = int(match[1]) if match else _STANDARD.get(target.lower())
     try:

@@ -1,10 +1,10 @@
-"""What a model has answered, beside what it answered for its reference pictures: distributions, and their distance.
+"""Distributions of a model's answers, compared with those for its reference images.
 
 The distance is the population stability index, PSI = sum (p - q) ln(p / q) over bins with the shares p of the latest answers and
 q of the reference (N. Siddiqi, Credit Risk Scorecards, Wiley 2006: above 0.1 look, above 0.25 act). Without any drift it is about
-(1/n + 1/m) times a chi-square with one degree of freedom less than there are bins, for n answers and m reference pictures
+(1/n + 1/m) times a chi-square with one degree of freedom less than there are bins, for n answers and m reference images
 (B. Yurdakul, J. Naranjo, Statistical properties of the population stability index, J. Risk Model Validation 14 (4), 2020);
-its 99.9% quantile is given beside it, so that a small window cries no wolf.
+its 99.9% quantile is given beside it, so that a small window raises no false alarm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from aiderm_core.bundle.manifest import Histogram, Manifest, Reference
 
 MIN_ANSWERS = 100
-MIN_SHARE = 0.05  # of the reference in a bin: emptier ones are joined, because a logarithm of next to nothing is mostly chance
+MIN_SHARE = 0.05  # of the reference in a bin: emptier ones are joined, because the logarithm of a tiny share is mostly noise
 _CHANCE = NormalDist().inv_cdf(0.999)
 Served = Callable[[], Iterable[Manifest]]
 
@@ -44,13 +44,13 @@ def psi(reference: Sequence[int], observed: Sequence[int]) -> float:
 
 
 def psi_by_chance(bins: int, reference: int, observed: int) -> float:
-    """What the index exceeds once in a thousand times without any drift.
+    """What the index exceeds once in 1,000 times without any drift.
 
     The chi-square's quantile by E. B. Wilson and M. M. Hilferty, The distribution of chi-square, PNAS 17 (1931).
 
     Args:
         bins: at least 2.
-        reference: pictures in the reference.
+        reference: images in the reference.
         observed: answers in the window.
     """
     degrees = bins - 1
@@ -130,11 +130,11 @@ def _cumulative(edges: Sequence[float], counts: Sequence[int]) -> list[tuple[str
 
 
 class DriftMonitor(Collector):
-    """Distributions and drift of every model that serves, as Prometheus metrics.
+    """Distributions and drift of every serving model, as Prometheus metrics.
 
     Args:
         window: latest answers that are compared with the reference.
-        served: the manifests of the models that serve; what is known of others is forgotten when it is asked for.
+        served: the manifests of the serving models; the distributions of others are dropped at the next collection.
     """
 
     def __init__(self, window: int, served: Served) -> None:
@@ -143,7 +143,7 @@ class DriftMonitor(Collector):
         self._known: dict[tuple[str, str], dict[str, Distribution]] = {}
 
     def observe(self, manifest: Manifest, score: float | None, novelty: float) -> None:
-        """Adds an answer; ``score`` None for a picture that was rejected, and so was not judged."""
+        """Adds an answer; ``score`` None for a rejected image, which was not assessed."""
         known = self._distributions(manifest)
         known["novelty"].observe(novelty)
         if score is not None:
@@ -161,7 +161,7 @@ class DriftMonitor(Collector):
         return known
 
     def collect(self) -> Iterator[Metric]:
-        """Prometheus' side."""
+        """Called by Prometheus' client when metrics are collected."""
         serving = {(manifest.name, manifest.version): self._distributions(manifest) for manifest in self._served()}
         self._known = dict(serving)
         labels = ["model", "version"]
@@ -171,7 +171,7 @@ class DriftMonitor(Collector):
             "aiderm_drift_psi_by_chance", "What it exceeds once in 1,000 times without drift", labels=by_output
         )
         answers = GaugeMetricFamily("aiderm_drift_answers", "Answers in the window", labels=by_output)
-        for output, text in (("score", "Malignancy of judged pictures"), ("novelty", "Novelty of pictures")):
+        for output, text in (("score", "Malignancy of assessed images"), ("novelty", "Novelty of images")):
             seen = HistogramMetricFamily(f"aiderm_{output}", text, labels=labels)
             reference = HistogramMetricFamily(f"aiderm_reference_{output}", f"{text}, on the calibration set", labels=labels)
             for of_model, known in serving.items():

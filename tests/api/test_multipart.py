@@ -29,7 +29,8 @@ from aiderm_api.errors.problems import (
     Overloaded,
     TooLarge,
 )
-from aiderm_api.uploads import MemoryBudget, UploadLimits, boundary_of, read_uploads
+from aiderm_api.memory_budget import MemoryBudget
+from aiderm_api.multipart import UploadLimits, boundary_of, read_uploads
 
 TYPE = {"Content-Type": "multipart/form-data; boundary=frontier"}
 ONE = UploadLimits("file", 10_000, 10_000, seconds=5)
@@ -178,6 +179,7 @@ def diskless(models_root: Path):
     environment = os.environ | {
         "AIDERM_MODELS_DIR": str(models_root),
         "AIDERM_PORT": "0",
+        "AIDERM_HOSTS": "*",
         "AIDERM_LOG_FORMAT": "json",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": os.pathsep.join(sys.path),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_api.serving.assessment import assess
+from aiderm_api.serving.answers import assess
 from aiderm_core.assess import BrokenOutputError
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.imaging.limits import Limits

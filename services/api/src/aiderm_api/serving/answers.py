@@ -1,4 +1,4 @@
-"""From the bytes of one picture to an Assessment. Knows nothing of HTTP or queues."""
+"""Assesses one image and describes the result as clients see it. Knows nothing of HTTP or queues."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from aiderm_api import schemas
 from aiderm_core.assess import BrokenOutputError
-from aiderm_core.assess import assess as assess_bytes
+from aiderm_core.assess import assess as assess_image
 from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
 from aiderm_core.decision import Decision
+from aiderm_core.imaging.budget import DecodeBudget
 from aiderm_core.imaging.limits import Limits
+from aiderm_core.most_likely import MostLikely
 from aiderm_core.runtime import Hint, Runtime
 from aiderm_core.tta import TtaRuntime
 
@@ -30,41 +32,57 @@ def assess(
     rule: DecisionRule,
     limits: Limits,
     explain: bool = False,
-    thorough: Thorough | None = None,
+    tta: Thorough | None = None,
     request_id: str = "",
     before_inference: Callable[[], Hint] = lambda: "latency",
+    budget: DecodeBudget | None = None,
+    deadline: float | None = None,
 ) -> schemas.Assessment:
-    """Judges one picture.
+    """Assesses one image.
 
     Args:
         data: a file's bytes.
         manifest: of the model that ``runtime`` holds.
         runtime: answers for uint8 ``[1, S, S, 3]``.
-        rule: threshold and band of the form that runs; those of ``thorough`` stand in for them.
-        limits: what a picture may measure.
+        rule: threshold and band of the variant that runs; ``tta`` has its own.
+        limits: allowed dimensions of an image.
         explain: draw the heatmap as well.
-        thorough: judge the picture in eight orientations by this; the picture alone when None.
+        tta: how to average over eight orientations of the image (test-time augmentation); a single orientation when None.
         request_id: goes into the answer.
-        before_inference: called after decoding and inference; says how the graph is to use the cores, or raises to stop there.
+        before_inference: called between decoding and inference; says how to use the cores, or raises to stop there.
+        budget: bytes that decoding may hold, all images together; None for no limit.
+        deadline: for waiting for the budget and decoding, as ``time.monotonic`` counts.
 
     Raises:
-        ImageError: the picture cannot be judged.
-        BrokenOutputError: the graph's answer is no probability.
+        ImageError: the image cannot be assessed.
+        BudgetTimeoutError: no room in the budget before the deadline.
+        DecodeTimeoutError: not decoded before the deadline.
+        BrokenOutputError: the graph's answer is not a probability.
     """
     start = time.perf_counter()
-    if thorough is not None:
-        runtime, rule = TtaRuntime(runtime, manifest.labels, thorough.pool), thorough.decision
-    found = assess_bytes(data, manifest=manifest, runtime=runtime, rule=rule, limits=limits, before_inference=before_inference)
+    if tta is not None:
+        runtime, rule = TtaRuntime(runtime, manifest.labels, tta.pool), tta.decision
+    found = assess_image(
+        data,
+        manifest=manifest,
+        runtime=runtime,
+        rule=rule,
+        limits=limits,
+        before_inference=before_inference,
+        budget=budget,
+        deadline=deadline,
+    )
     image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
     rejected = verdict.decision is Decision.REJECTED
     return schemas.Assessment(
         request_id=request_id,
         model=schemas.ModelRef(name=manifest.name, version=manifest.version),
-        thorough=thorough is not None,
+        thorough=tta is not None,
         decision=verdict.decision,
         reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in verdict.reasons],
         malignancy=None if rejected else _malignancy(found.malignancy, rule, manifest),
         classes=[] if rejected else _classes(found.probabilities, manifest),
+        most_likely=None if rejected or found.most_likely is None else _most_likely(found.most_likely),
         quality=schemas.Quality(
             **found.measures,
             warnings=[
@@ -86,14 +104,17 @@ def assess(
 
 
 def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
-    """An RGBA PNG as a data URI: colour and opacity grow with the value, so that it can be laid over the picture.
+    """An RGBA PNG as a data URI: colour and opacity grow with the value, so that it can be laid over the image.
 
     Args:
         heatmap: ``[h, w]``, 0..1.
         size: side of the PNG in pixels.
+
+    Raises:
+        BrokenOutputError: a heatmap that cannot be drawn.
     """
-    grown = cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)
-    values = np.clip(grown, 0.0, 1.0)
+    enlarged = cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)
+    values = np.clip(enlarged, 0.0, 1.0)
     coloured = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     alpha = np.rint(values * PEAK_ALPHA).astype(np.uint8)
     ok, png = cv2.imencode(".png", np.dstack([coloured, alpha]))
@@ -117,6 +138,12 @@ def _classes(probabilities: NDArray[np.float32], manifest: Manifest) -> list[sch
         for label, probability in zip(manifest.labels, probabilities, strict=True)
     ]
     return sorted(classes, key=lambda item: -item.probability)
+
+
+def _most_likely(found: MostLikely) -> schemas.MostLikelyOut:
+    return schemas.MostLikelyOut(
+        id=found.id, name=found.name, probability_at_even_prevalence=min(1.0, found.probability), note=found.note
+    )
 
 
 def _ms(seconds: float) -> float:

@@ -10,7 +10,7 @@ import re
 import pytest
 import structlog
 
-from aiderm_api.telemetry.observability import configure_logging
+from aiderm_api.telemetry.logging import configure_logging
 
 
 @pytest.mark.parametrize("given", ["abc", "A-1_2.3", "x" * 64])

@@ -1,0 +1,47 @@
+"""What every request must satisfy, whatever it asks for: a path without control characters, and a host that this service has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from starlette.types import Scope
+
+from aiderm_api.errors.problems import MalformedRequest, ProblemError, UnknownHost
+
+ANY_HOST = "*"
+# Line ends above all: a pattern that ends in $ matches before one, so /predict%0a would be another path to one program and
+# /predict to the next.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+?)\.?(?::[0-9]{1,5})?")
+
+
+class RequestChecks:
+    """Checks a request by its path and its Host header.
+
+    Args:
+        hosts: names, in lower case, by which the service may be addressed; with ``*`` among them, any. A page of another site
+            whose name its owner points at this machine (DNS rebinding) does not know any of them.
+    """
+
+    def __init__(self, hosts: Collection[str]) -> None:
+        self._hosts = None if ANY_HOST in hosts else frozenset(hosts)
+
+    def refusal(self, scope: Scope) -> ProblemError | None:
+        """Why the request is refused; None when it is not."""
+        path = scope["path"]
+        if _CONTROL.search(path):
+            return MalformedRequest(f"Received: a path with control characters, {path[:200]!r}. Allowed: a path without them.")
+        return None if self._hosts is None else self._host_refusal(scope, self._hosts)
+
+    def _host_refusal(self, scope: Scope, hosts: frozenset[str]) -> ProblemError | None:
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        if len(given) != 1:
+            return MalformedRequest(f"Received: {len(given)} Host headers. Allowed: one.")
+        match = _HOST.fullmatch(given[0])
+        if match and match[1].decode("latin-1").lower().strip("[]") in hosts:
+            return None
+        return UnknownHost(
+            f"Received: a request for the host {given[0][:200].decode('latin-1')!r}. Allowed: {', '.join(sorted(hosts))}; "
+            "its operator may add names to AIDERM_HOSTS."
+        )

@@ -1,0 +1,122 @@
+"""Gives each request an id, a log line, metrics and headers, and answers for crashes."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aiderm_api.errors.problems import InternalError, ProblemError
+from aiderm_api.middleware.request_checks import RequestChecks
+from aiderm_api.telemetry.metrics import Metrics
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# On every answer that does not set them itself; answers are data, which no browser should run, frame or refer from.
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+# Ids must differ, not be secret: asking the operating system for randomness would let other threads run first.
+_IDS = random.Random()  # noqa: S311
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+log = structlog.get_logger(__name__)
+
+
+class RequestContext:
+    """Wraps everything that answers.
+
+    Args:
+        app: the rest of the application.
+        metrics: counts and times the requests.
+        checks: what a request must satisfy to reach ``app``.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, checks: RequestChecks) -> None:
+        self.app = app
+        self.metrics = metrics
+        self.checks = checks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        method = scope["method"]
+        head = method == "HEAD"
+        inner = {**scope, "request_id": request_id, "original_method": method, "method": "GET" if head else method}
+        added = {b"x-request-id": request_id.encode("ascii"), **SECURITY_HEADERS}
+        status = 0
+        started = time.perf_counter()
+
+        async def wrapped_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                headers += [item for item in added.items() if item[0] not in present]
+                message = {**message, "headers": headers}
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        self.metrics.in_progress.inc()
+        try:
+            refusal = self.checks.refusal(inner)
+            if refusal is None:
+                await self.app(inner, receive, wrapped_send)
+            else:
+                await _refuse(refusal, inner, receive, wrapped_send)
+        except Exception as error:
+            # Here and not in Starlette's own handler, which lies outside of this middleware and answers without the id.
+            log.error("crash", exc_info=error)
+            if status:
+                inner["problem_code"] = InternalError.code
+                raise  # half of an answer has been sent: only the server can break the connection
+            await _refuse(InternalError(), inner, receive, wrapped_send)
+        finally:
+            self.metrics.in_progress.dec()
+            self._record(inner, method, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
+        route = scope.get("route_label") or getattr(scope.get("route"), "path", None) or "unmatched"
+        method = method if method in _METHODS else "other"
+        code = scope.get("problem_code")
+        answered = scope.get("answered_at")
+        if answered is not None:
+            self.metrics.stages.labels("respond").observe(time.perf_counter() - answered)
+        self.metrics.requests.labels(route, method, str(status)).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
+        if code is not None:
+            self.metrics.problems.labels(code).inc()
+        line = log.debug if route in _QUIET and status < 400 else log.info
+        fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
+        line("request", **fields, **({"code": code} if code else {}))
+
+
+async def _refuse(problem: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
+    scope["problem_code"] = problem.code
+    await problem.response(scope["request_id"])(scope, receive, send)
+
+
+def new_request_id() -> str:
+    """An id for a request that has none of its own."""
+    return f"{_IDS.getrandbits(128):032x}"
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            if REQUEST_ID.fullmatch(text):
+                return str(text)
+    return new_request_id()

@@ -1,0 +1,59 @@
+"""An uvicorn server with this service's HTTP protocol."""
+
+from __future__ import annotations
+
+import socket
+
+import structlog
+import uvicorn
+
+from aiderm_api.app import create_app
+from aiderm_api.http_protocol import BoundedProtocol, Connections
+from aiderm_api.settings import Settings
+
+_TICKS_PER_SECOND = 10  # of uvicorn
+log = structlog.get_logger("aiderm_api")
+
+
+class Server(uvicorn.Server):
+    """Logs where it listens once it can answer, and closes connections that wait too long."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = self.connections = Connections()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also logs the address; with port 0 only the operating system knows it."""
+        await super().startup(sockets)
+        if self.started:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            port = next((s.getsockname()[1] for server in self.servers for s in server.sockets), self.config.port)
+            log.info("ready", url=f"http://{host}:{port}")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn's heartbeat."""
+        if counter % _TICKS_PER_SECOND == 0:
+            self.connections.close_overdue()
+        return await super().on_tick(counter)
+
+
+def make_server(settings: Settings) -> Server:
+    """A server for these settings."""
+    return Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning" if settings.log_level == "info" else settings.log_level,
+            access_log=False,  # RequestContext logs each request
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=settings.limit_concurrency,
+            timeout_keep_alive=settings.keep_alive_seconds,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+    )

@@ -1,0 +1,204 @@
+"""Assesses uploaded images: through the queue, alone or as a batch, with metrics, the audit trail and drift monitoring."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from aiderm_api import schemas
+from aiderm_api.serving.answers import assess
+from aiderm_api.serving.exceptions import (
+    AssessmentFailedError,
+    DeadlineExceededError,
+    OptionNotOfferedError,
+    OverloadedError,
+    ServingError,
+)
+from aiderm_api.serving.queue import InferencePool, Ticket
+from aiderm_api.serving.registry import LoadedModel
+from aiderm_api.telemetry.audit import AuditTrail, answer_event
+from aiderm_api.telemetry.drift import DriftMonitor
+from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.uploads import Upload, too_large_text
+from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget
+from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
+from aiderm_core.imaging.limits import Limits
+from aiderm_core.runtime import Hint
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class AssessmentRequest:
+    """What a request asks for, and whose it is.
+
+    Attributes:
+        model: that assesses.
+        explain: draw the heatmap as well.
+        tta: average over eight orientations.
+        request_id: for the answer and the log.
+        key_id: of the caller's API key; None where the service asks for none.
+
+    Raises:
+        OptionNotOfferedError: the model does not offer test-time augmentation.
+    """
+
+    model: LoadedModel
+    explain: bool
+    tta: bool
+    request_id: str
+    key_id: str | None
+
+    def __post_init__(self) -> None:
+        if self.tta and self.model.tta is None:
+            manifest = self.model.manifest
+            raise OptionNotOfferedError(
+                f"Received: tta=true (or thorough=true). Allowed: tta=false (thorough=false); averaging over orientations was "
+                f"not measured to help {manifest.name} {manifest.version}. /models says which models offer it."
+            )
+
+
+class AssessmentService:
+    """Assesses images.
+
+    Args:
+        pool: runs the work.
+        metrics: counts answers and what was dropped.
+        drift: is told every answer.
+        audit: records every answer; None where it is off.
+        limits: allowed dimensions of an image.
+        budget: bytes that decoding may hold, all images together.
+    """
+
+    def __init__(
+        self,
+        pool: InferencePool,
+        metrics: Metrics,
+        drift: DriftMonitor,
+        audit: AuditTrail | None,
+        limits: Limits,
+        budget: DecodeBudget,
+    ) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._drift = drift
+        self._audit = audit
+        self._limits = limits
+        self._budget = budget
+
+    async def assess(self, upload: Upload, request: AssessmentRequest, index: int | None = None) -> schemas.Assessment:
+        """Assesses one image.
+
+        Args:
+            upload: the image file.
+            request: what it is part of.
+            index: its 0-based place in a batch.
+
+        Raises:
+            ImageError: the image cannot be assessed.
+            OverloadedError, DeadlineExceededError, ModelUnavailableError: not now.
+            AssessmentFailedError: the service failed; the cause has been logged.
+        """
+        if upload.too_large:
+            raise ImageError("too_large", too_large_text(self._limits.max_bytes))
+        self._metrics.upload_bytes.observe(len(upload.data))
+        started = time.perf_counter()
+        try:
+            assessment, digest = await self._pool.run(lambda ticket: self._work(upload.data, request, ticket))
+        except OverloadedError:
+            self._metrics.shed.labels("overloaded").inc()
+            raise
+        except DeadlineExceededError:
+            self._metrics.shed.labels("deadline").inc()
+            raise
+        except asyncio.CancelledError:
+            self._metrics.shed.labels("hang_up").inc()
+            raise
+        except (ImageError, ServingError):
+            raise
+        except Exception as error:
+            manifest = request.model.manifest
+            log.error("assessment failed", exc_info=error, model=manifest.name, version=manifest.version)
+            raise AssessmentFailedError("The assessment failed.") from error
+        assessment.timing_ms.total = round((time.perf_counter() - started) * 1000, 3)
+        self._record(assessment, request, digest, index)
+        return assessment
+
+    async def assess_batch(
+        self, uploads: Sequence[Upload], request: AssessmentRequest
+    ) -> list[schemas.Assessment | ImageError | ServingError]:
+        """Assesses several images; each has an assessment or an error of its own, in the same order.
+
+        Raises:
+            ServingError: every image failed, and not for a fault of its own; the error is that of the first.
+        """
+        self._metrics.batch_files.observe(len(uploads))
+        # As many at once as there are workers: one batch must not fill the queue for everybody else.
+        turns = asyncio.Semaphore(self._pool.workers)
+
+        async def assess_in_turn(index: int, upload: Upload) -> schemas.Assessment | ImageError | ServingError:
+            async with turns:
+                try:
+                    return await self.assess(upload, request, index)
+                except (ImageError, ServingError) as error:
+                    return error
+
+        answers = await asyncio.gather(*(assess_in_turn(index, upload) for index, upload in enumerate(uploads)))
+        first = answers[0]
+        if isinstance(first, ServingError) and all(isinstance(answer, ServingError) for answer in answers):
+            raise first  # the service failed as a whole, which no 200 may hide
+        return answers
+
+    def _work(self, data: bytes, request: AssessmentRequest, ticket: Ticket) -> tuple[schemas.Assessment, str]:
+        """Runs in a worker thread; the assessment, and the file's SHA-256 where the audit trail needs it."""
+        model = request.model
+
+        def before_inference() -> Hint:
+            ticket.check()
+            return ticket.hint
+
+        try:
+            assessment = assess(
+                data,
+                manifest=model.manifest,
+                runtime=model.runtime,
+                rule=model.rule,
+                limits=self._limits,
+                explain=request.explain,
+                tta=model.tta if request.tta else None,
+                request_id=request.request_id,
+                before_inference=before_inference,
+                budget=self._budget,
+                deadline=ticket.deadline,
+            )
+        except BudgetTimeoutError as error:
+            text = "Too many large images at once: there was no memory to decode this one in time. Try again in a moment."
+            raise OverloadedError(text, retry_after=ticket.seconds) from error
+        except DecodeTimeoutError as error:
+            raise ticket.late() from error
+        assessment.timing_ms.queue = round(ticket.queued_ms, 3)
+        # Hashed in the worker, because 20 MB take some milliseconds.
+        return assessment, hashlib.sha256(data).hexdigest() if self._audit is not None else ""
+
+    def _record(self, assessment: schemas.Assessment, request: AssessmentRequest, digest: str, index: int | None) -> None:
+        self._metrics.count_assessment(assessment)
+        model = request.model
+        if not request.tta:  # averages have another distribution than the reference, which was made without them
+            score = None if assessment.malignancy is None else assessment.malignancy.probability
+            self._drift.observe(model.manifest, score, assessment.novelty.score)
+        if self._audit is not None:
+            self._audit.record(
+                answer_event(
+                    assessment,
+                    image_sha256=digest,
+                    key_id=request.key_id,
+                    index=index,
+                    runtime=model.runtime.name,
+                    precision=model.runtime.precision,
+                )
+            )
