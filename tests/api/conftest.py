@@ -91,9 +91,8 @@ def models_root(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[
     return root
 
 
-@pytest.fixture
-def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
-    """Starts servers with other settings than the shared one's."""
+@contextmanager
+def starting(models_root: Path) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> Running:
@@ -103,6 +102,20 @@ def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
             stack.callback(running.stop)
             return running
 
+        yield start
+
+
+@pytest.fixture
+def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
+    """Starts servers with other settings than the shared one's."""
+    with starting(models_root) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_once(models_root: Path) -> Iterator[Callable[..., Running]]:
+    """The same, for all tests of a module."""
+    with starting(models_root) as start:
         yield start
 
 

@@ -1,12 +1,20 @@
+"""The HTTP protocol on the direct port: bounds on heads, connections and pipelines, and headers that are ignored."""
+
+from __future__ import annotations
+
 import json
 import socket
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from aiderm_api.http_protocol import MAX_HEAD_BYTES
+from aiderm_api import http_protocol
+from aiderm_api.http_protocol import MAX_HEAD_BYTES, MAX_PIPELINED
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+BREW = b"BREW /predict HTTP/1.1\r\nHost: a\r\n\r\n"
 BLOCK = b"y" * 8192
 
 
@@ -47,21 +55,28 @@ def test_an_endless_head_ends_the_connection(service, start, block):
 
 
 @pytest.mark.parametrize(
-    ("sent", "received"),
+    ("sent", "status", "code", "received"),
     [
-        pytest.param(GET + b"X-Long: " + b"y" * (MAX_HEAD_BYTES - len(GET)), "more than 65,536 bytes of headers", id="long head"),
-        pytest.param(b"\x16\x03\x01 hello\r\n\r\n", "no HTTP/1.1 request", id="no HTTP"),
-        pytest.param(b"BREW /predict HTTP/1.1\r\nHost: a\r\n\r\n", "no HTTP/1.1 request", id="no method of HTTP"),
+        pytest.param(
+            GET + b"X-Long: " + b"y" * (MAX_HEAD_BYTES - len(GET)),
+            431,
+            "headers_too_large",
+            "more than 65,536 bytes of headers",
+            id="long head",
+        ),
+        pytest.param(b"\x16\x03\x01 hello\r\n\r\n", 400, "malformed_request", "no HTTP/1.1 request", id="no HTTP"),
+        pytest.param(BREW, 400, "malformed_request", "no HTTP/1.1 request", id="no method of HTTP"),
     ],
 )
-def test_what_no_route_can_answer_is_answered_with_a_problem(service, sent, received):
+def test_what_no_route_can_answer_is_answered_with_a_problem(service, sent, status, code, received):
     with service.connect() as connection:
         connection.sendall(sent)
         head, _, body = answer(connection).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 ")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
     assert b"Content-Type: application/problem+json" in head
+    assert b"x-content-type-options: nosniff" in head
     problem = json.loads(body)
-    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert (problem["status"], problem["code"]) == (status, code)
     assert received in problem["detail"]
     assert problem["request_id"].encode() in head
 
@@ -74,3 +89,154 @@ def test_long_headers_pass_again_and_again_on_one_connection(service):
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         connection.sendall(request + b"Connection: close\r\n\r\n")
         assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.fixture
+def hasty(serve, monkeypatch):
+    """A service that waits for half a second where it usually waits longer."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    return serve(keep_alive_seconds=1)
+
+
+def seconds_open(connection: socket.socket, dribble: bytes = b"") -> float:
+    """How long the server keeps a connection on which a byte at a time arrives."""
+    connection.settimeout(0.2)
+    started = time.monotonic()
+    while time.monotonic() - started < 20:
+        try:
+            if dribble:
+                connection.sendall(dribble)
+            if not connection.recv(65536):
+                return time.monotonic() - started
+        except TimeoutError:
+            continue
+        except OSError:
+            return time.monotonic() - started
+    raise AssertionError("the connection is still open")
+
+
+def test_a_connection_without_a_request_is_closed(hasty):
+    with hasty.connect() as connection:
+        seconds_open(connection)
+
+
+def test_a_dribbled_head_is_ended_with_a_problem(hasty):
+    with hasty.connect() as connection:
+        connection.sendall(GET + b"X-Slow: ")
+        received = b""
+        connection.settimeout(0.1)
+        started = time.monotonic()
+        while b"\r\n\r\n" not in received and time.monotonic() - started < 20:
+            connection.sendall(b"a")
+            try:
+                received += connection.recv(65536)
+            except TimeoutError:
+                continue
+        assert received.startswith(b"HTTP/1.1 408 ")
+        assert b'"request_timeout"' in received
+
+
+def test_an_idle_connection_is_closed_also_when_it_dribbles_between_requests(hasty):
+    for dribble in (b"", b"G"):
+        with hasty.connect() as connection:
+            connection.sendall(GET + b"\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            connection.sendall(dribble)
+            seconds_open(connection)
+
+
+def test_a_busy_connection_is_kept(hasty, forms):
+    with hasty.blocked() as gate, hasty.connect() as connection:
+        body = forms.multipart(("file", "a.png", forms.png_of(200)))
+        head = (
+            "POST /predict HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=frontier\r\n"
+        )
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        forms.wait_until(lambda: hasty.services.pool.depth == 1)
+        time.sleep(3)
+        gate.set()
+        assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_waiting_connections_make_room_for_others(serve):
+    """At the limit, /health and every other call are still answered: whoever sends nothing, or dribbles, goes first."""
+    running = serve(limit_concurrency=10)
+    with ExitStack() as stack:
+        dribbling = [stack.enter_context(running.connect()) for _ in range(9)]
+        for connection in dribbling:
+            connection.sendall(b"GET /health HTT")
+        assert running.client.get("/health").status_code == 200  # so that these bytes have been read
+        for _ in range(30):
+            stack.enter_context(running.connect())
+        for path in ("/health", "/models", "/health/live"):
+            with running.connect() as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+                assert answer(connection).startswith(b"HTTP/1.1 200 "), path
+        for connection in dribbling:
+            told = answer(connection)
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b'"overloaded"' in told
+
+
+def test_at_the_limit_a_request_is_told_so_and_health_is_answered(serve, forms):
+    running = serve(limit_concurrency=4, workers=1, queue_size=10)
+    body = forms.multipart(("file", "a.png", forms.png_of(200)))
+    head = "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=frontier\r\n"
+    post = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with running.blocked(), ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(running.connect()).sendall(post)
+        forms.wait_until(lambda: running.services.pool.depth == 4)
+        with running.connect() as connection:
+            connection.sendall(post)
+            refused = answer(connection)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b'"overloaded"' in refused
+        assert b"retry-after:" in refused.lower()
+        with running.connect() as connection:
+            connection.sendall(GET + b"Connection: close\r\n\r\n")
+            assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_pipelined_requests_are_answered_up_to_a_bound(service):
+    for count in (1, MAX_PIPELINED, 2000):
+        with service.connect() as connection:
+            connection.sendall((GET + b"\r\n") * count)
+            answers = 0
+            while answers < min(count, MAX_PIPELINED + 1):
+                data = connection.recv(65536)
+                if not data:
+                    break
+                answers += data.count(b"HTTP/1.1 200 ")
+            assert answers == min(count, MAX_PIPELINED + 1)
+            if count > MAX_PIPELINED:  # the rest is dropped, and the connection ends
+                rest = []
+                with suppress(ConnectionResetError):
+                    while data := connection.recv(65536):
+                        rest.append(data)
+                assert b"HTTP/1.1" not in b"".join(rest)
+    assert service.client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "split"])
+def test_an_upgrade_is_ignored_and_the_body_is_read(service, forms, framing):
+    """As `curl --http2` sends it."""
+    body = forms.multipart(("file", "a.png", forms.png_of(230)))
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        "Content-Type: multipart/form-data; boundary=frontier\r\n"
+    )
+    if framing == "chunked":
+        whole = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
+    else:
+        whole = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    with service.connect() as connection:
+        if framing == "split":
+            connection.sendall(whole[:300])
+            time.sleep(0.2)
+            whole = whole[300:]
+        connection.sendall(whole)
+        first = connection.recv(65536)
+        assert first.startswith(b"HTTP/1.1 200 ")
+        connection.sendall(GET + b"Connection: close, Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert b"HTTP/1.1 200 " in answer(connection)

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
 
+from aiderm_api import lifespan
 from aiderm_api.errors.problems import (
     ClientClosedRequest,
     DeadlineExceeded,
@@ -342,6 +344,77 @@ def test_boundary_parameter():
     assert boundary_of('multipart/form-data; charset=utf-8; boundary="a b"') == b"a b"
     with pytest.raises(MalformedMultipart, match="'text/plain'"):
         boundary_of("text/plain")
+
+
+@pytest.mark.parametrize(
+    "disposition",
+    [
+        b"form-data; name=\"file\"; filename*=UTF-8''mole%20%E2%82%AC.jpg",
+        b"form-data; filename*=iso-8859-1'en'a.jpg; name=file",
+        b"form-data; name=\"file\" ; FileName* = utf-8''a",
+    ],
+)
+def test_a_part_with_only_an_extended_filename_is_a_file(disposition):
+    """RFC 5987; some HTTP libraries send nothing else for names that are not ASCII."""
+    body = b"--frontier\r\nContent-Disposition: " + disposition + b"\r\n\r\nabc\r\n--frontier--\r\n"
+    assert read([body])[0].data == b"abc"
+
+
+@pytest.mark.parametrize(
+    "disposition", [b'form-data; name="file"; x="; filename*=UTF-8\'\'a.jpg"', b"form-data; name=file; xfilename*=a"]
+)
+def test_what_only_looks_like_an_extended_filename_is_none(disposition):
+    body = b"--frontier\r\nContent-Disposition: " + disposition + b"\r\n\r\nabc\r\n--frontier--\r\n"
+    with pytest.raises(MissingFile, match="text"):
+        read([body])
+
+
+def test_an_extended_filename_over_http(client, forms):
+    part = b"--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename*=UTF-8''a.png\r\n\r\n"
+    body = part + forms.png_of(230) + b"\r\n--frontier--\r\n"
+    assert client.post("/predict", content=body, headers=TYPE).json()["decision"] == "suspicious"
+
+
+def test_batches_may_name_their_parts_with_brackets(client, forms):
+    """As PHP's and many JavaScript libraries' forms do."""
+    answer = client.post("/predict/batch", files=[("files[]", forms.png_of(230)), ("files", forms.png_of(9))])
+    assert [item["assessment"]["decision"] for item in answer.json()["results"]] == ["suspicious", "low_suspicion"]
+    refused(client.post("/predict", files={"file[]": forms.png_of(9)}), 400, "missing_file")
+
+
+def test_a_stalled_upload_gives_its_memory_back_long_before_its_time_is_over(serve, monkeypatch):
+    monkeypatch.setattr(lifespan, "UPLOAD_WINDOW_SECONDS", 1.0)
+    running = serve(min_upload_rate=1_000_000, upload_seconds=120)
+    with running.connect() as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n"
+            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
+            b'--frontier\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + bytes(3_000_000)
+        )
+        started = time.monotonic()
+        answer = whole_answer(connection)
+    assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b"stalled" in answer
+    assert time.monotonic() - started < 60
+    assert running.services.budget.held == 0
+
+
+def test_a_slow_upload_above_the_least_rate_arrives(forms):
+    limits = UploadLimits("file", 10_000, 10_000, seconds=60, window_seconds=0.5, window_bytes=10)
+    body = forms.multipart(("file", "a", bytes(100)))
+    pieces = [body[start : start + 40] for start in range(0, len(body), 40)]
+
+    async def run():
+        async def receive():
+            await asyncio.sleep(0.15)
+            chunk = pieces.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(pieces)}
+
+        request = Request({"type": "http", "headers": [(b"content-type", TYPE["Content-Type"].encode())]}, receive)
+        with MemoryBudget(10_000).lease() as lease:
+            return await read_uploads(request, limits, lease)
+
+    assert asyncio.run(run())[0].data == bytes(100)
 
 
 def test_deadline_names_its_limit(forms):

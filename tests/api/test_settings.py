@@ -97,3 +97,24 @@ def test_a_misspelt_variable_is_told(monkeypatch):
     monkeypatch.setenv("AIDERM_API_KEYS_FILE", "keys.json")
     monkeypatch.setenv("AIDERM_PORT", "8000")
     assert unknown_settings() == ["AIDERM_API_KEYS_FILE is no setting of the API; did you mean AIDERM_KEYS_FILE?"]
+
+
+def test_hosts_are_names_or_addresses(monkeypatch):
+    monkeypatch.setenv("AIDERM_HOSTS", "Clinic.example, 192.0.2.1,[2001:db8::1]")
+    monkeypatch.setenv("AIDERM_HOST", "0.0.0.0")
+    own = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+    assert load_settings().allowed_hosts == own | {"clinic.example", "192.0.2.1", "2001:db8::1"}
+    monkeypatch.setenv("AIDERM_HOSTS", "*")
+    assert "*" in load_settings().allowed_hosts
+    monkeypatch.delenv("AIDERM_HOSTS")
+    assert load_settings().allowed_hosts == own
+    for wrong in ("http://a.example", "a.example:80", "a*.example", "*.", "a b", "a..b"):
+        monkeypatch.setenv("AIDERM_HOSTS", wrong)
+        with pytest.raises(SettingsError, match="AIDERM_HOSTS"):
+            load_settings()
+
+
+def test_memory_for_decoding_is_bounded_by_default(monkeypatch):
+    assert 0 < load_settings().decoded_bytes <= 500_000_000
+    monkeypatch.setenv("AIDERM_MAX_DECODED_BYTES", "700000000")
+    assert load_settings().decoded_bytes == 700_000_000

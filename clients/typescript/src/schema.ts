@@ -14,8 +14,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Assess one dermoscopic picture
-         * @description Judges the picture in the form's part `file`. It is neither stored nor logged.
+         * Assess one dermoscopic image
+         * @description Assesses the image in the form's part `file`. It is neither stored nor logged.
          */
         post: operations["predict"];
         delete?: never;
@@ -34,8 +34,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Assess several dermoscopic pictures
-         * @description Judges every part `files`; each has an assessment or a problem of its own, in the order of the request.
+         * Assess several dermoscopic images
+         * @description Assesses every part `files`; each has an assessment or a problem of its own, in the order of the request.
          */
         post: operations["predict_batch"];
         delete?: never;
@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * State of the service and of each model
-         * @description 200 while the default model serves, else 503.
+         * @description 200 while the default model is served, else 503.
          */
         get: operations["health"];
         put?: never;
@@ -72,8 +72,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The process answers
-         * @description Says nothing of models: restarting would not mend them.
+         * Whether the process answers
+         * @description Says nothing about models: a restart would not repair them.
          */
         get: operations["live"];
         put?: never;
@@ -92,8 +92,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Pictures can be assessed
-         * @description 200 while the default model serves, else 503 `no_model`.
+         * Whether images can be assessed
+         * @description 200 while the default model is served, else 503 `no_model`.
          */
         get: operations["ready"];
         put?: never;
@@ -112,8 +112,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The models that serve
-         * @description Empty while none serves; /health then says why.
+         * The serving models
+         * @description Empty while no model is served; /health then says why.
          */
         get: operations["models"];
         put?: never;
@@ -132,7 +132,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * One model, its metrics with intervals and its card
+         * One model, its metrics with confidence intervals and its card
          * @description The card is Markdown.
          */
         get: operations["model"];
@@ -152,7 +152,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The curves' data
+         * The data behind the model's curves
          * @description As the trainer wrote it.
          */
         get: operations["report"];
@@ -190,7 +190,7 @@ export interface components {
     schemas: {
         /**
          * Assessment
-         * @description What the model says of one picture. A rejected picture has no malignancy, classes or heatmap.
+         * @description The assessment of one image. A rejected image has no malignancy, classes, most likely class or heatmap.
          */
         Assessment: {
             /** Request Id */
@@ -198,7 +198,7 @@ export interface components {
             model: components["schemas"]["ModelRef"];
             /**
              * Thorough
-             * @description judged from eight orientations, by a threshold and band of their own
+             * @description averaged over eight orientations, with a threshold and band of its own
              */
             thorough: boolean;
             decision: components["schemas"]["Decision"];
@@ -210,6 +210,8 @@ export interface components {
              * @description highest probability first
              */
             classes: components["schemas"]["ClassProbability"][];
+            /** @description null where the image is rejected, or the model does not state its class shares */
+            most_likely: components["schemas"]["MostLikelyOut"] | null;
             quality: components["schemas"]["Quality"];
             novelty: components["schemas"]["NoveltyOut"];
             region: components["schemas"]["RegionOut"];
@@ -228,7 +230,7 @@ export interface components {
         };
         /**
          * BatchAnswer
-         * @description One item a file, in the order of the request.
+         * @description One item for each file, in the order of the request.
          */
         BatchAnswer: {
             /** Results */
@@ -241,7 +243,7 @@ export interface components {
         BatchItem: {
             /**
              * Index
-             * @description place of the file in the request
+             * @description 0-based place of the file in the request
              */
             index: number;
             assessment: components["schemas"]["Assessment"] | null;
@@ -333,7 +335,7 @@ export interface components {
         };
         /**
          * Health
-         * @description ok; degraded when something other than the default model fails; unavailable when the default model does not serve.
+         * @description ok; degraded when anything but the default model failed to load; unavailable when the default model is not served.
          */
         Health: {
             /**
@@ -353,7 +355,7 @@ export interface components {
         };
         /**
          * ImageOut
-         * @description The upright picture as it was decoded; notes are codes such as first_frame.
+         * @description The upright image as it was decoded; notes are codes such as first_frame.
          */
         ImageOut: {
             /** Width */
@@ -405,7 +407,7 @@ export interface components {
         };
         /**
          * Malignancy
-         * @description Calibrated probability of malignancy, which assumes the prevalence beside it.
+         * @description Calibrated probability of malignancy, which assumes the given prevalence.
          */
         Malignancy: {
             /** Probability */
@@ -435,7 +437,7 @@ export interface components {
         };
         /**
          * ModelDetail
-         * @description Also what it was measured to do, and its card in Markdown.
+         * @description Also its metrics and its model card in Markdown.
          */
         ModelDetail: {
             /** Name */
@@ -452,7 +454,7 @@ export interface components {
             input: components["schemas"]["Input"];
             novelty: components["schemas"]["Novelty"];
             calibration: components["schemas"]["Calibration"];
-            /** @description threshold, band and measured gain of thorough=true; null where it is not offered */
+            /** @description threshold, band and measured gain of test-time augmentation (tta=true); null where it is not offered */
             thorough: components["schemas"]["Thorough"] | null;
             /** Metrics */
             metrics: {
@@ -470,8 +472,8 @@ export interface components {
         };
         /**
          * ModelHealth
-         * @description State of one model. One that stands by is loaded by the first request that names it; a serving one with a reason could not
-         *     be replaced by a newer version.
+         * @description State of one model. A model on standby is loaded by the first request that names it; a serving model with a reason could
+         *     not be replaced by a newer version.
          */
         ModelHealth: {
             /**
@@ -490,7 +492,7 @@ export interface components {
         };
         /**
          * ModelList
-         * @description The models that serve, and which of them answers when a request names none.
+         * @description The serving models, and which of them answers when a request names none.
          */
         ModelList: {
             /** Default */
@@ -527,8 +529,25 @@ export interface components {
             input: components["schemas"]["Input"];
             novelty: components["schemas"]["Novelty"];
             calibration: components["schemas"]["Calibration"];
-            /** @description threshold, band and measured gain of thorough=true; null where it is not offered */
+            /** @description threshold, band and measured gain of test-time augmentation (tta=true); null where it is not offered */
             thorough: components["schemas"]["Thorough"] | null;
+        };
+        /**
+         * MostLikelyOut
+         * @description The class that fits the image best if all classes were equally common; a rare class seldom has the highest probability.
+         */
+        MostLikelyOut: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Probability At Even Prevalence */
+            probability_at_even_prevalence: number;
+            /**
+             * Note
+             * @description what this is, in one sentence for people
+             */
+            note: string;
         };
         /**
          * Novelty
@@ -554,7 +573,7 @@ export interface components {
         };
         /**
          * NoveltyOut
-         * @description Distance from the training images; above the limit a picture is not assessed.
+         * @description Distance from the training images; above the limit an image is not assessed.
          */
         NoveltyOut: {
             /** Score */
@@ -595,7 +614,7 @@ export interface components {
         };
         /**
          * Quality
-         * @description Measures of the judged region, see aiderm_core.quality.measurements, and warnings about them.
+         * @description Quality metrics of the assessed region, see aiderm_core.quality.measurements, and warnings about them.
          */
         Quality: {
             /** Sharpness */
@@ -625,7 +644,7 @@ export interface components {
         };
         /**
          * QualityWarningOut
-         * @description A metric of the picture that lies beyond its usual range, and what to do about it.
+         * @description A quality metric of the image outside its usual range, and what to do about it.
          */
         QualityWarningOut: {
             /**
@@ -637,13 +656,13 @@ export interface components {
             text: string;
             /**
              * Advisory
-             * @description shown only; when false it also withholds a low suspicion
+             * @description for information only; when false, the warning also rules out a low suspicion
              */
             advisory: boolean;
         };
         /**
          * Ready
-         * @description Pictures can be assessed.
+         * @description Images can be assessed.
          */
         Ready: {
             /**
@@ -655,7 +674,7 @@ export interface components {
         };
         /**
          * ReasonOut
-         * @description Why the decision was taken: a stable code for programs, a sentence for people.
+         * @description Why the decision was made: a stable code for programs, a sentence for people.
          */
         ReasonOut: {
             /**
@@ -668,7 +687,7 @@ export interface components {
         };
         /**
          * RegionOut
-         * @description The part of the upright picture that was judged, in pixels.
+         * @description The part of the upright image that was assessed, in pixels.
          */
         RegionOut: {
             /** X */
@@ -701,7 +720,7 @@ export interface components {
         };
         /**
          * Timing
-         * @description Milliseconds. Queue is the wait for a worker; quality is measured during forward; total counts from the complete upload.
+         * @description Milliseconds. Queue is the wait for a worker; quality is measured during forward; total starts at the complete upload.
          */
         Timing: {
             /** Queue */
@@ -727,11 +746,16 @@ export interface operations {
     predict: {
         parameters: {
             query?: {
-                /** @description name of a model in /models; the default one when absent */
+                /** @description name of a model in /models; the default model when absent */
                 model?: string | null;
-                /** @description draw the heatmap as well */
+                /** @description also draw the heatmap */
                 explain?: boolean;
-                /** @description judge eight orientations instead of one, where /models says that the model offers it; takes longer */
+                /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
+                tta?: boolean;
+                /**
+                 * @deprecated
+                 * @description the former name of `tta`, which replaces it
+                 */
                 thorough?: boolean;
             };
             header?: never;
@@ -773,6 +797,15 @@ export interface operations {
                 headers: {
                     /** @description the scheme to use */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden: `cross_site` */
+            403: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -862,11 +895,16 @@ export interface operations {
     predict_batch: {
         parameters: {
             query?: {
-                /** @description name of a model in /models; the default one when absent */
+                /** @description name of a model in /models; the default model when absent */
                 model?: string | null;
-                /** @description draw the heatmap as well */
+                /** @description also draw the heatmap */
                 explain?: boolean;
-                /** @description judge eight orientations instead of one, where /models says that the model offers it; takes longer */
+                /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
+                tta?: boolean;
+                /**
+                 * @deprecated
+                 * @description the former name of `tta`, which replaces it
+                 */
                 thorough?: boolean;
             };
             header?: never;
@@ -904,6 +942,15 @@ export interface operations {
                 headers: {
                     /** @description the scheme to use */
                     "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden: `cross_site` */
+            403: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -1008,7 +1055,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The default model does not serve. */
+            /** @description The default model is not served. */
             503: {
                 headers: {
                     [name: string]: unknown;

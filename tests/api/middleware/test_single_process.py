@@ -59,7 +59,7 @@ def test_page_and_api_side_by_side(serve, site, forms):
         assert client.get(f"{prefix}/openapi.json").json()["paths"].keys() >= {"/predict", "/health"}
         docs = client.get(f"{prefix}/docs")
         assert "openapi.json" in docs.text
-        assert "content-security-policy" not in docs.headers
+        assert docs.headers["content-security-policy"] != page.headers["content-security-policy"]
         wrong = client.get(f"{prefix}/predict")
         assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
 
@@ -75,10 +75,16 @@ def test_unknown_paths_are_problems(serve, site):
         "/js",
         "/../secret.txt",
         "/%2e%2e/secret.txt",
+        "//predict",
+        "//index.html",
+        "/js//app.js",
+        "/api//predict",
     ):
         answer = client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
         assert answer.json()["code"] == "not_found"
+        assert client.post(path).status_code in (404, 405), path
+    assert client.post("//predict").status_code == 404
     answer = client.post("/index.html")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     metrics = client.get("/metrics").text

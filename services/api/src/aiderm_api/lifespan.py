@@ -74,6 +74,7 @@ def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None) -> Se
             total,
             settings.upload_seconds,
             max_files=max_files,
+            window_seconds=UPLOAD_WINDOW_SECONDS,
             window_bytes=round(settings.min_upload_rate * UPLOAD_WINDOW_SECONDS),
         )
 

@@ -20,8 +20,8 @@ from aiderm_core.runtime.cores import usable_cores
 MEGABYTE = 1_000_000
 MOST_DECODED_BYTES = 500 * MEGABYTE  # by default: with models and uploads the process then stays below 1 GB
 PREFIX = "AIDERM_"
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 # As browsers send it: no path, no closing slash, lower case.
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
@@ -83,8 +83,8 @@ class Settings(KeysFile):
     hosts: Annotated[
         tuple[str, ...],
         NoDecode,
-        Field(description="names by which the service may be addressed, besides loopback and AIDERM_HOST; * allows any"),
-    ] = ()
+        Field(description="names by which the service may be addressed, besides loopback and AIDERM_HOST; *.NAME and * work"),
+    ] = LOOPBACK
     limit_concurrency: Annotated[int, Field(ge=1, le=100_000, description="open connections")] = 1_000
     keep_alive_seconds: Annotated[int, Field(ge=1, le=600)] = 75
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -123,7 +123,7 @@ class Settings(KeysFile):
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if host != "*" and not _HOST.fullmatch(host) and not _is_address(host.strip("[]")):
-                raise ValueError("each host must be a name or an address without port, or * for any")
+                raise ValueError("each host must be a name or an address without port, *.name for all names below it, or * for any")
         return tuple(host.strip("[]") for host in value)
 
     @field_validator("frontend_dir")
@@ -150,7 +150,7 @@ class Settings(KeysFile):
     @property
     def allowed_hosts(self) -> frozenset[str]:
         """Names by which the service may be addressed, in lower case; ``*`` among them for any."""
-        return _LOOPBACK | {self.host.lower()} | set(self.hosts)
+        return frozenset({*LOOPBACK, self.host.lower(), *self.hosts})
 
     @property
     def decoded_bytes(self) -> int:

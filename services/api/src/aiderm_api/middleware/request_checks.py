@@ -20,12 +20,13 @@ class RequestChecks:
     """Checks a request by its path and its Host header.
 
     Args:
-        hosts: names, in lower case, by which the service may be addressed; with ``*`` among them, any. A page of another site
-            whose name its owner points at this machine (DNS rebinding) does not know any of them.
+        hosts: names, in lower case, by which the service may be addressed; ``*.name`` stands for all below it, ``*`` for any.
+            A page of another site whose owner points its name at this machine (DNS rebinding) has none of them.
     """
 
     def __init__(self, hosts: Collection[str]) -> None:
         self._hosts = None if ANY_HOST in hosts else frozenset(hosts)
+        self._suffixes = tuple(host[1:] for host in hosts if host.startswith("*."))
 
     def refusal(self, scope: Scope) -> ProblemError | None:
         """Why the request is refused; None when it is not."""
@@ -39,8 +40,10 @@ class RequestChecks:
         if len(given) != 1:
             return MalformedRequest(f"Received: {len(given)} Host headers. Allowed: one.")
         match = _HOST.fullmatch(given[0])
-        if match and match[1].decode("latin-1").lower().strip("[]") in hosts:
-            return None
+        if match:
+            name = match[1].decode("latin-1").lower().strip("[]")
+            if name in hosts or name.endswith(self._suffixes):
+                return None
         return UnknownHost(
             f"Received: a request for the host {given[0][:200].decode('latin-1')!r}. Allowed: {', '.join(sorted(hosts))}; "
             "its operator may add names to AIDERM_HOSTS."

@@ -58,7 +58,7 @@ class AssessmentRequest:
         if self.tta and self.model.tta is None:
             manifest = self.model.manifest
             raise OptionNotOfferedError(
-                f"Received: tta=true (or thorough=true). Allowed: tta=false (thorough=false); averaging over orientations was "
+                f"Received: tta=true, or thorough=true. Allowed: thorough=false and tta=false; averaging over orientations was "
                 f"not measured to help {manifest.name} {manifest.version}. /models says which models offer it."
             )
 
