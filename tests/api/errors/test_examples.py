@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import threading
@@ -95,20 +96,19 @@ def test_keys(serve, tmp_path, forms):
 
 def test_load(serve, forms):
     running = serve(workers=1)
-    bodies = []
+    pool = running.services.pool
+
+    async def fill() -> None:
+        await asyncio.gather(*(pool.run(lambda _: None) for _ in range(pool.queue_size)))
+
     with running.blocked() as gate:
-        threads = [
-            threading.Thread(target=lambda: bodies.append(running.client.post("/predict", files={"file": forms.png_of(9)})))
-            for _ in range(running.services.pool.queue_size)
-        ]
-        for thread in threads:
-            thread.start()
-        forms.wait_until(lambda: running.services.pool.depth == running.services.pool.queue_size, 60)
+        waiting = threading.Thread(target=lambda: asyncio.run(fill()))
+        waiting.start()
+        forms.wait_until(lambda: pool.depth == pool.queue_size)
         full = running.client.post("/predict", files={"file": forms.png_of(9)})
         assert detail(full, problems.Overloaded) == problems.Overloaded.example
         gate.set()
-        for thread in threads:
-            thread.join()
+        waiting.join()
     late = re.sub("0.2 s", "15 s", detail(deadline(serve, forms), problems.DeadlineExceeded))
     assert late == problems.DeadlineExceeded.example
 

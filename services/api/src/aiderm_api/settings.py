@@ -123,7 +123,9 @@ class Settings(KeysFile):
     def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if host != "*" and not _HOST.fullmatch(host) and not _is_address(host.strip("[]")):
-                raise ValueError("each host must be a name or an address without port, *.name for all names below it, or * for any")
+                raise ValueError(
+                    "each host must be a name or an address without port, *.name for all names below it, or * for any"
+                )
         return tuple(host.strip("[]") for host in value)
 
     @field_validator("frontend_dir")

@@ -147,7 +147,7 @@ class Undecodable(ProblemError):
 
 class Truncated(ProblemError):
     status, code = 422, "truncated"
-    example = "Received a JPEG file that ends before its picture does (12,000 bytes); send it again whole."
+    example = "Received a JPEG file that is incomplete or damaged (12,000 bytes); send the original file again."
 
 
 class TooSmall(ProblemError):

@@ -28,16 +28,15 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
 </head>
 <body>
-<div id="swagger-ui"></div>
+<div id="swagger-ui" data-document="openapi.json"></div>
 <script src="docs/swagger-ui.js"></script>
 <script src="docs/start.js"></script>
 </body>
 </html>
 """
-# openapi.json, seen from /docs.
 _START = """"use strict";
 SwaggerUIBundle({
-  url: new URL("openapi.json", document.baseURI).href,
+  url: new URL(document.getElementById("swagger-ui").dataset.document, document.baseURI).href,
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
