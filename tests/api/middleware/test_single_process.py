@@ -83,7 +83,7 @@ def test_unknown_paths_are_problems(serve, site):
         answer = client.get(f"{client.base_url}".rstrip("/") + path)  # whole, or httpx would drop a slash
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
         assert answer.json()["code"] == "not_found"
-        assert client.post(f"{client.base_url}".rstrip("/") + "//predict").status_code == 404
+    assert client.post(f"{client.base_url}".rstrip("/") + "//predict").status_code == 404
     answer = client.post("/index.html")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     metrics = client.get("/metrics").text
