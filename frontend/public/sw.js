@@ -34,6 +34,7 @@ const SHELL = [
   "js/check/view.js",
   "js/intake/bitmap.js",
   "js/intake/digest.js",
+  "js/intake/types.js",
 ];
 // Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost
 // little.
@@ -47,7 +48,6 @@ const REST = [
   "js/history/compare.js",
   "js/history/transfer.js",
   "js/history/zip.js",
-  "js/intake/types.js",
   "js/views/privacy.js",
 ];
 const PATIENCE_MS = 4_000; // on a network that hardly answers, what is kept is better than nothing

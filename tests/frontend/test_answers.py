@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, Route, expect
 
 pytestmark = pytest.mark.browser
@@ -37,7 +39,7 @@ def test_low_suspicion_is_no_all_clear(page: Page, plain, assess) -> None:
     assess(page, plain(red=40))
     expect(page.get_by_role("heading", name="Low suspicion")).to_be_focused()
     verdict = page.locator(".verdict")
-    expect(verdict).to_contain_text("about one cancer in twenty looks like this")
+    expect(verdict).to_contain_text("the model misses some cancers")
     expect(verdict).to_contain_text("If the spot is new, changing, bleeding or worries you, see a doctor whatever this says.")
     for word in ("benign", "harmless", "healthy", "all clear", "safe"):
         expect(verdict).not_to_contain_text(re.compile(rf"\b{word}\b", re.I))
@@ -234,12 +236,78 @@ def test_rotated_photograph_is_shown_as_it_was_judged(page: Page, assess, plain)
     assert region["y"] - photo["y"] == pytest.approx((photo["height"] - region["height"]) / 2, abs=1.5)
 
 
-def test_picture_that_the_browser_cannot_show_is_judged_all_the_same(page: Page, assess, plain) -> None:
-    assess(page, plain(red=230, suffix=".tiff"), "scan.tiff", "image/tiff")
+def tiff(kind: str) -> bytes:
+    """600 x 450, suspicious red with a green spot of 100 pixels in the upper left."""
+    picture = np.full((450, 600, 3), (230, 20, 10), np.uint8)
+    picture[:100, :100] = (10, 250, 30)
+    file = io.BytesIO()
+    image = Image.fromarray(picture)
+    options: dict[str, object] = {}
+    if kind in ("lzw", "tiff_adobe_deflate", "packbits"):
+        options = {"compression": kind}
+    elif kind == "predictor":
+        options = {"compression": "tiff_lzw", "tiffinfo": {317: 2}}
+    elif kind == "palette":
+        image = image.quantize(16)
+    elif kind == "turned":
+        options = {"tiffinfo": {274: 6}}
+    if kind == "lzw":
+        options = {"compression": "tiff_lzw"}
+    image.save(file, "TIFF", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["plain", "lzw", "tiff_adobe_deflate", "packbits", "predictor", "palette", "turned"])
+def test_tiff_is_shown_although_the_browser_shows_none(page: Page, assess, kind: str) -> None:
+    assess(page, tiff(kind), "scan.tiff", "image/tiff")
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
+    expect(page.locator(".photo")).to_be_visible()
+    expect(page.locator("#answer-of img")).to_be_visible()
+    expect(page.get_by_role("button", name="Crop or turn")).to_be_visible()
+    page.get_by_role("checkbox", name="Show heatmap").uncheck()
+    size = page.locator(".photo").evaluate("photo => [photo.naturalWidth, photo.naturalHeight]")
+    assert size == ([450, 600] if kind == "turned" else [600, 450])
+    seen = shot(page.locator(".frame"))
+    zoom = seen.shape[1] / size[0]
+    spot = (size[0] - 20 if kind == "turned" else 20, 20)
+    assert seen[int(spot[1] * zoom), int(spot[0] * zoom)].argmax() == 1
+    assert seen[int(300 * zoom), int(200 * zoom)].argmax() == 2
+
+
+def test_a_kind_of_tiff_that_cannot_be_shown_is_judged_all_the_same(page: Page, assess) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((450, 600), 200, np.uint8)).convert("1").save(file, "TIFF", compression="group4")
+    assess(page, file.getvalue(), "scan.tiff", "image/tiff")
     expect(page.locator(".no-preview")).to_be_visible()
-    frame, region = page.locator(".frame").bounding_box(), page.locator(".region").bounding_box()
-    assert region["x"] - frame["x"] == pytest.approx(75 * frame["width"] / 600, abs=1.5)
+    expect(page.locator(".verdict")).to_be_visible()
+
+
+def test_a_finger_scrolls_over_the_picture_and_the_heatmap_stays(new_page, service, plain, assess) -> None:
+    page = new_page(service.url, width=360, height=740, has_touch=True, is_mobile=True)
+    assess(page, plain(red=230))
+    split = page.get_by_role("slider", name="Picture against heatmap")
+    page.locator(".region").scroll_into_view_if_needed()
+    box = page.locator(".region").bounding_box()
+    x, y = box["x"] + 0.2 * box["width"], box["y"] + 0.7 * box["height"]
+    touch = page.context.new_cdp_session(page)
+
+    def finger(*places: tuple[float, float]) -> None:
+        for at, (left, top) in enumerate(places):
+            kind = "touchStart" if at == 0 else "touchMove"
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": left, "y": top}]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    finger((x, y))  # a tap
+    expect(split).to_have_value("100")
+    before = page.evaluate("() => window.scrollY")
+    finger(*((x, y - 12 * step) for step in range(10)))
+    expect(split).to_have_value("100")
+    page.wait_for_function("before => window.scrollY > before", arg=before)
+    page.locator(".region").scroll_into_view_if_needed()
+    box = page.locator(".region").bounding_box()
+    x, y = box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"]
+    finger(*((x - 0.05 * box["width"] * step, y) for step in range(11)))  # half of it to the left
+    assert 40 <= int(split.input_value()) <= 65
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

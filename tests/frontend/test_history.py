@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,143 @@ def keep(page: Page, plain: Callable[..., bytes], assess: Callable[..., None], r
         page.get_by_label("Which spot?").select_option(index=1)
     page.get_by_role("button", name="Keep this picture").click()
     expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
+
+
+def save_export(page: Page, to: Path) -> None:
+    with page.expect_download() as started:
+        page.get_by_role("button", name="Export to a file").click()
+    started.value.save_as(to)
+    expect(page.locator("#transfer-said")).to_contain_text("was read back and checked")
+
+
+# Puts pictures into the history as other versions and browsers have left them there.
+PUT = """async ([name, files]) => {
+  const { turnOn, write } = await import(new URL('js/history/store.js', location.href));
+  await turnOn();
+  const bytes = (encoded) => Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+  const moles = [{ id: name, label: name, site: 'neck', createdAt: 1 }];
+  await write({ moles, pictures: files.map(([encoded, type, size], at) => ({
+    id: `${name}${at}`, mole: name, takenAt: Date.UTC(2026, at, 2, 12), decision: 'uncertain', model: 'm 1',
+    picture: new Blob([bytes(encoded), new Uint8Array(size)], { type }) })) });
+  location.hash = 'history';
+}"""
+
+
+def put(page: Page, name: str, *files: tuple[bytes, str], padding: int = 0) -> None:
+    encoded = [[base64.b64encode(data).decode(), kind, padding] for data, kind in files]
+    page.evaluate(PUT, [name, encoded])
+    expect(page.get_by_role("region", name=f"Neck: {name}").locator("img")).to_have_count(len(files))
+
+
+def delete_everything(page: Page) -> None:
+    page.get_by_role("button", name="Delete everything").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Everything was deleted")).to_be_focused()
+
+
+def test_pictures_without_a_proper_type_come_back(page: Page, plain, tmp_path: Path) -> None:
+    kinds = [
+        (".jpg", ""),
+        (".png", "application/octet-stream"),
+        (".bmp", "image/x-ms-bmp"),
+        (".tiff", ""),
+        (".webp", "image/webp"),
+    ]
+    put(page, "typed", *((plain(suffix=suffix), kind) for suffix, kind in kinds))
+    save_export(page, tmp_path / "history.zip")
+    delete_everything(page)
+    page.set_input_files("#import", tmp_path / "history.zip")
+    expect(page.get_by_text("5 pictures were imported.")).to_be_focused()
+    types = page.evaluate(
+        """async () => { const { readAll } = await import(new URL('js/history/store.js', location.href));
+        return (await readAll()).pictures.map(({ picture }) => picture.type); }"""
+    )
+    assert types == ["image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut off"])
+def test_what_is_whole_in_a_damaged_export_is_imported_and_the_rest_named(page: Page, plain, tmp_path: Path, damage: str) -> None:
+    pictures = [plain(red=red, suffix=".png") for red in (10, 20, 30)]
+    put(page, "three", *((data, "image/png") for data in pictures))
+    export = tmp_path / "history.zip"
+    save_export(page, export)
+    delete_everything(page)
+    data = bytearray(export.read_bytes())
+    middle = data.index(pictures[-1]) + len(pictures[-1]) // 2
+    if damage == "changed":
+        data[middle] ^= 0xFF
+    else:
+        del data[middle:]
+    export.write_bytes(data)
+    page.set_input_files("#import", export)
+    expect(page.locator(".view [role=status]").first).to_contain_text("2 pictures were imported.")
+    expect(page.locator(".view [role=status]").first).to_contain_text(
+        "1 picture in the file is damaged and was left out: March 2, 2026"
+    )
+    expect(page.get_by_role("region", name="Neck: three").locator("img")).to_have_count(2)
+
+
+def test_an_export_that_another_program_packed_anew_is_read(page: Page, plain, tmp_path: Path) -> None:
+    put(page, "packed", (plain(), "image/png"))
+    save_export(page, tmp_path / "history.zip")
+    with (
+        zipfile.ZipFile(tmp_path / "history.zip") as old,
+        zipfile.ZipFile(tmp_path / "new.zip", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in reversed(old.namelist()):
+            new.writestr(name, old.read(name))
+    delete_everything(page)
+    page.set_input_files("#import", tmp_path / "new.zip")
+    expect(page.get_by_text("1 picture was imported.")).to_be_visible()
+
+
+def test_an_export_of_the_first_version_is_read(page: Page, plain, tmp_path: Path) -> None:
+    mole = {"id": "a", "label": "", "site": "neck", "createdAt": 1}
+    address = "data:image/x-ms-bmp;base64," + base64.b64encode(plain(suffix=".bmp")).decode()
+    picture = {"id": "b", "mole": "a", "takenAt": 1, "decision": "uncertain", "model": "m 1", "picture": address}
+    content = {
+        "format": "aiderm-history",
+        "version": 1,
+        "moles": [mole],
+        "pictures": [picture, {**picture, "id": "c", "picture": "x"}],
+    }
+    (tmp_path / "history.json").write_text(json.dumps(content))
+    page.evaluate("() => { location.hash = 'history'; }")
+    page.set_input_files("#import", tmp_path / "history.json")
+    expect(page.get_by_text("1 picture was imported. 1 picture in the file is damaged")).to_be_visible()
+
+
+@pytest.mark.soak
+def test_500_megabytes_go_out_and_come_back(page: Page, plain, tmp_path: Path) -> None:
+    put(page, "many", *((plain(red=at), "image/png") for at in range(50)), padding=10_000_000)
+    save_export(page, tmp_path / "history.zip")
+    assert (tmp_path / "history.zip").stat().st_size > 500_000_000
+    delete_everything(page)
+    page.set_input_files("#import", tmp_path / "history.zip")
+    expect(page.get_by_text("50 pictures were imported.")).to_be_visible(timeout=120_000)
+
+
+@pytest.mark.parametrize(
+    "blocked", ["undefined", "{ databases: () => Promise.reject(new Error()), open: () => { throw new Error(); } }"]
+)
+def test_blocked_storage_is_said(new_page, service, plain, assess, blocked: str) -> None:
+    page = new_page(service.url, load=False)
+    page.add_init_script(f"Object.defineProperty(window, 'indexedDB', {{ value: {blocked} }});")
+    page.goto(service.url)
+    assess(page, plain(red=230))
+    expect(page.locator(".keep")).to_contain_text("lets the page keep nothing")
+    page.evaluate("() => { location.hash = 'history'; }")
+    expect(page.locator(".view .notice")).to_contain_text("lets the page keep nothing")
+
+
+def test_the_focus_stays_on_the_page_after_keeping_and_deleting(page: Page, plain, assess) -> None:
+    keep(page, plain, assess, 60)
+    expect(page.get_by_role("link", name="Open the history")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Delete the picture").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("The picture was deleted.")).to_be_focused()
 
 
 def test_nothing_is_kept_until_the_history_is_turned_on(page: Page, plain, assess) -> None:
@@ -64,11 +203,12 @@ def test_keep_compare_export_delete_import(page: Page, plain, assess, tmp_path: 
         expect(dialog.locator(".advice")).to_contain_text(advice)
     dialog.get_by_role("button", name="Close").click()
 
-    with page.expect_download() as started:
-        page.get_by_role("button", name="Export to a file").click()
-    export = tmp_path / "history.json"
-    started.value.save_as(export)
-    content = json.loads(export.read_text("utf-8"))
+    export = tmp_path / "history.zip"
+    save_export(page, export)
+    with zipfile.ZipFile(export) as archive:
+        assert archive.testzip() is None
+        content = json.loads(archive.read("history.json"))
+        assert {Path(name).suffix for name in archive.namelist()} == {".json", ".png"}
     assert len(content["pictures"]) == 2
     assert not any("probability" in picture or "malignancy" in picture for picture in content["pictures"])
 

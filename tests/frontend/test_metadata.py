@@ -14,24 +14,30 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 from playwright.sync_api import Page
 
+from aiderm_core.imaging.decode import decode_image
+
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SECRETS = (b"Camera of Ada", b"Ada's comment", b"52.5200", b"http://ns.adobe.com/xap", b"2024:05:01", b"MOTION FILM")
 ORIENTATION = 6
 
 STRIP = """async (encoded) => {
-  const { pictureParts } = await import(new URL('js/intake/metadata.js', location.href));
+  const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));
   const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
-  const parts = pictureParts(bytes);
-  const blob = parts ? new Blob(parts.map((part) => Array.isArray(part) ? bytes.subarray(...part) : part)) : new Blob([bytes]);
+  const blob = await withoutMetadata(new File([bytes], 'picture'));
   return new Promise((resolve) => { const reader = new FileReader();
     reader.onload = () => resolve(reader.result.split(',')[1] ?? ''); reader.readAsDataURL(blob); });
 }"""
 
 
+def stripped(page: Page, data: bytes) -> bytes:
+    """What the page would send of a file."""
+    return base64.b64decode(page.evaluate(STRIP, base64.b64encode(data).decode()))
+
+
 def picture() -> Image.Image:
     """Structured, so that a re-encoding would show."""
-    return Image.fromarray(np.random.default_rng(3).integers(0, 255, (96, 160, 3), np.uint8))
+    return Image.fromarray(np.random.default_rng(3).integers(0, 255, (112, 160, 3), np.uint8))
 
 
 def exif() -> Image.Exif:
@@ -88,12 +94,13 @@ FORMATS = {"jpeg": jpeg, "progressive": partial(jpeg, progressive=True), "png": 
 def test_only_the_picture_is_left(page: Page, make: Callable[[], bytes]) -> None:
     before = make()
     assert any(secret in before for secret in SECRETS)
-    after = base64.b64decode(page.evaluate(STRIP, base64.b64encode(before).decode()))
+    after = stripped(page, before)
     for secret in SECRETS:
         assert secret not in after
     old, new = Image.open(io.BytesIO(before)), Image.open(io.BytesIO(after))
     assert old.format == new.format
-    assert new.info.get("icc_profile") == old.info.get("icc_profile")
+    assert ("icc_profile" in new.info) == ("icc_profile" in old.info)
+    assert np.array_equal(decode_image(before).pixels, decode_image(after).pixels)
     assert getattr(new, "n_frames", 1) == getattr(old, "n_frames", 1)
     new.load()
     assert np.array_equal(np.asarray(new.convert("RGB")), np.asarray(old.convert("RGB")))
@@ -108,14 +115,14 @@ def test_only_the_picture_is_left(page: Page, make: Callable[[], bytes]) -> None
 def test_upright_picture_gets_no_orientation(page: Page) -> None:
     file = io.BytesIO()
     picture().save(file, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")
-    after = base64.b64decode(page.evaluate(STRIP, base64.b64encode(file.getvalue()).decode()))
+    after = stripped(page, file.getvalue())
     assert b"Exif" not in after
 
 
 @pytest.mark.parametrize("make", [jpeg, png, webp, tiff])
 def test_damaged_files_pass_for_the_server_to_judge(page: Page, make: Callable[[], bytes]) -> None:
     whole = make()
-    for length in (3, 20, 45, len(whole) // 3, len(whole) // 2):
+    for length in (16, 20, 45, len(whole) // 3, len(whole) // 2):
         page.evaluate(
             """async (encoded) => {
               const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));

@@ -9,6 +9,7 @@ import { percent, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
+const SIDEWAYS = 6; // pixels
 const OPACITY = 100; // its colours are transparent themselves, the more so the lower the estimate
 
 /** Method in: `show`. */
@@ -44,7 +45,6 @@ export class DermHeatmap extends HTMLElement {
     for (const { input } of [this.#split, this.#opacity])
       input.addEventListener("input", () => this.#blend());
     this.#region.addEventListener("pointerdown", (event) => this.#drag(event));
-    this.#region.addEventListener("pointermove", (event) => event.buttons === 1 && this.#drag(event));
   }
 
   connectedCallback() {
@@ -115,12 +115,32 @@ export class DermHeatmap extends HTMLElement {
     this.#caption.textContent = t(`heatmap.${says}`);
   }
 
-  /** @param {PointerEvent} event */
-  #drag(event) {
-    if (this.#controls.hidden || !this.#shown.checked) return;
-    const box = this.#region.getBoundingClientRect();
-    this.#split.input.value = String(Math.round((100 * (event.clientX - box.left)) / box.width));
-    this.#blend();
+  /**
+   * Moves the dividing line once a pointer goes sideways: neither a tap nor scrolling over the picture does.
+   *
+   * @param {PointerEvent} down
+   */
+  #drag(down) {
+    if (this.#controls.hidden || !this.#shown.checked || !down.isPrimary || down.button !== 0) return;
+    const touch = down.pointerType === "touch";
+    const { left, width } = this.#region.getBoundingClientRect();
+    const before = Number(this.#split.input.value);
+    const listening = new AbortController();
+    const { signal } = listening;
+    let sideways = false;
+    const move = (/** @type {PointerEvent} */ { clientX, clientY }) => {
+      const [dx, dy] = [clientX - down.clientX, clientY - down.clientY];
+      sideways ||= Math.abs(dx) > SIDEWAYS && Math.abs(dx) > Math.abs(dy);
+      if (!sideways) return;
+      // a finger hides what it points at: the line moves along with it, and does not jump to it
+      const share = touch ? before + (100 * dx) / width : (100 * (clientX - left)) / width;
+      this.#split.input.value = String(Math.round(share));
+      this.#blend();
+    };
+    window.addEventListener("pointermove", move, { signal });
+    for (const end of ["pointerup", "pointercancel"]) {
+      window.addEventListener(end, () => listening.abort(), { signal });
+    }
   }
 
   #blend() {

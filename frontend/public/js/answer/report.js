@@ -2,7 +2,7 @@
 /** The answer on paper: picture, heatmap, figures, model, date, disclaimer. Shown in print alone. */
 
 import { el } from "../dom.js";
-import { date, outOfHundred, percent, t, texts } from "../i18n.js";
+import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
 import { figureRows, warningsOf } from "./findings.js";
 import { className, reasonWords, warningWords } from "./words.js";
 
@@ -78,6 +78,7 @@ export function paperReport({ assessment, url, name, at }) {
     { class: "paper", "aria-hidden": "true" },
     el("p", { class: "paper-brand" }, t("meta.name")),
     el("p", { class: "paper-disclaimer" }, t("disclaimer.all")),
+    currentLanguage() !== "en" && el("p", {}, t("translation.line")),
     el("p", { class: "paper-decision" }, t(`${words}.title`)),
     el("p", {}, t(`${words}.meaning`)),
     lines.length > 0 && el("ul", {}, ...lines.map((line) => el("li", {}, line))),

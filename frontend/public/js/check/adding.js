@@ -3,7 +3,7 @@
 
 import { Problem } from "../api.js";
 import { bytes, t } from "../i18n.js";
-import { bitmapOf } from "../intake/bitmap.js";
+import { asPng, bitmapOf, isShown } from "../intake/bitmap.js";
 import { digestOf } from "../intake/digest.js";
 import { prepare } from "../intake/files.js";
 import { looksOfPictures, nameOf } from "./view.js";
@@ -67,8 +67,10 @@ export class Adding {
     if (!bitmap) return; // the browser cannot show it; the server may be able to
     const found = looks.concerns(looks.look(bitmap, bitmap.width, bitmap.height));
     const thumb = looks.thumbnail(bitmap);
+    const shown = (await isShown(file)) ? null : await asPng(bitmap);
     bitmap.close();
     if (item.file !== file) return;
+    if (shown) this.queue.showAs(item, shown);
     this.queue.update(item, { viewable: true, concerns: found, thumb });
     if (item !== this.queue.selected || item.state !== "ready" || found.length === 0) return;
     this.view.sayAlso(found.map((concern) => t(`concern.${concern}`)));

@@ -132,6 +132,17 @@ export class Queue extends EventTarget {
     this.update(item, { file, digest, cut, url, state: "ready", ...fresh });
   }
 
+  /**
+   * Shows an item by another file, where the browser does not show its own.
+   * @param {Item} item
+   * @param {Blob} shown
+   */
+  showAs(item, shown) {
+    if (!this.items.includes(item)) return;
+    URL.revokeObjectURL(item.url);
+    item.url = URL.createObjectURL(shown);
+  }
+
   /** Takes one out; its neighbour is selected in its place. @param {Item} item */
   remove(item) {
     const at = this.items.indexOf(item);

@@ -91,6 +91,8 @@ export async function fromFile(file) {
     if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content });
     else damaged.push(Number.isFinite(takenAt) ? takenAt : null);
   }
+  const lost = damaged.length > 0 || moles.length < body.moles.length;
+  if (pictures.length === 0 && lost) throw new TypeError("nothing in the file is whole");
   const used = new Set(pictures.map(({ mole }) => mole));
   return { moles: moles.filter((/** @type {Mole} */ { id }) => used.has(id)), pictures, damaged };
 }

@@ -24,6 +24,23 @@ function addressOf(picture) {
   return known;
 }
 
+/** @param {Picture} picture @param {string} alt */
+function pictureOf(picture, alt) {
+  const image = /** @type {HTMLImageElement} */ (
+    el("img", { src: addressOf(picture), alt, loading: "lazy" })
+  );
+  // a format that this browser does not show by itself
+  const decode = async () => {
+    const { asPng, bitmapOf } = await import("../intake/bitmap.js");
+    const bitmap = await bitmapOf(picture.picture);
+    addresses.set(picture.id, URL.createObjectURL(await asPng(bitmap)));
+    bitmap.close();
+    image.src = addressOf(picture);
+  };
+  image.addEventListener("error", () => decode().catch(() => {}), { once: true });
+  return image;
+}
+
 /**
  * @param {HTMLElement} place
  * @param {string} [words] said of what was just done; they take the focus, since what was operated may be
@@ -96,7 +113,7 @@ function moleCard(place, mole, pictures) {
     return el(
       "li",
       {},
-      el("img", { src: addressOf(picture), alt: t("compare.alt", { name, day }), loading: "lazy" }),
+      pictureOf(picture, t("compare.alt", { name, day })),
       el("p", { class: "date" }, el("time", { datetime: new Date(picture.takenAt).toISOString() }, day)),
       button(
         t("history.delete"),
@@ -189,8 +206,7 @@ async function handOut() {
  */
 async function takeIn(file) {
   const content = await fromFile(file).catch(() => null);
-  if (!content || (content.pictures.length === 0 && content.damaged.length > 0))
-    return t("history.notImported");
+  if (!content) return t("history.notImported");
   const { moles, pictures, damaged } = content;
   if (pictures.length === 0) return t("history.imported", { count: 0 });
   let count = 0;

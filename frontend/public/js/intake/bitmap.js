@@ -1,8 +1,45 @@
 // @ts-check
 /** Decoding a picture in the page, to show, to measure and to cut it. */
 
+import { typeOf } from "./types.js";
+
 /**
  * @param {Blob} file
  * @returns {Promise<ImageBitmap>} upright; rejects where it cannot be shown here
  */
-export const bitmapOf = (file) => createImageBitmap(file);
+export async function bitmapOf(file) {
+  try {
+    return await createImageBitmap(file);
+  } catch (error) {
+    if ((await typeOf(file)) !== "image/tiff") throw error;
+    const { tiffBitmap } = await import("./tiff-image.js");
+    return tiffBitmap(file);
+  }
+}
+
+/** Whether the browser itself shows it. @param {Blob} file */
+export const isShown = async (file) =>
+  (await typeOf(file)) !== "image/tiff" ||
+  createImageBitmap(file).then(
+    (bitmap) => {
+      bitmap.close();
+      return true;
+    },
+    () => false,
+  );
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @returns {Promise<Blob>} the same picture in a format that every browser shows
+ */
+export async function asPng(bitmap) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
+  return new Promise((resolve, reject) => {
+    canvas.toBlob(
+      (blob) => (blob ? resolve(blob) : reject(new Error("it could not be encoded"))),
+      "image/png",
+    );
+  });
+}

@@ -1,45 +1,51 @@
 // @ts-check
 /**
- * Takes place, device and time out of a picture file without encoding it anew: orientation, colour profile
- * and pixels stay.
+ * Takes what is no picture out of a file without encoding it anew. Each format has a list of what may stay:
+ * pixels,
+ * orientation, and what colours are computed from. Everything else goes, whatever it is.
  */
 
-import { gifParts, jpegParts, pngParts, tiffParts, webpParts } from "./containers.js";
+import { bmpParts } from "./formats/bmp.js";
+import { gifParts } from "./formats/gif.js";
+import { jpegParts } from "./formats/jpeg.js";
+import { joined } from "./formats/parts.js";
+import { pngParts } from "./formats/png.js";
+import { tiffParts } from "./formats/tiff.js";
+import { webpParts } from "./formats/webp.js";
+import { typeOf } from "./types.js";
 
-/** @typedef {import("./containers.js").Part} Part */
+/** @typedef {import("./formats/parts.js").Part} Part */
 
-/** @type {{starts: (head: string) => boolean, parts: (bytes: Uint8Array) => Part[]}[]} */
-const FORMATS = [
-  { starts: (head) => head.startsWith("\xff\xd8\xff"), parts: jpegParts },
-  { starts: (head) => head.startsWith("\x89PNG\r\n\x1a\n"), parts: pngParts },
-  { starts: (head) => head.startsWith("RIFF") && head.slice(8, 12) === "WEBP", parts: webpParts },
-  { starts: (head) => head.startsWith("GIF8"), parts: gifParts },
-  { starts: (head) => head.startsWith("II*\0") || head.startsWith("MM\0*"), parts: tiffParts },
-];
+/** @type {Record<string, (bytes: Uint8Array) => Part[] | Promise<Part[]>>} */
+const FORMATS = {
+  "image/bmp": bmpParts,
+  "image/gif": gifParts,
+  "image/jpeg": jpegParts,
+  "image/png": pngParts,
+  "image/tiff": tiffParts,
+  "image/webp": webpParts,
+};
+const SHORTEST = 16; // bytes that name the format
 
 /**
- * @param {Uint8Array} bytes of a whole file
- * @returns {Part[] | null} what to keep of it; null for a format that holds nothing of the kind (BMP) or is
- *   none that is judged
- */
-export function pictureParts(bytes) {
-  const head = String.fromCharCode(...bytes.subarray(0, 12));
-  return FORMATS.find(({ starts }) => starts(head))?.parts(bytes) ?? null;
-}
-
-/**
- * @param {File} file
+ * @param {File} file in one of the formats that are assessed
  * @returns {Promise<File>} the same file when there was nothing to take out
  */
 export async function withoutMetadata(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
+  const partsOf = FORMATS[await typeOf(file)];
+  if (!partsOf) throw new TypeError(`a picture of ${Object.keys(FORMATS).join(", ")} was expected`);
+  /** @type {Part[]} */
   let parts;
   try {
-    parts = pictureParts(bytes);
+    parts = await partsOf(bytes);
   } catch {
-    parts = null; // cut off in the middle of a structure: the server says what is wrong with it
+    parts = []; // cut off in its header
   }
-  if (!parts || (parts.length === 1 && Array.isArray(parts[0]) && parts[0][1] === bytes.length)) return file;
-  const kept = parts.map((part) => (Array.isArray(part) ? bytes.subarray(part[0], part[1]) : part));
-  return new File(/** @type {BlobPart[]} */ (kept), file.name, { type: file.type });
+  const size = parts.reduce((sum, part) => sum + (Array.isArray(part) ? part[1] - part[0] : part.length), 0);
+  // so that the server says what is wrong
+  if (size < SHORTEST) parts = [[0, Math.min(SHORTEST, bytes.length)]];
+  const kept = joined(parts.map((part) => (Array.isArray(part) ? bytes.subarray(part[0], part[1]) : part)));
+  const unchanged = kept.length === bytes.length && kept.every((byte, at) => byte === bytes[at]);
+  return unchanged ? file : new File([kept], file.name, { type: file.type });
 }

@@ -66,9 +66,18 @@ export class DermPicker extends HTMLElement {
     this.#depth = 0;
     document.body.removeAttribute("data-dragging");
     if (blocked()) return;
-    const items = [...(event.dataTransfer?.items ?? [])];
-    if (items.some((item) => item.webkitGetAsEntry?.()?.isDirectory)) this.#refuse("unreadable_file");
-    else this.#take([...(event.dataTransfer?.files ?? [])]);
+    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (!entries.some((entry) => entry?.isDirectory)) this.#take(files);
+    else this.#takeFolders(entries);
+  }
+
+  /** Takes the pictures in folders as well. @param {(FileSystemEntry | null)[]} entries */
+  async #takeFolders(entries) {
+    const found = await Promise.all(entries.map((entry) => (entry ? filesIn(entry) : []))).catch(() => []);
+    const files = found.flat().filter(({ name }) => !name.startsWith("."));
+    if (files.length > 0) this.#take(files);
+    else this.#refuse("no_picture");
   }
 
   /** @param {ClipboardEvent} event */
@@ -102,6 +111,28 @@ export class DermPicker extends HTMLElement {
     if (this.#held) this.#held.push(event);
     else this.dispatchEvent(event);
   }
+}
+
+/**
+ * @param {FileSystemEntry} entry
+ * @returns {Promise<File[]>} itself, or what is in a folder and its folders, by name
+ */
+async function filesIn(entry) {
+  if (entry.isFile) {
+    const file = /** @type {FileSystemFileEntry} */ (entry);
+    return [await new Promise((resolve, reject) => file.file(resolve, reject))];
+  }
+  const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();
+  /** @type {FileSystemEntry[]} */
+  const inside = [];
+  /** @type {FileSystemEntry[]} */
+  let some;
+  do {
+    some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject)); // a hundred at a time
+    inside.push(...some);
+  } while (some.length > 0);
+  inside.sort((one, other) => one.name.localeCompare(other.name));
+  return (await Promise.all(inside.map(filesIn))).flat();
 }
 
 /** A dialog is open: nothing behind it takes anything. */
