@@ -19,7 +19,7 @@ LOCALES = Path(__file__).resolve().parents[2] / "frontend" / "public" / "locales
 # is marked as English or as code; numbers and units need no translation.
 UNMARKED = """() => {
   const plain = (text) => text.replace(/⟦[^⟦⟧]*⟧/g, ' ').replace(/[\\d\\s.,:;%×·–+()−-]+/g, ' ').trim();
-  const foreign = '[lang]:not(html), code, pre, kbd, option, noscript, .queue-name, select, time, .date, figcaption';
+  const foreign = '[lang]:not(html), code, pre, kbd, option, noscript, .queue-name, .answer-of, select, time, .date, figcaption';
   const found = [];
   const walk = (root) => {
     for (const element of root.querySelectorAll('*')) {
