@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from aiderm_core.imaging.decode import DecodedImage, decode_image
+from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.geometry import Region, assessed_region, crop, to_model_input
+from aiderm_core.imaging.image import DecodedImage
 from aiderm_core.imaging.limits import Limits
 
 HEIGHT, WIDTH = 120, 150

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Verdict, decide
 from aiderm_core.imaging.budget import DecodeBudget
-from aiderm_core.imaging.decode import ImageInfo, decoding
+from aiderm_core.imaging.decode import decoding
 from aiderm_core.imaging.geometry import Region, assessed_region, crop, to_model_input
+from aiderm_core.imaging.image import ImageInfo
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.most_likely import MostLikely, most_likely
 from aiderm_core.quality import measurements

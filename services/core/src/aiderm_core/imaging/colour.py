@@ -1,67 +1,90 @@
-"""Any mode of a Pillow image -> 8-bit RGB in sRGB on white."""
+"""Stored samples of any colour space -> 8-bit RGB in sRGB on white, band by band: no second copy of the image is made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
-from aiderm_core.imaging.errors import ImageError
-from aiderm_core.imaging.icc import lab_to_rgb, through_profile
+from aiderm_core.imaging.geometry import Pixels
+from aiderm_core.imaging.icc import is_srgb, lab_transform, srgb_transform
+
+_BAND_PIXELS = 1 << 18
 
 
-def to_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    """Any mode -> 8-bit RGB in sRGB on white."""
-    profile = image.info.get("icc_profile")
-    image = _to_8_bit(image, notes)
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert("RGB")
-    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
-        image = image.convert("RGB")
-    converted = through_profile(image, profile) if profile else None
-    if profile and converted is not image:
-        notes.append("icc_ignored" if converted is None else "icc_converted")
-    if converted is None:
-        if image.mode == "CMYK":
-            notes.append("cmyk_converted")
-        converted = lab_to_rgb(image) if image.mode == "LAB" else image.convert("RGB")
-    if alpha is None or alpha.getextrema() == (255, 255):
-        return converted
+def to_srgb(samples: NDArray[np.uint8], mode: str, profile: bytes | None, notes: list[str]) -> Pixels:
+    """Converts samples to sRGB by their profile.
+
+    Args:
+        samples: uint8 ``[H, W]`` for mode L, ``[H, W, 3]`` for RGB and LAB, ``[H, W, 4]`` for CMYK; RGB may be changed.
+        mode: as Pillow names it.
+        profile: an ICC profile; None: sRGB, or grey with its curve, or the usual inks.
+        notes: gets ``icc_converted``, ``icc_ignored`` or ``cmyk_converted``.
+    """
+    if profile is not None and not (mode == "RGB" and is_srgb(profile)):
+        transform = srgb_transform(mode, profile)
+        if transform is not None:
+            notes.append("icc_converted")
+            return _in_bands(samples, mode, lambda band: ImageCms.applyTransform(band, transform))
+        notes.append("icc_ignored")
+    if mode == "RGB":
+        return samples
+    if mode == "L":
+        return np.asarray(cv2.cvtColor(samples, cv2.COLOR_GRAY2RGB), np.uint8)
+    if mode == "LAB":
+        from_lab = lab_transform()
+        return _in_bands(samples, mode, lambda band: ImageCms.applyTransform(band, from_lab))
+    notes.append("cmyk_converted")
+    return _in_bands(samples, mode, lambda band: band.convert("RGB"))
+
+
+def on_white(pixels: Pixels, alpha: NDArray[np.uint8], notes: list[str]) -> Pixels:
+    """Lays ``pixels`` ``[H, W, 3]`` over white by ``alpha`` ``[H, W]``; changes them in place."""
+    if int(alpha.min()) == 255:
+        return pixels
     notes.append("alpha_flattened")
-    white = Image.new("RGB", converted.size, (255, 255, 255))
-    return Image.composite(converted, white, alpha)
+    for rows in _bands(*alpha.shape):
+        opacity = alpha[rows, :, np.newaxis].astype(np.uint16)
+        blended = pixels[rows] * opacity + (255 * (255 - opacity) + 128)
+        pixels[rows] = ((blended >> 8) + blended) >> 8  # divides by 255, rounded
+    return pixels
 
 
-def _to_8_bit(image: Image.Image, notes: list[str]) -> Image.Image:
-    bits = _sample_bits(image)
-    if image.mode.startswith("I;16"):
+def from_pillow(image: Image.Image, profile: bytes | None, notes: list[str]) -> Pixels:
+    """Any mode of Pillow's but the 16-bit ones -> sRGB on white."""
+    alpha: NDArray[np.uint8] | None = None
+    if image.has_transparency_data:
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
         samples = np.asarray(image)
-        # Twelve-bit TIFF samples arrive unscaled in sixteen.
-        samples = samples >> (bits - 8 if 8 < bits < 16 else 8)
-        if _white_is_zero(image):
-            samples = 255 - samples
-        notes.append("reduced_to_8_bit")
-        return Image.fromarray(samples.astype(np.uint8), "L")
-    if image.mode in ("I", "F"):
-        raise ImageError(
-            "undecodable",
-            f"Received samples of {bits or 32} bits in a format without a fixed range; allowed: 8 or 16 bits unsigned.",
-        )
-    if bits == 16:  # Pillow keeps the high byte of 16-bit RGB
-        notes.append("reduced_to_8_bit")
-    return image
+        alpha, samples = samples[..., 3], np.ascontiguousarray(samples[..., :3])
+        mode = "RGB"
+    else:
+        if image.mode not in ("L", "RGB", "CMYK", "LAB"):
+            image = image.convert("RGB")
+        samples, mode = np.array(image), image.mode
+    pixels = to_srgb(samples, mode, profile, notes)
+    return pixels if alpha is None else on_white(pixels, alpha, notes)
 
 
-def _sample_bits(image: Image.Image) -> int:
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None:
-        value = tags.get(258, 8)
-        return int(value[0] if isinstance(value, tuple) else value)
-    return 16 if image.mode.startswith("I;16") else 8
+def _in_bands(samples: NDArray[np.uint8], mode: str, convert: Callable[[Image.Image], Any]) -> Pixels:
+    height, width = samples.shape[:2]
+    pixels = samples if mode == "RGB" else np.empty((height, width, 3), np.uint8)
+    for rows in _bands(height, width):
+        pixels[rows] = np.asarray(convert(_as_image(samples[rows], mode)))
+    return pixels
 
 
-def _white_is_zero(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(262) == 0
+def _as_image(samples: NDArray[np.uint8], mode: str) -> Image.Image:
+    # Pillow keeps Lab's a and b as signed bytes in memory and as offset ones in files; frombytes takes those in memory.
+    height, width = samples.shape[:2]
+    return Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).tobytes())
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    rows = max(1, _BAND_PIXELS // width)
+    return (slice(start, start + rows) for start in range(0, height, rows))

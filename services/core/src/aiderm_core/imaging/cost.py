@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from aiderm_core.imaging.headers import Header
+from aiderm_core.imaging.headers.bmp import BmpHeader
+from aiderm_core.imaging.headers.jpeg import JpegHeader
+from aiderm_core.imaging.headers.png import PngHeader
+from aiderm_core.imaging.headers.tiff import TiffHeader
+from aiderm_core.imaging.headers.webp import WebpHeader
 
-# Bytes a pixel, measured as the growth of the peak resident memory over files of 12 and 50 megapixels: what the decoder holds,
-# and the conversions after it.
-_BYTES = {"webp": 28, "bmp": 10, "gif": 10, "tiff": 20}
-_PLAIN_PNG, _OTHER_PNG = 13, 20
-_PLAIN_JPEG, _OTHER_JPEG = 6, 13
-_COEFFICIENT = 2  # bytes, kept for every sample of a progressive JPEG at any scale
 # Below this an image costs no more than its decoder's fixed buffers.
 _LEAST = 1_000_000
+_COEFFICIENT = 2  # bytes, kept for every sample of a progressive JPEG at any scale
 
 
-def decoding_bytes(name: str, header: Header, scale: int = 1) -> int:
-    """Bytes that decoding a file of format ``name`` holds at once, at most.
+def decoding_bytes(header: Header, scale: int = 1) -> int:
+    """Bytes that decoding a file holds at once, at most.
+
+    The factors are the growth of the peak resident memory over files of 12 and 50 megapixels, rounded up: what the decoder
+    holds, and the conversions and the turn after it. ``tests/core/imaging/test_cost.py`` measures them again.
 
     Args:
-        name: jpeg, png, webp, bmp, tiff or gif.
         header: as the file declares it.
         scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
     """
-    pixels = header.width * header.height
-    if name == "jpeg":
-        cost = pixels * (_PLAIN_JPEG if header.plain else _OTHER_JPEG) // scale**2
-        if header.progressive:
-            cost += pixels * header.channels * _COEFFICIENT
-    elif name == "png":
-        cost = pixels * (_PLAIN_PNG if header.channels in (1, 3) and header.bits <= 8 else _OTHER_PNG)
-    else:
-        cost = pixels * _BYTES[name]
-    return max(_LEAST, cost)
+    return max(_LEAST, header.width * header.height * _factor(header, scale) // scale**2)
+
+
+def _factor(header: Header, scale: int) -> int:
+    turned = 3 if header.orientation != 1 else 0
+    match header:
+        case JpegHeader():
+            samples = {1: 4, 3: 4, 4: 8}[header.channels]
+            kept = header.channels * _COEFFICIENT * scale**2 if header.scans > 1 else 0
+            return max(samples + kept, samples + turned)
+        case PngHeader() if header.bits == 8 and not header.transparent and header.channels != 2:
+            return 12 if header.channels == 4 else 7
+        case PngHeader():
+            return 20
+        case WebpHeader():
+            return 13 if header.channels == 4 else 8
+        case BmpHeader():
+            return 14
+        case TiffHeader():
+            return 14 + 4 * header.channels * (2 if header.bits > 8 else 1)
+    return 14

@@ -4,66 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
-from aiderm_core.imaging import pillow_decoder
+from aiderm_core.imaging import processes
 from aiderm_core.imaging.budget import DecodeBudget
 from aiderm_core.imaging.cost import decoding_bytes
-from aiderm_core.imaging.errors import ImageError, check_size, truncated, undecodable
+from aiderm_core.imaging.decoders import bmp, gif, jpeg, png, tiff, webp
+from aiderm_core.imaging.errors import ImageError, check_size, truncated
 from aiderm_core.imaging.formats import ALLOWED, describe, sniff
 from aiderm_core.imaging.geometry import Pixels, upright
 from aiderm_core.imaging.headers import Header, HeaderError, read_header
+from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
+from aiderm_core.imaging.headers.gif import GifHeader
+from aiderm_core.imaging.headers.jpeg import JpegHeader
+from aiderm_core.imaging.headers.png import PngHeader
+from aiderm_core.imaging.headers.tiff import TiffHeader
+from aiderm_core.imaging.headers.webp import WebpHeader
+from aiderm_core.imaging.image import DecodedImage
 from aiderm_core.imaging.limits import DEFAULT_LIMITS, Limits
-
-_JPEG_FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-# The scale's bit alone: the names with COLOR in them ask for blue first as well.
-_REDUCED = {
-    1: 0,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
 
 QUALITY_SIDE = 224
 """Side in pixels at which an image's quality is measured."""
 _SPARE = 2  # a reduced decoding leaves this many times the side that is needed, so that what follows still averages areas
-
-
-@dataclass(frozen=True)
-class ImageInfo:
-    """What an answer says of an image.
-
-    Attributes:
-        format: jpeg, png, webp, bmp, tiff or gif.
-        width: of the upright image in full.
-        height: of the upright image in full.
-        notes: codes of what was done to decode it: ``first_frame``, ``oriented``, ``alpha_flattened``, ``reduced_to_8_bit``,
-            ``icc_converted``, ``icc_ignored``, ``cmyk_converted``.
-    """
-
-    format: str
-    width: int
-    height: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class DecodedImage(ImageInfo):
-    """An upright image.
-
-    Attributes:
-        pixels: uint8 ``[H, W, 3]``, RGB in sRGB; all of them, or a half, a quarter or an eighth each way.
-    """
-
-    pixels: Pixels
-
-    @property
-    def info(self) -> ImageInfo:
-        """The same without the pixels."""
-        return ImageInfo(self.format, self.width, self.height, self.notes)
+_QUICK_RUN_LENGTH_PIXELS = 1_000_000
+_QUICK_JPEG_PIXELS = 150_000_000  # times scans: about a second
 
 
 def decode_image(
@@ -106,16 +69,33 @@ def decoding(
 ) -> Iterator[DecodedImage]:
     """As ``decode_image``, but the budget is held until the block ends: keep the pixels no longer than that."""
     name, header = _examine(data, limits)
-    scale = 1 if size is None or name != "jpeg" else _reduction(header.width, header.height, size)
+    scale = _scale(header, size)
+    cost = decoding_bytes(header, scale)
     if budget is None:
-        yield _decode(data, name, header, limits, scale)
+        yield _decode(data, name, header, limits, size, cost, deadline)
         return
-    cost = decoding_bytes(name, header, scale)
     if cost > budget.limit:
         received = f"a {name.upper()} file of {header.width} x {header.height} pixels, which takes {cost:,} bytes to decode"
         raise ImageError("too_many_pixels", f"Received {received}; allowed: at most {budget.limit:,}.")
     with budget.admit(cost, deadline):
-        yield _decode(data, name, header, limits, scale)
+        yield _decode(data, name, header, limits, size, cost, deadline)
+
+
+def decode_here(data: bytes, limits: Limits, size: int | None) -> DecodedImage:
+    """As ``decode_image``, in this process whatever the file is; for the processes that decode for others.
+
+    Raises:
+        ImageError: as ``decode_image``.
+    """
+    name, header = _examine(data, limits)
+    notes: list[str] = []
+    pixels = _decode_stored(data, header, _scale(header, size), notes)
+    width, height = header.width, header.height
+    if header.orientation != 1:
+        notes.append("oriented")
+    if header.orientation > 4:
+        width, height = height, width
+    return DecodedImage(name, width, height, tuple(notes), upright(pixels, header.orientation))
 
 
 def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
@@ -134,6 +114,8 @@ def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
     try:
         header = read_header(data, name)
     except HeaderError as error:
+        if error.size is not None:
+            check_size(*error.size, limits)
         code = "truncated" if error.truncated else "undecodable"
         raise ImageError(code, f"{error} Received {len(data):,} bytes; allowed: a complete {ALLOWED}.") from None
     check_size(header.width, header.height, limits)
@@ -142,31 +124,45 @@ def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
     return name, header
 
 
-def _decode(data: bytes, name: str, header: Header, limits: Limits, scale: int) -> DecodedImage:
-    notes: list[str] = []
-    if header.plain:
-        pixels, orientation = _decode_plain_jpeg(data, header, scale), header.orientation
-        width, height = header.width, header.height
-    else:
-        pixels, orientation, (width, height) = pillow_decoder.decode(data, name, header, limits, scale, notes)
-    if orientation != 1 or header.orientation != 1:
-        notes.append("oriented")
-    if orientation > 4:
-        width, height = height, width
-    return DecodedImage(name, width, height, tuple(notes), upright(pixels, orientation))
+def _decode(
+    data: bytes, name: str, header: Header, limits: Limits, size: int | None, cost: int, deadline: float | None
+) -> DecodedImage:
+    if not _may_overrun(header):
+        return decode_here(data, limits, size)
+    return processes.shared().decode(data, limits, size, cost, deadline)
 
 
-def _reduction(width: int, height: int, size: int) -> int:
+def _may_overrun(header: Header) -> bool:
+    """Whether decoding runs code whose time and memory the header does not bound tightly, or simply takes long."""
+    match header:
+        case TiffHeader() | GifHeader():
+            return True
+        case BmpHeader():
+            return header.compression in (RLE8, RLE4) and header.width * header.height > _QUICK_RUN_LENGTH_PIXELS
+        case JpegHeader():
+            return header.scans > 1 and header.scans * header.width * header.height > _QUICK_JPEG_PIXELS
+    return False
+
+
+def _decode_stored(data: bytes, header: Header, scale: int, notes: list[str]) -> Pixels:
+    match header:
+        case JpegHeader():
+            return jpeg.decode(data, header, scale, notes)
+        case PngHeader():
+            return png.decode(data, header, notes)
+        case WebpHeader():
+            return webp.decode(data, header, notes)
+        case BmpHeader():
+            return bmp.decode(data, header, notes)
+        case GifHeader():
+            return gif.decode(data, header, notes)
+        case TiffHeader():
+            return tiff.decode(data, header, notes)
+    raise TypeError(f"there is no decoder for {type(header).__name__}")
+
+
+def _scale(header: Header, size: int | None) -> int:
+    if size is None or not isinstance(header, JpegHeader):
+        return 1
     least = _SPARE * max(size, QUALITY_SIDE)
-    return next((scale for scale in (8, 4, 2) if min(width, height) // scale >= least), 1)
-
-
-def _decode_plain_jpeg(data: bytes, header: Header, scale: int) -> Pixels:
-    # OpenCV and Pillow give the same pixels here; OpenCV is faster, and leaves orientation to us.
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_FLAGS | _REDUCED[scale])
-    except (cv2.error, MemoryError):
-        pixels = None
-    if pixels is None or pixels.shape != (-(-header.height // scale), -(-header.width // scale), 3):
-        raise undecodable(data, "jpeg")
-    return np.asarray(pixels, np.uint8)
+    return next((scale for scale in (8, 4, 2) if min(header.width, header.height) // scale >= least), 1)

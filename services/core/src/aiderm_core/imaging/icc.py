@@ -1,44 +1,127 @@
-"""Colour profiles (ICC.1:2022): a picture with one -> sRGB, by Little CMS through Pillow."""
+"""Colour profiles (ICC.1:2022) by Little CMS through Pillow: checked before they are read, compared by their numbers."""
 
 from __future__ import annotations
 
 import io
 import math
 import struct
+from functools import lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 _MAX_TAGS = 100  # real profiles hold about ten to thirty
+# Largest difference of 255 at which a profile counts as sRGB itself: what rounding and sRGB's own versions differ by.
+_SAME = 2
+_CACHED_BYTES = 65_536
+_D50 = np.array([0.9642, 1.0, 0.8249])
+# Chromatic adaptation by Bradford's cone responses (ICC.1:2022, annex E).
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
+# Files that mean sRGB declare 1 / 2.2 where they cannot name its curve.
+_SRGB_GAMMA, _SRGB_GAMMA_TOLERANCE = 0.45455, 0.01
 
 
-def through_profile(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    """``picture`` in sRGB; itself when its profile says that it is; None when the profile cannot be used."""
+def srgb_transform(mode: str, profile: bytes) -> ImageCms.ImageCmsTransform | None:
+    """The transform of Pillow mode ``mode`` (L, RGB, CMYK or LAB) with ``profile`` to sRGB; None when it cannot be used."""
     if not _sound(profile):
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if picture.mode == "RGB" and "srgb" in (source.profile.profile_description or "").lower():
-            return picture
-        transform = ImageCms.buildTransform(
+        return ImageCms.buildTransform(
             source,
             ImageCms.createProfile("sRGB"),
-            picture.mode,
+            mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        return ImageCms.applyTransform(picture, transform)
-    except Exception:  # a broken profile must not cost the picture; Pillow raises OSError, PyCMSError, TypeError ...
+    except Exception:  # a broken profile must not cost the image; Pillow raises OSError, PyCMSError, TypeError ...
         return None
 
 
-def lab_to_rgb(picture: Image.Image) -> Image.Image:
+def is_srgb(profile: bytes) -> bool:
+    """Whether an RGB profile gives the colours of sRGB, by its numbers; its description decides nothing."""
+    return _is_srgb_cached(profile) if len(profile) <= _CACHED_BYTES else _is_srgb(profile)
+
+
+def _is_srgb(profile: bytes) -> bool:
+    transform = srgb_transform("RGB", profile)
+    if transform is None:
+        return False
+    probe = _probe()
+    converted = ImageCms.applyTransform(Image.fromarray(probe), transform)
+    return converted is not None and int(np.abs(np.asarray(converted, np.int16) - probe).max()) <= _SAME
+
+
+_is_srgb_cached = lru_cache(maxsize=32)(_is_srgb)
+
+
+def lab_transform() -> ImageCms.ImageCmsTransform:
     """CIELAB -> sRGB."""
-    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-    converted = ImageCms.applyTransform(picture, transform)
-    if converted is None:
-        raise ValueError("the Lab picture could not be converted")
-    return converted
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+
+
+def gamma_profile(gamma: float | None, chromaticities: tuple[float, ...] | None) -> bytes | None:
+    """An RGB profile of what a PNG's gAMA and cHRM declare; None where that is sRGB, or no colour space.
+
+    Args:
+        gamma: exponent from light to samples, 0.45455 for a display of gamma 2.2. None: that of sRGB.
+        chromaticities: x and y of white, red, green and blue. None: those of sRGB.
+    """
+    if gamma is None and chromaticities is None:
+        return None
+    usual_gamma = gamma is None or abs(gamma - _SRGB_GAMMA) <= _SRGB_GAMMA_TOLERANCE
+    points = _SRGB_CHROMATICITIES if chromaticities is None else chromaticities
+    if usual_gamma and max(abs(a - b) for a, b in zip(points, _SRGB_CHROMATICITIES, strict=True)) < 0.002:
+        return None
+    x, y = np.array(points[::2]), np.array(points[1::2])
+    if not (y > 0).all() or (gamma is not None and not 0.05 <= gamma <= 5):
+        return None
+    white, primaries = np.array([x[0] / y[0], 1, (1 - x[0] - y[0]) / y[0]]), np.stack([x / y, np.ones(4), (1 - x - y) / y])[:, 1:]
+    try:
+        scaled = primaries * np.linalg.solve(primaries, white)
+    except np.linalg.LinAlgError:
+        return None
+    adapt = np.linalg.inv(_BRADFORD) @ np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white)) @ _BRADFORD
+    return _matrix_profile(adapt @ scaled, None if usual_gamma else 1 / float(gamma or 1))
+
+
+def _matrix_profile(matrix: NDArray[np.float64], exponent: float | None) -> bytes:
+    """A display profile of version 4: XYZ of the primaries for D50, and one curve; None stands for that of sRGB."""
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    def text(words: str) -> bytes:
+        body = words.encode("utf-16-be")
+        return b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(body), 28) + body
+
+    if exponent is None:
+        curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + fixed(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    else:
+        curve = b"para" + bytes(4) + struct.pack(">HH", 0, 0) + fixed(exponent)
+    tags = {b"desc": text("gAMA and cHRM"), b"cprt": text("none"), b"wtpt": b"XYZ " + bytes(4) + fixed(*_D50)}
+    tags |= {name: b"XYZ " + bytes(4) + fixed(*matrix[:, column]) for column, name in enumerate((b"rXYZ", b"gXYZ", b"bXYZ"))}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
+    table, bodies, start = b"", b"", 132 + 12 * len(tags)
+    for name, body in tags.items():
+        body += bytes(-len(body) % 4)
+        table += struct.pack(">4sII", name, start + len(bodies), len(body))
+        bodies += body
+    size = start + len(bodies)
+    head = struct.pack(
+        ">I4sI4s4s4s12s4s4sIIIQI", size, b"lcms", 0x04000000, b"mntr", b"RGB ", b"XYZ ", bytes(12), b"acsp", b"", 0, 0, 0, 0, 1
+    )
+    return head + fixed(*_D50) + bytes(48) + struct.pack(">I", len(tags)) + table + bodies
+
+
+@lru_cache(maxsize=1)
+def _probe() -> NDArray[np.uint8]:
+    """Colours over the whole cube, ``[729, 1, 3]``."""
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 1, 3)
 
 
 def _sound(profile: bytes) -> bool:

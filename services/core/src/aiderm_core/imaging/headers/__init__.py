@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from aiderm_core.imaging.headers import bmp, gif, jpeg, png, tiff, webp
 from aiderm_core.imaging.headers.model import BEYOND_THE_END, Header, HeaderError
-from aiderm_core.imaging.headers.tiff import tiff_orientation
 
-__all__ = ["Header", "HeaderError", "read_header", "tiff_orientation"]
+__all__ = ["Header", "HeaderError", "read_header"]
 
 _READERS = {"jpeg": jpeg.read, "png": png.read, "gif": gif.read, "bmp": bmp.read, "webp": webp.read, "tiff": tiff.read}
 

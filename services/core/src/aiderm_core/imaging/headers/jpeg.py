@@ -5,60 +5,77 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+from aiderm_core.imaging.headers.exif import PREFIX, exif_orientation
 from aiderm_core.imaging.headers.model import MAX_SEGMENTS, Header, HeaderError
-from aiderm_core.imaging.headers.tiff import tiff_orientation
 
 # In entropy-coded data 0xff is followed by a stuffed zero or a restart marker; anything else is the next marker.
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])")
-_JPEG_MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 # Each scan of a progressive JPEG costs a pass over all pixels; encoders write about ten.
-_MAX_JPEG_SCANS = 32
+_MAX_SCANS = 32
+_PROFILE = b"ICC_PROFILE\x00"
 
 
-def read(data: bytes) -> Header:
+@dataclass(frozen=True)
+class JpegHeader(Header):
+    """A JPEG file.
+
+    Attributes:
+        scans: passes over the pixels; a file with several is held in full while it is decoded.
+        adobe: the file names Adobe as its writer, which stores inks inverted.
+    """
+
+    scans: int = 1
+    adobe: bool = False
+
+
+def read(data: bytes) -> JpegHeader:
     """Reads a JPEG file's header; HeaderError where it breaks the format."""
     width = height = 0
-    orientation, scans, complete = 1, 0, False
-    precision, components, profile, odd_colours = 8, 3, False, False
-    for marker, body in _jpeg_segments(data):
-        if marker in _JPEG_FRAMES:
+    scans, complete, adobe = 0, False, False
+    precision, components = 8, 3
+    exif: list[bytes] = []
+    profile: dict[int, bytes] = {}
+    for marker, body in _segments(data):
+        if marker in _FRAMES:
             if width:
                 raise HeaderError("The JPEG file declares its size twice.")
             precision, height, width, components = struct.unpack_from(">BHHB", body)
-        elif marker == 0xE1 and body.startswith(b"Exif\x00\x00"):
-            orientation = tiff_orientation(body)
-        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\x00"):
-            profile = True
+        elif marker == 0xE1 and body.startswith(PREFIX):
+            exif.append(body)
+        elif marker == 0xE2 and body.startswith(_PROFILE) and len(body) > 14:
+            profile.setdefault(body[12], body[14:])
         elif marker == 0xEE and body.startswith(b"Adobe"):
-            odd_colours = components not in (1, 3)
+            adobe = True
         elif marker == 0xDA:
             scans += 1
             if not width:
                 raise HeaderError("The JPEG file holds pixels before it declares their number.")
-            if scans > _MAX_JPEG_SCANS:
-                raise HeaderError(f"The JPEG file holds more than {_MAX_JPEG_SCANS} scans.")
+            if scans > _MAX_SCANS:
+                raise HeaderError(f"The JPEG file holds more than {_MAX_SCANS} scans.")
         elif marker == 0xD9:
             complete = scans > 0
     if not width:
         raise HeaderError("The JPEG file ends before it declares its size.", truncated=True)
-    plain = precision == 8 and components in (1, 3) and not profile and not odd_colours
-    return Header(
-        width, height, orientation, channels=components, bits=precision, progressive=scans > 1, plain=plain, complete=complete
+    if precision != 8 or components not in (1, 3, 4):
+        raise HeaderError(f"The JPEG file has {components} components of {precision} bits; allowed: 1, 3 or 4 of 8 bits.")
+    joined = b"".join(profile[number] for number in sorted(profile)) or None
+    return JpegHeader(
+        width, height, exif_orientation(exif), components, precision, joined, complete=complete, scans=scans, adobe=adobe
     )
 
 
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yields marker and body of each segment up to the end of the image, as a JPEG decoder walks them."""
-    at, pattern = 2, _JPEG_MARKER
+    at, pattern = 2, _MARKER
     for _ in range(MAX_SEGMENTS):
         found = pattern.search(data, at)
         if not found:
             return
-        marker, at, pattern = found[1][0], found.end(), _JPEG_MARKER
+        marker, at, pattern = found[1][0], found.end(), _MARKER
         if marker == 0xD9:
             yield marker, b""
             return
@@ -74,5 +91,5 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield marker, data[at + 2 : at + length]
         at += length
         if marker == 0xDA:
-            pattern = _JPEG_MARKER_AFTER_SCAN
+            pattern = _MARKER_AFTER_SCAN
     raise HeaderError(f"The JPEG file holds more than {MAX_SEGMENTS} segments.")

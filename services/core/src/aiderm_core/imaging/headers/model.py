@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 MAX_SEGMENTS = 20_000
-"""Segments or chunks of one file: images hold up to a few thousand; millions of empty ones would cost seconds."""
+"""Segments, chunks or blocks of one file: images hold up to a few thousand; millions of empty ones would cost seconds."""
 BEYOND_THE_END = (struct.error, IndexError, OverflowError)
 """What reading behind the end of the bytes raises; OverflowError for the 64-bit offsets of a BigTIFF."""
 
 
 class HeaderError(ValueError):
-    """A header that breaks its format; ``truncated`` when the file ends inside it."""
+    """A header that breaks its format or declares what is not supported; ``truncated`` when bytes are missing or damaged.
 
-    def __init__(self, detail: str, *, truncated: bool = False) -> None:
+    ``size`` is the width and height that it declares, where they are known.
+    """
+
+    def __init__(self, detail: str, *, truncated: bool = False, size: tuple[int, int] | None = None) -> None:
         super().__init__(detail)
         self.truncated = truncated
+        self.size = size
+
+
+@contextmanager
+def sized(name: str, width: int, height: int) -> Iterator[None]:
+    """Adds the declared size to whatever is found wrong behind it, so that a size beyond the limits is named first.
+
+    Raises:
+        HeaderError: with its ``size``.
+    """
+    try:
+        yield
+    except HeaderError as error:
+        error.size = error.size or (width, height)
+        raise
+    except BEYOND_THE_END:
+        raise HeaderError(f"The {name} file ends inside its header.", truncated=True, size=(width, height)) from None
 
 
 @dataclass(frozen=True)
 class Header:
-    """A picture as its header declares it, before orientation.
+    """An image as its header declares it, before orientation.
 
     Attributes:
-        orientation: EXIF orientation 1..8 of a JPEG or TIFF; other formats keep it where their decoder finds it.
+        width: in pixels.
+        height: in pixels.
+        orientation: EXIF orientation 1..8.
         channels: samples of a pixel as they are stored, alpha included.
         bits: of a sample.
-        progressive: a JPEG of several scans, which its decoder holds in full.
-        plain: 8-bit grey or YCbCr JPEG without a colour profile, for which the fast decoder is exact.
-        complete: False when the file ends before its picture does.
-        more_frames: a TIFF with further pages.
+        profile: ICC profile, where the file holds one.
+        complete: False when the file ends before its image does.
+        more_frames: the file holds further frames or pages.
     """
 
     width: int
@@ -38,7 +61,6 @@ class Header:
     orientation: int = 1
     channels: int = 3
     bits: int = 8
-    progressive: bool = False
-    plain: bool = False
+    profile: bytes | None = None
     complete: bool = True
     more_frames: bool = False

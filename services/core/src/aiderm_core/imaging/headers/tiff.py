@@ -1,67 +1,177 @@
-"""TIFF headers (TIFF 6.0 and BigTIFF): the first directory."""
+"""TIFF headers (TIFF 6.0 and BigTIFF): the directory of the full image, with all that its size implies checked."""
 
 from __future__ import annotations
 
-import struct
+from dataclasses import dataclass
 
-from aiderm_core.imaging.headers.model import BEYOND_THE_END, Header, HeaderError
+from aiderm_core.imaging.headers.exif import ORIENTATION, orientation_of
+from aiderm_core.imaging.headers.model import BEYOND_THE_END, Header, HeaderError, sized
+from aiderm_core.imaging.headers.tiff_directory import Directory, bytes_of, read_directory, values_of
 
-
-def read(data: bytes) -> Header:
-    """Reads a TIFF file's header; HeaderError where it breaks the format."""
-    tags, following = _tiff_directory(data)
-    complete = True
-    for offsets, counts in _TIFF_DATA:
-        if offsets in tags and counts in tags:
-            complete &= tags[offsets] + tags[counts] <= len(data)
-    return Header(tags.get(256, 0), tags.get(257, 0), _orientation(tags), complete=complete, more_frames=following != 0)
-
-
-def _orientation(tags: dict[int, int]) -> int:
-    value = tags.get(274, 1)
-    return value if 1 <= value <= 8 else 1
+NO_COMPRESSION, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACK_BITS = 1, 5, 7, 8, 32946, 32773
+_COMPRESSIONS = {NO_COMPRESSION, 2, 3, 4, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACK_BITS}
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
+_COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
+_MAX_PAGES = 100
+# Writers use one tile size for all images: a small one may lie in a larger tile.
+_MAX_SPARE_TILE = 512
+_REDUCED, _MASK = 1, 4
 
 
-# Where the strips, or the tiles, stand and how many bytes they hold.
-_TIFF_DATA = ((273, 279), (324, 325))
+@dataclass(frozen=True)
+class TiffHeader(Header):
+    """The page that holds the full image.
+
+    Attributes:
+        compression: as the tag of that name.
+        photometric: as the tag of that name.
+        planar: samples stand in planes of their own.
+        extra: kinds of the samples beyond the colours: 0 unspecified, 1 premultiplied alpha, 2 alpha.
+        block: width and height of a tile, or of a strip.
+        tiled: blocks are tiles.
+        blocks: offset and length of each, plane by plane.
+        predictor: 1 none, 2 horizontal differences.
+        order: ``<`` or ``>``.
+        subsampling: of the chroma, across and down.
+        tables: quantisation and Huffman tables that all blocks of a JPEG-compressed page share.
+        palette: red, green and blue of 0..65535 each.
+        options: of fax compression, and the order of bits in a byte.
+    """
+
+    compression: int = 1
+    photometric: int = 1
+    planar: bool = False
+    extra: tuple[int, ...] = ()
+    block: tuple[int, int] = (0, 0)
+    tiled: bool = False
+    blocks: tuple[tuple[int, int], ...] = ()
+    predictor: int = 1
+    order: str = "<"
+    subsampling: tuple[int, int] = (1, 1)
+    tables: bytes = b""
+    palette: tuple[int, ...] = ()
+    options: tuple[tuple[int, int], ...] = ()
 
 
-def _tiff_directory(data: bytes) -> tuple[dict[int, int], int]:
-    """Integer tags of a TIFF's first directory (of the data's places and lengths the last one), and the next one's place."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    if order is None:
-        raise HeaderError("The TIFF file names no byte order.")
-    big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-    # BigTIFF: 8-byte offsets and counts, 20-byte entries
-    start, counter, pointer, entry = (8, "Q", "Q", 20) if big else (4, "H", "I", 12)
-    at = struct.unpack_from(order + pointer, data, start)[0]
-    entries = struct.unpack_from(order + counter, data, at)[0]
-    at += struct.calcsize(f"={counter}")
-    if entries > 4096:
-        raise HeaderError(f"The TIFF file declares {entries} tags.")
-    end = at + entries * entry
-    tags: dict[int, int] = {}
-    for position in range(at, end, entry):
-        tag, kind, count = struct.unpack_from(f"{order}HH{pointer}", data, position)
-        letter = {3: "H", 4: "I", 16: "Q"}.get(kind)
-        if letter is None or tag in tags or not count:
-            continue
-        place = position + 4 + struct.calcsize(f"={pointer}")
-        if tag in (273, 279, 324, 325):
-            size = struct.calcsize(f"={letter}")
-            if count * size > struct.calcsize(f"={pointer}"):
-                place = struct.unpack_from(order + pointer, data, place)[0]
-            place += (count - 1) * size
-        tags[tag] = struct.unpack_from(order + letter, data, place)[0]
-    following = struct.unpack_from(order + pointer, data, end)[0] if end + struct.calcsize(f"={pointer}") <= len(data) else 0
-    return tags, following
+def read(data: bytes) -> TiffHeader:
+    """Reads a TIFF file's header; HeaderError where it breaks the format, or needs what is not supported."""
+    directory, pages = _full_image(data)
+    width, height = (directory.tags.get(tag, (0,))[0] for tag in (256, 257))
+    if width <= 0 or height <= 0:
+        raise HeaderError(f"The TIFF header declares {width} x {height} pixels.")
+    with sized("TIFF", width, height):
+        return _page(data, directory, width, height, pages > 1)
 
 
-def tiff_orientation(exif: bytes) -> int:
-    """The EXIF orientation 1..8 in a TIFF structure; 1 when it is absent or malformed."""
-    exif = exif.removeprefix(b"Exif\x00\x00")
-    try:
-        tags, _ = _tiff_directory(exif)
-    except (HeaderError, *BEYOND_THE_END):
-        return 1
-    return _orientation(tags)
+def _page(data: bytes, directory: Directory, width: int, height: int, more: bool) -> TiffHeader:
+    tags = directory.tags
+
+    def number(tag: int, default: int = 0) -> int:
+        return tags.get(tag, (default,))[0]
+
+    channels, compression, photometric = number(277, 1), number(259, 1), number(262, -1)
+    bits, form = tags.get(258, (1,)), tags.get(339, (1,))
+    if channels > 6:
+        raise HeaderError(f"The TIFF file has {channels} samples a pixel; allowed: at most 6.")
+    if set(form) != {1} or len(set(bits)) != 1 or bits[0] not in (1, 2, 4, 8, 12, 16):
+        raise HeaderError(
+            f"The TIFF file has samples of {bits[0]} bits of sample format {form[0]}; allowed: 8 or 16 bits unsigned."
+        )
+    if compression not in _COMPRESSIONS:
+        raise HeaderError(
+            f"The TIFF file is compressed by method {compression}; allowed: none, LZW, deflate, PackBits, fax and JPEG."
+        )
+    if photometric not in _COLOURS:
+        raise HeaderError(f"The TIFF file has colours of kind {photometric}; allowed: grey, RGB, palette, CMYK, YCbCr and Lab.")
+    if channels < _COLOURS[photometric]:
+        raise HeaderError(f"The TIFF file has {channels} samples a pixel, fewer than its colours need.")
+    if photometric == YCBCR and compression != JPEG:
+        raise HeaderError("The TIFF file has YCbCr colours without JPEG compression; allowed: RGB, or JPEG compression.")
+    if photometric == CMYK and (number(332, 1) != 1 or compression == JPEG):
+        raise HeaderError(
+            "The TIFF file has inks that cannot be converted faithfully; allowed: uncompressed or LZW CMYK, or RGB."
+        )
+    if compression == JPEG and bits[0] != 8:
+        raise HeaderError(f"The TIFF file has JPEG data of {bits[0]} bits; allowed: 8.")
+    planar = number(284, 1) == 2 and channels > 1
+    extra = (tags.get(338, ()) + (0,) * channels)[: channels - _COLOURS[photometric]]
+    block, tiled = _block(width, height, tags)
+    blocks = _blocks(data, directory, width, height, block, tiled, channels if planar else 1)
+    subsampling = tags.get(530, (2, 2)) if photometric == YCBCR else (1, 1)
+    return TiffHeader(
+        width, height, orientation_of(tags.get(ORIENTATION)), channels, bits[0], bytes_of(data, directory, 34675),
+        complete=all(offset + length <= len(data) for offset, length in blocks), more_frames=more,
+        compression=compression, photometric=photometric, planar=planar, extra=extra, block=block, tiled=tiled, blocks=blocks,
+        predictor=number(317, 1), order=directory.order, subsampling=(subsampling[0], subsampling[-1]),
+        tables=bytes_of(data, directory, 347) or b"",
+        palette=values_of(data, directory, 320, 3 << 16) if photometric == PALETTE else (),
+        options=tuple((tag, number(tag)) for tag in (266, 292, 293) if tag in tags),
+    )  # fmt: skip
+
+
+def _full_image(data: bytes) -> tuple[Directory, int]:
+    """The first page that is neither a thumbnail nor a mask, and how many pages there are (as far as they are looked at)."""
+    at: int | None = None
+    seen: list[Directory] = []
+    offsets: set[int] = set()
+    while len(seen) < _MAX_PAGES:
+        try:
+            directory = read_directory(data, at)
+        except BEYOND_THE_END:
+            if not seen:
+                raise
+            break
+        seen.append(directory)
+        at = directory.following
+        if not at or at in offsets:
+            break
+        offsets.add(at)
+    for directory in seen:
+        if not _reduced(directory):
+            return directory, len(seen)
+    # Some cameras keep the full image in a directory under the thumbnail's.
+    for at in seen[0].tags.get(330, ()):
+        try:
+            directory = read_directory(data, at)
+        except BEYOND_THE_END:
+            break
+        if not _reduced(directory):
+            return directory, len(seen) + 1
+    return seen[0], len(seen)
+
+
+def _reduced(directory: Directory) -> bool:
+    return bool(directory.tags.get(254, (0,))[0] & (_REDUCED | _MASK)) or directory.tags.get(255, (1,))[0] == 2
+
+
+def _block(width: int, height: int, tags: dict[int, tuple[int, ...]]) -> tuple[tuple[int, int], bool]:
+    if 322 not in tags and 324 not in tags:
+        rows = tags.get(278, (height,))[0]
+        if rows < 1:
+            raise HeaderError(f"The TIFF file has strips of {rows} rows.")
+        return (width, min(rows, height)), False
+    across, down = tags.get(322, (0,))[0], tags.get(323, (0,))[0]
+    for side, tile in ((width, across), (height, down)):
+        if not 1 <= tile <= max(_MAX_SPARE_TILE, side + 15):
+            raise HeaderError(f"The TIFF file of {width} x {height} pixels has tiles of {across} x {down}, larger than it is.")
+    return (across, down), True
+
+
+def _blocks(
+    data: bytes, directory: Directory, width: int, height: int, block: tuple[int, int], tiled: bool, planes: int
+) -> tuple[tuple[int, int], ...]:
+    """Offset and length of every strip or tile.
+
+    Raises:
+        HeaderError: more or fewer than the size implies.
+    """
+    expected = -(-width // block[0]) * -(-height // block[1]) * planes
+    if not 0 < expected <= len(data):
+        raise HeaderError("The TIFF file ends before its pixels do.", truncated=True)
+    names = (324, 325) if tiled else (273, 279)
+    offsets, lengths = (values_of(data, directory, tag, expected) for tag in names)
+    if not lengths and expected == len(offsets) == 1:  # old writers leave out the length of a single strip
+        lengths = (len(data) - offsets[0],)
+    if len(offsets) != expected or len(lengths) != expected:
+        raise HeaderError(f"The TIFF file has {len(offsets):,} strips or tiles; its size implies {expected:,}.")
+    return tuple(zip(offsets, lengths, strict=True))

@@ -1,0 +1,62 @@
+"""WebP, by libwebp through OpenCV: the first frame alone, whole or not at all."""
+
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+
+from aiderm_core.imaging.colour import on_white, to_srgb
+from aiderm_core.imaging.decoders.png import imdecode
+from aiderm_core.imaging.errors import truncated, undecodable
+from aiderm_core.imaging.geometry import Pixels
+from aiderm_core.imaging.headers.webp import WebpHeader
+
+# A frame without its last bytes must not decode: where it does, damage has shifted what the bytes before them mean.
+_TAIL = 16
+
+
+def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
+    """Decodes the first frame, laid on its canvas.
+
+    WebP has no checksums. Data that are damaged decode to as many pixels as before, from more bytes or fewer: so all bytes of a
+    frame must be used up.
+
+    Raises:
+        ImageError: truncated or undecodable.
+    """
+    if header.more_frames:
+        notes.append("first_frame")
+    image, alpha = (data[at : at + size] for at, size in (header.image, header.alpha))
+    # Tiny ones are of one colour: nothing could be damaged unseen.
+    whole = len(image) <= 2 * _TAIL or imdecode(_still(header, image[:-_TAIL], alpha), cv2.IMREAD_COLOR_RGB) is None
+    flag = cv2.IMREAD_UNCHANGED if header.channels == 4 else cv2.IMREAD_COLOR_RGB
+    samples = imdecode(_still(header, image, alpha), flag) if whole else None
+    if samples is None:
+        raise truncated(data, "webp")
+    if samples.shape[:2] != (header.frame_height, header.frame_width):
+        raise undecodable(data, "webp")
+    if header.channels == 3:
+        return to_srgb(samples, "RGB", header.profile, notes)
+    if samples.shape[2] == 3:
+        samples = np.asarray(cv2.cvtColor(samples, cv2.COLOR_BGR2BGRA), np.uint8)
+    if samples.shape[:2] != (header.height, header.width):
+        canvas = np.zeros((header.height, header.width, 4), np.uint8)
+        canvas[header.top : header.top + header.frame_height, header.left : header.left + header.frame_width] = samples
+        samples = canvas
+    pixels = np.asarray(cv2.cvtColor(samples, cv2.COLOR_BGRA2RGB), np.uint8)
+    return on_white(to_srgb(pixels, "RGB", header.profile, notes), samples[..., 3], notes)
+
+
+def _still(header: WebpHeader, image: bytes, alpha: bytes) -> bytes:
+    """A file of the first frame alone."""
+    body = _chunk(b"VP8L" if header.lossless else b"VP8 ", image)
+    if alpha:
+        size = (header.frame_width - 1).to_bytes(3, "little") + (header.frame_height - 1).to_bytes(3, "little")
+        body = _chunk(b"VP8X", b"\x10\0\0\0" + size) + _chunk(b"ALPH", alpha) + body
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
