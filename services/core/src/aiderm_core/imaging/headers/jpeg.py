@@ -16,6 +16,8 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 # Each scan of a progressive JPEG costs a pass over all pixels; encoders write about ten.
 _MAX_SCANS = 32
+# Progressive scans of details code empty blocks as runs, so zeros only stand where a block of the file was lost.
+_ZEROS = bytes(64)
 _PROFILE = b"ICC_PROFILE\x00"
 
 
@@ -39,7 +41,11 @@ def read(data: bytes) -> JpegHeader:
     precision, components = 8, 3
     exif: list[bytes] = []
     profile: dict[int, bytes] = {}
-    for marker, body in _segments(data):
+    refining: int | None = None  # where the data of a scan of details begin
+    for marker, body, end in _segments(data):
+        if refining is not None and data.find(_ZEROS, refining, end) >= 0:
+            raise HeaderError("The JPEG file holds a block of zeros in place of details.", truncated=True)
+        refining = end if marker == 0xDA and len(body) >= 3 and body[-3] > 0 else None
         if marker in _FRAMES:
             if width:
                 raise HeaderError("The JPEG file declares its size twice.")
@@ -68,8 +74,8 @@ def read(data: bytes) -> JpegHeader:
     )
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields marker and body of each segment up to the end of the image, as a JPEG decoder walks them."""
+def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Yields marker, body and end of each segment up to the end of the image, as a JPEG decoder walks them."""
     at, pattern = 2, _MARKER
     for _ in range(MAX_SEGMENTS):
         found = pattern.search(data, at)
@@ -77,7 +83,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         marker, at, pattern = found[1][0], found.end(), _MARKER
         if marker == 0xD9:
-            yield marker, b""
+            yield marker, b"", at
             return
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             continue
@@ -88,7 +94,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2:
             raise HeaderError("The JPEG file holds a segment without a length.")
-        yield marker, data[at + 2 : at + length]
+        yield marker, data[at + 2 : at + length], at + length
         at += length
         if marker == 0xDA:
             pattern = _MARKER_AFTER_SCAN
