@@ -197,6 +197,7 @@ def test_the_environment_is_what_the_programs_know(documents: list[Document]) ->
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert settings.port == container["ports"][0]["containerPort"]
     assert settings.host == "0.0.0.0"
+    assert api["AIDERM_HOSTS"] == "*", "nginx checks the name; probes and Prometheus call a pod by its address"
     assert str(settings.models_dir) in mounts
     assert settings.keys_file is None or str(settings.keys_file.parent) in mounts
 
