@@ -62,7 +62,8 @@ def test_a_crash_is_reported_with_its_mutation(tmp_path: Path, monkeypatch: pyte
     # In place of the JPEG decoder, one that dies of a file without the usual marker.
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nfrom aiderm_core.imaging.decoders import jpeg\nwhole = jpeg.samples_of\n"
-        "jpeg.samples_of = lambda data, *rest: whole(data, *rest) if b'JFIF' in data[:20] or b'Adobe' in data else os.abort()\n"
+        "usual = lambda data: b'JFIF' in data[:20] or b'Adobe' in data\n"
+        "jpeg.samples_of = lambda data, *rest, **named: whole(data, *rest, **named) if usual(data) else os.abort()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(pytest.fail.Exception, match=r"exit -6 .* at mutation \d+"):
