@@ -75,6 +75,7 @@ def test_element_judges_on_a_page_of_another_origin(
     with start_service(tmp_path / "models", tmp_path / "log", AIDERM_CORS_ORIGINS=website[0]) as service:
         page = visit(service.url, f"{service.url}/api")
         expect(page.get_by_text("Not a medical device. Not a diagnosis.").first).to_be_visible()
+        expect(page.locator("lesion-check")).to_contain_text("It is not stored and not logged.")
         page.set_input_files("lesion-check input[type=file]", upload(plain(red=230)))
         expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
         expect(page.locator("lesion-check .heat")).to_be_visible()

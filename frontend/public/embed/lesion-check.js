@@ -169,6 +169,7 @@ export class LesionCheck extends HTMLElement {
       el("p", { class: "notice" }, el("strong", {}, t("disclaimer.research")), " ", t("disclaimer.device")),
       currentLanguage() === "en" ? "" : el("p", { class: "hint" }, t("translation.line")),
       el("p", {}, t("embed.lead")),
+      el("p", { class: "hint" }, t("picture.privacy")),
       el(
         "div",
         { class: "actions" },
