@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
+import subprocess
+import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -134,6 +141,106 @@ def test_an_encrypted_or_oddly_compressed_member_is_told(tmp_path: Path) -> None
     (found,) = read(listed(path))
     assert isinstance(found, Problem)
     assert "lzma" in found.detail
+
+
+def member(kind: bytes, size: int, name: str = "././@LongLink") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def bomb(kind: bytes) -> Iterator[bytes]:
+    """A tar whose header says that 1.5 GB of name, or of pax records, follow; and they do."""
+    size = 1_500_000_000
+    yield member(kind, size)
+    if kind in (tarfile.XHDTYPE, tarfile.XGLTYPE):
+        start = b"%d comment=" % size
+        yield start
+        size -= len(start)
+    block = b"a" * 10_000_000
+    for _ in range(size // len(block)):
+        yield block
+
+
+def most_memory(path: Path) -> int:
+    """Bytes that listing an archive takes at its peak, in a process of its own that has 1 GB of address space to spare."""
+    program = """
+import resource, sys
+from aiderm_scorer.archives import members
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+with open(sys.argv[1], "rb") as file:
+    items = list(members(sys.argv[1], file))
+assert items[-1].problem is not None, items
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, items[-1].problem.detail)
+"""
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-1000:]
+    return int(ended.stdout.split()[0]) * 1024
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "x.tar.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for index, block in enumerate(bomb(kind)):
+            file.write(block)
+            if index == 20:  # 200 MB show it as well as 1.5 GB
+                break
+    assert most_memory(path) < 50_000_000
+
+
+def test_many_headers_before_one_member_or_for_all_are_bounded(tmp_path: Path) -> None:
+    size = 512 * 1024
+    for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE):
+        path = tmp_path / "x.tar"
+        record = b"%d k=" % size + b"a" * (size - 10)
+        path.write_bytes((member(kind, size) + record.ljust(size, b"a")) * 5)
+        (item,) = listed(path)
+        assert item.problem is not None
+        assert "allowed before a member" in item.problem.detail
+
+
+def test_a_name_that_no_system_could_open_ends_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(tarred([("a.jpg", b"1"), ("b" * 5000, b"2")], "w"))
+    good, broken = listed(path)
+    assert good.problem is None
+    assert broken.problem is not None
+    assert "name has 5,007 characters" in broken.problem.detail
+
+
+@pytest.mark.parametrize("suffix", [".tar.bz2", ".tar.xz", ".tar.gz"])
+def test_what_unpacks_to_a_thousand_times_its_size_is_given_up(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    opened: Any = {".tar.bz2": bz2.open, ".tar.xz": lzma.open, ".tar.gz": gzip.open}[suffix]
+    with opened(path, "wb") as file:
+        file.write(member(tarfile.REGTYPE, 400_000_000, "a.jpg"))
+        for _ in range(40):
+            file.write(bytes(10_000_000))
+        file.write(member(tarfile.REGTYPE, 0, "b.jpg"))
+    assert most_memory(path) < 80_000_000
+    items = listed(path)
+    assert [item.problem is None for item in items] == [True, False]
+    assert "unpacks to more than 100 times its size" in str(items[1].problem)
+
+
+def test_files_with_holes_are_told_and_passed_by(tmp_path: Path) -> None:
+    """The map of holes goes on for blocks; what follows is found all the same."""
+    path = tmp_path / "x.tar"
+    header = bytearray(member(tarfile.GNUTYPE_SPARSE, 512, "holes.jpg"))
+    header[482] = 1
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    extended = bytearray(512)
+    extended[504] = 1
+    after = tarred([("b.jpg", b"after")], "w")
+    path.write_bytes(bytes(header) + bytes(extended) * 3 + bytes(512) + b"D" * 512 + after)
+    holes, good = listed(path)
+    assert holes.problem is not None
+    assert "has holes" in holes.problem.detail
+    assert read([good]) == [b"after"]
+    path.write_bytes(bytes(header) + bytes(extended) * 3000 + bytes(512) + b"D" * 512 + after)
+    assert "allowed before a member" in str(listed(path)[0].problem)
 
 
 def test_a_link_in_a_tar_is_told(tmp_path: Path) -> None:

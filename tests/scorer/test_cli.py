@@ -95,6 +95,7 @@ def test_every_image_of_every_kind_of_input_has_one_row(
     told = run(*inputs, "--out", "s.parquet", "--models", models)
     rows = {row["image"]: row for row in table(Path("s.parquet"))}
     assert len(rows) == 13
+    assert [(name, row["bytes"]) for name, row in rows.items() if row["sha256"] and row["error"]] == [("folder/cut.png", 60)]
     assert Counter(row["error"] for row in rows.values()) == {
         None: 8, "empty_file": 1, "unsupported_type": 2, "truncated": 1, "unreadable": 1,
     }  # fmt: skip
@@ -130,7 +131,7 @@ def test_stopped_in_any_way_the_same_command_goes_on(
     arguments = (tmp_path / "images", slow, "--out", out, "--models", models, "--jobs", "1")
     process = start(*arguments, start_new_session=True)
     end = time.monotonic() + 60
-    while not list(parts.glob("[0-9]*.parquet")):
+    while sum(pq.read_metadata(part).num_rows for part in parts.glob("[0-9]*.parquet")) < 64:
         assert time.monotonic() < end
         assert process.poll() is None
         time.sleep(0.05)
@@ -139,7 +140,7 @@ def test_stopped_in_any_way_the_same_command_goes_on(
     assert not out.exists()
     if number != signal.SIGKILL:
         assert process.returncode == 130, told
-        assert "the same command goes on" in told
+        assert "the same command to resume" in told
     remote.hooks.clear()
     told = run(*arguments)
     assert "71 images, 64 of them scored already" in told  # two whole chunks
@@ -161,6 +162,22 @@ def test_what_cannot_be_done_is_told_in_a_sentence(tmp_path: Path, models: Path)
     assert "offers: openvino/f32" in refused(folder, "--precision", "int8")
     assert "no version of other is promoted" in refused(folder, "--model", "other")
     assert "no address of a cluster" in refused(folder, "--cluster", "nonsense")
+    assert "--allow takes a scheme (https) or a host" in refused(folder, "--allow", "//x")
+    parts = tmp_path / "s.parquet.parts"
+    parts.mkdir()
+    (parts / "mine").write_text("x")
+    assert "aiderm-score did not make the folder" in refused(folder)
+    assert "aiderm-score did not make the folder" in refused(folder, "--fresh")
+    assert [path.name for path in parts.iterdir()] == ["mine"]
+    (parts / "mine").unlink()
+    parts.rmdir()
+    manifest = models / "melanoma" / "1" / "manifest.json"
+    before = manifest.read_bytes()
+    try:
+        manifest.write_bytes(before.replace(b'"threshold": 0.5', b'"threshold": 0.55'))
+        assert "is not the one that was promoted" in refused(folder)
+    finally:
+        manifest.write_bytes(before)
     out.mkdir()
     assert "must name a file" in refused(folder)
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith("s.parquet")] == ["s.parquet"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.inputs import InputError, find
 from aiderm_scorer.items import printable
 from aiderm_scorer.lists import ListError
+from aiderm_scorer.read import Reader
 
 from .conftest import BUCKET, Remote, fill, picture
 
@@ -106,6 +110,110 @@ def test_names_that_are_no_utf8_and_links_that_lead_nowhere_are_items(tmp_path: 
     assert printable(os.fsdecode(strange)) in found
     assert str(tmp_path / "gone.png") in found
     assert all(name.encode() for name in found)
+
+
+def test_members_whose_paths_are_alike_are_images_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    contents = ["b.jpg", "a/../b.jpg", "./b.jpg", "a//c.jpg", "a/c.jpg", "b.jpg", "b.jpg#2", "d.jpg", "d.jpg#2", "d.jpg"]
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in contents:
+            archive.writestr(name, name.encode())
+    listing = find([str(path)])
+    found = [item.image.removeprefix(f"{path}::") for item in listing.items]
+    assert found == [*contents[:5], "b.jpg#2", "b.jpg#2#2", "d.jpg", "d.jpg#2", "d.jpg#3"]
+    with Reader(1000) as reader:
+        assert [reader.read(item) for item in listing.items] == [name.encode() for name in contents]
+    again = find([str(path), os.path.relpath(path)])
+    assert (len(again.items), again.repeated) == (10, 10)
+
+
+def test_two_files_whose_names_are_written_alike_are_two_images(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"caf\\xe9.png"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(picture(1))  # noqa: PTH118
+    listing = find([str(tmp_path)])
+    assert len({item.image for item in listing.items}) == len({item.where for item in listing.items}) == 2
+
+
+def test_what_systems_leave_beside_images_is_skipped_and_counted(tmp_path: Path) -> None:
+    (image,) = fill(tmp_path / "a", 1)
+    for name in ("@eaDir/0000.png/SYNOPHOTO_THUMB_M.jpg", "__MACOSX/0000.png", "._0000.png"):
+        path = tmp_path / "a" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(1))
+    for options in ({}, {"every_file": True}):
+        listing = find([str(tmp_path)], **options)  # type: ignore[arg-type]
+        assert [item.image for item in listing.items] == [str(image)]
+        assert listing.skipped == {"hidden": 3}
+
+
+@pytest.mark.parametrize("comment", [b"made by me", b"PK\x05\x06" + bytes(30), bytes(65_535), b"x" * 100 + b"PK\x05\x06"])
+def test_a_zip_with_a_comment_is_read(tmp_path: Path, comment: bytes) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"abc")
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + len(comment).to_bytes(2, "little") + comment)
+    (item,) = find([str(path)]).items
+    assert item.problem is None
+    with Reader(1000) as reader:
+        assert reader.read(item) == b"abc"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_text_file_is_a_list(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "list.txt"
+    table.write_bytes("a.png\r\nsub/ä.png\r\n\r\n/c d.png\r\n".encode(encoding))
+    assert names(table) == [str(tmp_path / "a.png"), str(tmp_path / "sub/ä.png"), "/c d.png"]
+    table.write_bytes("Path\na.png".encode(encoding))
+    assert names(table) == [str(tmp_path / "a.png")]
+    with pytest.raises(ListError, match="has no columns"):
+        find([str(table)], column="path")
+
+
+def test_windows_paths_in_lists(tmp_path: Path) -> None:
+    (image,) = fill(tmp_path / "sub", 1)
+    real = tmp_path / "a\\b.png"
+    real.write_bytes(picture(1))
+    table = tmp_path / "list.txt"
+    table.write_text("sub\\0000.png\n.\\sub\\gone.png\na\\b.png\nC:\\images\\a.png\n\\\\server\\a.png\n")
+    items = find([str(table)]).items
+    assert [item.where for item in items[:3]] == [str(image), str(tmp_path / "sub/gone.png"), str(real)]
+    assert all(item.problem is not None and "Windows" in item.problem.detail for item in items[3:])
+    assert len(items) == 5
+
+
+def test_lists_name_only_what_the_operator_allows(tmp_path: Path) -> None:
+    table = tmp_path / "list.txt"
+    addresses = [
+        "s3://bucket/a.png", "https://example.org/a.png", "file:///etc/passwd", "zip://a::https://b/c.zip", "HTTP://10.0.0.1/a",
+    ]  # fmt: skip
+    table.write_text("\n".join(addresses))
+
+    def refused(*allow: str) -> list[bool]:
+        return [item.problem is not None for item in find([str(table)], allowed=Allowed.parse(allow)).items]
+
+    assert refused() == [False, True, True, True, True]
+    assert refused("https") == [False, False, True, True, True]
+    assert refused("https", "zip") == [False, False, True, False, True]
+    assert refused("https://example.org") == [False, False, True, True, True]
+    assert refused("http://10.0.0.1:80/x") == [False, True, True, True, False]
+    problem = find([str(table)]).items[1].problem
+    assert problem is not None
+    assert "--allow https" in problem.detail
+
+
+def test_a_bucket_without_credentials_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "FSSPEC_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    for address in ("s3://private/folder", "s3://private/*.png"):
+        with pytest.raises(InputError, match=r"cannot be read: no credentials\. Set AWS_ACCESS_KEY_ID") as caught:
+            find([address])
+        assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aiderm_core.imaging.limits import Limits
 from aiderm_scorer.model import Model
-from aiderm_scorer.output import Output, OutputError
+from aiderm_scorer.output import MARKER, Output, OutputError
 from aiderm_scorer.table import about, schema, to_table
 
 
@@ -66,6 +66,7 @@ def test_a_kill_between_merging_and_clearing_doubles_no_row(tmp_path: Path, tabl
     with Output.open(path, table_schema) as output:
         output.finish()
     part.parent.mkdir()
+    (part.parent / MARKER).touch()
     part.write_bytes(copy)
     with Output.open(path, table_schema) as output:
         assert output.done() == {"a", "b"}
@@ -94,6 +95,29 @@ def test_scores_of_another_model_or_another_file_are_not_touched(tmp_path: Path,
         pass
     assert path.read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine.parquet", "scores.parquet", "text.parquet"]
+
+
+def test_a_folder_of_parts_that_is_somebody_elses_is_left_alone(tmp_path: Path, table_schema: pa.Schema) -> None:
+    path, folder = tmp_path / "scores.parquet", tmp_path / "scores.parquet.parts"
+    folder.mkdir()
+    for content in ([], ["00000000.parquet"]):
+        for name in content:
+            (folder / name).write_text("mine")
+        with pytest.raises(OutputError, match="did not make the folder"), Output.open(path, table_schema, fresh=True):
+            pass
+        assert [entry.name for entry in folder.iterdir()] == content
+
+
+def test_what_others_put_into_the_folder_of_parts_stays(tmp_path: Path, table_schema: pa.Schema) -> None:
+    path, folder = tmp_path / "scores.parquet", tmp_path / "scores.parquet.parts"
+    with Output.open(path, table_schema) as output:
+        output.add(rows(["a"], table_schema))
+        output.flush()
+        (folder / "mine.txt").write_text("mine")
+        output.finish()
+    assert (folder / "mine.txt").read_text() == "mine"
+    with Output.open(path, table_schema) as output:
+        assert output.done() == {"a"}
 
 
 def test_two_writers_do_not_meet(tmp_path: Path, table_schema: pa.Schema) -> None:

@@ -25,7 +25,7 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     assert problem(tmp_path / "gone.png") == Problem("unreadable", "No such file or directory.")
     assert problem(tmp_path).code == "unreadable"
     assert problem(tmp_path / "pipe.png") == Problem("unreadable", "Received no regular file.")
-    assert problem(tmp_path / "large.png") == Problem("too_large", "Received 1,001 bytes; allowed: at most 1,000.")
+    assert problem(tmp_path / "large.png") == Problem("too_large", "Received more than 1,000 bytes; allowed: at most 1,000.")
     assert problem("nosuch://a/b.png").code == "unreadable"
 
 

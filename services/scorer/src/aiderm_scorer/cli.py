@@ -12,106 +12,125 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from aiderm_compute.ray_cluster import ClusterError
-from aiderm_core.bundle.manifest import ManifestError
+from aiderm_core import DISCLAIMER
 from aiderm_core.bundle.store import BundleError, ModelStore
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime.cores import usable_cores
-from aiderm_scorer.inputs import InputError, Listing, find
-from aiderm_scorer.lists import ListError
+from aiderm_scorer.addresses import Allowed
+from aiderm_scorer.inputs import HIDDEN, Listing, find
 from aiderm_scorer.local_executor import on_this_machine
 from aiderm_scorer.model import Model
-from aiderm_scorer.output import OutputError
+from aiderm_scorer.output import PASSING
 from aiderm_scorer.scoring import Executor, LostError, Summary, score
-from aiderm_scorer.table import DISCLAIMER
 from aiderm_scorer.worker_process import WorkerProcessError
 
 app = typer.Typer(add_completion=False)
 _DEFAULTS = Limits()
 
 
-_INPUT = "Image, folder, 'pattern*', list (.csv .tsv .parquet), archive (.zip .tar .tar.gz ...); a path or an address (s3://...)."
+_INPUT = (
+    "Image, folder, 'pattern*', list (.csv .tsv .parquet .txt) or archive (.zip .tar .tar.gz ...): a path or address (s3://...)."
+)
 
 
 @app.command()
 def main(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help=_INPUT)],
-    out: Annotated[Path, typer.Option(help="Parquet file to write; one that was begun is gone on with.")],
-    models: Annotated[Path, typer.Option(help="Folder of the models.", envvar="AIDERM_MODELS_DIR")] = Path("models"),
-    model: Annotated[str, typer.Option(help="Which model.", envvar="AIDERM_DEFAULT_MODEL")] = "melanoma",
-    version: Annotated[str | None, typer.Option(help="Which version. [default: the promoted one]")] = None,
-    precision: Annotated[str, typer.Option(help="A form that the model offers.", envvar="AIDERM_PRECISION")] = "f32",
+    out: Annotated[Path, typer.Option(help="Parquet output; an interrupted run is resumed.")],
+    models: Annotated[Path, typer.Option(help="Folder of models.", envvar="AIDERM_MODELS_DIR")] = Path("models"),
+    model: Annotated[str, typer.Option(help="Name of the model.", envvar="AIDERM_DEFAULT_MODEL")] = "melanoma",
+    version: Annotated[str | None, typer.Option(help="Version of the model. [default: the promoted one]")] = None,
+    precision: Annotated[
+        str, typer.Option(help="Precision of the variant to run: f32, bf16 or int8.", envvar="AIDERM_PRECISION")
+    ] = "f32",
     column: Annotated[str | None, typer.Option(help="Column of a list that holds the paths. [default: path, image ...]")] = None,
     root: Annotated[str | None, typer.Option(help="Folder that a list's paths are relative to. [default: the list's]")] = None,
-    every_file: Annotated[bool, typer.Option("--every-file", help="Of folders and archives take files with any name.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Also score again what could not be read.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; throws away what is in --out.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Processes. [default: one a core, here or of the cluster]")] = None,
-    cluster: Annotated[str | None, typer.Option(help="Ray cluster to use: auto, HOST:PORT or ray://HOST:PORT.")] = None,
-    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that one image may take.")] = 60.0,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Of an image's file.")] = _DEFAULTS.max_bytes,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = _DEFAULTS.max_pixels,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="Also let lists name addresses of this scheme (https) or host (https://images.example.org)."),
+    ] = None,
+    every_file: Annotated[
+        bool, typer.Option("--every-file", help="In folders and archives, take files with any suffix.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Retry images that failed for a reason that may have passed.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard --out and start over.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes. [default: one per core, here or on the cluster]")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")] = None,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds allowed per image.")] = 60.0,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest file, in bytes.")] = _DEFAULTS.max_bytes,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, in pixels.")] = _DEFAULTS.max_pixels,
 ) -> None:
-    """Scores every image of the inputs: decoded, measured and judged as the API does it, one row each, errors too.
+    """Scores every image of the inputs as the API would, and writes one row per image, errors included.
 
-    Stopped in any way, the same command goes on. Research use only; not a medical device; not a diagnosis.
+    Run the same command again to resume an interrupted run. Research use only; not a medical device; not a diagnosis.
     """
     console = Console(stderr=True)
     before = signal.signal(signal.SIGTERM, _stop)  # a container's end is a stop like Ctrl-C
     try:
         chosen = _model(models, model, version, precision, Limits(max_bytes, max_pixels))
-        listing = find(inputs, column=column, root=root, every_file=every_file)
+        allowed = Allowed.parse(allow or [])
+        listing = find(inputs, column=column, root=root, every_file=every_file, allowed=allowed)
         summary = score(listing, chosen, out, _executor(cluster, jobs, timeout), fresh=fresh, again=again, console=console)
     except KeyboardInterrupt:
         console.print(
-            f"stopped; what was scored is kept beside {out}, and the same command goes on", highlight=False, soft_wrap=True
+            f"stopped; finished scores are kept in {out}.parts. Run the same command to resume", highlight=False, soft_wrap=True
         )
         raise typer.Exit(130) from None
     except (
-        InputError,
-        ListError,
-        OutputError,
         BundleError,
-        ManifestError,
         WorkerProcessError,
         LostError,
-        ClusterError,
+        ValueError,
         OSError,
     ) as error:
         console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     finally:
         signal.signal(signal.SIGTERM, before)
-    _tell(console, listing, summary, out)
+    _print_summary(console, listing, summary, out)
 
 
 def _model(models: Path, name: str, version: str | None, precision: str, limits: Limits) -> Model:
     store = ModelStore(models)
-    return Model.load(store.path(name, version or store.serving(name)), precision, limits)
+    chosen = version or store.serving(name)
+    manifest = store.verified(name, chosen, promoted=version is None)
+    return Model.load(store.path(name, chosen), precision, limits, manifest)
 
 
 def _executor(cluster: str | None, jobs: int | None, timeout: float) -> Executor:
     if cluster is None:
-        return partial(on_this_machine, lanes=jobs or usable_cores(), timeout=timeout)
+        return partial(on_this_machine, jobs=jobs or usable_cores(), timeout=timeout)
     from aiderm_scorer.ray_executor import on_cluster
 
     return partial(on_cluster, address=cluster, jobs=jobs, timeout=timeout)
 
 
-def _tell(console: Console, listing: Listing, summary: Summary, out: Path) -> None:
+def _print_summary(console: Console, listing: Listing, summary: Summary, out: Path) -> None:
     if summary.added:
         rate = summary.added / max(summary.seconds, 1e-9)
         console.print(f"{summary.added:,} images in {summary.seconds:,.0f} s, {rate:.1f}/s", highlight=False)
-    if listing.skipped:
-        console.print(f"not taken for images: {_some(listing.skipped)} (--every-file takes them)", highlight=False)
+    hidden, others = listing.skipped[HIDDEN], listing.skipped - Counter({HIDDEN: listing.skipped[HIDDEN]})
+    if hidden:
+        console.print(f"skipped: {hidden:,} hidden files or system files (._*, __MACOSX, @eaDir)", highlight=False)
+    if others:
+        console.print(
+            f"skipped, not images by their names: {_format_counts(others)} (--every-file includes them)", highlight=False
+        )
     if listing.repeated:
         console.print(f"named more than once, scored once: {listing.repeated:,}", highlight=False)
-    console.print(f"decisions: {_some(summary.decisions)}", highlight=False)
-    console.print(f"errors: {_some(summary.errors)}", highlight=False)
+    console.print(f"decisions: {_format_counts(summary.decisions)}", highlight=False)
+    console.print(f"errors: {_format_counts(summary.errors)}", highlight=False)
     console.print(f"wrote {out}: {summary.rows:,} rows. {DISCLAIMER}", highlight=False, soft_wrap=True)
+    if any(code in summary.errors for code in PASSING):
+        console.print("next: the same command with --again retries images that could not be read", highlight=False)
+    else:
+        read = f"import pandas; print(pandas.read_parquet('{out}').decision.value_counts())"
+        console.print(f'next: read the table, for instance: python -c "{read}"', highlight=False, soft_wrap=True)
 
 
-def _some(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.most_common()) or "none"
 
 

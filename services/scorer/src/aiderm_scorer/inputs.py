@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 
 from aiderm_scorer import archives
+from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.items import Item, Problem, is_address, printable
 from aiderm_scorer.lists import is_list, read_list
 
-# In folders and archives; a file that the user names, or a list, is always an image. Some cannot be judged: their rows say so.
+# In folders and archives; a file that the user names, or a list, is always an image. Rows of formats that cannot be read say so.
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
     for names in ("jpg jpeg jpe jfif png webp bmp dib tif tiff gif", "heic heif avif jp2 jxl dcm dicom raw dng svg")
     for name in names.split()
 )
 _WILD = frozenset("*?[")
+_NUMBER = re.compile(r"(#[0-9]+)+$")
+HIDDEN = "hidden"
+# Copies and thumbnails that systems leave beside images: macOS in archives, Synology on its disks.
+_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"})
 
 
 class InputError(ValueError):
@@ -36,7 +42,7 @@ class Listing:
 
     Attributes:
         items: one an image.
-        skipped: files that are no images, by suffix.
+        skipped: files that are no images, by suffix; under ``HIDDEN`` those that are hidden or left there by a system.
         repeated: how many times an image was named again.
     """
 
@@ -45,46 +51,82 @@ class Listing:
     repeated: int = 0
 
 
-def find(inputs: Sequence[str], *, column: str | None = None, root: str | None = None, every_file: bool = False) -> Listing:
+def find(
+    inputs: Sequence[str],
+    *,
+    column: str | None = None,
+    root: str | None = None,
+    every_file: bool = False,
+    allowed: Allowed | None = None,
+) -> Listing:
     """Lists the images of all inputs, each once.
 
     Args:
-        inputs: files, folders, patterns with ``*``, lists (.csv, .tsv, .parquet), archives (.zip, .tar, .tar.gz ...), as paths or
-            as addresses that fsspec knows.
+        inputs: files, folders, patterns with ``*``, lists (.csv, .tsv, .parquet, .txt), archives (.zip, .tar, .tar.gz ...),
+            as paths or as addresses that fsspec knows.
         column: of a list that holds the paths; found by its name when None.
         root: folder that the paths of a list are relative to; the list's own when None.
         every_file: of a folder or archive also take files whose names are not those of images.
+        allowed: addresses that lists may name; by default s3:// only.
 
     Raises:
         InputError: an input that is not there or cannot be read, or no images at all.
     """
     listing = Listing()
-    seen: set[str] = set()
+    options = _Options(column, root, every_file, allowed or Allowed(), listing.skipped)
+    seen: set[tuple[str, str]] = set()
+    names: set[str] = set()
     for text in inputs:
-        for item in _images(text, column, root, every_file, listing.skipped):
-            key = item.image if "://" in item.image else os.path.abspath(item.image)  # noqa: PTH100 (no disk is asked)
+        for item in _images(text, options):
+            key = _identity(item)
             if key in seen:
                 listing.repeated += 1
                 continue
             seen.add(key)
-            listing.items.append(item)
+            name, count = item.image, 1
+            while name in names:  # another file, whose name is written alike
+                count += 1
+                name = f"{item.image}#{count}"
+            names.add(name)
+            listing.items.append(item if count == 1 else replace(item, image=name))
     if not listing.items:
         suffixes = ", ".join(f"{count} {name}" for name, count in listing.skipped.most_common(5)) or "none"
         raise InputError(f"no images in {', '.join(inputs)}; other files there: {suffixes}")
     return listing
 
 
-def _images(text: str, column: str | None, root: str | None, every_file: bool, skipped: Counter[str]) -> Iterator[Item]:
+@dataclass(frozen=True)
+class _Options:
+    """How inputs are read, and where skipped files are counted."""
+
+    column: str | None
+    root: str | None
+    every_file: bool
+    allowed: Allowed
+    skipped: Counter[str]
+
+
+def _identity(item: Item) -> tuple[str, str]:
+    """The same for one image that is named in several ways, and for no other: where its file lies, and which member it is.
+
+    Members are told apart as the archive names them: ``a/../b.jpg`` and ``b.jpg`` may both be in it.
+    """
+    where = item.where if is_address(item.where) else os.path.abspath(item.where)  # noqa: PTH100 (no disk is asked)
+    head = printable(item.where)
+    return where, item.image.removeprefix(head) if item.image.startswith(head) else item.image
+
+
+def _images(text: str, options: _Options) -> Iterator[Item]:
     store = _Store(text)
     kind = store.kind(text)
     if kind == "folder":
-        yield from _wanted(store.walk(text), text, every_file, skipped)
+        yield from _wanted(store.walk(text), text, options)
     elif kind == "file" and archives.is_archive(text):
         with store.open(text) as file:
-            yield from _wanted(archives.members(text, file), None, every_file, skipped)
+            yield from _wanted(archives.members(text, file), None, options)
     elif kind == "file" and is_list(text):
         with store.open(text) as file:
-            yield from read_list(text, file, column, root)
+            yield from read_list(text, file, options.column, options.root, options.allowed)
     elif kind == "file":
         yield Item(printable(text), text)
     elif _WILD & set(text):
@@ -94,25 +136,26 @@ def _images(text: str, column: str | None, root: str | None, every_file: bool, s
         # Of data/* only the images are meant, not the table beside them; of lists/*.csv the tables.
         named = archives.is_archive(text) or is_list(text)
         for match in matches:
-            found = _images(match, column, root, every_file, skipped)
+            found = _images(match, options)
             folder = store.kind(match) == "folder"
-            yield from found if named or folder else _wanted(iter([Item(printable(match), match)]), "", every_file, skipped)
+            yield from found if named or folder else _wanted(iter([Item(printable(match), match)]), "", options)
     else:
         raise InputError(f"there is no {text}. Allowed: a file, folder, pattern, list, archive, or an address that fsspec knows")
 
 
-def _wanted(items: Iterator[Item], root: str | None, every_file: bool, skipped: Counter[str]) -> Iterator[Item]:
+def _wanted(items: Iterator[Item], root: str | None, options: _Options) -> Iterator[Item]:
     """Without hidden files, what systems leave beside a file, and files whose names are not those of images."""
     for item in items:
         member = item.image.rpartition("::")[2] if "::" in item.image else None
         if member is None and item.problem is not None:  # of a whole folder or archive
             yield item
             continue
-        path = PurePosixPath(item.where[len(root or "") :] if member is None else member)
-        if any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts):
-            skipped["hidden"] += 1
-        elif path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES and not every_file:
-            skipped[path.suffix.lower()] += 1
+        # A second member of one name is NAME#2 in the table, and no less an image for that.
+        path = PurePosixPath(item.where[len(root or "") :] if member is None else _NUMBER.sub("", member))
+        if any((part.startswith(".") and part not in (".", "..")) or part in _SYSTEM_FOLDERS for part in path.parts):
+            options.skipped[HIDDEN] += 1
+        elif path.suffix and path.suffix.lower() not in IMAGE_SUFFIXES and not options.every_file:
+            options.skipped[path.suffix.lower()] += 1
         else:
             yield item
 
@@ -126,8 +169,8 @@ class _Store:
         if not self.local:
             try:
                 self._system, _ = fsspec.core.url_to_fs(text)
-            except (ImportError, ValueError) as error:
-                raise InputError(f"{text} cannot be opened: {error}") from error
+            except Exception as error:
+                raise InputError(f"{text} cannot be opened: {_sentence(error)}") from error
 
     def kind(self, text: str) -> str:
         """``file``, ``folder`` or ``nothing``."""
@@ -139,26 +182,33 @@ class _Store:
             return "folder" if info["type"] == "directory" else "file"
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return "nothing"
-        except OSError as error:
-            raise InputError(f"{text} cannot be read: {error}") from error
+        except Exception as error:  # stores come up with exceptions of their own
+            raise InputError(f"{text} cannot be read: {_sentence(error)}") from error
 
     def open(self, text: str) -> Any:
         """A file's bytes, to be read at any place."""
         try:
             return Path(text).open("rb") if self.local else self._system.open(text, "rb")
-        except OSError as error:
-            raise InputError(f"{text} cannot be read: {error}") from error
+        except Exception as error:
+            raise InputError(f"{text} cannot be read: {_sentence(error)}") from error
 
     def glob(self, text: str) -> list[str]:
         """What matches a pattern, sorted."""
         if self.local:
             return sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (keeps the path as it was written)
-        return sorted(self._system.unstrip_protocol(match) for match in self._system.glob(text))
+        try:
+            return sorted(self._system.unstrip_protocol(match) for match in self._system.glob(text))
+        except Exception as error:
+            raise InputError(f"{text} cannot be read: {_sentence(error)}") from error
 
     def walk(self, folder: str) -> Iterator[Item]:
         """Every file below a folder, sorted; links to folders are not followed."""
         if not self.local:
-            for path, info in sorted(self._system.find(folder, detail=True).items()):
+            try:
+                found = sorted(self._system.find(folder, detail=True).items())
+            except Exception as error:
+                raise InputError(f"{folder} cannot be read: {_sentence(error)}") from error
+            for path, info in found:
                 if info["type"] == "file" and not path.endswith("/"):
                     address = self._system.unstrip_protocol(path)
                     yield Item(printable(address), address)
@@ -174,3 +224,10 @@ class _Store:
                 yield Item(printable(path), path)
         for error in unreadable:
             yield Item(printable(error.filename), error.filename, problem=Problem("unreadable", f"{error.strerror}."))
+
+
+def _sentence(error: Exception) -> str:
+    """What a store says, on one line, and what helps."""
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
+        return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
+    return " ".join(str(error).split())[:300] or type(error).__name__

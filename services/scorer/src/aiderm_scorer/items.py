@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from aiderm_scorer.addresses import Allowed
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -27,7 +29,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """A member of a compressed tar, which can only be read from its beginning: the how manieth, from 0."""
+    """A member of a compressed tar, which can only be read from its beginning; ``index`` is 0-based."""
 
     index: int
 
@@ -50,6 +52,7 @@ class Item:
         inside: where in that archive; None for a file of its own.
         listed: as the list wrote it that named it; None where no list did.
         problem: known before anything was read.
+        allowed: addresses that the list may reach that named it; None where the operator named the image.
     """
 
     image: str
@@ -57,6 +60,7 @@ class Item:
     inside: Span | Streamed | None = None
     listed: str | None = None
     problem: Problem | None = None
+    allowed: Allowed | None = None
 
 
 def is_address(text: str) -> bool:

@@ -1,20 +1,24 @@
-"""Lists of images: a CSV, TSV or Parquet table with a column of paths or addresses."""
+"""Lists of images: a CSV, TSV or Parquet table with a column of paths or addresses, or a text file with one on each line."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.items import Item, Problem, is_address, printable
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
 COLUMNS = ("path", "image", "file", "filename", "url", "uri", "image_path")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 class ListError(ValueError):
@@ -26,7 +30,9 @@ def is_list(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def read_list(name: str, file: IO[bytes], column: str | None = None, root: str | None = None) -> Iterator[Item]:
+def read_list(
+    name: str, file: IO[bytes], column: str | None = None, root: str | None = None, allowed: Allowed | None = None
+) -> Iterator[Item]:
     """An item for each row.
 
     Args:
@@ -34,22 +40,39 @@ def read_list(name: str, file: IO[bytes], column: str | None = None, root: str |
         file: its bytes.
         column: that holds the paths; by default the first of ``COLUMNS`` that is there.
         root: folder or address that relative paths start from; the list's own when None.
+        allowed: addresses that it may name; by default s3:// only.
 
     Raises:
         ListError: no such column, or no such table.
     """
     base = name.rpartition("/")[0] if root is None else root.rstrip("/")
+    allowed = allowed or Allowed()
+    beside = allowed.with_host(base) if is_address(base) else allowed  # the operator named that host
     for number, value in enumerate(_values(name, file, column), 1):
         text = "" if value is None else str(value).strip()
         if not text:
-            yield Item(
-                f"{printable(name)}:{number}", name, problem=Problem("unreadable", f"Row {number} of the list names no image.")
-            )
-        elif is_address(text) or text.startswith("/") or not base:
-            yield Item(printable(text), text, listed=text)
+            problem = Problem("unreadable", f"Row {number} of the list names no image.")
+            yield Item(f"{printable(name)}:{number}", name, problem=problem)
+        elif is_address(text):
+            refusal = allowed.refusal(text)
+            problem = None if refusal is None else Problem("unreadable", refusal)
+            yield Item(printable(text), text, listed=text, problem=problem, allowed=allowed)
+        elif _DRIVE.match(text) and not os.path.lexists(text):
+            detail = "Received a path with a Windows drive or server; allowed: paths of this machine, or relative ones (--root)."
+            yield Item(printable(text), text, listed=text, problem=Problem("unreadable", detail))
         else:
-            where = f"{base}/{text}" if is_address(base) else os.path.normpath(os.path.join(base, text))  # noqa: PTH118
-            yield Item(printable(where), where, listed=text)
+            where = _place(base, text)
+            if not is_address(where) and "\\" in text and not os.path.lexists(where):
+                where = _place(base, text.replace("\\", "/"))  # as Windows writes it
+            yield Item(printable(where), where, listed=text, allowed=beside)
+
+
+def _place(base: str, text: str) -> str:
+    if text.startswith("/") or not base:
+        return text
+    if is_address(base):
+        return f"{base}/{text}".replace("\\", "/")
+    return os.path.normpath(os.path.join(base, text))  # noqa: PTH118 (a name that is no UTF-8 as well)
 
 
 def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
@@ -62,16 +85,32 @@ def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
         except (pa.ArrowException, OSError) as error:
             raise ListError(f"{name} is no Parquet table that can be read: {error}") from error
         return
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    start = file.read(2)
+    file.seek(0)
+    encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = io.TextIOWrapper(file, encoding, newline="")
     try:
+        if name.lower().endswith(".txt"):
+            yield from _lines(name, text, column)
+            return
         rows = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
         chosen = _choose(name, list(rows.fieldnames or []), column)
         for row in rows:
             yield row[chosen]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ListError(f"{name} is no table in UTF-8 that can be read: {error}") from error
+    except (UnicodeError, csv.Error) as error:
+        raise ListError(f"{name} is no text in UTF-8 or UTF-16 that can be read: {error}") from error
     finally:
         text.detach()
+
+
+def _lines(name: str, text: io.TextIOWrapper, column: str | None) -> Iterator[str]:
+    """A text file's lines; empty ones separate, and a first line that names the column is a header."""
+    if column is not None:
+        raise ListError(f"{name} has no columns, but one path on each line; --column is for .csv, .tsv and .parquet")
+    for number, line in enumerate(text):
+        path = line.strip()
+        if path and not (number == 0 and path.lower() in COLUMNS):
+            yield path
 
 
 def _choose(name: str, columns: list[str], wanted: str | None) -> str:

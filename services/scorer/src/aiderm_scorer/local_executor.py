@@ -1,4 +1,4 @@
-"""Judging on this machine: a process a core."""
+"""Assesses images on this machine: one worker process per core."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Chunk = Sequence[Item]
 
 @contextmanager
 def on_this_machine(
-    chunks: Sequence[Chunk], model: Model, table_schema: pa.Schema, *, lanes: int, timeout: float
+    chunks: Sequence[Chunk], model: Model, table_schema: pa.Schema, *, jobs: int, timeout: float
 ) -> Iterator[Iterator[pa.Table]]:
-    """Judges chunks in ``lanes`` processes; tables come as chunks are finished, in any order.
+    """Assesses chunks in ``jobs`` processes; tables come as chunks are finished, in any order.
 
     Leaving the block ends the processes, whatever is unfinished.
 
@@ -33,19 +33,19 @@ def on_this_machine(
     stop = threading.Event()
     supervised: list[WorkerProcess] = []
     # Bounded, so that nothing piles up while the disk is slow.
-    finished: queue.Queue[pa.Table | BaseException | None] = queue.Queue(2 * lanes)
+    finished: queue.Queue[pa.Table | BaseException | None] = queue.Queue(2 * jobs)
 
     def work() -> None:
         try:
-            with WorkerProcess(model, timeout) as lane:
-                supervised.append(lane)
+            with WorkerProcess(model, timeout) as worker:
+                supervised.append(worker)
                 while not stop.is_set():
                     with taking:
                         chunk = next(left, None)
                     if chunk is None:
                         break
                     rows = []
-                    for row in lane.score(chunk):
+                    for row in worker.score(chunk):
                         rows.append(row)
                         if stop.is_set():
                             return
@@ -55,7 +55,7 @@ def on_this_machine(
         finally:
             finished.put(None)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(lanes, len(chunks))))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(jobs, len(chunks))))]
 
     def tables() -> Iterator[pa.Table]:
         running = len(threads)
@@ -74,16 +74,16 @@ def on_this_machine(
         yield tables()
     finally:
         stop.set()
-        for lane in supervised:
-            lane.end()
+        for worker in supervised:
+            worker.end()
         while any(thread.is_alive() for thread in threads):
-            _drain(finished)
+            _discard_all(finished)
             for thread in threads:
                 thread.join(0.02)
 
 
-def _drain(finished: queue.Queue[pa.Table | BaseException | None]) -> None:
-    """Throws away what waits, so that nobody waits to put more."""
+def _discard_all(finished: queue.Queue[pa.Table | BaseException | None]) -> None:
+    """Discards what waits in the queue, so that nobody waits to put more."""
     while True:
         try:
             finished.get_nowait()

@@ -1,4 +1,4 @@
-"""What judges: one bundle in one precision within limits, to be sent to processes here or on other machines."""
+"""The model that assesses: one bundle in one precision within limits, to be sent to processes here or on other machines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.bundle.store import verify
+from aiderm_core.bundle.store import BundleError, verify
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Precision
 
@@ -24,7 +24,7 @@ class Model:
     Attributes:
         manifest: of the bundle.
         bundle: its folder, or its files as a tar.
-        precision: of the form that judges.
+        precision: of the variant that runs.
         limits: what an image may measure.
     """
 
@@ -34,14 +34,20 @@ class Model:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def load(cls, bundle: Path, precision: str = "f32", limits: Limits | None = None) -> Self:
-        """Verifies a bundle and chooses a form of it.
+    def load(cls, bundle: Path, precision: str = "f32", limits: Limits | None = None, manifest: Manifest | None = None) -> Self:
+        """Verifies a bundle and chooses a variant of it.
+
+        Args:
+            bundle: its folder.
+            precision: of the variant.
+            limits: what an image may measure.
+            manifest: of the bundle, where it has been verified already.
 
         Raises:
             BundleError: it is damaged.
-            ManifestError: it has no such form.
+            ManifestError: it has no such variant.
         """
-        manifest = verify(bundle)
+        manifest = manifest or verify(bundle)
         return cls(manifest, bundle.resolve(), manifest.form("openvino", precision).precision, limits or Limits())
 
     def packed(self) -> Self:
@@ -66,5 +72,6 @@ class Model:
         with tempfile.TemporaryDirectory(prefix="aiderm-") as name:
             with tarfile.open(fileobj=io.BytesIO(self.bundle)) as archive:
                 archive.extractall(name, filter="data")
-            verify(Path(name))
+            if verify(Path(name)) != self.manifest:
+                raise BundleError(f"what arrived here is not {self.manifest.name} {self.manifest.version} as it was sent")
             yield Path(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +16,8 @@ import pyarrow.parquet as pq
 from aiderm_core import files
 from aiderm_scorer.table import about
 
+MARKER = ".aiderm-score"
+"""File in a folder of parts: shows that the scorer made it, and is locked while a process writes there."""
 ROWS_A_PART = 10_000
 SECONDS_A_PART = 5.0
 # What a second try may well mend: a disk or network that was away, a machine that was full.
@@ -59,8 +60,8 @@ class Output:
         if path.is_dir():
             raise OutputError(f"--out must name a file. Received: the folder {path}")
         folder = _parts_folder(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
+        _make_parts_folder(folder)
+        with (folder / MARKER).open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -80,7 +81,7 @@ class Output:
                 ended.set()
                 output.flush()
                 if not output._parts():
-                    shutil.rmtree(folder, ignore_errors=True)
+                    output._remove_folder()
 
     def done(self, again: bool = False) -> set[str]:
         """Names of the images that have a row.
@@ -126,6 +127,15 @@ class Output:
                 part.unlink()
         return whole
 
+    def _remove_folder(self) -> None:
+        """Removes what this class made, and the folder if nothing else is in it."""
+        for leftover in self._folder.glob(".*.parquet-*"):  # of a kill while a part was written
+            leftover.unlink()
+        if {entry.name for entry in self._folder.iterdir()} == {MARKER}:
+            (self._folder / MARKER).unlink()
+            with suppress(OSError):
+                self._folder.rmdir()
+
     def _flush_until(self, ended: threading.Event) -> None:
         while not ended.wait(SECONDS_A_PART):
             with suppress(OSError):  # the rows go on waiting, and the next flush of whoever adds some tells
@@ -149,14 +159,8 @@ class Output:
                 raise OutputError(f"{file} holds scores of another kind: {'; '.join(differs)}. Choose another --out, or --fresh")
 
     def _write(self, path: Path, table: pa.Table) -> None:
-        temporary = path.with_name(f".{path.name}.partial")
-        try:
-            pq.write_table(table.replace_schema_metadata(self.schema.metadata), temporary, compression="zstd")
-            files.sync(temporary)
-            temporary.replace(path)
-            files.sync(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.replacing(path) as file:
+            pq.write_table(table.replace_schema_metadata(self.schema.metadata), file, compression="zstd")
 
 
 def _latest(table: pa.Table) -> pa.Table:
@@ -165,6 +169,20 @@ def _latest(table: pa.Table) -> pa.Table:
         return table.combine_chunks()
     last = {name: index for index, name in enumerate(table["image"].to_pylist())}
     return table.take(pa.array(sorted(last.values()))).combine_chunks()
+
+
+def _make_parts_folder(folder: Path) -> None:
+    """Makes the folder; one that is there already must have been made here.
+
+    Raises:
+        OutputError: it is somebody else's.
+    """
+    try:
+        folder.mkdir(parents=True)
+        (folder / MARKER).touch()
+    except FileExistsError:
+        if not (folder / MARKER).is_file():
+            raise OutputError(f"aiderm-score did not make the folder {folder}. Move it, or choose another --out") from None
 
 
 def _parts_folder(path: Path) -> Path:

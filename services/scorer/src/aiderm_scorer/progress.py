@@ -1,4 +1,4 @@
-"""How far it is: a bar for a person, a line now and then for a log."""
+"""Progress: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Meter:
 
     Args:
         total: images to do in this run.
-        console: where it is told.
+        console: where progress is printed.
     """
 
     def __init__(self, total: int, console: Console) -> None:

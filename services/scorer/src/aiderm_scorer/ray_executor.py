@@ -1,4 +1,4 @@
-"""Judging on a Ray cluster: Ray Data hands chunks to its nodes, whose processes supervise a lane each as this machine's do."""
+"""Assesses images on a Ray cluster: Ray Data hands chunks to its nodes, each of whose tasks supervises a worker process."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _SAMPLES = 5
 def on_cluster(
     chunks: Sequence[Sequence[Item]], model: Model, table_schema: pa.Schema, *, address: str, jobs: int | None, timeout: float
 ) -> Iterator[Iterator[pa.Table]]:
-    """Judges chunks on the nodes of a cluster, a core each; tables come as chunks are finished, in any order.
+    """Assesses chunks on the nodes of a cluster, a core each; tables come as chunks are finished, in any order.
 
     A node that is lost loses the chunks that it had in hand to the others; nodes that come later are used. The model travels to
     the nodes; what the items name must be there to be read under the same names.
 
     Args:
         chunks: items; they are cut anew for the cluster.
-        model: what judges.
+        model: a verified bundle.
         table_schema: see ``table.schema``.
         address: of the cluster, see ``aiderm_compute.ray_cluster.connect``.
         jobs: cores to use at most; all that are free when None.
@@ -55,7 +55,7 @@ def on_cluster(
         import ray
 
         cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
-        rows = [{"items": pickle.dumps(chunk)} for chunk in _cut(items, cores)]
+        rows = [{"items": pickle.dumps(chunk)} for chunk in _split(items, cores)]
         work = (rows, model.packed(), jobs, timeout)
         # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
         contents = _through_an_actor(work) if address.startswith("ray://") else _scores(*work)
@@ -66,7 +66,7 @@ def on_cluster(
             raise ClusterError(f"the cluster cannot go on: {str(cause).strip().splitlines()[-1]}") from error
 
 
-def _cut(items: list[Item], cores: float) -> Iterator[list[Item]]:
+def _split(items: list[Item], cores: float) -> Iterator[list[Item]]:
     """Chunks that become smaller (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
     shares, start = _SHARES * max(1.0, cores), 0
     least, most = min(CHUNK[0], math.ceil(len(items) / shares)), CHUNK[1]  # of few images, each core has its share all the same
@@ -83,7 +83,7 @@ def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeou
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns of what is asked for here: no progress bars
     ray.data.DataContext.get_current().enable_progress_bars = False
-    work = partial(_work, model=model, timeout=timeout)
+    work = partial(_score_block, model=model, timeout=timeout)
     # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.
     scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         work, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=jobs
@@ -111,25 +111,25 @@ def _through_an_actor(work: tuple[Any, ...]) -> Iterator[bytes]:
         yield content
 
 
-_lanes: dict[str, WorkerProcess] = {}  # of this process on a node: one, kept from chunk to chunk
+_workers: dict[str, WorkerProcess] = {}  # of this process on a node: one, kept from chunk to chunk
 
 
-def _work(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
-    """On a node: the scores of a block of chunks."""
+def _score_block(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
+    """Runs on a node: the scores of a block of chunks."""
     key = f"{model.manifest.dump()}{model.precision}{model.limits}{timeout}"
-    lane = _lanes.get(key)
-    if lane is None:
-        for other in _lanes.values():
+    worker = _workers.get(key)
+    if worker is None:
+        for other in _workers.values():
             other.close()
-        _lanes.clear()
-        lane = _lanes[key] = WorkerProcess(model, timeout)
+        _workers.clear()
+        worker = _workers[key] = WorkerProcess(model, timeout)
     table_schema = schema(model.manifest, model.precision, model.limits)
     scores = []
     for content in batch["items"].to_pylist():
         items: list[Item] = pickle.loads(content)  # noqa: S301 (from the driver, which could as well send code)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table_schema) as stream:
-            stream.write_table(to_table(list(lane.score(items)), table_schema))
+            stream.write_table(to_table(list(worker.score(items)), table_schema))
         scores.append(sink.getvalue().to_pybytes())
     return pa.table({"scores": pa.array(scores, pa.large_binary())})
 
@@ -141,8 +141,8 @@ def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
         ClusterError: naming the node and what it lacks.
     """
     samples = [item for item in items[:: max(1, len(items) // _SAMPLES)] if item.problem is None][: _SAMPLES + 1]
-    found = on_every_node(_see, samples, max_bytes)
-    here = _see(samples, max_bytes)
+    found = on_every_node(_find_unreadable, samples, max_bytes)
+    here = _find_unreadable(samples, max_bytes)
     for node, seen in found.items():
         if isinstance(seen, ImportError):
             raise ClusterError(f"the node {node.address} has no aiderm-scorer: {seen}")
@@ -159,7 +159,7 @@ def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
     return list(found)
 
 
-def _see(samples: Sequence[Item], max_bytes: int) -> list[str | None]:
+def _find_unreadable(samples: Sequence[Item], max_bytes: int) -> list[str | None]:
     """For each sample why it cannot be read here; None where it can."""
     with Reader(max_bytes) as reader:
         found = [reader.read(sample) for sample in samples]

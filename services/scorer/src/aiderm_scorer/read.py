@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import fsspec
 
+from aiderm_scorer.addresses import Allowed, fetch
 from aiderm_scorer.archives import TarStream, read_span
 from aiderm_scorer.items import Item, Problem, Streamed, is_address
 
@@ -48,7 +49,7 @@ class Reader:
 
     def _read(self, item: Item) -> bytes | Problem:
         if item.inside is None:
-            return self._whole(item.where)
+            return self._whole(item.where, item.allowed)
         if self._where != item.where:
             self.close()
             self._file = _open(item.where)
@@ -62,10 +63,13 @@ class Reader:
         data = self._stream.read(item.inside.index, self._max)
         return self._too_large(len(data), "more than ") or data
 
-    def _whole(self, where: str) -> bytes | Problem:
+    def _whole(self, where: str, allowed: Allowed | None) -> bytes | Problem:
+        if allowed is not None and where.lower().startswith(("http://", "https://")):
+            data = fetch(where, allowed, self._max)
+            return self._too_large(len(data), "more than ") or data
         if is_address(where):
             with _open(where) as file:
-                data: bytes = file.read(self._max + 1)
+                data = bytes(file.read(self._max + 1))
                 return self._too_large(len(data), "more than ") or data
         # A pipe would be waited for: it is opened without, and what it is looked at before anything is read.
         descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
@@ -73,7 +77,8 @@ class Reader:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return Problem("unreadable", "Received no regular file.")
-            return self._too_large(found.st_size) or file.readall()
+            # Not how large it is: it may be no image, and its size nobody's business who only reads the table.
+            return self._too_large(found.st_size, "more than ") or file.readall()
 
     def _too_large(self, size: int, least: str = "") -> Problem | None:
         if size <= self._max:

@@ -1,4 +1,4 @@
-"""Scores what the inputs hold, from where an earlier run stopped, to a table with one row an image."""
+"""Scores what the inputs hold, resuming an earlier run, into a table with one row per image."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class LostError(RuntimeError):
 
 
 class Executor(Protocol):
-    """Judges chunks of items somewhere; tables come as chunks are finished."""
+    """Assesses chunks of items somewhere; tables come as chunks are finished."""
 
     def __call__(
         self, chunks: Sequence[Sequence[Item]], model: Model, table_schema: pa.Schema
     ) -> AbstractContextManager[Iterator[pa.Table]]:
-        """Judges while the block runs."""
+        """Assesses while the block runs."""
         ...
 
 
@@ -45,7 +45,7 @@ class Summary:
     Attributes:
         rows: of the whole table.
         added: in this run.
-        seconds: of judging in this run.
+        seconds: that this run took.
         decisions: how often each was taken, in the whole table.
         errors: how often each came up, in the whole table.
     """
@@ -74,7 +74,7 @@ def score(
 
     Raises:
         OutputError: what is there cannot be gone on with.
-        WorkerProcessError, ClusterError: nothing can be judged there.
+        WorkerProcessError, ClusterError: no worker process can assess images there.
         LostError: images got no row.
     """
     console = console or Console(stderr=True)
@@ -89,7 +89,7 @@ def score(
         if left:
             chunks = [left[start : start + CHUNK] for start in range(0, len(left), CHUNK)]
             with executor(chunks, model, table_schema) as tables, meter.shown():
-                for table in _once(tables, {item.image for item in left}):
+                for table in _without_repeats(tables, {item.image for item in left}):
                     output.add(table)
                     meter.add(table.num_rows, table.num_rows - table["error"].null_count)
         rate = meter.rate
@@ -99,7 +99,7 @@ def score(
         )
 
 
-def _once(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
+def _without_repeats(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
     """Each expected row once, whatever was done twice; and none may be missing at the end."""
     for table in tables:
         new = [name in expected for name in table["image"].to_pylist()]
@@ -107,7 +107,7 @@ def _once(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
         if any(new):
             yield table if all(new) else table.filter(pa.array(new))
     if expected:
-        raise LostError(f"{len(expected):,} images got no row, such as {min(expected)}. The same command tries them again")
+        raise LostError(f"{len(expected):,} images got no row, such as {min(expected)}. Run the same command to try them again")
 
 
 def _counts(column: pa.ChunkedArray) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""The table of scores: its schema, and a row for each image, judged or not."""
+"""The table of scores: its schema, and a row for each image, assessed or not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from aiderm_core import DISCLAIMER
 from aiderm_core.assess import Assessment
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision
@@ -17,15 +18,15 @@ from aiderm_core.quality import measurements
 from aiderm_core.runtime import Precision
 from aiderm_scorer.items import Item, Problem
 
-DISCLAIMER = "Research use only; not a medical device; not a diagnosis."
 METADATA = b"aiderm"
+NO_IMAGE = frozenset({"unsupported_type", "empty_file", "undecodable"})
 Row = dict[str, Any]
 
 
 def schema(manifest: Manifest, precision: Precision, limits: Limits) -> pa.Schema:
     """The table's columns for a model, and in the schema's metadata what the scores depend on.
 
-    ``error`` is null where an image was judged; then ``decision`` is not. A rejected image has no probability. Beside each
+    ``error`` is null where an image was assessed; then ``decision`` is not. A rejected image has no probability. Beside each
     probability stand the threshold, the uncertain band and the prevalence that it assumes.
     """
     repeated = pa.dictionary(pa.int32(), pa.string())
@@ -59,8 +60,8 @@ def about(table_schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads(metadata)) if metadata else {}
 
 
-def judged(item: Item, data: bytes, found: Assessment, manifest: Manifest, rule: DecisionRule, precision: Precision) -> Row:
-    """The row of an image that was judged."""
+def assessed(item: Item, data: bytes, found: Assessment, manifest: Manifest, rule: DecisionRule, precision: Precision) -> Row:
+    """The row of an image that was assessed."""
     rejected = found.verdict.decision is Decision.REJECTED
     low, high = rule.uncertain
     region = found.region
@@ -93,7 +94,12 @@ def judged(item: Item, data: bytes, found: Assessment, manifest: Manifest, rule:
 
 
 def failed(item: Item, problem: Problem, manifest: Manifest, precision: Precision, data: bytes | None = None) -> Row:
-    """The row of an image that could not be judged."""
+    """The row of an image that could not be assessed.
+
+    Size and checksum of its bytes are in it only where they are those of an image: with them, lists could ask about any file.
+    """
+    if problem.code in NO_IMAGE:
+        data = None
     about_file: Row = {"image": item.image, "listed": item.listed} if data is None else _about_file(item, data)
     about_model = {"model": manifest.name, "model_version": manifest.version, "precision": precision}
     return about_file | {"error": problem.code, "error_detail": problem.detail} | about_model

@@ -1,4 +1,4 @@
-"""One core's share of the work, in a process of its own: reads, judges, answers; a picture that ends it ends nothing else."""
+"""The main function of a worker process: reads images, assesses them and sends rows; an image that ends it ends nothing else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from aiderm_core.bundle.self_check import self_check
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_scorer import table
+from aiderm_scorer.decode_budget import SharedBudget
 from aiderm_scorer.items import Item, Problem
 from aiderm_scorer.model import Model
 from aiderm_scorer.read import Reader, read_ahead
@@ -33,6 +34,7 @@ class Assessor:
     def __init__(self, model: Model) -> None:
         cv2.setNumThreads(1)  # the other cores have processes of their own
         self._limits = model.limits
+        self._budget = SharedBudget()
         self._precision = model.precision
         self._manifest = model.manifest
         form = self._manifest.form("openvino", model.precision)
@@ -48,14 +50,14 @@ class Assessor:
         try:
             found = assess(
                 data, manifest=self._manifest, runtime=self._runtime, rule=self._rule, limits=self._limits,
-                before_inference=lambda: "throughput",
+                before_inference=lambda: "throughput", budget=self._budget,
             )  # fmt: skip
         except ImageError as error:
             problem = Problem(error.code, error.detail)
         except Exception as error:
             problem = Problem("internal", f"{type(error).__name__}: {error}"[:300])
         else:
-            return table.judged(item, data, found, self._manifest, self._rule, self._precision)
+            return table.assessed(item, data, found, self._manifest, self._rule, self._precision)
         return table.failed(item, problem, self._manifest, self._precision, data)
 
 

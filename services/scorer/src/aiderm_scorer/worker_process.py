@@ -25,10 +25,10 @@ class WorkerProcessError(RuntimeError):
 
 
 class WorkerProcess:
-    """Judges items one after another in a process of its own. Used by one thread.
+    """Assesses items one after another in a process of its own. Used by one thread.
 
     Args:
-        model: what judges.
+        model: a verified bundle.
         timeout: seconds that one image may take, with reading it.
     """
 
@@ -74,9 +74,9 @@ class WorkerProcess:
                 if strikes == _CHANCES:
                     strikes = 0
                     problem = (
-                        Problem("timeout", f"Not judged within {self._timeout:g} s, {_CHANCES} times.")
+                        Problem("timeout", f"Not assessed within {self._timeout:g} s, {_CHANCES} times.")
                         if hung
-                        else Problem("worker_died", f"The process that judged it ended ({code}), {_CHANCES} times.")
+                        else Problem("worker_died", f"The process that assessed it ended ({code}), {_CHANCES} times.")
                     )
                     item, done = items[done], done + 1
                     yield table.failed(item, problem, self._model.manifest, self._model.precision)
@@ -117,4 +117,4 @@ class WorkerProcess:
                 error = here.recv()
                 if error is None:
                     return here
-        raise WorkerProcessError(f"a process that judges could not be started ({self.close()}): {error}")
+        raise WorkerProcessError(f"a worker process could not be started ({self.close()}): {error}")

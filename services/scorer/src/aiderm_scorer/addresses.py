@@ -1,0 +1,166 @@
+"""What a list may reach: paths and s3:// by default, other addresses only where the operator names them.
+
+A list is often somebody else's, and must not turn the scorer into a way into the network that it runs in.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import IO, Any, Self
+from urllib.parse import urlsplit
+
+SECONDS = 30.0
+_PORTS = {"http": 80, "https": 443}
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class AddressError(OSError):
+    """An address that a list may not reach."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What lists may name.
+
+    Attributes:
+        schemes: of addresses on any public host.
+        hosts: ``scheme://host:port`` that may be reached even where they are private.
+    """
+
+    schemes: frozenset[str] = frozenset({"s3"})
+    hosts: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, named: Sequence[str]) -> Self:
+        """The defaults and what the operator names: schemes (``https``) or hosts (``https://images.example.org``).
+
+        Raises:
+            ValueError: neither of these.
+        """
+        allowed = cls()
+        for text in named:
+            if "://" in text:
+                allowed = allowed.with_host(text)
+            elif text.isascii() and text.replace("+", "").isalnum():
+                allowed = replace(allowed, schemes=allowed.schemes | {text.lower()})
+            else:
+                raise ValueError(f"--allow takes a scheme (https) or a host (https://images.example.org). Received: {text!r}")
+        return allowed
+
+    def with_host(self, address: str) -> Self:
+        """The same and the host of an address."""
+        return replace(self, hosts=self.hosts | {_host(address)})
+
+    def refusal(self, address: str) -> str | None:
+        """Why an address may not be reached; None where it may. Chained addresses (``zip://a::https://b``) need every scheme."""
+        for link in address.split("::"):
+            scheme = link.partition("://")[0].lower()
+            if scheme not in self.schemes and not ("::" not in address and _host(address) in self.hosts):
+                named = ", ".join(sorted([*self.schemes, *self.hosts]))
+                return f"Lists may not name {scheme} addresses here; allowed: paths, {named}. --allow {scheme} allows it."
+        return None
+
+    def check_peer(self, scheme: str, host: str, port: int, ip: str) -> None:
+        """Refuses addresses of private networks, unless the operator named the host.
+
+        Raises:
+            AddressError: it is not public.
+        """
+        if f"{scheme}://{host.lower()}:{port}" in self.hosts:
+            return
+        if not _is_public(ip):
+            raise AddressError(f"{host} is at an address that is not public; --allow {scheme}://{host}:{port} allows it")
+
+
+def fetch(address: str, allowed: Allowed, most: int) -> bytes:
+    """Reads http(s) addresses of a list: at most ``most`` bytes and one more; each redirect is checked as the first address is.
+
+    Raises:
+        OSError: it cannot be read, or a hop leads where ``allowed`` does not.
+    """
+    opener = urllib.request.OpenerDirector()  # not build_opener: that brings proxies, ftp and file
+    handlers = [urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), _Redirects(allowed)]
+    for handler in [*handlers, _Http(allowed), _Https(allowed), urllib.request.UnknownHandler()]:
+        opener.add_handler(handler)
+    request = urllib.request.Request(address, headers={"User-Agent": "aiderm-score"})  # noqa: S310 (checked)
+    answer: IO[bytes]
+    with opener.open(request, timeout=SECONDS) as answer:
+        return answer.read(most + 1)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str) -> Any:
+        if refusal := self._allowed.refusal(newurl):
+            raise AddressError(f"it redirects to {newurl[:200]}: {refusal}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, allowed: Allowed) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    def http_open(self, req: Any) -> Any:
+        return self.do_open(self._connection, req)  # type: ignore[arg-type]
+
+    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
+        return _checked(http.client.HTTPConnection(host, **options), "http", self._allowed)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, allowed: Allowed) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    def https_open(self, req: Any) -> Any:
+        return self.do_open(self._connection, req)  # type: ignore[arg-type]
+
+    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
+        return _checked(http.client.HTTPSConnection(host, **options), "https", self._allowed)
+
+
+def _checked(connection: Any, scheme: str, allowed: Allowed) -> Any:
+    """A connection that looks at the addresses that its host's name resolves to, and connects to one of these."""
+
+    def connect(place: tuple[str, int], *arguments: Any, **options: Any) -> socket.socket:
+        host, port = place
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for *_, peer in found:
+            allowed.check_peer(scheme, host, port, str(peer[0]))
+        error: OSError = OSError(f"{host} has no address")
+        for *_, peer in found:
+            try:
+                return socket.create_connection((str(peer[0]), port), *arguments, **options)
+            except OSError as failure:
+                error = failure
+        raise error
+
+    connection._create_connection = connect
+    return connection
+
+
+def _host(address: str) -> str:
+    parts = urlsplit(address)
+    scheme = parts.scheme.lower()
+    try:
+        port = parts.port or _PORTS.get(scheme, 0)
+    except ValueError:
+        port = 0
+    return f"{scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+def _is_public(text: str) -> bool:
+    ip = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
+        if inside is not None:
+            return inside.is_global
+    return ip.is_global and not ip.is_multicast
