@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -22,6 +21,8 @@ from typing import Annotated, Final, Literal
 
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from aiderm_core.files import replacing
 
 SCHEMA_VERSION: Final = 1
 MAX_FILE_BYTES = 4_000_000
@@ -154,22 +155,14 @@ def changing(path: Path) -> Iterator[list[ApiKey]]:
 
 def _write(path: Path, keys: Sequence[ApiKey]) -> None:
     text = KeyFile(keys=list(keys)).model_dump_json(indent=2) + "\n"
-    temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            if path.exists():
-                before = path.stat()
-                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+        before = path.stat() if path.exists() else None
+        with replacing(path, permissions=stat.S_IMODE(before.st_mode) if before else 0o600) as file:
+            file.write(text.encode())
+            if before:
                 with suppress(PermissionError):  # only root gives files away
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise KeysError(f"{path} cannot be written by user {os.geteuid()}: {error.strerror}. Nothing was changed.") from error
 
 

@@ -5,9 +5,7 @@ Every batch is a pure function of (seed, epoch, step), so a run that was killed 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
+from aiderm_core.prefetch import prefetch
 from aiderm_trainer.data.augment import Augmentation, augment
 from aiderm_trainer.data.lesion_swaps import Outlines, Swaps, paint_over, transplant
 from aiderm_trainer.data.table import Row
@@ -65,17 +64,11 @@ class Images:
 
     def batches(self, batch: int) -> Iterator[NDArray[np.uint8]]:
         """All images once, in order, unaugmented: uint8 ``[<=batch, size, size, 3]``."""
-        with ThreadPoolExecutor(WORKERS) as pool:
-            starts = range(0, len(self), batch)
-            ahead = deque(pool.submit(self._plain, start, batch) for start in starts[:2])
-            for start in [*starts[2:], None, None]:
-                if start is not None:
-                    ahead.append(pool.submit(self._plain, start, batch))
-                if ahead:
-                    yield ahead.popleft().result()
 
-    def _plain(self, start: int, batch: int) -> NDArray[np.uint8]:
-        return np.stack([self[i] for i in range(start, min(start + batch, len(self)))])
+        def load(start: int) -> NDArray[np.uint8]:
+            return np.stack([self[i] for i in range(start, min(start + batch, len(self)))])
+
+        yield from prefetch(load, range(0, len(self), batch), workers=WORKERS, ahead=WORKERS)
 
 
 def sampling_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
@@ -164,19 +157,11 @@ class TrainingBatches:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
         order = self.order(epoch).reshape(self.steps, self.batch)
-        with ThreadPoolExecutor(WORKERS) as pool:
-            ahead: deque[Future[Batch]] = deque()
-            upcoming = iter(range(start, self.steps))
-            try:
-                for step in upcoming:
-                    ahead.append(pool.submit(self._make, order[step], epoch, step))
-                    if len(ahead) > 2 * WORKERS:
-                        yield ahead.popleft().result()
-                while ahead:
-                    yield ahead.popleft().result()
-            finally:
-                for future in ahead:
-                    future.cancel()
+
+        def make(step: int) -> Batch:
+            return self._make(order[step], epoch, step)
+
+        yield from prefetch(make, range(start, self.steps), workers=WORKERS, ahead=2 * WORKERS)
 
     def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, epoch, step])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from aiderm_core.decision import Decision, decide
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES
@@ -21,7 +21,7 @@ from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
-from aiderm_trainer.evaluation.stress import ahead
+from aiderm_trainer.evaluation.stress import BATCH
 
 
 class OutOfDistribution(ReportPart):
@@ -73,16 +73,15 @@ def measure_out_of_distribution(
 
     novelty: list[float] = []
     accepted = 0
-    with ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool:
-        for batch in ahead(pool, load, len(files)):
-            ready = [item for item in batch if item is not None]
-            if not ready:
-                continue
-            answer = runtime.run(np.stack([image for image, _ in ready]))
-            novelty.extend(float(value) for value in answer.novelty)
-            for i, (_, measures) in enumerate(ready):
-                said = decide(float(answer.malignancy[i]), float(answer.novelty[i]), measures, (), manifest)
-                accepted += said.decision is not Decision.REJECTED
+    for batch in batched(prefetch(load, range(len(files)), workers=DECODERS, ahead=2 * BATCH), BATCH):
+        ready = [item for item in batch if item is not None]
+        if not ready:
+            continue
+        answer = runtime.run(np.stack([image for image, _ in ready]))
+        novelty.extend(float(value) for value in answer.novelty)
+        for i, (_, measures) in enumerate(ready):
+            said = decide(float(answer.malignancy[i]), float(answer.novelty[i]), measures, (), manifest)
+            accepted += said.decision is not Decision.REJECTED
     if not novelty:
         raise ValueError(f"{folder} holds no picture that can be decoded. Received: {len(files)} files")
     far = [

@@ -6,7 +6,6 @@ Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of a pi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import Input, Manifest, Metric
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
@@ -23,7 +23,7 @@ from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bou
 from aiderm_trainer.evaluation.painted_over import paint_over
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import Scores
-from aiderm_trainer.evaluation.stress import MAX_SIDE, ahead
+from aiderm_trainer.evaluation.stress import BATCH, MAX_SIDE
 
 WORKERS = 4
 _SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
@@ -163,19 +163,23 @@ def measure_outlines(
     chosen = was if any(was) else [True] * len(rows)
     area, energy, peak, before, after = (np.full(len(rows), np.nan) for _ in range(5))
     at = 0
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="paint") as pool:
-        for batch in ahead(pool, lambda i: _load(rows[i], files[rows[i].path], root, manifest.input, chosen[i]), len(rows)):
-            answer = runtime.run(np.stack([image for image, _, _ in batch]))
-            paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
-            if paintable:
-                images = np.stack([painted for _, _, painted in batch if painted is not None])
-                after[[at + i for i in paintable]] = runtime.run(images).malignancy
-                before[[at + i for i in paintable]] = answer.malignancy[paintable]
-            for i, (_, outline, _) in enumerate(batch):
-                area[at + i] = outline.mean()
-                if (found := heat_inside(answer.heatmap[i], outline)) is not None:
-                    energy[at + i], peak[at + i] = found
-            at += len(batch)
+
+    def load(number: int) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
+        row = rows[number]
+        return _load(row, files[row.path], root, manifest.input, chosen[number])
+
+    for batch in batched(prefetch(load, range(len(rows)), workers=WORKERS, ahead=2 * BATCH), BATCH):
+        answer = runtime.run(np.stack([image for image, _, _ in batch]))
+        paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
+        if paintable:
+            images = np.stack([painted for _, _, painted in batch if painted is not None])
+            after[[at + i for i in paintable]] = runtime.run(images).malignancy
+            before[[at + i for i in paintable]] = answer.malignancy[paintable]
+        for i, (_, outline, _) in enumerate(batch):
+            area[at + i] = outline.mean()
+            if (found := heat_inside(answer.heatmap[i], outline)) is not None:
+                energy[at + i], peak[at + i] = found
+        at += len(batch)
     return Outlines(
         split=split,
         count=len(rows),

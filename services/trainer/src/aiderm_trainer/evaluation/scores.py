@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from aiderm_core.bundle.manifest import Input
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row
@@ -97,12 +95,13 @@ def score_bundle(
     measures: list[dict[str, float]] = []
     problems: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool,
-        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
-    ):
+
+    def load(row: Row) -> _Loaded | str:
+        return _load(row, data_root, manifest_input)
+
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
         task = bar.add_task("Scoring", total=len(rows))
-        for loaded in _batches(pool, rows, data_root, manifest_input, batch):
+        for loaded in batched(prefetch(load, rows, workers=DECODERS, ahead=2 * batch), batch):
             problems.extend(item for item in loaded if isinstance(item, str))
             if not problems:  # once something is wrong only the check goes on
                 ready = [item for item in loaded if not isinstance(item, str)]
@@ -128,20 +127,6 @@ def score_bundle(
 
 
 _Loaded = tuple[NDArray[np.uint8], dict[str, float]]
-
-
-def _batches(
-    pool: ThreadPoolExecutor, rows: Sequence[Row], data_root: Path, spec: Input, batch: int
-) -> Iterator[list[_Loaded | str]]:
-    """Decoded batches in order, with one batch being decoded ahead while the graph works."""
-    waiting: deque[Future[_Loaded | str]] = deque()
-    upcoming = iter(rows)
-    while True:
-        ahead = islice(upcoming, max(0, 2 * batch - len(waiting)))
-        waiting.extend(pool.submit(_load, row, data_root, spec) for row in ahead)
-        if not waiting:
-            return
-        yield [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
 
 
 def _load(row: Row, data_root: Path, spec: Input) -> _Loaded | str:

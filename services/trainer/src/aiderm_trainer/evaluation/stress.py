@@ -6,13 +6,10 @@ measured such brittleness for skin lesions).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +20,7 @@ from aiderm_core.bundle.manifest import Input, Manifest, Metric
 from aiderm_core.decision import Decision
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row
@@ -38,7 +36,6 @@ MAX_SIDE = 512  # larger regions are shrunk before they are drawn on: no model i
 SAMPLE_SEED = 20_190_616
 
 Pixels = NDArray[np.uint8]
-T = TypeVar("T")
 
 DEFINITIONS = {
     "roc_auc": "ROC AUC with the artefact",
@@ -199,10 +196,9 @@ def _rescored(
 
     outputs: list[Outputs] = []
     measures: list[dict[str, float]] = []
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="draw") as pool:
-        for batch in ahead(pool, prepare, len(pixels)):
-            outputs.append(runtime.run(np.stack([image for image, _ in batch])))
-            measures.extend(measured for _, measured in batch)
+    for batch in batched(prefetch(prepare, range(len(pixels)), workers=WORKERS, ahead=2 * BATCH), BATCH):
+        outputs.append(runtime.run(np.stack([image for image, _ in batch])))
+        measures.extend(measured for _, measured in batch)
     return replace(
         base,
         probability=np.concatenate([out.probability for out in outputs]),
@@ -210,14 +206,3 @@ def _rescored(
         novelty=np.concatenate([out.novelty for out in outputs]),
         measures=measures,
     )
-
-
-def ahead(pool: ThreadPoolExecutor, prepare: Callable[[int], T], count: int, batch: int = BATCH) -> Iterator[list[T]]:
-    """Batches of ``prepare(0) .. prepare(count - 1)`` in order, one being prepared while the graph works on another."""
-    waiting: deque[Future[T]] = deque()
-    numbers = iter(range(count))
-    while True:
-        waiting.extend(pool.submit(prepare, number) for number in islice(numbers, max(0, 2 * batch - len(waiting))))
-        if not waiting:
-            return
-        yield [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]

@@ -1,11 +1,10 @@
-"""Files of a study: each appears whole or not at all."""
+"""Files of a study: each appears whole or not at all, in a folder that is made for it."""
 
 from __future__ import annotations
 
 import csv
 import fcntl
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from aiderm_core import files
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file in one step: a reader, or whoever comes after a kill, sees the old one or the whole new one."""
+    """Writes a file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    files.write_bytes(path, content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -32,9 +28,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes arrays, compressed, in one step."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_arrays(path, arrays, compressed=True)
 
 
 def read_npz(path: Path) -> dict[str, Any]:
@@ -45,11 +40,8 @@ def read_npz(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes a CSV table in one step."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_rows(path, columns, rows)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from aiderm_core.files import write_arrays
 from aiderm_trainer.config import ConfigError
 
 
 def save(path: Path, variables: Sequence[Any], progress: dict[str, Any]) -> None:
     """Writes the variables' values and a JSON-able progress record, atomically."""
     values = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
-    temporary = path.with_suffix(".partial")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, progress=np.frombuffer(json.dumps(progress).encode(), np.uint8), **values)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_arrays(path, values | {"progress": np.frombuffer(json.dumps(progress).encode(), np.uint8)})
 
 
 def restore(path: Path, variables: Sequence[Any]) -> dict[str, Any]:
