@@ -109,9 +109,9 @@ class _Http(urllib.request.HTTPHandler):
         self._allowed = allowed
 
     def http_open(self, req: Any) -> Any:
-        return self.do_open(self._connection, req)  # type: ignore[arg-type]
+        return self.do_open(self._connection, req)
 
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
+    def _connection(self, host: str, **options: Any) -> Any:
         return _checked(http.client.HTTPConnection(host, **options), "http", self._allowed)
 
 
@@ -121,9 +121,9 @@ class _Https(urllib.request.HTTPSHandler):
         self._allowed = allowed
 
     def https_open(self, req: Any) -> Any:
-        return self.do_open(self._connection, req)  # type: ignore[arg-type]
+        return self.do_open(self._connection, req)
 
-    def _connection(self, host: str, **options: Any) -> http.client.HTTPConnection:
+    def _connection(self, host: str, **options: Any) -> Any:
         return _checked(http.client.HTTPSConnection(host, **options), "https", self._allowed)
 
 

@@ -217,13 +217,13 @@ class _Store:
         for parent, folders, names in os.walk(folder, onerror=unreadable.append):
             folders.sort()
             while unreadable:
-                error = unreadable.pop()
-                yield Item(printable(error.filename), error.filename, problem=Problem("unreadable", f"{error.strerror}."))
+                failure = unreadable.pop()
+                yield Item(printable(failure.filename), failure.filename, problem=Problem("unreadable", f"{failure.strerror}."))
             for name in sorted(names):
                 path = os.path.normpath(os.path.join(parent, name))  # noqa: PTH118 (pathlib would double the time)
                 yield Item(printable(path), path)
-        for error in unreadable:
-            yield Item(printable(error.filename), error.filename, problem=Problem("unreadable", f"{error.strerror}."))
+        for failure in unreadable:
+            yield Item(printable(failure.filename), failure.filename, problem=Problem("unreadable", f"{failure.strerror}."))
 
 
 def _sentence(error: Exception) -> str:

@@ -51,8 +51,8 @@ def read_list(
     for number, value in enumerate(_values(name, file, column), 1):
         text = "" if value is None else str(value).strip()
         if not text:
-            problem = Problem("unreadable", f"Row {number} of the list names no image.")
-            yield Item(f"{printable(name)}:{number}", name, problem=problem)
+            nothing = Problem("unreadable", f"Row {number} of the list names no image.")
+            yield Item(f"{printable(name)}:{number}", name, problem=nothing)
         elif is_address(text):
             refusal = allowed.refusal(text)
             problem = None if refusal is None else Problem("unreadable", refusal)

@@ -1,112 +1,27 @@
 """Runs a bundle's graph: one protocol, two engines."""
 
-from __future__ import annotations
+from aiderm_core.runtime.protocol import (
+    HINTS,
+    OUTPUTS,
+    PRECISIONS,
+    Hint,
+    Outputs,
+    Precision,
+    Runtime,
+    RuntimeFailure,
+    check_batch,
+    load_runtime,
+)
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
-OUTPUTS = ("probability", "malignancy", "heatmap", "novelty")
-
-Precision = Literal["f32", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
-Hint = Literal["latency", "throughput"]
-HINTS: tuple[Hint, ...] = ("latency", "throughput")
-"""What a call is asked to do best: answer at once with all cores, or leave the other cores to the calls beside it."""
-
-
-class RuntimeFailure(RuntimeError):  # noqa: N818 (RuntimeError is taken)
-    """A graph that cannot be loaded, or does not keep contract 1."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The graph's answer for a batch of N images; all float32.
-
-    Attributes:
-        probability: ``[N, C]``, rows sum to 1, in the manifest's label order.
-        malignancy: ``[N]``, 0..1.
-        heatmap: ``[N, h, w]``, 0..1, already scaled by the malignancy.
-        novelty: ``[N]``.
-    """
-
-    probability: NDArray[np.float32]
-    malignancy: NDArray[np.float32]
-    heatmap: NDArray[np.float32]
-    novelty: NDArray[np.float32]
-
-
-class Runtime(Protocol):
-    """One loaded graph. ``run`` may be called from several threads at once."""
-
-    name: str
-    precision: str
-
-    def run(
-        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
-    ) -> Outputs:
-        """Scores RGB images.
-
-        Args:
-            batch: uint8 ``[N, S, S, 3]``.
-            hint: ``latency``: use all cores for this call; ``throughput``: other calls run beside it, use one. The answer is
-                the same up to rounding. An engine that cannot choose ignores it.
-            during_inference: called once, in this thread, while the engine computes where it can do that. What it raises leaves
-                this function.
-
-        Raises:
-            ValueError: another shape or type than the graph takes.
-        """
-        ...
-
-
-def load_runtime(name: str, path: Path, *, threads: int | None = None, precision: Precision = "f32") -> Runtime:
-    """Loads one form of a bundle's graph.
-
-    Args:
-        name: ``openvino`` or ``tensorflow``.
-        path: of the form: the folder that holds saved_model.pb, or a graph's .xml file.
-        threads: cores to use; all of them when None.
-        precision: that the form was evaluated in; ``tensorflow`` computes in ``f32`` only.
-
-    Raises:
-        RuntimeFailure: unknown runtime, or a precision that it or the processor does not have; engine not installed,
-            unreadable graph, or missing outputs.
-    """
-    allowed = ("f32",) if name == "tensorflow" else PRECISIONS
-    if precision not in allowed:
-        raise RuntimeFailure(f"precision of {name} must be {' or '.join(allowed)}. Received: {precision!r}")
-    try:
-        loader = _loader(name)
-    except ImportError as error:
-        raise RuntimeFailure(f"the {name} runtime is not installed here: {error}") from error
-    return loader(path, threads, precision)
-
-
-def _loader(name: str) -> Callable[[Path, int | None, Precision], Runtime]:
-    # Engines are imported on demand: the API's image holds no TensorFlow.
-    if name == "openvino":
-        from aiderm_core.runtime.openvino import OpenVinoRuntime
-
-        return OpenVinoRuntime
-    if name == "tensorflow":
-        from aiderm_core.runtime.tensorflow import TensorFlowRuntime
-
-        return TensorFlowRuntime
-    raise RuntimeFailure(f"runtime must be openvino or tensorflow. Received: {name!r}")
-
-
-def check_batch(batch: NDArray[np.uint8], size: int | None) -> None:
-    """Refuses what is not a uint8 ``[N, S, S, 3]`` batch, so that both engines fail alike.
-
-    Raises:
-        ValueError: with what was received.
-    """
-    square = batch.ndim == 4 and batch.shape[0] > 0 and batch.shape[3] == 3 and batch.shape[1] == batch.shape[2]
-    if batch.dtype != np.uint8 or not square or (size is not None and batch.shape[1] != size):
-        want = size or "S"
-        raise ValueError(f"batch must be uint8 [N, {want}, {want}, 3]. Received: {batch.dtype} {list(batch.shape)}")
+__all__ = [
+    "HINTS",
+    "OUTPUTS",
+    "PRECISIONS",
+    "Hint",
+    "Outputs",
+    "Precision",
+    "Runtime",
+    "RuntimeFailure",
+    "check_batch",
+    "load_runtime",
+]

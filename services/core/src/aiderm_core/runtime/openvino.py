@@ -14,8 +14,8 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from aiderm_core.runtime import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
 from aiderm_core.runtime.cores import usable_cores
+from aiderm_core.runtime.protocol import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
 
 
 class OpenVinoRuntime:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from aiderm_core.runtime import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
+from aiderm_core.runtime.protocol import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
 
 
 class TensorFlowRuntime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from aiderm_core.bundle.manifest import Manifest, Metric
 from aiderm_core.decision import Decision
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
+from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_core.tta import VIEWS, views
 from aiderm_trainer.evaluation import metrics
@@ -21,7 +21,7 @@ from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bou
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
-from aiderm_trainer.evaluation.stress import ahead, sample
+from aiderm_trainer.evaluation.stress import sample
 
 BATCH = 8  # images at a time, each in eight orientations
 
@@ -78,12 +78,9 @@ def measure_orientations(
 
     outputs: list[Outputs] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        ThreadPoolExecutor(DECODERS, thread_name_prefix="decode") as pool,
-        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
-    ):
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
         task = bar.add_task("Orientations", total=len(base.rows))
-        for batch in ahead(pool, load, len(base.rows), BATCH):
+        for batch in batched(prefetch(load, range(len(base.rows)), workers=DECODERS, ahead=2 * BATCH), BATCH):
             outputs.append(runtime.run(views(np.stack(batch))))
             bar.advance(task, len(batch))
     malignancy = np.concatenate([out.malignancy for out in outputs]).reshape(-1, VIEWS)

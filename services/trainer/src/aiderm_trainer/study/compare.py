@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +31,6 @@ from aiderm_trainer.study.results import (
     write_identity,
     write_trials,
 )  # fmt: skip
-from aiderm_trainer.study.worker import features, run
 
 _LOCK = ".lock"
 _PROBES = 3  # images by which a node's folder is known to be the same
@@ -168,7 +168,7 @@ def _run(
     missing = {str(cached[trial.id]): trial for trial in left if trial.frozen and not cached[trial.id].exists()}
     for trial in missing.values():
         console.print(f"features of {trial.recipe}", highlight=False)
-    computing = [Call(p, features, (t.config, rows, root, Path(p), t.threads), t.threads) for p, t in missing.items()]
+    computing = [Call(p, _compute_features, (t.config, rows, root, Path(p), t.threads), t.threads) for p, t in missing.items()]
     lost = {ended.name: ended.error for ended in executor.run(computing) if ended.error}
 
     calls = {}
@@ -178,7 +178,7 @@ def _run(
             tell_failure(trial, error)
         else:
             arguments = (trial, folds[trial.fold], root, _folder(study, trial), path, keep_weights)
-            calls[trial.id] = (trial, Call(trial.id, run, arguments, trial.threads))
+            calls[trial.id] = (trial, Call(trial.id, _run_trial, arguments, trial.threads))
     began = time.monotonic()
     before = len(done)
     for ended in executor.run([call for _, call in calls.values()]):
@@ -209,3 +209,18 @@ def _alone(study: Path) -> Iterator[None]:
         except BlockingIOError:
             raise PlanError(f"another process is at {study}") from None
         yield
+
+
+# The study's processes call these. They import TensorFlow there: the process that hands trials out needs none.
+
+
+def _run_trial(*arguments: Any) -> TrialResult:
+    from aiderm_trainer.study.trial import run_trial
+
+    return run_trial(*arguments)
+
+
+def _compute_features(*arguments: Any) -> None:
+    from aiderm_trainer.study.features import compute_features
+
+    compute_features(*arguments)
