@@ -50,7 +50,7 @@ def local(files: list[Path], model: Model, lanes: int, seconds: float) -> dict[s
     """Images a second once the processes run, and their memory."""
     done, began = 0, 0.0
     before = tree_memory(os.getpid()) - tree_memory(os.getpid(), children=False)
-    with on_this_machine(chunks(files, 100_000), model, table_schema(model), lanes=lanes, timeout=60) as tables:
+    with on_this_machine(chunks(files, 100_000), model, table_schema(model), jobs=lanes, timeout=60) as tables:
         for table in tables:
             if not began:
                 began = time.perf_counter()
@@ -135,7 +135,7 @@ def row_bytes(model: Model, files: list[Path], folder: Path) -> float:
     """Bytes of the table for each image before compression, which few distinct pictures would flatter."""
     out = folder / "scores.parquet"
     items = [Item(f"{path}-{index}", str(path)) for index in range(250) for path in files]
-    score(Listing(items), model, out, partial(on_this_machine, lanes=2, timeout=60))
+    score(Listing(items), model, out, partial(on_this_machine, jobs=2, timeout=60))
     return float(pq.read_table(out).nbytes / len(items))
 
 
