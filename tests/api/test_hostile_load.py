@@ -83,10 +83,18 @@ def server():
             break
     else:
         raise RuntimeError("the service did not start")
-    threading.Thread(target=process.stderr.read, daemon=True).start()
+    log = threading.Thread(target=process.stderr.read)
+    log.start()
     yield found[1], process.pid
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) in (0, -signal.SIGTERM)
+    log.join()
+    process.stderr.close()
+
+
+def report(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with capsys.disabled():
+        sys.stderr.write(f"\n{text}\n")
 
 
 def memory(pid: int, field: str) -> int:
@@ -99,7 +107,7 @@ def post(url: str, *images: bytes) -> httpx.Response:
     return httpx.post(f"{url}/predict/batch", files=[("files", data) for data in images], timeout=120, trust_env=False)
 
 
-def test_memory_under_hostile_images(server, hostile, pictures, record_property):
+def test_memory_under_hostile_images(server, hostile, pictures, capsys):
     url, pid = server
     for _ in range(3):
         assert post(url, pictures["jpeg"]).status_code == 200
@@ -130,12 +138,15 @@ def test_memory_under_hostile_images(server, hostile, pictures, record_property)
     assert {status for status, _ in honest} <= {200, 503, 504}
     assert post(url, pictures["jpeg"]).status_code == 200
     slowest = max((seconds for status, seconds in honest if status == 200), default=0.0)
-    record_property("MB", f"idle {idle / 1e6:.0f}, peak {peak / 1e6:.0f}, afterwards {after / 1e6:.0f}")
-    record_property("slowest honest answer in seconds", f"{slowest:.2f} of {len(honest)}")
+    report(
+        capsys,
+        f"idle {idle / 1e6:.0f} MB, peak {peak / 1e6:.0f}, afterwards {after / 1e6:.0f}; "
+        f"slowest of {len(honest)} honest answers {slowest:.2f} s",
+    )
 
 
-def test_an_honest_image_among_hostile_ones_at_the_rate_limit(server, hostile, pictures, record_property):
-    """Five a second, as nginx lets one address send: every honest image is answered; the report holds how fast."""
+def test_an_honest_image_among_hostile_ones_at_the_rate_limit(server, hostile, pictures, capsys):
+    """Five a second, as nginx lets one address send: every honest image is answered; how fast is shown."""
     url, _ = server
     with ThreadPoolExecutor(64) as pool:
         jobs, honest = [], []
@@ -147,4 +158,4 @@ def test_an_honest_image_among_hostile_ones_at_the_rate_limit(server, hostile, p
                 honest.append(time.monotonic() - started)
             time.sleep(0.2)
         assert {job.result().status_code for job in jobs} <= ALLOWED
-    record_property("honest answers in seconds", f"median {sorted(honest)[len(honest) // 2]:.2f}, slowest {max(honest):.2f}")
+    report(capsys, f"honest answers: median {sorted(honest)[len(honest) // 2]:.2f} s, slowest {max(honest):.2f} s")

@@ -38,7 +38,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Assessment:
+class ImageAssessment:
     """What is known of one picture.
 
     Attributes:
@@ -78,7 +78,7 @@ def assess(
     before_inference: Callable[[], Hint] = lambda: "latency",
     budget: DecodeBudget | None = None,
     deadline: float | None = None,
-) -> Assessment:
+) -> ImageAssessment:
     """Assesses one image.
 
     Args:
@@ -125,7 +125,7 @@ def assess(
     warnings = measurements.warnings(measures, manifest.quality)
     verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
     seconds = Seconds(decoded - start, measuring, forward)
-    return Assessment(
+    return ImageAssessment(
         image=info,
         region=region,
         measures=measures,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from aiderm_core import DISCLAIMER
-from aiderm_core.assess import Assessment
+from aiderm_core.assess import ImageAssessment
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision
 from aiderm_core.imaging.limits import Limits
@@ -60,7 +60,9 @@ def about(table_schema: pa.Schema) -> dict[str, Any]:
     return dict(json.loads(metadata)) if metadata else {}
 
 
-def assessed(item: Item, data: bytes, found: Assessment, manifest: Manifest, rule: DecisionRule, precision: Precision) -> Row:
+def assessed(
+    item: Item, data: bytes, found: ImageAssessment, manifest: Manifest, rule: DecisionRule, precision: Precision
+) -> Row:
     """The row of an image that was assessed."""
     rejected = found.verdict.decision is Decision.REJECTED
     low, high = rule.uncertain

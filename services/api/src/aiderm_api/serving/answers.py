@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_api import schemas
-from aiderm_core.assess import BrokenOutputError
+from aiderm_core.assess import BrokenOutputError, ImageAssessment
 from aiderm_core.assess import assess as assess_image
 from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
 from aiderm_core.decision import Decision
@@ -72,12 +72,25 @@ def assess(
         budget=budget,
         deadline=deadline,
     )
+    return _describe(found, manifest, rule, explain, tta is not None, request_id, start)
+
+
+def _describe(
+    found: ImageAssessment,
+    manifest: Manifest,
+    rule: DecisionRule,
+    explain: bool,
+    tta: bool,
+    request_id: str,
+    start: float,
+) -> schemas.Assessment:
+    """What clients are told; ``start`` is when the work began, as ``time.perf_counter`` counts."""
     image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
     rejected = verdict.decision is Decision.REJECTED
     return schemas.Assessment(
         request_id=request_id,
         model=schemas.ModelRef(name=manifest.name, version=manifest.version),
-        thorough=tta is not None,
+        thorough=tta,
         decision=verdict.decision,
         reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in verdict.reasons],
         malignancy=None if rejected else _malignancy(found.malignancy, rule, manifest),
