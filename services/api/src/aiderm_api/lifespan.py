@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from aiderm_api.auth.keys import KeyRing
 from aiderm_api.memory_budget import MemoryBudget
 from aiderm_api.multipart import UPLOAD_WINDOW_SECONDS, UploadLimits
+from aiderm_api.process_limits import release_free_memory
 from aiderm_api.services import Services
 from aiderm_api.serving.queue import InferencePool
 from aiderm_api.serving.registry import ModelInfo, ModelRegistry
@@ -43,7 +44,8 @@ def lifespan_of(
             audit.start()
         await asyncio.to_thread(services.registry.refresh)
         # Each in a task of its own: a new model may take its time to load, a revoked key must not.
-        refreshes = [services.registry.refresh] + ([] if key_ring is None else [key_ring.refresh])
+        refreshes = [services.registry.refresh, _release_memory_when_idle(services.pool)]
+        refreshes += [] if key_ring is None else [key_ring.refresh]
         polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
         try:
             yield
@@ -118,6 +120,18 @@ def _register_gauges(services: Services, key_ring: KeyRing | None) -> None:
         metrics.gauge("aiderm_audit_waiting", "Audit events not written yet", lambda: audit.waiting)
         metrics.counter("aiderm_audit_written", "Audit events written", lambda: audit.written)
         metrics.counter("aiderm_audit_lost", "Audit events lost", lambda: audit.lost)
+
+
+def _release_memory_when_idle(pool: InferencePool) -> Callable[[], None]:
+    finished = 0
+
+    def release() -> None:
+        nonlocal finished
+        if pool.finished != finished and not pool.running and not pool.depth:
+            finished = pool.finished
+            release_free_memory()
+
+    return release
 
 
 async def _poll(refresh: Callable[[], None], seconds: float) -> None:

@@ -94,6 +94,8 @@ class InferencePool:
         self._clock = clock
         self._waiting: deque[_Item] = deque()
         self._running = 0
+        self.finished = 0
+        """Items that a worker has processed, whatever came of it."""
         self._closed = False
         self._seconds_per_item = FIRST_GUESS_SECONDS  # a moving average
         self._changed = threading.Condition()
@@ -187,6 +189,7 @@ class InferencePool:
                 failure = error
             with self._changed:
                 self._running -= 1
+                self.finished += 1
                 if failure is None:  # dropped and refused items say nothing about the time that an answer takes
                     self._seconds_per_item += SMOOTHING * (self._clock() - started - self._seconds_per_item)
             _deliver(item, result, failure)
