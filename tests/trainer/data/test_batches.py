@@ -73,14 +73,14 @@ def test_a_batch_is_fixed_by_seed_epoch_and_step(folder: Path) -> None:
 
     whole = list(make().epoch(2))
     assert len(whole) == 5
-    for (images, targets, _), (again, same, _) in zip(whole[3:], make().epoch(2, start=3), strict=True):
+    for (images, targets, *_), (again, same, *_) in zip(whole[3:], make().epoch(2, start=3), strict=True):
         assert np.array_equal(images, again)
         assert np.array_equal(targets, same)
 
 
 def test_targets_belong_to_their_images(folder: Path) -> None:
     batches = TrainingBatches(Images(rows(folder), folder, 32), np.eye(20, dtype=np.float32), 4, seed=2, how=None)
-    for images, targets, _ in batches.epoch(0):
+    for images, targets, *_ in batches.epoch(0):
         assert (images[:, 0, 0, 0] // 10 == targets.argmax(axis=1)).all()
 
 
@@ -101,13 +101,13 @@ def test_outlined_lesions_are_painted_over_with_a_label_by_lot_and_transplanted_
     batches = TrainingBatches(Images(two, tmp_path, 32), targets, 2, 3, None, Outlines(two, tmp_path / "masks", 32), targets)
     seen: dict[str, list[tuple[int, tuple[float, ...]]]] = {"shown": [], "painted": []}
     for epoch in range(150):
-        for images, labels, taught in batches.epoch(epoch):
+        for images, labels, taught, _ in batches.epoch(epoch):
             for index, image, label, lesson in zip(batches.order(epoch), images, labels, taught, strict=True):
                 kind = "shown" if image[15, 16].min() < 60 else "painted"
                 seen[kind].append((int(index), tuple(label)))
                 assert tuple(lesson) == (tuple(targets[index]) if kind == "shown" else (0, 0))  # teachers know no skin
     assert all(label == tuple(targets[index]) for index, label in seen["shown"])
-    assert len(seen["painted"]) == pytest.approx(60, abs=30)  # a fifth of 300
+    assert len(seen["painted"]) == pytest.approx(30, abs=20)  # a tenth of 300
     for side in (0, 1):
         share = np.mean([label == tuple(targets[side]) for _, label in seen["painted"]])
         assert share == pytest.approx(0.5, abs=0.25)

@@ -11,7 +11,7 @@ from aiderm_trainer.training.objective import (
     full_logits,
     malignant_log_odds,
     negative_log_likelihood,
-    within_source_auc,
+    within_domain_auc,
 )
 
 LABELS = [Label(id=f"c{i}", name="c", malignant=i < 2) for i in range(4)]
@@ -51,14 +51,14 @@ def test_recognising_the_source_earns_nothing() -> None:
     rows = [Row(f"{i:064x}", f"{i}.png", "ab"[i % 2], f"g{i}", "train", "", i % 2 == 0 or i < 10) for i in range(40)]
     rows = [*rows, *(Row(f"{99 + i:064x}", f"x{i}.png", "a", f"h{i}", "train", "", False) for i in range(10))]
     by_source = np.array([1.0 if row.source == "a" else 0.0 for row in rows])
-    assert within_source_auc(by_source, rows) == 0.5
-    assert within_source_auc(np.array([float(row.malignant) for row in rows]), rows) == 1.0
+    assert within_domain_auc(by_source, rows) == 0.5
+    assert within_domain_auc(np.array([float(row.malignant) for row in rows]), rows) == 1.0
 
 
 def test_a_small_source_counts_for_little() -> None:
     rows = [Row(f"{i:064x}", f"{i}.png", "large" if i < 180 else "small", f"g{i}", "train", "", i % 2 == 0) for i in range(200)]
     score = np.array([float(row.malignant) * (1 if row.source == "large" else -1) for row in rows])
-    assert within_source_auc(score, rows) == pytest.approx(0.9)
+    assert within_domain_auc(score, rows) == pytest.approx(0.9)
 
 
 def test_a_teacher_pulls_only_the_rows_that_it_speaks_of() -> None:

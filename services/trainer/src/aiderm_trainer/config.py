@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 
 
 class TrainConfig(BaseModel):
-    """Settings of one run; every default is what the shipped model was trained with."""
+    """Settings of one run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,6 +36,11 @@ class TrainConfig(BaseModel):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998  # momentum of the averaged weights; 0: none
     patience: Annotated[int, Field(ge=1)] = 5
     augment: bool = True
+    balance: Literal["domain", "source"] = "domain"  # inside what labels are balanced: see data/balance.py
+    domain_offset: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0  # share of the domain's log-odds added in training; 0: none
+    hidden_offset: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # of that, where an image shows another camera's colours or skin
+    style_swap: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # share of images shown in another domain's colours
+    alignment: Annotated[float, Field(ge=0.0)] = 0.0  # of scores between domains, see training/blind_head.py
     outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
     start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
     teachers: tuple[str, ...] = ()  # folders of runs whose mean answer is learnt too: see distillation.py

@@ -50,6 +50,14 @@ def train(
     ] = None,
     start: Annotated[Path | None, typer.Option(help="A run whose best weights are taken over.")] = None,
     teacher: Annotated[list[Path] | None, typer.Option(help="Runs to learn from too; may be given several times.")] = None,
+    balance: Annotated[
+        str, typer.Option(help="Labels are balanced inside each: domain (camera or clinic) or source.")
+    ] = "domain",
+    domain_offset: Annotated[
+        float,
+        typer.Option(help="Share of the label's log-odds in a domain that is added in training, so that cameras teach nothing."),
+    ] = 1.0,
+    style_swap: Annotated[float, typer.Option(help="Share of training images shown in another domain's colours.")] = 0.4,
     seed: int = 0,
     checkpoint_steps: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     resume: Annotated[bool, typer.Option(help="Go on after a stop, with the same options.")] = False,
@@ -70,13 +78,43 @@ def train(
             "learning_rate": learning_rate, "patience": patience, "augment": augment, "seed": seed,
             "outlines": outlines, "start": str(start) if start else None,
             "teachers": [str(run) for run in teacher or ()],
+            "balance": balance, "domain_offset": domain_offset, "style_swap": style_swap,
             "checkpoint_steps": checkpoint_steps,
         }  # fmt: skip
         config = TrainConfig(**settings)
         rows = read_split(split)
         check_leaks(rows)
         best = fit(config, rows, data, out, resume=resume)
-    console.print(f"best epoch {best['epoch']}: validation AUC inside sources {best['val_auc']:.4f}, loss {best['val_loss']:.4f}")
+    console.print(f"best epoch {best['epoch']}: validation AUC inside domains {best['val_auc']:.4f}, loss {best['val_loss']:.4f}")
+    suggest(f"export {out} --name NAME --version 1")
+
+
+def blind_head(
+    split: Annotated[Path, typer.Option(help="SPLIT.csv of prepare.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle whose network is taken over, such as models/melanoma/3.")],
+    weights: Annotated[str, typer.Option(help="The pretrained weights that it was trained from.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    data: DataRoot = Path("data"),
+    outlines: Annotated[str | None, typer.Option(help="Folder of lesion outlines in --data.")] = None,
+    strength: Annotated[float, typer.Option(help="How strongly scores of one diagnosis are aligned between cameras.")] = 0.3,
+    passes: Annotated[int, typer.Option(min=1, help="Augmented views of each training image.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over all views.")] = 4,
+    seed: int = 0,
+) -> None:
+    """Refits the head of a shipped network so that its score does not tell the cameras apart."""
+    with plain_errors():
+        from aiderm_trainer.config import TrainConfig
+        from aiderm_trainer.data.split import check_leaks, read_split
+        from aiderm_trainer.training.blind_run import blind_run
+
+        rows = read_split(split)
+        check_leaks(rows)
+        config = TrainConfig(
+            arch="mobilenet_v2", weights=weights, start=str(bundle), outlines=outlines, epochs=1, head_epochs=epochs, seed=seed,
+            learning_rate=5e-4, alignment=strength,
+        )  # fmt: skip
+        found = blind_run(config, rows, data, bundle, out, passes=passes)
+    console.print(f"validation AUC inside domains {found['val_auc']:.4f}")
     suggest(f"export {out} --name NAME --version 1")
 
 

@@ -6,8 +6,9 @@ Every batch is a pure function of (seed, epoch, step), so a run that was killed 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.prefetch import prefetch
 from aiderm_trainer.data.augment import Augmentation, augment
+from aiderm_trainer.data.balance import balanced_weights, domain_offsets
+from aiderm_trainer.data.domains import FEWEST
 from aiderm_trainer.data.lesion_swaps import Outlines, Swaps, paint_over, transplant
+from aiderm_trainer.data.style import restyle, skin_style
 from aiderm_trainer.data.table import Row
 
 WORKERS = 2
@@ -97,12 +101,37 @@ def sampling_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
+@dataclass(frozen=True)
+class Blinding:
+    """How the camera is hidden from the network: see ``balance`` and ``style``.
+
+    Attributes:
+        balance: what labels are balanced inside.
+        offset: share of the domain's log-odds of malignancy that is added to the logits.
+        hidden: share of that, where an image shows another camera's colours or skin.
+        style: probability that an image is shown in another domain's colours.
+    """
+
+    balance: Literal["domain", "source"] = "source"
+    offset: float = 0.0
+    hidden: float = 0.4
+    style: float = 0.0
+
+
 class Batch(NamedTuple):
-    """One step's images uint8 ``[B, S, S, 3]``, possible classes and teachers' probabilities (0: none), float32 ``[B, C]``."""
+    """One step.
+
+    Attributes:
+        images: uint8 ``[B, S, S, 3]``.
+        possible: possible classes, float32 ``[B, C]``.
+        taught: teachers' probabilities, 0 where there are none, float32 ``[B, C]``.
+        offset: log-odds of malignancy that the domain gives away, float32 ``[B]``.
+    """
 
     images: NDArray[np.uint8]
     possible: NDArray[np.float32]
     taught: NDArray[np.float32]
+    offset: NDArray[np.float32]
 
 
 class TrainingBatches:
@@ -116,6 +145,7 @@ class TrainingBatches:
         how: augmentation; None leaves the images as they are.
         outlines: of lesions, some of which are then painted over or transplanted.
         taught: float32 ``[N, C]``, teachers' probabilities, see ``distillation``.
+        blinding: how the camera is hidden.
     """
 
     def __init__(
@@ -127,6 +157,7 @@ class TrainingBatches:
         how: Augmentation | None = Augmentation(),  # noqa: B008
         outlines: Outlines | None = None,
         taught: NDArray[np.float32] | None = None,
+        blinding: Blinding = Blinding(),
     ) -> None:
         self.images = images
         self.targets = targets
@@ -138,7 +169,17 @@ class TrainingBatches:
         malignant = np.array([bool(row.malignant) for row in images.rows])
         # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
         self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
-        self._weights = sampling_weights(images.rows)
+        domains = [row.domain or row.source for row in images.rows]
+        if blinding.balance == "domain":
+            self.weights = balanced_weights(domains, malignant, [row.dx for row in images.rows])
+        else:
+            self.weights = sampling_weights(images.rows)
+        self.blinding = blinding
+        self.offsets = blinding.offset * domain_offsets(domains, malignant, self.weights)
+        members: dict[str, list[int]] = {}
+        for index, domain in enumerate(domains):
+            members.setdefault(domain, []).append(index)
+        self._members = [np.array(found) for _, found in sorted(members.items()) if len(found) >= FEWEST]
 
     @property
     def steps(self) -> int:
@@ -149,8 +190,8 @@ class TrainingBatches:
         """Row indices of an epoch, int64 ``[steps * batch]``: systematic draws, so each row comes as often as its share says."""
         rng = np.random.default_rng([self.seed, epoch])
         count = self.steps * self.batch
-        shuffled = rng.permutation(len(self._weights))
-        edges = np.cumsum(self._weights[shuffled])
+        shuffled = rng.permutation(len(self.weights))
+        edges = np.cumsum(self.weights[shuffled])
         picks = shuffled[np.minimum(np.searchsorted(edges, (np.arange(count) + rng.random()) / count), len(edges) - 1)]
         return rng.permutation(picks)
 
@@ -159,21 +200,43 @@ class TrainingBatches:
         order = self.order(epoch).reshape(self.steps, self.batch)
 
         def make(step: int) -> Batch:
-            return self._make(order[step], epoch, step)
+            return self.make(order[step], epoch, step)
 
         yield from prefetch(make, range(start, self.steps), workers=WORKERS, ahead=2 * WORKERS)
 
-    def _make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
+    def make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        """The batch of one step, whatever was made before.
+
+        Args:
+            indices: rows, int64 ``[B]``.
+            epoch: with ``step`` and the seed, source of all randomness.
+            step: see ``epoch``.
+        """
         rng = np.random.default_rng([self.seed, epoch, step])
-        targets, taught = self.targets[indices], self.taught[indices]
+        targets, taught, offsets = self.targets[indices], self.taught[indices], self.offsets[indices]
         images = [self.images[int(i)] for i in indices]
-        if self.outlines is not None:
-            for at, index in enumerate(indices):
-                images[at], targets[at], known = self._swap(int(index), images[at], targets[at], rng)
+        for at, index in enumerate(indices):
+            images[at], hidden = self._restyle(images[at], rng)
+            if self.outlines is not None:
+                before = images[at]
+                images[at], targets[at], known = self._swap(int(index), before, targets[at], rng)
                 taught[at] *= known
+                offsets[at] *= known
+                hidden = hidden or images[at] is not before
+            offsets[at] *= self.blinding.hidden if hidden else 1.0
         if self.how is not None:
             images = [augment(image, rng, self.how) for image in images]
-        return Batch(np.stack(images), targets, taught)
+        return Batch(np.stack(images), targets, taught, offsets)
+
+    def _restyle(self, image: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], bool]:
+        """An image in the colours of one of a random domain, sometimes; and whether it is."""
+        if not self.blinding.style or len(self._members) < 2 or rng.random() >= self.blinding.style:
+            return image, False
+        domain = self._members[int(rng.integers(len(self._members)))]
+        own, other = skin_style(image), skin_style(self.images[int(rng.choice(domain))])
+        if own is None or other is None:
+            return image, False
+        return restyle(image, own, other, rng.uniform(0.5, 1.0)), True
 
     def _swap(
         self, index: int, image: NDArray[np.uint8], target: NDArray[np.float32], rng: np.random.Generator

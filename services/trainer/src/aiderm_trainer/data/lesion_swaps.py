@@ -34,7 +34,7 @@ class Swaps:
         transplanted: probability that the lesion is moved onto the painted-over image of another lesion.
     """
 
-    painted: float = 0.2
+    painted: float = 0.1
     transplanted: float = 0.2
 
 

@@ -20,7 +20,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import PlanError
 from aiderm_trainer.study.selection import ROUNDS, select
 from aiderm_trainer.training.fit import SPLIT_FILE, load_run
-from aiderm_trainer.training.objective import full_logits, within_source_auc
+from aiderm_trainer.training.objective import full_logits, within_domain_auc
 
 _BATCH = 64
 _BYTES = 4  # of a float32 weight
@@ -109,4 +109,4 @@ def _score(run: Path, rows: Sequence[Row], root: Path) -> tuple[tuple[Label, ...
 def _auc(probability: NDArray[np.floating[Any]], labels: Sequence[Label], rows: Sequence[Row]) -> float:
     malignant = np.array([label.malignant for label in labels])
     share = np.clip(probability[:, malignant].sum(axis=1), _CLIP, 1 - _CLIP)
-    return within_source_auc(np.log(share) - np.log1p(-share), rows)
+    return within_domain_auc(np.log(share) - np.log1p(-share), rows)

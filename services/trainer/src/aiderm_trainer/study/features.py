@@ -22,7 +22,7 @@ from aiderm_trainer.data.batches import Images, sampling_weights
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
-from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_source_auc
+from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_domain_auc
 
 _BATCH = 64
 
@@ -151,7 +151,7 @@ def fit_head(
             batch = order[start : start + _BATCH]
             step(tf.constant(features["train"][batch]), tf.constant(targets[batch]), tf.constant(weights[batch]))
         score = malignant_log_odds(full_logits(head(features["validation"], training=False).numpy()), labels)
-        auc = within_source_auc(score, validation)
+        auc = within_domain_auc(score, validation)
         if not best or auc > best["val_auc"]:
             best, kept = {"epoch": epoch, "val_auc": auc}, head.get_weights()
         elif epoch - best["epoch"] >= config.patience:

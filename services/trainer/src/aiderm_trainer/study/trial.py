@@ -27,7 +27,7 @@ from aiderm_trainer.study.features import fit_head, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.threshold import youden_threshold
 from aiderm_trainer.training import fit as training
-from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_source_auc
+from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 
 LOG = "log.txt"
 _BATCH = 64
@@ -172,7 +172,7 @@ def _result(trial: Trial, rows: Sequence[Row], parts: dict[str, list[Row]], fitt
         best_epoch=int(fitted.best["epoch"]),
         validation_auc=round(float(fitted.best["val_auc"]), 6),
         threshold=threshold,
-        within_source_auc=round(within_source_auc(out.astype(np.float64), parts["held_out"]), 6),
+        within_source_auc=round(within_domain_auc(out.astype(np.float64), parts["held_out"]), 6),
         class_balanced_accuracy=by_class,
         seconds=round(time.monotonic() - began if fitted.seconds is None else fitted.seconds, 1),
         threads=trial.threads,

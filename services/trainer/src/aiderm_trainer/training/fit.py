@@ -19,7 +19,7 @@ from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.augment import Augmentation
-from aiderm_trainer.data.batches import Images, TrainingBatches, sampling_weights
+from aiderm_trainer.data.batches import Blinding, Images, TrainingBatches
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.lesion_swaps import Outlines
 from aiderm_trainer.data.split import read_split, write_split
@@ -31,7 +31,8 @@ from aiderm_trainer.training.objective import (
     full_logits,
     malignant_log_odds,
     negative_log_likelihood,
-    within_source_auc,
+    with_offset,
+    within_domain_auc,
 )
 
 CHECKPOINT = "checkpoint.npz"
@@ -101,7 +102,9 @@ class _Fit:
             Augmentation() if config.augment else None,
             Outlines(train, root / config.outlines, size) if config.outlines else None,
             teach(_teachers(config.teachers, labels), images, possible) if config.teachers else None,
+            Blinding(config.balance, config.domain_offset, config.hidden_offset, config.style_swap),
         )
+        self.malignant = tf.constant([label.malignant for label in labels], tf.float32)
         if config.start:
             _take_over(Path(config.start), labels, self.network)
         parts = cut(self.model)
@@ -126,10 +129,10 @@ class _Fit:
         self.step = tf.function(self._step, reduce_retracing=True)
         self.forward = tf.function(lambda features: self.trained(features, training=False), reduce_retracing=True)
 
-    def _step(self, features: Any, possible: Any, taught: Any) -> Any:
+    def _step(self, features: Any, possible: Any, taught: Any, offset: Any) -> Any:
         with tf.GradientTape() as tape:
             logits = self.trained(features, training=True)
-            losses = negative_log_likelihood(logits, possible)
+            losses = negative_log_likelihood(with_offset(logits, offset, self.malignant), possible)
             if self.config.teachers:
                 losses = distilled(losses, logits, taught, self.config.teaching)
             loss = tf.reduce_mean(losses)
@@ -172,7 +175,7 @@ class _Fit:
             while epoch < self.config.epochs and not self._stale(best):
                 task = bar.add_task(f"epoch {epoch + 1}/{self.config.epochs}", total=steps, completed=start)
                 for step, batch in enumerate(self.batches.epoch(epoch, start), start=start):
-                    loss_sum += float(self.step(self.trunk(batch.images), batch.possible, batch.taught))
+                    loss_sum += float(self.step(self.trunk(batch.images), batch.possible, batch.taught, batch.offset))
                     bar.update(task, completed=step + 1, description=f"epoch {epoch + 1} loss {loss_sum / (step + 1):.4f}")
                     if (step + 1) % self.config.checkpoint_steps == 0 and step + 1 < steps:
                         record(epoch, step + 1, loss_sum)
@@ -213,7 +216,7 @@ class _Fit:
             raw = np.concatenate([self.forward(self.trunk(batch)).numpy() for batch in self.validation.batches(64)])
         loss = float(np.mean(negative_log_likelihood(tf.constant(raw), tf.constant(self.validation_targets))))
         score = malignant_log_odds(full_logits(raw), self.labels)
-        return {"val_auc": within_source_auc(score, self.validation.rows), "val_loss": loss}
+        return {"val_auc": within_domain_auc(score, self.validation.rows), "val_loss": loss}
 
     def _fit_head(self) -> None:
         """Stage one: the dense head alone, on features of unaugmented images that are computed once."""
@@ -225,12 +228,15 @@ class _Fit:
         for layer in head_layers:
             out = layer(out)
         head = keras.Model(vector, out)
-        head.compile(
-            keras.optimizers.AdamW(self.config.head_learning_rate, weight_decay=self.config.weight_decay),
-            loss=lambda possible, logits: negative_log_likelihood(logits, possible),
-        )
-        weights = sampling_weights(self.batches.images.rows) * len(features)
-        head.fit(features, self.batches.targets, sample_weight=weights, batch_size=64, epochs=self.config.head_epochs, verbose=2)
+        classes = len(self.labels)
+
+        def loss(targets: Any, logits: Any) -> Any:
+            return negative_log_likelihood(with_offset(logits, targets[:, classes], self.malignant), targets[:, :classes])
+
+        head.compile(keras.optimizers.AdamW(self.config.head_learning_rate, weight_decay=self.config.weight_decay), loss=loss)
+        weights = self.batches.weights * len(features)
+        targets = np.hstack([self.batches.targets, self.batches.offsets[:, None]])
+        head.fit(features, targets, sample_weight=weights, batch_size=64, epochs=self.config.head_epochs, verbose=2)
 
     def _features(self) -> NDArray[np.float32]:
         # From the trunk's own output: the trained part's input is a copy, which the network's layers do not hang on.

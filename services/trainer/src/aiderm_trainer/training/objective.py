@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -28,9 +28,26 @@ def negative_log_likelihood(logits: Any, possible: Any) -> Any:
         float32 ``[N]``.
     """
     if logits.shape[-1] == 1:
-        return tf.nn.sigmoid_cross_entropy_with_logits(labels=possible[:, 1], logits=logits[:, 0])
-    allowed = tf.where(possible > 0, logits, tf.fill(tf.shape(logits), -1e9))
-    return tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_logsumexp(allowed, axis=-1)
+        logit, label = logits[:, 0], possible[:, 1]
+        return ops.maximum(logit, 0.0) - logit * label + ops.log1p(ops.exp(-ops.abs(logit)))
+    allowed = ops.where(possible > 0, logits, ops.full_like(logits, -1e9))
+    return ops.logsumexp(logits, axis=-1) - ops.logsumexp(allowed, axis=-1)
+
+
+def with_offset(logits: Any, offset: Any, malignant: Any) -> Any:
+    """Adds what a row's domain says of malignancy to the logits, in training only: see ``data.balance``.
+
+    Args:
+        logits: ``[N, 1]`` or ``[N, C]``.
+        offset: ``[N]``, log-odds of malignancy in the domain.
+        malignant: ``[C]``, 1 for malignant classes; not read for one unit.
+
+    Returns:
+        logits of the same shape.
+    """
+    if logits.shape[-1] == 1:
+        return logits + offset[:, None]
+    return logits + offset[:, None] * malignant[None, :]
 
 
 def distilled(loss: Any, logits: Any, taught: Any, weight: float) -> Any:
@@ -46,9 +63,9 @@ def distilled(loss: Any, logits: Any, taught: Any, weight: float) -> Any:
         float32 ``[N]``.
     """
     if logits.shape[-1] == 1:
-        logits = tf.concat([tf.zeros_like(logits), logits], axis=-1)
-    share = weight * tf.reduce_sum(taught, axis=-1)
-    return (1.0 - share) * loss - weight * tf.reduce_sum(taught * tf.nn.log_softmax(logits), axis=-1)
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    share = weight * ops.sum(taught, axis=-1)
+    return (1.0 - share) * loss - weight * ops.sum(taught * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
 def full_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,18 +80,20 @@ def malignant_log_odds(logits: NDArray[np.float32], labels: Sequence[Label]) -> 
     return np.asarray(np.logaddexp.reduce(logits[:, malignant], axis=1) - np.logaddexp.reduce(logits[:, ~malignant], axis=1))
 
 
-def within_source_auc(score: NDArray[np.float64], rows: Sequence[Row]) -> float:
-    """Mean over sources of the ROC AUC inside each: recognising the camera earns nothing here.
+def within_domain_auc(score: NDArray[np.float64], rows: Sequence[Row]) -> float:
+    """Mean over domains of the ROC AUC inside each, on biopsied lesions: recognising the camera earns nothing here.
 
-    A source counts by its cases, malignant and benign times each other over their sum, which is about the inverse variance
-    of its AUC: a small source's luck chooses no epoch. Sources with fewer than five rows of either label are left out;
-    where no source is left, all rows count as one.
+    Benign rows of which it is known that nobody biopsied them are left out; a row without a domain counts under its source.
+    A domain counts by its cases, malignant and benign times each other over their sum, which is about the inverse variance
+    of its AUC: a small domain's luck chooses no epoch. Domains with fewer than five rows of either label are left out;
+    where none is left, all rows count as one.
     """
     malignant = np.array([bool(row.malignant) for row in rows])
-    source = np.array([row.source for row in rows])
+    domain = np.array([row.domain or row.source for row in rows])
+    counted = np.array([bool(row.malignant) or row.biopsied is not False for row in rows])
     aucs, cases = [], []
-    for name in np.unique(source):
-        here = source == name
+    for name in np.unique(domain):
+        here = (domain == name) & counted
         sick, well = int(malignant[here].sum()), int((~malignant[here]).sum())
         if min(sick, well) >= 5:
             aucs.append(roc_auc_score(malignant[here], score[here]))

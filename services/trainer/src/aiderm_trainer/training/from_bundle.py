@@ -1,0 +1,53 @@
+"""The weights of a network out of a shipped SavedModel, to train on from where the run itself is no longer there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from aiderm_trainer.architectures.network import Network
+from aiderm_trainer.config import ConfigError
+
+
+def take_over(bundle: Path, network: Network) -> None:
+    """Assigns a bundle's weights to a network of the same architecture.
+
+    A SavedModel also holds the pretrained layers that novelty is measured by, under the same names; of two variables the one
+    is taken that differs from what the network was built with.
+
+    Args:
+        bundle: folder of a bundle, such as ``models/melanoma/3``.
+        network: built with the pretrained weights that the bundle's was.
+
+    Raises:
+        ConfigError: the bundle cannot be read, or holds another network.
+    """
+    found = _variables(bundle)
+    for variable in network.model.weights:
+        pretrained = np.asarray(variable)
+        fitting = [value for value in found.get(variable.path, []) if value.shape == pretrained.shape]
+        if not fitting:
+            raise ConfigError(f"{bundle} holds no {variable.path} of shape {pretrained.shape}: it is another network")
+        trained = [value for value in fitting if not np.array_equal(value, pretrained)]
+        variable.assign((trained or fitting)[0])
+
+
+def _variables(bundle: Path) -> dict[str, list[NDArray[Any]]]:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        saved = saved_model_pb2.SavedModel.FromString((bundle / "saved_model.pb").read_bytes())
+        reader = tf.train.load_checkpoint(str(bundle / "variables" / "variables"))
+        nodes = saved.meta_graphs[0].object_graph_def.nodes
+        root = {child.local_name: child.node_id for child in nodes[0].children}
+        values: dict[str, list[NDArray[Any]]] = {}
+        for child in nodes[root["_all_variables"]].children:
+            key = f"_all_variables/{child.local_name}/.ATTRIBUTES/VARIABLE_VALUE"
+            values.setdefault(nodes[child.node_id].variable.name, []).append(reader.get_tensor(key))
+    except (OSError, KeyError, IndexError, ValueError, tf.errors.OpError) as error:
+        raise ConfigError(f"cannot read the weights of {bundle}: {error}") from error
+    return values
