@@ -61,8 +61,7 @@ def shows(page: Page, answer: dict) -> None:
 
 def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload) -> None:
     page = new_page(shipped)
-    for name in ("melanoma", "melanoma-ensemble"):
-        expect(page.locator("derm-service")).to_contain_text(f"{name}, version {version(name)}")
+    expect(page.locator("derm-service")).to_contain_text(f"melanoma, version {version('melanoma')}")
     answers: list[dict] = []
     page.on("response", lambda response: answers.append(response.json()) if "/predict" in response.url else None)
     page.set_input_files("#choose", [upload(synthetic(seed), f"{seed}.png") for seed in SEEDS])
@@ -89,12 +88,10 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     expect(page.locator(".dates img")).to_have_count(1)
 
 
-def test_the_model_page_tells_of_each_model(new_page, shipped: str) -> None:
+def test_the_model_page_tells_of_the_model(new_page, shipped: str) -> None:
     page = new_page(f"{shipped}/#model")
     expect(page.get_by_role("heading", name=f"melanoma, version {version('melanoma')}")).to_be_visible()
-    page.locator(".view-model select").first.select_option("melanoma-ensemble")
-    expect(page.get_by_role("heading", name=f"melanoma-ensemble, version {version('melanoma-ensemble')}")).to_be_visible()
-    manifest = json.loads((MODELS / "melanoma-ensemble" / version("melanoma-ensemble") / "manifest.json").read_text("utf-8"))
+    manifest = json.loads((MODELS / "melanoma" / version("melanoma") / "manifest.json").read_text("utf-8"))
     expect(page.get_by_role("row", name="Area under the ROC curve")).to_contain_text(
         f"{manifest['metrics']['test']['roc_auc']['value']:.3f}"
     )
@@ -103,7 +100,7 @@ def test_the_model_page_tells_of_each_model(new_page, shipped: str) -> None:
 
 def test_what_the_developers_page_says_works(new_page, shipped: str, upload, tmp_path: Path) -> None:
     page = new_page(f"{shipped}/#integrate")
-    expect(page.locator(".view")).to_contain_text("Models that answer now: melanoma, melanoma-ensemble.")
+    expect(page.locator(".view")).to_contain_text("Models that answer now: melanoma.")
     (tmp_path / "lesion.jpg").write_bytes(synthetic(2))
     command, health = page.get_by_role("region", name="curl").inner_text().splitlines()
     answer = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, timeout=60, check=True)
@@ -114,8 +111,8 @@ def test_what_the_developers_page_says_works(new_page, shipped: str, upload, tmp
     answered = page.evaluate(f"async (bytes) => {{ {chosen}\n{script}\nreturn body; }}", list(synthetic(2)))
     assert answered["decision"] in TITLES
     element = page.locator("lesion-check")
-    element.evaluate("element => element.setAttribute('model', 'melanoma-ensemble')")
+    element.evaluate("element => element.setAttribute('model', 'melanoma')")
     page.set_input_files("lesion-check input[type=file]", upload(synthetic(2)))
-    expect(element.locator(".verdict")).to_contain_text(f"Model: melanoma-ensemble, version {version('melanoma-ensemble')}")
+    expect(element.locator(".verdict")).to_contain_text(f"Model: melanoma, version {version('melanoma')}")
     documents = [page.request.get(f"{shipped}/{path}") for path in ("api/docs", "api/openapi.json")]
     assert [document.status for document in documents] == [200, 200]

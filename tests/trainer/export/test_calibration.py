@@ -228,12 +228,12 @@ def test_melanoma_alone_can_lower_the_threshold():
         ({"malignancy": [0.1, 1.2]}, "0..1"),
         ({"malignancy": [0.1, np.nan]}, "0..1"),
         ({"malignant": [1, 1]}, "both labels"),
-        ({"source": ["a"]}, "lengths"),
+        ({"domain": ["a"]}, "lengths"),
         ({"target_sensitivity": 1.0}, "target_sensitivity"),
     ],
 )
 def test_a_rule_cannot_be_chosen_from_nonsense(changes, message):
-    good = {"malignancy": [0.1, 0.9], "malignant": [0, 1], "is_melanoma": [0, 0], "source": ["a", "a"]}
+    good = {"malignancy": [0.1, 0.9], "malignant": [0, 1], "is_melanoma": [0, 0], "domain": ["a", "a"]}
     calibration.choose_decision(**good)
     with pytest.raises(ValueError, match=message):
         calibration.choose_decision(**(good | changes))
@@ -246,10 +246,10 @@ def test_the_novelty_limit_turns_away_at_most_the_given_share_of_each_source(see
     source = np.array(["a", "b", "c"])[rng.integers(0, 3, count)]
     novelty = rng.gamma(2.0, size=count) * np.where(source == "c", 3, 1)
     limit, rates = calibration.fit_novelty_limit(novelty, source, most)
-    assert set(rates) == {"all"} | {f"source={name}" for name in np.unique(source)}
+    assert set(rates) == {"all"} | {f"domain={name}" for name in np.unique(source)}
     for name in np.unique(source):
-        assert rates[f"source={name}"] == pytest.approx((novelty[source == name] > limit).mean())
-    counts = {f"source={name}": (source == name).sum() for name in np.unique(source)} | {"all": count}
+        assert rates[f"domain={name}"] == pytest.approx((novelty[source == name] > limit).mean())
+    counts = {f"domain={name}": (source == name).sum() for name in np.unique(source)} | {"all": count}
     held = [rate for name, rate in rates.items() if name == "all" or counts[name] >= conformal.MIN_LESIONS]
     assert max(held) <= most
     assert limit in novelty  # no looser than the hardest source needs
@@ -259,7 +259,7 @@ def test_one_odd_picture_of_a_small_source_does_not_open_the_gate():
     novelty = np.concatenate([np.linspace(0, 1, 1000), [50.0], np.linspace(0, 1, 50)])
     limit, rates = calibration.fit_novelty_limit(novelty, ["large"] * 1000 + ["small"] * 51)
     assert limit < 1.0
-    assert rates["source=small"] > 0
+    assert rates["domain=small"] > 0
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_averaged_maps_show_where_a_channel_fires() -> None:
     fine[0, 2, 5, 1] = 16.0
     coarse[0, 0, 0, 0] = 9.0
     gradient = tf.constant([[0.0, 1.0, -1.0, 0.0, 0.0]])
-    where = heatmap.contributions([tf.constant(fine), tf.constant(coarse)], gradient, "average").numpy()
+    where = heatmap.shown(heatmap.evidence([tf.constant(fine), tf.constant(coarse)], gradient, "average")).numpy()
     assert where.shape == (1, 8, 8)
     assert where[0, 2, 5] == pytest.approx(1.0)
     # What speaks against counts too: 9/16 of the coarse cell, a quarter for each of its pixels, against 16/64.
@@ -54,7 +54,7 @@ def test_a_flattened_map_uses_its_gradient_place_by_place() -> None:
     maps = np.ones((1, 3, 3, 2), np.float32)
     gradient = np.zeros((1, 18), np.float32)
     gradient[0, (1 * 3 + 2) * 2] = 2.0
-    where = heatmap.contributions([tf.constant(maps)], tf.constant(gradient), "flatten").numpy()
+    where = heatmap.shown(heatmap.evidence([tf.constant(maps)], tf.constant(gradient), "flatten")).numpy()
     assert np.unravel_index(where[0].argmax(), (3, 3)) == (1, 2)
     assert where.sum() == pytest.approx(1.0)
 
@@ -62,11 +62,11 @@ def test_a_flattened_map_uses_its_gradient_place_by_place() -> None:
 def test_evidence_against_malignancy_counts_as_much_as_evidence_for_it() -> None:
     maps, gradient = tf.random.normal((2, 4, 4, 3)), tf.random.normal((2, 3))
     for sign in (1.0, -1.0):
-        where = heatmap.contributions([maps], sign * gradient, "average").numpy()
+        where = heatmap.shown(heatmap.evidence([maps], sign * gradient, "average")).numpy()
         expected = np.abs((maps.numpy() * gradient.numpy()[:, None, None]).sum(axis=-1))
         assert np.allclose(where, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
 
 
 def test_nothing_that_counts_gives_an_empty_map_and_no_nan() -> None:
-    where = heatmap.contributions([tf.ones((2, 4, 4, 3))], tf.zeros((2, 3)), "average").numpy()
+    where = heatmap.shown(heatmap.evidence([tf.ones((2, 4, 4, 3))], tf.zeros((2, 3)), "average")).numpy()
     assert (where == 0).all()

@@ -155,7 +155,7 @@ def test_a_bundle_for_another_prevalence(trained):
         assert after.run(picture[None]).malignancy[0] == pytest.approx(case.malignancy, abs=1e-5)
     assert sorted(path.name for path in (written / "report").iterdir()) == ["split.csv"]
     card = (written / "MODEL_CARD.md").read_text("utf-8")
-    assert "assumes that 2% of the pictures" in card
+    assert "assumes that 2% of the images" in card
     assert "All decisions are those of version 1" in card
     with pytest.raises(BundleError):
         correct_prior(bundle, "2", store, 0.05)

@@ -10,12 +10,13 @@ import tensorflow as tf
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_core.runtime import load_runtime
+from aiderm_core.tta import views
 from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.export import novelty
 from aiderm_trainer.export.bundle import export_runs
-from aiderm_trainer.export.members import Members, overlaps, shrink
+from aiderm_trainer.export.members import Members, depths, overlaps, shrink
 from aiderm_trainer.export.recalibration import recalibrate
 from aiderm_trainer.export.saved_model import Assessor, write
 from aiderm_trainer.training.fit import SPLIT_FILE, train
@@ -56,20 +57,25 @@ def test_members_of_one_backbone_share_what_was_not_trained(tuned: list[Network]
     assert "block_6_expand" in own
     assert "block_5_expand" not in own, "frozen layers are computed anew"
     image = tf.constant(noise(64, 1))
-    answers, unusual = members(image)
+    answers, shown = members(image)
     for network, answer in zip([*tuned, tuned[0]], answers, strict=True):
         *maps, vector, logits = network.detailed(image, training=False)
         assert np.allclose(answer.logits, logits, atol=1e-5)
         assert np.allclose(answer.vector, vector, atol=1e-5)
         assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(answer.maps, maps, strict=True))
-    assert np.allclose(unusual, tuned[0].novelty(image), atol=1e-5)
+    names = depths(tuned[0])
+    assert names[-1] == "block_15_add", "the narrowest of the last stage"
+    assert [each.shape[1] for each in shown] == [32, 16, 8, 4, 2]
+    own = keras.Model(tuned[0].model.input, [tuned[0].model.get_layer(name).output for name in names])(image, training=False)
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(shown, own, strict=True))
 
 
 def test_the_answer_is_the_weighted_mean_for_any_architectures_and_sizes(tuned: list[Network], tmp_path: Path) -> None:
     small = build(TrainConfig(arch="custom_cnn", weights="none", size=48, dense=(8,)), len(LABELS))
     networks, weights = [*tuned, small], np.array([0.5, 0.3, 0.2])
     images = noise(64, 4)
-    own = [keras.ops.softmax(n.model(shrink(tf.constant(images), n.size), training=False)).numpy() for n in networks]
+    turned = [n.model(shrink(tf.constant(views(images)), n.size), training=False).numpy() for n in networks]
+    own = [keras.ops.softmax(each.reshape(4, 8, -1).mean(axis=1)).numpy() for each in turned]
     expected = sum(weight * each for weight, each in zip(weights, own, strict=True))
     features = Assessor(networks, LABELS).features(tf.constant(noise(64, 8))).numpy()
     write(Assessor(networks, LABELS, novelty.fit(features), weights * 7), tmp_path)
@@ -84,7 +90,7 @@ def test_the_answer_is_the_weighted_mean_for_any_architectures_and_sizes(tuned: 
     stored = sum(file.stat().st_size for file in (tmp_path / "variables").iterdir())
     loaded = tf.saved_model.load(str(tmp_path))  # held: the signature keeps only weak references
     used = sum(int(np.prod(v.shape)) * v.dtype.size for v in loaded.signatures["serving_default"].variables)
-    apart = sum(4 * n.model.count_params() for n in networks) + 4 * sum(int(np.prod(v.shape)) for v in tuned[0].novelty.variables)
+    apart = sum(4 * n.model.count_params() for n in networks)
     assert stored < 1.05 * used + 50_000, "weights are stored twice"
     assert used < apart, "what members share stands there for each"
 
@@ -122,6 +128,8 @@ def test_an_exported_ensemble_is_a_bundle_like_any_other(
     members = manifest.training.config["members"]
     assert [(member["size"], member["seed"], member["weight"]) for member in members] == [(48, 0, 0.75), (32, 1, 0.25)]
     assert "roc_auc" in manifest.metrics["test"]
+    assert (manifest.orientations, manifest.thorough) == (8, None)
+    assert manifest.novelty.evaluation["simulated close-ups, images"] > 0
     images = noise(48, 2)
     before = load_runtime("openvino", bundle).run(images)
     assert np.isfinite(before.novelty).all()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from aiderm_core.runtime.protocol import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
+
+# Images in one call: a graph that averages over orientations sees eight views of each, and memory grows with their number.
+AT_ONCE: Final = 8
 
 
 class TensorFlowRuntime:
@@ -42,7 +46,10 @@ class TensorFlowRuntime:
     ) -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
         check_batch(batch, self._size)
-        outputs = self._call(**{self._input: tf.constant(batch)})
-        if during_inference is not None:
-            during_inference()
-        return Outputs(**{name: outputs[name].numpy() for name in OUTPUTS})
+        answers = []
+        for start in range(0, len(batch), AT_ONCE):
+            outputs = self._call(**{self._input: tf.constant(batch[start : start + AT_ONCE])})
+            if start == 0 and during_inference is not None:
+                during_inference()
+            answers.append({name: outputs[name].numpy() for name in OUTPUTS})
+        return Outputs(**{name: np.concatenate([answer[name] for answer in answers]) for name in OUTPUTS})

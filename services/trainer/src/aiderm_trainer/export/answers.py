@@ -15,6 +15,7 @@ from aiderm_trainer.export.calibration import fit_calibration
 from aiderm_trainer.export.conformal import choose_decision, fit_novelty_limit
 
 MELANOMA = "mel"
+MIN_ROWS = 50  # a domain with fewer calibration rows counts by its size
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,51 @@ class Answers:
     reference: Reference
 
 
-def fit_answers(scores: Scores, labels: Sequence[Label], target_sensitivity: float, temperature: float, shift: float) -> Answers:
-    """Everything that is chosen on calibration rows, for a graph that has ``temperature`` and ``shift`` already."""
+def fit_answers(
+    scores: Scores,
+    labels: Sequence[Label],
+    target_sensitivity: float,
+    temperature: float,
+    shift: float,
+) -> Answers:
+    """Everything that is chosen on calibration rows, for a graph that has ``temperature`` and ``shift`` already.
+
+    Probabilities are calibrated with the same weight for each domain, on biopsied lesions where that is known: lesions that
+    nobody thought worth a biopsy belong to few cameras, and would teach what those cameras look like. Threshold and novelty
+    limit hold inside each domain that is large enough, on all rows.
+
+    Args:
+        scores: of the calibration rows.
+        labels: the classes.
+        target_sensitivity: that the threshold must reach.
+        temperature: inside the graph.
+        shift: inside the graph.
+    """
     malignant_classes = np.array([label.malignant for label in labels])
     malignant = np.array([row.malignant for row in scores.rows])
     # log p stands for logits: they differ by a constant a row, which a softmax does not see.
     logits = np.log(np.maximum(scores.probability.astype(np.float64), 1e-12)) - shift * malignant_classes
-    groups = [row.group for row in scores.rows]
-    fit = fit_calibration(logits, malignant_classes, malignant, class_index(scores.rows, labels), groups)
+    domain = np.array([row.domain or row.source for row in scores.rows])
+    biopsied = np.array([row.biopsied is not False for row in scores.rows])  # where it is not known, it may have been
+    fit = fit_calibration(
+        logits,
+        malignant_classes,
+        malignant,
+        class_index(scores.rows, labels),
+        [row.group for row in scores.rows],
+        _weights(domain, malignant, biopsied),
+        domains=domain,
+    )
     probability = np.exp(logits / fit.temperature + fit.malignant_shift * malignant_classes)
     malignancy = np.clip(probability[:, malignant_classes].sum(axis=1) / probability.sum(axis=1), 0.0, 1.0)
-    source = np.array([row.source for row in scores.rows])
     melanoma = np.array([row.dx == MELANOMA for row in scores.rows])
-    decision, coverage = choose_decision(malignancy, malignant, melanoma, source, target_sensitivity)
-    limit, rejected = fit_novelty_limit(scores.novelty, source)
+    decision, coverage = choose_decision(malignancy, malignant, melanoma, domain, target_sensitivity)
+    limit, rejected = fit_novelty_limit(scores.novelty, domain)
     top = float(np.quantile(scores.novelty, 0.99)) * 2
     return Answers(
         decision=decision,
         calibration=Calibration(
-            method=fit.method,
+            method=fit.method + _chosen(domain, biopsied),
             temperature=temperature * fit.temperature,
             malignant_shift=fit.malignant_shift,
             prevalence=fit.prevalence,
@@ -58,6 +85,22 @@ def fit_answers(scores: Scores, labels: Sequence[Label], target_sensitivity: flo
         rejected=rejected,
         reference=Reference(score=_histogram(malignancy, 1.0), novelty=_histogram(scores.novelty.astype(np.float64), top)),
     )
+
+
+def _weights(domain: NDArray[np.str_], malignant: NDArray[np.bool_], biopsied: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Each domain alike, one with fewer than ``MIN_ROWS`` rows less; 0 for rows that are known not to be biopsied."""
+    both = malignant[biopsied].any() and not malignant[biopsied].all()
+    kept = biopsied if both else np.ones(len(domain), bool)
+    names, number = np.unique(domain, return_inverse=True)
+    counts = np.bincount(number[kept], minlength=len(names))
+    weights = kept / np.maximum(counts, MIN_ROWS)[number]
+    return np.asarray(weights * kept.sum() / weights.sum(), np.float64)
+
+
+def _chosen(domain: NDArray[np.str_], biopsied: NDArray[np.bool_]) -> str:
+    count, left_out = len(np.unique(domain)), int((~biopsied).sum())
+    text = f"; each of {count} domains counts alike" if count > 1 else ""
+    return text + (f"; {left_out} lesions without a biopsy are left out" if left_out else "")
 
 
 def _histogram(values: NDArray[np.float64], top: float, bins: int = 20) -> Histogram:

@@ -5,40 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from aiderm_core.bundle.manifest import (
-    MANIFEST_FILE,
-    Data,
-    Input,
-    Label,
-    Manifest,
-    Novelty,
-    Variant,
-)
+from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, Thorough, Variant
 from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.imaging.decode import decode_image
-from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.imaging.geometry import assessed_region, crop
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_trainer.config import ConfigError
-from aiderm_trainer.data.augment import augment
-from aiderm_trainer.data.batches import Images
-from aiderm_trainer.data.labels import BINARY, CLASS_MAP
+from aiderm_trainer.data.labels import BINARY, CLASS_MAP, class_index
 from aiderm_trainer.data.split import check_leaks, fingerprint, read_split
 from aiderm_trainer.data.table import DIAGNOSES, Row
 from aiderm_trainer.evaluation.evaluate import write_report
 from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, Request, investigate
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
-from aiderm_trainer.export.answers import fit_answers
+from aiderm_trainer.export.answers import Answers, fit_answers
+from aiderm_trainer.export.class_prior import fit_class_prior
 from aiderm_trainer.export.golden import golden_cases
+from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelty, photographs
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.export.tta import fit_tta
@@ -47,13 +40,39 @@ from aiderm_trainer.training.fit import HISTORY, SPLIT_FILE
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FOLDER = "report"
-NOVELTY_IMAGES = 3000
 QUALITY_IMAGES = 3000
 INTENDED_USE = (
     "Research on computer-aided reading of dermoscopic pictures of single skin lesions, taken with a dermatoscope or a phone "
     "with a dermatoscope lens. It is no medical device and gives no diagnosis; it helps a trained person to look twice, and "
     "replaces none."
 )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an export is asked for.
+
+    Attributes:
+        name: of the model.
+        version: new in that model.
+        root: folder that the split's paths are relative to.
+        licence: of the data that the model learnt from; stands in manifest and card.
+        not_lesions: folder of images that are no lesions: one half teaches the novelty score, the other half tests it.
+        target_sensitivity: that the threshold must reach.
+        weights: of the runs' probabilities in their mean, above 0; alike when None.
+        request: what the report looks into besides the metrics.
+        orientations: 8 averages over all orientations inside the graph; 1 answers for the image as it comes.
+    """
+
+    name: str
+    version: str
+    root: Path
+    licence: str
+    not_lesions: Path | None = None
+    target_sensitivity: float = 0.95
+    weights: Sequence[float] | None = None
+    request: Request = METRICS_ONLY
+    orientations: Literal[1, 8] = 8
 
 
 def export_runs(
@@ -68,93 +87,145 @@ def export_runs(
     target_sensitivity: float = 0.95,
     weights: Sequence[float] | None = None,
     request: Request = METRICS_ONLY,
+    orientations: Literal[1, 8] = 8,
 ) -> Path:
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
 
     The API cannot tell an ensemble from a single network. Architectures and input sizes may differ: the graph takes the
-    largest size and shrinks the image for the others. Novelty is judged by the first run that has fixed pretrained layers.
+    largest size and shrinks the image for the others. Novelty is judged by the first run's feature maps.
 
     Args:
         runs: folders of ``train``, of the same labels and split; of each the best epoch.
-        name: of the model.
-        version: new in that model.
         store: where the bundle goes.
-        root: folder that the split's paths are relative to.
-        licence: of the data that the model learnt from; stands in manifest and card.
-        not_lesions: folder of pictures that are no lesions, to measure the novelty score with; chooses nothing.
-        target_sensitivity: that the threshold must reach.
-        weights: of the runs' probabilities in their mean, above 0; alike when None.
-        request: what the report looks into besides the metrics.
+        name, version, root, licence, not_lesions, target_sensitivity, weights, request, orientations: see ``Task``.
 
     Raises:
         ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
         aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
-    members = load_members(runs, weights)
-    labels, split = members[0].labels, members[0].folder / SPLIT_FILE
-    rows = read_split(split)
-    check_leaks(rows)
-    train, calibration, test = (_rows(rows, side) for side in ("train", "calibration", "test"))
-    validation = [row for row in rows if row.split == "validation"]
-    networks = [member.network for member in members]
-    unfitted = saved_model.Assessor(networks, labels, weights=weights)
-    spec = Input(size=unfitted.size)
-    assessor = saved_model.Assessor(networks, labels, _fit_novelty(unfitted, train, root), weights)
-
+    task = Task(name, version, root, licence, not_lesions, target_sensitivity, weights, request, orientations)
+    export = _Export(load_members(runs, weights), task)
     with store.stage(name, version) as folder:
-        saved_model.write(assessor, folder)
-        scores = score_bundle(load_runtime("openvino", folder), spec, calibration, root)
-        fit = fit_answers(scores, labels, target_sensitivity, temperature=1.0, shift=0.0)
-        assessor.temperature.assign(fit.calibration.temperature)
-        assessor.malignant_shift.assign(fit.calibration.malignant_shift)
-        saved_model.write(assessor, folder)
+        export.write(folder)
+    return store.path(name, version)
+
+
+class _Export:
+    """The steps of one export.
+
+    Args:
+        members: the runs, with their networks.
+        task: what is asked for.
+
+    Raises:
+        ConfigError: a split without the rows that export needs.
+    """
+
+    def __init__(self, members: Sequence[TrainedRun], task: Task) -> None:
+        self.members, self.task = members, task
+        self.labels = members[0].labels
+        self.split = members[0].folder / SPLIT_FILE
+        self.rows = read_split(self.split)
+        check_leaks(self.rows)
+        self.train, self.calibration, self.test = (_rows(self.rows, side) for side in ("train", "calibration", "test"))
+        networks = [member.network for member in members]
+        unfitted = saved_model.Assessor(networks, self.labels, weights=task.weights)
+        self.spec = Input(size=unfitted.size)
+        fitted = fit_novelty(unfitted, self.train, task.root, task.not_lesions)
+        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, oriented=task.orientations == 8)
+
+    def write(self, folder: Path) -> None:
+        """Writes graph, report, card and manifest into an empty folder."""
+        saved_model.write(self.assessor, folder)
+        fit, prior = self._calibrate(load_runtime("openvino", folder))
+        self.assessor.temperature.assign(fit.calibration.temperature)
+        self.assessor.malignant_shift.assign(fit.calibration.malignant_shift)
+        saved_model.write(self.assessor, folder)
         runtime = load_runtime("openvino", folder)
-        tested = score_bundle(runtime, spec, test, root)
-        evaluation = _novelty_evaluation(runtime, spec, not_lesions, tested.novelty, fit.novelty_limit)
+        tested = score_bundle(runtime, self.spec, self.test, self.task.root)
         (folder / REPORT_FOLDER).mkdir()
-        _write_split(folder / REPORT_FOLDER / SPLIT_FILE, rows)
-        names = ", ".join(member.config.arch for member in members)
-        manifest = Manifest(
-            name=name,
-            version=version,
+        _write_split(folder / REPORT_FOLDER / SPLIT_FILE, self.rows)
+        manifest = self._manifest(folder, runtime, fit, prior, self._novelty(runtime, tested, fit))
+        findings = investigate(runtime, tested, self.task.root, manifest, self.task.request, self.train)
+        # Curves of several trainings are no one curve: an ensemble's report has none.
+        history = _history(self.members[0].folder) if len(self.members) == 1 else []
+        _finish(folder, manifest, tested, history, findings)
+
+    def _calibrate(self, runtime: Runtime) -> tuple[Answers, dict[str, float] | None]:
+        """The fitted answers, and the class shares that the calibrated probabilities assume."""
+        scores = score_bundle(runtime, self.spec, self.calibration, self.task.root)
+        fit = fit_answers(scores, self.labels, self.task.target_sensitivity, 1.0, 0.0)
+        malignant = np.array([label.malignant for label in self.labels])
+        logits = np.log(np.maximum(scores.probability.astype(np.float64), 1e-12))
+        calibrated = softmax(logits / fit.calibration.temperature + fit.calibration.malignant_shift * malignant, axis=1)
+        return fit, fit_class_prior(calibrated, class_index(self.calibration, self.labels), self.labels)
+
+    def _novelty(self, runtime: Runtime, tested: Scores, fit: Answers) -> Novelty:
+        """The limit, and how well the score tells test lesions from what it must refuse."""
+        task, found = self.task, {f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}
+        close = evaluated_close_ups(self.test, task.root, self.spec.size)
+        found |= _refused("simulated close-ups", runtime, close, tested.novelty, fit.novelty_limit)
+        if task.not_lesions is not None:
+            other = photographs(task.not_lesions, self.spec, "evaluation")
+            found |= _refused("not lesions", runtime, other, tested.novelty, fit.novelty_limit)
+        found["test lesions, rejected"] = float((tested.novelty > fit.novelty_limit).mean())
+        return Novelty(
+            limit=fit.novelty_limit,
+            false_rejection_rate=fit.rejected["all"],
+            method=_novelty_method(self.members[0], task.orientations),
+            evaluation=found,
+        )
+
+    def _manifest(
+        self, folder: Path, runtime: Runtime, fit: Answers, prior: dict[str, float] | None, novelty: Novelty
+    ) -> Manifest:
+        task, labels = self.task, self.labels
+        names = ", ".join(member.config.arch for member in self.members)
+        return Manifest(
+            name=task.name,
+            version=task.version,
             created_at=datetime.now(UTC).replace(microsecond=0),
-            architecture=names if len(members) == 1 else f"ensemble of {names}",
-            input=spec,
+            architecture=names if len(self.members) == 1 else f"ensemble of {names}",
+            input=self.spec,
             labels=list(labels),
             class_map={k: v for k, v in CLASS_MAP.items() if v in {label.id for label in labels}},
             decision=fit.decision,
             calibration=fit.calibration,
-            novelty=Novelty(
-                limit=fit.novelty_limit,
-                false_rejection_rate=fit.rejected["all"],
-                method=_novelty_method(members, unfitted.members.novelty_of),
-                evaluation={**{f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}, **evaluation},
-            ),
-            quality=measurements.derive_limits(_measures(train, root, spec)),
-            thorough=fit_tta(runtime, spec, labels, validation, calibration, root, target_sensitivity),
+            class_prior=prior,
+            orientations=task.orientations,
+            novelty=novelty,
+            quality=measurements.derive_limits(_measures(self.train, task.root, self.spec)),
+            thorough=self._thorough(runtime),
             reference=fit.reference,
             forms=[Variant(runtime="openvino", precision="f32"), Variant(runtime="tensorflow", precision="f32")],
             metrics={},
-            data=Data(
-                sources=sorted({row.source for row in rows}),
-                fingerprint=fingerprint(split),
-                counts={
-                    f"{s}/{'malignant' if m else 'benign'}": sum(r.split == s and r.malignant == m for r in rows)
-                    for s in ("train", "validation", "calibration", "test")
-                    for m in (False, True)
-                },
-                licence=licence,
-            ),
-            training=describe_training(members, assessor.share),
-            golden=golden_cases(folder, runtime, spec),
+            data=self._data(),
+            training=describe_training(self.members, self.assessor.share),
+            golden=golden_cases(folder, runtime, self.spec),
             files={},
             intended_use=INTENDED_USE,
-            limitations=_limitations(labels),
+            limitations=_limitations(labels, self.spec.size),
         )
-        # Curves of several trainings are no one curve: an ensemble's report has none.
-        findings = investigate(runtime, tested, root, manifest, request, train)
-        _finish(folder, manifest, tested, _history(members[0].folder) if len(members) == 1 else [], findings)
-    return store.path(name, version)
+
+    def _thorough(self, runtime: Runtime) -> Thorough | None:
+        """Test-time augmentation, if it helps; a graph that averages over orientations itself leaves it nothing to do."""
+        if self.task.orientations == 8:
+            return None
+        validation = [row for row in self.rows if row.split == "validation"]
+        target = self.task.target_sensitivity
+        return fit_tta(runtime, self.spec, self.labels, validation, self.calibration, self.task.root, target)
+
+    def _data(self) -> Data:
+        return Data(
+            sources=sorted({row.source for row in self.rows}),
+            fingerprint=fingerprint(self.split),
+            counts={
+                f"{s}/{'malignant' if m else 'benign'}": sum(r.split == s and r.malignant == m for r in self.rows)
+                for s in ("train", "validation", "calibration", "test")
+                for m in (False, True)
+            },
+            licence=self.task.licence,
+        )
 
 
 def _rows(rows: Sequence[Row], split: str) -> list[Row]:
@@ -162,18 +233,6 @@ def _rows(rows: Sequence[Row], split: str) -> list[Row]:
     if len({row.malignant for row in found}) != 2:
         raise ConfigError(f"export needs benign and malignant {split} rows. Received: {len(found)} rows")
     return found
-
-
-def _fit_novelty(assessor: saved_model.Assessor, train: Sequence[Row], root: Path) -> novelty.NoveltyModel:
-    """On a fixed sample of training images, each as it is and as training may show it: hair or a ruler make no lesion unusual."""
-    chosen = np.random.default_rng(0).permutation(len(train))[:NOVELTY_IMAGES]
-    images = Images([train[i] for i in chosen], root, assessor.size, budget=0)
-    features = tf.function(assessor.features, reduce_retracing=True)
-    rng = np.random.default_rng(2)
-    found = []
-    for batch in images.batches(32):
-        found += [features(batch).numpy(), features(np.stack([augment(image, rng) for image in batch])).numpy()]
-    return novelty.fit(np.concatenate(found))
 
 
 def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, float]]:
@@ -190,31 +249,25 @@ def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, fl
         return list(pool.map(one, [rows[i] for i in chosen]))
 
 
-def _novelty_evaluation(
-    runtime: Runtime, spec: Input, folder: Path | None, lesions: NDArray[np.float32], limit: float
+def _refused(
+    what: str, runtime: Runtime, images: Sequence[NDArray[np.uint8]], lesions: NDArray[np.float32], limit: float
 ) -> dict[str, float]:
-    """How well the score tells test lesions from the pictures in ``folder``."""
-    if folder is None:
-        return {}
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
-    if not files:
-        raise ConfigError(f"{folder} holds no .jpg or .png pictures")
-    inputs = (to_model_input(decode_image(path.read_bytes(), size=spec.size).pixels, spec.size, spec.geometry) for path in files)
-    other = np.concatenate([runtime.run(image[None]).novelty for image in inputs])
-    below = (other[:, None] > lesions[None]).mean() + (other[:, None] == lesions[None]).mean() / 2
+    """How well novelty tells test lesions from ``images``."""
+    other = np.concatenate([runtime.run(image[None]).novelty for image in images])
+    above = (other[:, None] > lesions[None]).mean() + (other[:, None] == lesions[None]).mean() / 2
     return {
-        "not lesions, pictures": float(len(other)),
-        "not lesions, rejected": float((other > limit).mean()),
-        "not lesions against test lesions, AUROC": float(below),
-        "test lesions, rejected": float((lesions > limit).mean()),
+        f"{what}, images": float(len(other)),
+        f"{what}, rejected": float((other > limit).mean()),
+        f"{what} against test lesions, AUROC": float(above),
     }
 
 
-def _novelty_method(members: Sequence[TrainedRun], judged_by: int | None) -> str:
-    where = "the network's own features" if judged_by is None else "pretrained features that were not fine-tuned"
+def _novelty_method(judge: TrainedRun, orientations: int) -> str:
+    seen = f", averaged over {orientations} orientations" if orientations > 1 else ""
     return (
-        f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, on pooled {where} of "
-        f"{members[judged_by or 0].config.arch}"
+        f"on mean and spread of the feature maps of {judge.config.arch} at several depths{seen}: Mahalanobis distance in "
+        f"{novelty.COMPONENTS} principal components plus the residual, and a linear classifier of dermoscopic training images "
+        "against simulated clinical close-ups and everyday photographs"
     )
 
 
@@ -223,13 +276,13 @@ def _history(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _limitations(labels: Sequence[Label]) -> list[str]:
+def _limitations(labels: Sequence[Label], size: int) -> list[str]:
     limits = [
         "Judges only dermoscopic pictures of a single lesion; it was not trained on ordinary photographs of skin.",
         "Below the threshold does not mean benign: the threshold is set to find 95% of malignant lesions, so about one in "
         "twenty lies there.",
         "The pictures that it learnt from show mostly light skin; how it does on dark skin is unknown.",
-        "Training pictures have at most 224 pixels a side: finer structures are not seen.",
+        f"An image is seen at {size} x {size} pixels: finer structures are not.",
     ]
     if tuple(labels) == BINARY:
         limits.append("It tells benign from malignant only, and names no diagnosis.")

@@ -60,23 +60,27 @@ class _Rows:
     malignant: Flags
     allowed: Flags
     weights: Floats
+    domain: NDArray[np.intp]
 
     def take(self, index: Flags) -> _Rows:
-        return _Rows(self.logits[index], self.classes, self.malignant[index], self.allowed[index], self.weights[index])
+        return _Rows(
+            self.logits[index], self.classes, self.malignant[index], self.allowed[index], self.weights[index], self.domain[index]
+        )
 
     def nll(self, temperature: float, shift: float) -> float:
-        return self.nll_and_gradient(1.0 / temperature, shift)[0]
+        """Mean NLL with one shift for all domains."""
+        return self.nll_and_gradient(1.0 / temperature, np.full(self.domain.max(initial=0) + 1, shift))[0]
 
-    def nll_and_gradient(self, inverse: float, shift: float) -> tuple[float, Floats]:
-        """Mean NLL and its gradient in (1/temperature, shift)."""
-        scaled = self.logits * inverse + shift * self.classes
+    def nll_and_gradient(self, inverse: float, shifts: Floats) -> tuple[float, Floats]:
+        """Mean NLL and its gradient in (1/temperature, shift of each domain)."""
+        scaled = self.logits * inverse + shifts[self.domain][:, None] * self.classes
         possible = np.where(self.allowed, scaled, -np.inf)
         total = self.weights.sum()
         scaled_sum, possible_sum = _log_sum_exp(scaled), _log_sum_exp(possible)
         loss = float(self.weights @ (scaled_sum - possible_sum) / total)
         excess = np.exp(scaled - scaled_sum[:, None]) - np.exp(possible - possible_sum[:, None])
-        slopes = [self.weights @ (excess * self.logits).sum(axis=1), self.weights @ (excess @ self.classes)]
-        return loss, np.array(slopes) / total
+        along = np.bincount(self.domain, self.weights * (excess @ self.classes), minlength=len(shifts))
+        return loss, np.append(self.weights @ (excess * self.logits).sum(axis=1), along) / total
 
 
 def fit_calibration(
@@ -87,13 +91,16 @@ def fit_calibration(
     groups: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     seed: int = 0,
+    domains: ArrayLike | None = None,
 ) -> CalibrationFit:
     """Fits temperature (Guo et al. 2017) and malignant shift by maximum likelihood.
 
     A row whose class is known counts by that class's probability, another by the summed probability of the malignant (or
     the benign) classes. The shift undoes the weighting of training, which shows both labels alike inside each source: with
-    it the mean malignancy of the calibration rows equals their share of malignant ones. The temperature stays 1 unless it
-    lowers the NLL in a cross-validation that keeps groups together.
+    it the mean malignancy of the calibration rows equals their share of malignant ones. The temperature is fitted inside
+    domains, each with a shift of its own for the time being: domains differ in how many of their lesions are malignant, and a
+    temperature that explained that would be wrong in every one of them. It stays 1 unless it lowers the NLL in a
+    cross-validation that keeps groups together.
 
     Args:
         logits: ``[N, C]``.
@@ -103,15 +110,17 @@ def fit_calibration(
         groups: ``[N]``, images that may not be parted; each row for itself when None.
         weights: ``[N]``, how much each row counts; 1 when None.
         seed: of the folds.
+        domains: ``[N]``, camera, clinic or collection; one for all when None.
 
     Raises:
         ValueError: shapes that do not fit, non-finite logits, one label only, or a class that contradicts its label.
     """
-    rows = _check(logits, malignant_classes, malignant, class_index, weights)
+    rows = _check(logits, malignant_classes, malignant, class_index, weights, domains)
     names = np.arange(len(rows.malignant)) if groups is None else np.asarray(groups)
     with_temperature, without = _cross_validated(rows, names, seed)
     use = with_temperature < without
-    temperature, shift = _fit(rows, use)
+    temperature = _fit(rows, use)[0]
+    shift = _shift(rows, 1.0 / temperature)
     if rows.nll(temperature, shift) > rows.nll(1.0, 0.0):  # the optimiser's last digit must not make things worse
         temperature, shift = 1.0, 0.0
 
@@ -119,7 +128,8 @@ def fit_calibration(
     scored = f"{with_temperature:.4f} with, {without:.4f} without it" if np.isfinite(without) else "too few groups to say"
     method = (
         "malignant shift by maximum likelihood on the calibration split (rows without an exact class count by the summed "
-        f"probability of the malignant or benign classes); temperature {verdict}: grouped cross-validated NLL {scored}"
+        f"probability of the malignant or benign classes); temperature {verdict}, fitted inside {_counted(rows)}: "
+        f"grouped cross-validated NLL {scored}"
     )
     raw = _malignancy(rows.logits, rows.classes, 1.0, 0.0)
     calibrated = _malignancy(rows.logits, rows.classes, temperature, shift)
@@ -146,18 +156,29 @@ def apply(logits: ArrayLike, fit: CalibrationFit) -> tuple[Floats, Floats]:
     return probability, np.clip(probability[:, classes].sum(axis=1), 0.0, 1.0)
 
 
+def _counted(rows: _Rows) -> str:
+    count = int(rows.domain.max()) + 1
+    return f"{count} domains" if count > 1 else "one domain"
+
+
 def _check(
-    logits: ArrayLike, malignant_classes: ArrayLike, malignant: ArrayLike, class_index: ArrayLike, weights: ArrayLike | None
+    logits: ArrayLike,
+    malignant_classes: ArrayLike,
+    malignant: ArrayLike,
+    class_index: ArrayLike,
+    weights: ArrayLike | None,
+    domains: ArrayLike | None,
 ) -> _Rows:
     values = np.asarray(logits, dtype=np.float64)
     classes, sick = np.asarray(malignant_classes).astype(bool), np.asarray(malignant).astype(bool)
     index = np.asarray(class_index)
     w = np.ones(len(sick)) if weights is None else np.asarray(weights, dtype=np.float64)
-    fits = values.ndim == 2 and values.shape == (len(sick), len(classes)) and index.shape == w.shape == sick.shape
+    domain = np.zeros(len(sick), np.intp) if domains is None else np.unique(np.asarray(domains), return_inverse=True)[1]
+    fits = values.ndim == 2 and values.shape == (len(sick), len(classes)) and index.shape == w.shape == domain.shape == sick.shape
     if not fits:
         raise ValueError(
             f"logits must be [N, C] with N labels and C classes. Received: {values.shape}, {sick.shape}, {classes.shape}, "
-            f"class_index {index.shape}, weights {w.shape}"
+            f"class_index {index.shape}, weights {w.shape}, domains {domain.shape}"
         )
     if not np.isfinite(values).all():
         raise ValueError("logits must be finite")
@@ -175,18 +196,28 @@ def _check(
         raise ValueError(f"{contradicting} row(s) whose class contradicts their benign/malignant label")
     allowed = classes[None] == sick[:, None]
     allowed[known] = np.arange(len(classes)) == index[known][:, None]
-    return _Rows(values, classes, sick, allowed, w)
+    return _Rows(values, classes, sick, allowed, w, domain)
 
 
-def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
-    """Temperature and shift of the highest likelihood."""
+def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, Floats]:
+    """Temperature, and a shift for each domain, of the highest likelihood."""
+    count = int(rows.domain.max()) + 1
     inverse = 1.0
     if with_temperature:
-        bounds = [(1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), SHIFTS]
-        result = minimize(lambda v: rows.nll_and_gradient(v[0], v[1]), [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds)
+        bounds = [(1 / TEMPERATURES[1], 1 / TEMPERATURES[0]), *[SHIFTS] * count]
+        start = np.append(1.0, np.zeros(count))
+        result = minimize(lambda v: rows.nll_and_gradient(v[0], v[1:]), start, jac=True, method="L-BFGS-B", bounds=bounds)
         inverse = float(result.x[0])
-    # The shift once more by itself, exactly. The likelihood is concave in it, and at its optimum the mean malignancy equals the
-    # share of malignant rows, whatever is known of their classes.
+    inside = [rows.domain == domain for domain in range(count)]
+    return 1.0 / inverse, np.array([_shift(rows.take(here), inverse) if rows.weights[here].sum() > 0 else 0.0 for here in inside])
+
+
+def _shift(rows: _Rows, inverse: float) -> float:
+    """The shift by itself, exactly.
+
+    The likelihood is concave in it, and at its optimum the mean malignancy equals the share of malignant rows, whatever is
+    known of their classes.
+    """
     log_odds = _log_sum_exp(rows.logits[:, rows.classes] * inverse) - _log_sum_exp(rows.logits[:, ~rows.classes] * inverse)
     total = rows.weights.sum()
     share = float(rows.weights @ rows.malignant / total)
@@ -196,8 +227,8 @@ def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
 
     low, high = SHIFTS
     if excess(low) > 0 or excess(high) < 0:
-        return 1.0 / inverse, low if excess(low) > 0 else high
-    return 1.0 / inverse, float(brentq(excess, low, high, xtol=1e-10))
+        return low if excess(low) > 0 else high
+    return float(brentq(excess, low, high, xtol=1e-10))
 
 
 def _cross_validated(rows: _Rows, groups: NDArray[np.generic], seed: int) -> tuple[float, float]:
@@ -213,9 +244,16 @@ def _cross_validated(rows: _Rows, groups: NDArray[np.generic], seed: int) -> tup
             return np.inf, np.inf
         if weight == 0:
             continue
-        losses += [weight * tested.nll(*_fit(fitted, with_temperature)) for with_temperature in (True, False)]
+        losses += [weight * _held_out(tested, *_fit(fitted, with_temperature)) for with_temperature in (True, False)]
         total += weight
     return float(losses[0] / total), float(losses[1] / total)
+
+
+def _held_out(tested: _Rows, temperature: float, shifts: Floats) -> float:
+    """NLL of rows that were not fitted to; a domain that was not fitted at all has no shift."""
+    known = np.zeros(int(tested.domain.max(initial=0)) + 1)
+    known[: len(shifts)] = shifts[: len(known)]
+    return tested.nll_and_gradient(1.0 / temperature, known)[0]
 
 
 def _malignancy(logits: Floats, classes: Flags, temperature: float, shift: float) -> Floats:

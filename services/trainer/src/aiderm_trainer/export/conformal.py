@@ -10,10 +10,10 @@ from aiderm_core.bundle.manifest import DecisionRule
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Below this many positives a source's 5% quantile is its smallest or second smallest score: one odd picture, which must not
+# Below this many positives a domain's 5% quantile is its smallest or second smallest score: one odd picture, which must not
 # move everybody's threshold.
 MIN_POSITIVES = 60
-# Below this many lesions a source's own quantile is little more than its largest value.
+# Below this many lesions a domain's own quantile is little more than its largest value.
 MIN_LESIONS = 200
 ALPHA_MALIGNANT = 0.025
 ALPHA_BENIGN = 0.20
@@ -25,17 +25,17 @@ def choose_decision(
     malignancy: ArrayLike,
     malignant: ArrayLike,
     is_melanoma: ArrayLike,
-    source: ArrayLike,
+    domain: ArrayLike,
     target_sensitivity: float = 0.95,
 ) -> tuple[DecisionRule, dict[str, float]]:
     """Threshold and uncertain band by conformal quantiles.
 
     The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows and for all
-    melanomas, and for both inside each source with at least ``MIN_POSITIVES`` of them. With n positives it is the
+    melanomas, and for both inside each domain with at least ``MIN_POSITIVES`` of them. With n positives it is the
     k-th smallest score, k = floor((n + 1)(1 - target)), at least 1: a new exchangeable positive falls below it with
     probability at most k / (n + 1), stated as ``miss_bound``.
 
-    The band is label-conditional conformal prediction (Vovk 2005; Angelopoulos and Bates 2021) over all sources together:
+    The band is label-conditional conformal prediction (Vovk 2005; Angelopoulos and Bates 2021) over all domains together:
     at most ``ALPHA_MALIGNANT`` of malignant rows lie below it and at most ``ALPHA_BENIGN`` of benign rows above it; it is
     widened, where needed, to hold the threshold.
 
@@ -43,18 +43,18 @@ def choose_decision(
         malignancy: calibrated, ``[N]``.
         malignant: ``[N]``, 0/1.
         is_melanoma: ``[N]``, true where the row is known to be a melanoma.
-        source: ``[N]``.
+        domain: ``[N]``, camera, clinic or collection.
         target_sensitivity: between 0 and 1, both excluded.
 
     Returns:
-        The rule, and what it does on these rows: levels, bounds, shares, sensitivities (per source too).
+        The rule, and what it does on these rows: levels, bounds, shares, sensitivities (per domain too).
 
     Raises:
         ValueError: shapes that do not fit, one label only, or a target out of range.
     """
     score = np.asarray(malignancy, dtype=np.float64)
     sick, melanoma = np.asarray(malignant).astype(bool), np.asarray(is_melanoma).astype(bool)
-    origin = np.asarray(source)
+    origin = np.asarray(domain)
     if not 0.0 < target_sensitivity < 1.0:
         raise ValueError(f"target_sensitivity must lie between 0 and 1. Received: {target_sensitivity}")
     if score.ndim != 1 or not len(score) == len(sick) == len(melanoma) == len(origin):
@@ -73,9 +73,10 @@ def choose_decision(
                 bound = max(bound, _bound(int(inside.sum()), alpha))
                 binding += 1
     low = min(_quantile(score[sick], ALPHA_MALIGNANT), threshold)
-    high = max(1.0 - _quantile(1.0 - score[~sick], ALPHA_BENIGN), threshold)
-    threshold, low = (np.floor(value / GRID) * GRID for value in (threshold, low))
-    high = min(1.0, np.ceil(high / GRID) * GRID)
+    high = max(-_quantile(-score[~sick], ALPHA_BENIGN), threshold)
+    # Rounding to the grid may itself round the other way, by the last digit.
+    threshold, low = (min(value, np.floor(value / GRID) * GRID) for value in (threshold, low))
+    high = min(1.0, max(high, np.ceil(high / GRID) * GRID))
     rule = DecisionRule(threshold=float(threshold), target_sensitivity=target_sensitivity, uncertain=(float(low), float(high)))
     coverage = {
         "alpha_malignant": ALPHA_MALIGNANT,
@@ -87,29 +88,27 @@ def choose_decision(
     return rule, coverage
 
 
-def fit_novelty_limit(
-    novelty: ArrayLike, source: ArrayLike, max_false_rejection: float = 0.015
-) -> tuple[float, dict[str, float]]:
-    """Limit beyond which at most ``max_false_rejection`` of each source's lesions lie.
+def fit_novelty_limit(novelty: ArrayLike, domain: ArrayLike, max_false_rejection: float = 0.01) -> tuple[float, dict[str, float]]:
+    """Limit beyond which at most ``max_false_rejection`` of each domain's lesions lie.
 
-    The largest over the sources of the conformal quantile. A source with fewer than ``MIN_LESIONS`` rows counts only in the
+    The largest over the domains of the conformal quantile. A domain with fewer than ``MIN_LESIONS`` rows counts only in the
     quantile of all rows together: its own would be its most unusual picture, and one odd picture would open the gate for
     every photograph.
 
     Args:
         novelty: of real lesions, ``[N]``.
-        source: ``[N]``.
+        domain: ``[N]``, camera, clinic or collection.
         max_false_rejection: share of lesions that may be turned away.
 
     Returns:
-        The limit, and the share of these rows beyond it: ``all`` and ``source=NAME``.
+        The limit, and the share of these rows beyond it: ``all`` and ``domain=NAME``.
 
     Raises:
         ValueError: shapes that do not fit, no rows, values that are not finite, or a share out of range.
     """
-    values, origin = np.asarray(novelty, dtype=np.float64), np.asarray(source)
+    values, origin = np.asarray(novelty, dtype=np.float64), np.asarray(domain)
     if values.ndim != 1 or len(values) == 0 or len(values) != len(origin):
-        raise ValueError(f"novelty and source must be [N], N > 0. Received: {values.shape}, {origin.shape}")
+        raise ValueError(f"novelty and domain must be [N], N > 0. Received: {values.shape}, {origin.shape}")
     if not np.isfinite(values).all():
         raise ValueError("novelty must be finite")
     if not 0.0 < max_false_rejection < 1.0:
@@ -118,7 +117,7 @@ def fit_novelty_limit(
     large = [values[origin == name] for name in names if (origin == name).sum() >= MIN_LESIONS]
     limit = max(-_quantile(-part, max_false_rejection) for part in [values, *large])
     rates = {"all": float((values > limit).mean())}
-    rates |= {f"source={name}": float((values[origin == name] > limit).mean()) for name in names}
+    rates |= {f"domain={name}": float((values[origin == name] > limit).mean()) for name in names}
     return float(limit), rates
 
 
@@ -155,7 +154,7 @@ def _effects(score: Floats, sick: Flags, melanoma: Flags, origin: NDArray[np.gen
     }
     for name in np.unique(origin):
         inside = origin == name
-        shares[f"sensitivity/source={name}"] = called[sick & inside]
-        shares[f"sensitivity_melanoma/source={name}"] = called[melanoma & inside]
-        shares[f"share_uncertain/source={name}"] = uncertain[inside]
+        shares[f"sensitivity/domain={name}"] = called[sick & inside]
+        shares[f"sensitivity_melanoma/domain={name}"] = called[melanoma & inside]
+        shares[f"share_uncertain/domain={name}"] = uncertain[inside]
     return {key: float(flags.mean()) for key, flags in shares.items() if len(flags)}

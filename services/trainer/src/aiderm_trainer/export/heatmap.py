@@ -46,13 +46,11 @@ def through_dense(gradient: Any, vector: Any, layers: Sequence[tuple[Any, Any]])
     return gradient
 
 
-def contributions(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "flatten"]) -> Any:
-    """Sums, at each place, gradient x activation over all channels and maps, and takes how much that is, either way.
+def evidence(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "flatten"]) -> Any:
+    """Sums, at each place, gradient x activation over all channels and maps: above 0 it speaks for malignancy.
 
     For averaged maps this is Grad-CAM (Selvaraju et al., ICCV 2017), for a flattened map HiResCAM (Draelos and Carin, 2020);
-    both are exact shares of the score for the linear part of the head. Their usual last step keeps only what speaks for
-    malignancy; in a harmless lesion that is the skin around it, because the lesion speaks against. With the absolute value
-    the peak lay inside the lesion in 92% of validation pictures where it had in 42% (malignant ones: 94% for 87%).
+    both are exact shares of the score for the linear part of the head.
 
     Args:
         maps: feature maps ``[N, h, w, c]``, in the order in which they enter the head's vector.
@@ -60,7 +58,7 @@ def contributions(maps: Sequence[Any], gradient: Any, pooling: Literal["average"
         pooling: how maps became the vector.
 
     Returns:
-        float32 ``[N, h, w]`` of the finest map, scaled to a maximum of 1 (all 0 where nothing counts).
+        float32 ``[N, h, w, 1]`` of the finest map.
     """
     finest = max((int(m.shape[1]) for m in maps), default=1)
     total, at = 0.0, 0
@@ -75,7 +73,23 @@ def contributions(maps: Sequence[Any], gradient: Any, pooling: Literal["average"
         if h != finest:  # a coarse cell's share is spread over the fine cells that it covers
             part = tf.image.resize(part, (finest, finest)) * (h / finest) ** 2
         total += part
-    return _scaled(tf.abs(total)[..., 0])
+    return total
+
+
+def shown(evidence: Any) -> Any:
+    """How much each place counts, for malignancy or against it.
+
+    The usual last step keeps only what speaks for malignancy; in a harmless lesion that is the skin around it, because the
+    lesion speaks against. With the absolute value the peak lay inside the lesion in 92% of validation images where it had in
+    42% (malignant ones: 94% for 87%).
+
+    Args:
+        evidence: ``[N, h, w, 1]``.
+
+    Returns:
+        float32 ``[N, h, w]``, scaled to a maximum of 1 (all 0 where nothing counts).
+    """
+    return _scaled(tf.abs(evidence)[..., 0])
 
 
 def average(maps: Sequence[Any], weights: Sequence[Any]) -> Any:

@@ -45,17 +45,15 @@ class Members:
     Attributes:
         parts: models that together hold every layer once.
         size: side of the input, the largest of the networks' own.
-        novelty_of: number of the network whose fixed pretrained layers judge novelty; None where no network has any.
     """
 
     def __init__(self, networks: Sequence[Network]) -> None:
         self.size = max(network.size for network in networks)
-        self.novelty_of = next((i for i, network in enumerate(networks) if network.novelty is not None), None)
         self.parts: list[Any] = []
         self._reads: list[list[_Place] | int] = []  # what a part reads: outputs of earlier parts, or the image at a size
         self._maps = [len(network.taps) for network in networks]
         self._outputs: list[list[_Place]] = [[] for _ in networks]
-        graphs = [_graph(network, with_novelty=i == self.novelty_of) for i, network in enumerate(networks)]
+        graphs = [_graph(network, with_depths=i == 0) for i, network in enumerate(networks)]
         followers: dict[int, dict[int, list[str]]] = {}  # leader -> follower -> layers where the follower takes over
         for i, graph in enumerate(graphs):
             common = {k: _common(graphs[k], graph) for k in followers if networks[k].size == networks[i].size}
@@ -87,15 +85,15 @@ class Members:
         rest = iter(range(len(own)))
         return [places[name] if name in places else _Place(len(self.parts) - 1, next(rest)) for name in names]
 
-    def __call__(self, image: Any) -> tuple[list[Answer], Any | None]:
-        """uint8 ``[N, S, S, 3]`` -> each member's answer, and the map of fixed pretrained layers where there is one."""
+    def __call__(self, image: Any) -> tuple[list[Answer], list[Any]]:
+        """uint8 ``[N, S, S, 3]`` -> each member's answer, and the first member's maps of several depths, see ``depths``."""
         results: list[list[Any]] = []
         for part, reads in zip(self.parts, self._reads, strict=True):
             given = [shrink(image, reads)] if isinstance(reads, int) else [results[at.part][at.index] for at in reads]
             results.append(part(given, training=False))
         outputs = [[results[at.part][at.index] for at in places] for places in self._outputs]
         answers = [Answer(o[:maps], o[maps], o[maps + 1]) for maps, o in zip(self._maps, outputs, strict=True)]
-        return answers, None if self.novelty_of is None else outputs[self.novelty_of][-1]
+        return answers, outputs[0][self._maps[0] + 2 :]
 
 
 def shrink(image: Any, side: int) -> Any:
@@ -119,11 +117,27 @@ def overlaps(size: int, side: int) -> NDArray[np.float32]:
     return np.asarray(np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0.0, 1.0) / step, np.float32)
 
 
-def _graph(network: Network, with_novelty: bool) -> Any:
-    """A network's maps, vector and logits, and the map that novelty is judged by when asked for."""
+def depths(network: Network) -> list[str]:
+    """The layers that show an image at several depths: for each size of the feature maps, the last of its narrowest ones.
+
+    In networks of inverted residuals those are the ends of the stages.
+    """
+    narrowest: dict[int, tuple[int, str]] = {}
+    for layer in network.model.layers:
+        shape: Any = getattr(getattr(layer, "output", None), "shape", ())
+        if len(shape) != 4 or not 1 < shape[1] < network.size or isinstance(layer, keras.layers.ZeroPadding2D):
+            continue
+        side, width = int(shape[1]), int(shape[3])
+        if side not in narrowest or width <= narrowest[side][0]:
+            narrowest[side] = width, layer.name
+    return [name for _, name in narrowest.values()]
+
+
+def _graph(network: Network, with_depths: bool) -> Any:
+    """A network's maps, vector and logits, and its maps of several depths when asked for."""
     outputs = list(network.detailed.outputs)
-    if with_novelty and network.novelty is not None:
-        outputs.append(network.novelty.output)
+    if with_depths:
+        outputs += [network.model.get_layer(name).output for name in depths(network)]
     return keras.Model(network.model.input, outputs)
 
 

@@ -20,6 +20,7 @@ from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.bundle import CARD_FILE, REPORT_FOLDER
+from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.fit import SPLIT_FILE
@@ -101,6 +102,7 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
                 "created_at": datetime.now(UTC).replace(microsecond=0),
                 "decision": shift_rule(old.decision, before, prevalence),
                 "calibration": _calibration(old.calibration, prevalence, shift),
+                "class_prior": move_class_prior(old.class_prior, old.labels, 1.0, inside, inside + shift),
                 "thorough": thorough,
                 "reference": old.reference.model_copy(update={"score": shift_histogram(old.reference.score, before, prevalence)}),
                 # A graph of another precision would need the shift inside it as well.

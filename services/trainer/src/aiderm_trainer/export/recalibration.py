@@ -20,6 +20,7 @@ from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.answers import fit_answers
 from aiderm_trainer.export.bundle import CARD_FILE
+from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.reporting.render import render_card
 
@@ -57,6 +58,13 @@ def recalibrate(
                 "created_at": datetime.now(UTC).replace(microsecond=0),
                 "decision": fit.decision,
                 "calibration": fit.calibration,
+                "class_prior": move_class_prior(
+                    old.class_prior,
+                    old.labels,
+                    temperature / fit.calibration.temperature,
+                    shift,
+                    fit.calibration.malignant_shift,
+                ),
                 "novelty": old.novelty.model_copy(
                     update={
                         "limit": fit.novelty_limit,

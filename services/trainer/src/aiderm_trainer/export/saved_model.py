@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
-from aiderm_trainer.export import heatmap, novelty
+from aiderm_trainer.export import heatmap, novelty, orientations
 from aiderm_trainer.export.members import Answer, Members
 
 TEMPERATURE = "temperature"
@@ -32,11 +32,15 @@ class Assessor(keras.Model):
     Several networks' class probabilities are averaged, not their logarithms: in a product one member that is wrongly sure
     outvotes all others, while a mean needs most of them to err.
 
+    A photograph of skin has no upper side. Each image is therefore seen in its eight orientations, and what is averaged over
+    them (a network's logits, the evidence at each place, the features for novelty) is the same however the camera was turned.
+
     Args:
         networks: with their final weights.
         labels: the classes, in order; the same for all networks.
         novelty_model: fitted to ``novelty_features`` of training images; None while it is being fitted.
         weights: of the networks in the mean; alike when None.
+        oriented: False answers for the image as it comes, from one view.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Assessor(keras.Model):
         labels: Sequence[Label],
         novelty_model: novelty.NoveltyModel | None = None,
         weights: Sequence[float] | None = None,
+        oriented: bool = True,
     ) -> None:
         super().__init__(name="assessor")
         self.members = Members(networks)
@@ -58,9 +63,10 @@ class Assessor(keras.Model):
             setattr(
                 self, key, self.add_weight(shape=(), initializer=keras.initializers.Constant(start), trainable=False, name=key)
             )
+        self.oriented = oriented
         self.fitted = []
         if novelty_model is not None:
-            for key in ("mean", "axes", "variance", "residual"):
+            for key in novelty.NoveltyModel.names():
                 value = np.asarray(getattr(novelty_model, key), np.float32)
                 weight = self.add_weight(shape=value.shape, initializer="zeros", trainable=False, name=f"novelty_{key}")
                 weight.assign(value)
@@ -69,24 +75,28 @@ class Assessor(keras.Model):
         self.built = True  # all parts are; export refuses what was never called
 
     def features(self, image: Any) -> Any:
-        """What the novelty model is fitted to: uint8 ``[N, S, S, 3]`` -> ``[N, D]``."""
-        return _features(*self.members(image))
+        """What the novelty model is fitted to, of one view: uint8 ``[N, S, S, 3]`` -> ``[N, D]``."""
+        return _pooled(self.members(image)[1])
 
     def call(self, image: Any) -> dict[str, Any]:
         """uint8 ``[N, S, S, 3]`` -> contract 1's four outputs."""
-        answers, unusual = self.members(image)
+        answers, depths = self.members(orientations.views(image) if self.oriented else image)
         temperature, shift = tf.convert_to_tensor(self.temperature), tf.convert_to_tensor(self.malignant_shift)
-        logits = self._mean([self._all_classes(answer.logits) for answer in answers])
+        each = [self._over_views(answer.logits) for answer in answers]
+        logits = self._mean([self._all_classes(own) for own in each])
         probability = tf.nn.softmax(logits / temperature + shift * self.malignant)
         malignancy = self._malignancy(probability)
-        where = self._where(answers, temperature)
+        where = self._where(answers, each, temperature)
         fitted = [tf.convert_to_tensor(weight) for weight in self.fitted]
         return {
             "probability": probability,
             "malignancy": malignancy,
             "heatmap": where * malignancy[:, None, None],
-            "novelty": novelty.score(_features(answers, unusual), *fitted),
+            "novelty": novelty.score(self._over_views(_pooled(depths)), *fitted),
         }
+
+    def _over_views(self, values: Any) -> Any:
+        return orientations.mean(values) if self.oriented else values
 
     def _all_classes(self, logits: Any) -> Any:
         """Logits ``[N, C]``: one unit's is the log-odds of the malignant class, against 0 for the other."""
@@ -102,22 +112,27 @@ class Assessor(keras.Model):
         mean = sum(share * tf.nn.softmax(each) for share, each in zip(self.share, logits, strict=True))
         return tf.math.log(tf.maximum(mean, FLOOR))
 
-    def _where(self, answers: Sequence[Answer], temperature: Any) -> Any:
+    def _where(self, answers: Sequence[Answer], logits: Sequence[Any], temperature: Any) -> Any:
         """Mean of the members' maps, each scaled by its own malignancy as contract 1 has it, with a maximum of 1."""
         parts = []
-        for answer, head, pooling in zip(answers, self.heads, self.poolings, strict=True):
+        for answer, own, head, pooling in zip(answers, logits, self.heads, self.poolings, strict=True):
             layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in head]
-            gradient = heatmap.class_gradient(answer.logits / temperature, self.malignant)
-            parts.append(heatmap.contributions(answer.maps, heatmap.through_dense(gradient, answer.vector, layers), pooling))
+            gradient = heatmap.class_gradient(own / temperature, self.malignant)
+            if self.oriented:
+                gradient = orientations.repeat(gradient)
+            evidence = heatmap.evidence(answer.maps, heatmap.through_dense(gradient, answer.vector, layers), pooling)
+            parts.append(heatmap.shown(orientations.mean_turned_back(evidence) if self.oriented else evidence))
         if len(parts) == 1:
             return parts[0]
-        own = [self._malignancy(tf.nn.softmax(self._all_classes(answer.logits))) for answer in answers]
-        return heatmap.average(parts, [share * each for share, each in zip(self.share, own, strict=True)])
+        sure = [self._malignancy(tf.nn.softmax(self._all_classes(own))) for own in logits]
+        return heatmap.average(parts, [share * each for share, each in zip(self.share, sure, strict=True)])
 
 
-def _features(answers: Sequence[Answer], unusual: Any | None) -> Any:
-    """Pooled features ``[N, D]``: of fixed pretrained layers, or the first network's own where there are none."""
-    return tf.reduce_mean(answers[0].maps[-1] if unusual is None else unusual, axis=(1, 2))
+def _pooled(maps: Sequence[Any]) -> Any:
+    """Mean and standard deviation over the places of each map: ``[N, D]``; neither changes when an image is turned."""
+    means = [tf.reduce_mean(each, axis=(1, 2)) for each in maps]
+    squares = [tf.reduce_mean((each - mean[:, None, None]) ** 2, axis=(1, 2)) for each, mean in zip(maps, means, strict=True)]
+    return tf.concat([*means, *(tf.sqrt(square + 1e-6) for square in squares)], axis=1)
 
 
 def write(assessor: Assessor, folder: Path) -> None:

@@ -69,7 +69,7 @@ def fit_tta(
         by_pool[pool],
         [row.malignant for row in calibration],
         [row.dx == MELANOMA for row in calibration],
-        [row.source for row in calibration],
+        [row.domain or row.source for row in calibration],
         target_sensitivity,
     )
     return Thorough(decision=decision, gain=gain, pool=pool)
