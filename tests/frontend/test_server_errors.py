@@ -31,15 +31,15 @@ LIMITS = {
     "AIDERM_MAX_INFLIGHT_BYTES": str(MAX_BYTES),
     "AIDERM_MAX_PIXELS": "300000",
 }
-# Told to no page: the client has hung up; no browser sends such a thing.
-NOT_SHOWN = {"client_closed_request", "malformed_request"}
+# Shown by no page of this server: the client has hung up; no browser sends such a thing; the page is of this site and host.
+NOT_SHOWN = {"client_closed_request", "malformed_request", "headers_too_large", "request_timeout", "cross_site", "unknown_host"}
 # Makes the model fail on every picture, as a broken graph would, after it has passed its self-test.
 FAILING = """import sys
 if sys.argv[:1] == ["-m"]:
-    import aiderm_api.routes.predict as predict
+    import aiderm_api.serving.service as service
     def fail(*_, **__):
         raise RuntimeError("the graph is broken")
-    predict.assess = fail
+    service.assess = fail
 """
 
 

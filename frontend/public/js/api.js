@@ -49,6 +49,8 @@ const FINAL = new Set([
   "forbidden",
   "method_not_allowed",
   "origin_not_allowed",
+  "cross_site",
+  "unknown_host",
   "no_endpoint",
 ]);
 
