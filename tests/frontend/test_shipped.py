@@ -17,7 +17,7 @@ from aiderm_trainer.data.synthetic import lesion
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MODELS = Path(__file__).resolve().parents[2] / "models"
-SEEDS = (1, 2, 4, 7)
+SEEDS = (22, 57, 4, 33)  # suspicious, uncertain, rejected, suspicious
 TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not judged"}
 
 
@@ -101,18 +101,18 @@ def test_the_model_page_tells_of_the_model(new_page, shipped: str) -> None:
 def test_what_the_developers_page_says_works(new_page, shipped: str, upload, tmp_path: Path) -> None:
     page = new_page(f"{shipped}/#integrate")
     expect(page.locator(".view")).to_contain_text("Models that answer now: melanoma.")
-    (tmp_path / "lesion.jpg").write_bytes(synthetic(2))
+    (tmp_path / "lesion.jpg").write_bytes(synthetic(22))
     command, health = page.get_by_role("region", name="curl").inner_text().splitlines()
     answer = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, timeout=60, check=True)
     assert json.loads(answer.stdout)["decision"] in TITLES
     assert json.loads(subprocess.run(shlex.split(health), capture_output=True, timeout=60, check=True).stdout)["status"] == "ok"
     script = page.get_by_role("region", name="JavaScript").inner_text()
     chosen = "const console = { log() {} }, input = { files: [new Blob([new Uint8Array(bytes)])] };"
-    answered = page.evaluate(f"async (bytes) => {{ {chosen}\n{script}\nreturn body; }}", list(synthetic(2)))
+    answered = page.evaluate(f"async (bytes) => {{ {chosen}\n{script}\nreturn body; }}", list(synthetic(22)))
     assert answered["decision"] in TITLES
     element = page.locator("lesion-check")
     element.evaluate("element => element.setAttribute('model', 'melanoma')")
-    page.set_input_files("lesion-check input[type=file]", upload(synthetic(2)))
+    page.set_input_files("lesion-check input[type=file]", upload(synthetic(22)))
     expect(element.locator(".verdict")).to_contain_text(f"Model: melanoma, version {version('melanoma')}")
     documents = [page.request.get(f"{shipped}/{path}") for path in ("api/docs", "api/openapi.json")]
     assert [document.status for document in documents] == [200, 200]

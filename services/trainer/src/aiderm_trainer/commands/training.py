@@ -91,7 +91,7 @@ def train(
 
 def blind_head(
     split: Annotated[Path, typer.Option(help="SPLIT.csv of prepare.")],
-    bundle: Annotated[Path, typer.Option(help="A bundle whose network is taken over, such as models/melanoma/3.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle whose network is taken over, such as models/melanoma/4.")],
     weights: Annotated[str, typer.Option(help="The pretrained weights that it was trained from.")],
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     data: DataRoot = Path("data"),

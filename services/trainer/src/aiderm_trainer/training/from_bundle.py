@@ -20,7 +20,7 @@ def take_over(bundle: Path, network: Network) -> None:
     is taken that differs from what the network was built with.
 
     Args:
-        bundle: folder of a bundle, such as ``models/melanoma/3``.
+        bundle: folder of a bundle, such as ``models/melanoma/4``.
         network: built with the pretrained weights that the bundle's was.
 
     Raises:
