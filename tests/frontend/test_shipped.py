@@ -17,7 +17,8 @@ from aiderm_trainer.data.synthetic import lesion
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MODELS = Path(__file__).resolve().parents[2] / "models"
-SEEDS = (22, 57, 4, 33)  # suspicious, uncertain, rejected, suspicious
+# Names without digits: an answer without a number must have none on the page.
+SEEDS = {"ash.png": 22, "birch.png": 57, "cedar.png": 4, "elm.png": 33}  # suspicious, uncertain, rejected, suspicious
 TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not judged"}
 
 
@@ -64,15 +65,15 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     expect(page.locator("derm-service")).to_contain_text(f"melanoma, version {version('melanoma')}")
     answers: list[dict] = []
     page.on("response", lambda response: answers.append(response.json()) if "/predict" in response.url else None)
-    page.set_input_files("#choose", [upload(synthetic(seed), f"{seed}.png") for seed in SEEDS])
+    page.set_input_files("#choose", [upload(synthetic(seed), name) for name, seed in SEEDS.items()])
     page.get_by_role("button", name=f"Assess all {len(SEEDS)} pictures").click()
     expect(page.locator(".queue li[data-state=result]")).to_have_count(len(SEEDS))
     assert len({answer["decision"] for answer in answers}) >= 3
-    for at, answer in enumerate(answers):
-        page.locator(".queue-choose").filter(has_text=f"{SEEDS[at]}.png").click()
+    for name, answer in zip(SEEDS, answers, strict=True):
+        page.locator(".queue-choose").filter(has_text=name).click()
         shows(page, answer)
-    judged = next(at for at, answer in enumerate(answers) if answer["decision"] == "suspicious")
-    page.locator(".queue-choose").filter(has_text=f"{SEEDS[judged]}.png").click()
+    judged = next(name for name, answer in zip(SEEDS, answers, strict=True) if answer["decision"] == "suspicious")
+    page.locator(".queue-choose").filter(has_text=judged).click()
     page.locator("#edit").click()
     expect(page.locator("dialog[open] :focus")).to_be_visible()
     page.keyboard.press("-")
