@@ -119,10 +119,7 @@ def fit_calibration(
     names = np.arange(len(rows.malignant)) if groups is None else np.asarray(groups)
     with_temperature, without = _cross_validated(rows, names, seed)
     use = with_temperature < without
-    temperature = _fit(rows, use)[0]
-    shift = _shift(rows, 1.0 / temperature)
-    if rows.nll(temperature, shift) > rows.nll(1.0, 0.0):  # the optimiser's last digit must not make things worse
-        temperature, shift = 1.0, 0.0
+    temperature, shift = _global_fit(rows, use)
 
     verdict = "kept" if use else "not kept"
     scored = f"{with_temperature:.4f} with, {without:.4f} without it" if np.isfinite(without) else "too few groups to say"
@@ -210,6 +207,15 @@ def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, Floats]:
         inverse = float(result.x[0])
     inside = [rows.domain == domain for domain in range(count)]
     return 1.0 / inverse, np.array([_shift(rows.take(here), inverse) if rows.weights[here].sum() > 0 else 0.0 for here in inside])
+
+
+def _global_fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
+    """The temperature that was fitted inside domains, and one shift for all."""
+    temperature = _fit(rows, with_temperature)[0]
+    # The optimiser's last digit must not make things worse; a shift alone is exact.
+    candidates = [(t, _shift(rows, 1.0 / t)) for t in (temperature, 1.0)]
+    before = rows.nll(1.0, 0.0)
+    return next((fit for fit in candidates if rows.nll(*fit) <= before), (1.0, 0.0))
 
 
 def _shift(rows: _Rows, inverse: float) -> float:

@@ -55,15 +55,7 @@ def choose_decision(
     score = np.asarray(malignancy, dtype=np.float64)
     sick, melanoma = np.asarray(malignant).astype(bool), np.asarray(is_melanoma).astype(bool)
     origin = np.asarray(domain)
-    if not 0.0 < target_sensitivity < 1.0:
-        raise ValueError(f"target_sensitivity must lie between 0 and 1. Received: {target_sensitivity}")
-    if score.ndim != 1 or not len(score) == len(sick) == len(melanoma) == len(origin):
-        raise ValueError(f"all arrays must be [N]. Received lengths: {len(score)}, {len(sick)}, {len(melanoma)}, {len(origin)}")
-    if sick.all() or not sick.any():
-        raise ValueError(f"both labels are needed. Received: {int(sick.sum())} malignant of {len(sick)} rows")
-    if not ((score >= 0) & (score <= 1)).all():  # also refuses NaN
-        raise ValueError("malignancy must lie in 0..1")
-
+    _check(score, sick, melanoma, origin, target_sensitivity)
     alpha = 1.0 - target_sensitivity
     threshold, bound, binding = _quantile(score[sick], alpha), _bound(int(sick.sum()), alpha), 0
     for cases in (sick, melanoma & sick):
@@ -86,6 +78,17 @@ def choose_decision(
         **_effects(score, sick, melanoma & sick, origin, rule),
     }
     return rule, coverage
+
+
+def _check(score: Floats, sick: Flags, melanoma: Flags, origin: NDArray[np.generic], target_sensitivity: float) -> None:
+    if not 0.0 < target_sensitivity < 1.0:
+        raise ValueError(f"target_sensitivity must lie between 0 and 1. Received: {target_sensitivity}")
+    if score.ndim != 1 or not len(score) == len(sick) == len(melanoma) == len(origin):
+        raise ValueError(f"all arrays must be [N]. Received lengths: {len(score)}, {len(sick)}, {len(melanoma)}, {len(origin)}")
+    if sick.all() or not sick.any():
+        raise ValueError(f"both labels are needed. Received: {int(sick.sum())} malignant of {len(sick)} rows")
+    if not ((score >= 0) & (score <= 1)).all():  # also refuses NaN
+        raise ValueError("malignancy must lie in 0..1")
 
 
 def fit_novelty_limit(novelty: ArrayLike, domain: ArrayLike, max_false_rejection: float = 0.01) -> tuple[float, dict[str, float]]:

@@ -92,10 +92,7 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
         saved_model.recalibrated(bundle, folder, temperature, inside + shift)
         golden = golden_cases(folder, load_runtime("openvino", folder), old.input)
         _check(golden, old.golden, before, prevalence)
-        split = bundle / REPORT_FOLDER / SPLIT_FILE
-        if split.is_file():  # what was learnt from what stays true
-            (folder / REPORT_FOLDER).mkdir()
-            shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT_FILE)
+        _keep_split(bundle, folder)
         manifest = old.model_copy(
             update={
                 "version": version,
@@ -125,6 +122,14 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
         (folder / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
         seal(folder, manifest)
     return store.path(old.name, version)
+
+
+def _keep_split(bundle: Path, folder: Path) -> None:
+    """What was learnt from which images stays true."""
+    split = bundle / REPORT_FOLDER / SPLIT_FILE
+    if split.is_file():
+        (folder / REPORT_FOLDER).mkdir()
+        shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT_FILE)
 
 
 def _thorough(thorough: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:

@@ -59,11 +59,7 @@ def recalibrate(
                 "decision": fit.decision,
                 "calibration": fit.calibration,
                 "class_prior": move_class_prior(
-                    old.class_prior,
-                    old.labels,
-                    temperature / fit.calibration.temperature,
-                    shift,
-                    fit.calibration.malignant_shift,
+                    old.class_prior, old.labels, temperature / fit.calibration.temperature, shift, fit.calibration.malignant_shift
                 ),
                 "novelty": old.novelty.model_copy(
                     update={
