@@ -19,7 +19,7 @@ Flags = NDArray[np.bool_]
 
 FOLDS = 5
 TEMPERATURES = (0.05, 20.0)
-SHIFTS = (-10.0, 10.0)
+SHIFTS = (-20.0, 20.0)
 
 
 @dataclass(frozen=True)
