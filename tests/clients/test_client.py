@@ -180,7 +180,7 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
     document = json.loads(OPENAPI.read_text("utf-8"))
     components = document["components"]["schemas"]
     renamed = {"ReasonOut": "Reason", "QualityWarningOut": "QualityWarning", "RegionOut": "Region", "ImageOut": "Image"}
-    renamed |= {"NoveltyOut": "Novelty", "Novelty": "NoveltyRule"}
+    renamed |= {"NoveltyOut": "Novelty", "Novelty": "NoveltyRule", "MostLikelyOut": "MostLikely"}
     known = vars(client_models) | {"Problem": aiderm_client.Problem}
     for name, schema in components.items():
         if "properties" not in schema or name in ("Live", "Ready"):

@@ -17,7 +17,7 @@ from aiderm_api.errors import problems
 from aiderm_api.errors.problems import ProblemError
 from aiderm_api.middleware.request_checks import RequestChecks
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.bundle.store import seal
+from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 
@@ -73,6 +73,8 @@ def test_models(serve, tmp_path, make_bundle, forms):
     bundle = make_bundle(tmp_path)
     shutil.rmtree(bundle / "report")
     seal(bundle, Manifest.load(bundle))
+    bundle.with_name("1.sha256").unlink()
+    ModelStore(tmp_path).pin("melanoma", "1")
     client = serve(models_dir=tmp_path).client
     assert detail(client.get("/models/melanoma/report"), problems.NotFound) == problems.NotFound.example
     assert detail(client.get("/models/moles"), problems.UnknownModel) == problems.UnknownModel.example

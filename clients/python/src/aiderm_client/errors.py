@@ -79,6 +79,22 @@ class MissingFile(ProblemError):
     code = "missing_file"
 
 
+class CrossSite(ProblemError):
+    code = "cross_site"
+
+
+class UnknownHost(ProblemError):
+    code = "unknown_host"
+
+
+class RequestTimeout(ProblemError):
+    code = "request_timeout"
+
+
+class HeadersTooLarge(ProblemError):
+    code = "headers_too_large"
+
+
 class Unauthorized(ProblemError):
     code = "unauthorized"
 

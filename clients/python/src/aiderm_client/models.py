@@ -119,6 +119,15 @@ class Timing(_Answer):
     total: float
 
 
+class MostLikely(_Answer):
+    """The class that fits the image best if all classes were equally common."""
+
+    id: str
+    name: str
+    probability_at_even_prevalence: float
+    note: str
+
+
 class Assessment(_Answer):
     """What a model says of one picture. A rejected picture has no malignancy, classes or heatmap."""
 
@@ -129,6 +138,7 @@ class Assessment(_Answer):
     reasons: tuple[Reason, ...]
     malignancy: Malignancy | None
     classes: tuple[ClassProbability, ...]
+    most_likely: MostLikely | None
     quality: Quality
     novelty: Novelty
     region: Region

@@ -142,7 +142,10 @@ class EmptyFile(ProblemError):
 
 class Undecodable(ProblemError):
     status, code = 422, "undecodable"
-    example = "Received samples of 32 bits in a format without a fixed range; allowed: 8 or 16 bits unsigned."
+    example = (
+        "The TIFF file has samples of 32 bits of sample format 3; allowed: 8 or 16 bits unsigned. "
+        "Received 57,794 bytes; allowed: a complete JPEG, PNG, WebP, BMP, TIFF or GIF."
+    )
 
 
 class Truncated(ProblemError):

@@ -13,8 +13,9 @@ from aiderm_api.services import ServicesDep
 from aiderm_api.serving.registry import LoadedModel
 
 router = APIRouter(tags=["models"])
-Name = Annotated[str, Path(description="name of a model in /models")]
-_ONE = responses(problems.UnknownModel, problems.NoModel)
+# The pattern is for clients; a control character in any path is refused before a route is chosen.
+Name = Annotated[str, Path(description="name of a model in /models", json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"})]
+_ONE = responses(problems.MalformedRequest, problems.UnknownModel, problems.NoModel)
 
 
 def _summary(loaded: LoadedModel, default: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ async def model(name: Name, services: ServicesDep) -> schemas.ModelDetail:
     response_class=Response,
     responses={
         200: {"description": "report.json of the bundle", "content": {"application/json": {"schema": {"type": "object"}}}},
-        **responses(problems.UnknownModel, problems.NotFound, problems.NoModel),
+        **responses(problems.MalformedRequest, problems.UnknownModel, problems.NotFound, problems.NoModel),
     },
 )
 async def report(name: Name, services: ServicesDep) -> Response:
