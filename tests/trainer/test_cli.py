@@ -103,7 +103,7 @@ def serve(models: Path, name: str) -> None:
     async def ask() -> httpx.Response:
         async with application.router.lifespan_context(application):
             transport = httpx.ASGITransport(app=application)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 files = {"file": ("x.png", png.tobytes(), "image/png")}
                 return await client.post("/predict", params={"explain": "true"}, files=files)
 

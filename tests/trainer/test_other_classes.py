@@ -69,7 +69,7 @@ def test_any_classes_are_trained_served_and_named(folder: Path, tmp_path: Path) 
         transport = httpx.ASGITransport(app=served)
         async with (
             served.router.lifespan_context(served),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             answer = await client.post("/predict", files={"file": ("x.png", png.tobytes(), "image/png")})
             return answer, await client.get("/models/rash")
