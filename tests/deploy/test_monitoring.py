@@ -141,7 +141,8 @@ def measured(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
     async def metrics() -> str:
         transport = httpx.ASGITransport(app)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+        async with app.router.lifespan_context(app), client:
             return (await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).text
 
     text = asyncio.run(metrics())

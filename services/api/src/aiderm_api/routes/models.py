@@ -14,7 +14,12 @@ from aiderm_api.serving.registry import LoadedModel
 
 router = APIRouter(tags=["models"])
 # The pattern is for clients; a control character in any path is refused before a route is chosen.
-Name = Annotated[str, Path(description="name of a model in /models", json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"})]
+Name = Annotated[
+    str,
+    Path(
+        description="name of a model in /models", json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]+$"}
+    ),
+]
 _ONE = responses(problems.MalformedRequest, problems.UnknownModel, problems.NoModel)
 
 
