@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
+
+from aiderm_core.assess import assess
+from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.store import ModelStore
+from aiderm_core.decision import Decision
+from aiderm_core.imaging.limits import Limits
+from aiderm_core.runtime import load_runtime
+from aiderm_trainer.data import synthetic
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = (
@@ -135,6 +144,21 @@ def served_models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     request.getfixturevalue("make_bundle")(folder)
     readable(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def assessed_lesion(served_models: Path) -> bytes:
+    """PNG of the first synthetic lesion that the served model does not reject, so that its answer holds a probability."""
+    store = ModelStore(served_models)
+    bundle = store.path("melanoma", store.serving("melanoma") or "")
+    manifest = Manifest.load(bundle)
+    runtime = load_runtime("openvino", bundle, threads=1)
+    for seed in range(100):
+        data = bytes(cv2.imencode(".png", synthetic.lesion(seed, malignant=True, size=300)[..., ::-1])[1].tobytes())
+        answer = assess(data, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits())
+        if answer.verdict.decision is not Decision.REJECTED:
+            return data
+    raise AssertionError("the served model rejects each of 100 synthetic lesions")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -69,7 +70,9 @@ def test_models_are_saved_and_come_back_whole(kept: Stack, tmp_path: Path) -> No
     verify(models / NAME / version)
 
     manifest = models / NAME / version / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"threshold": 0.', '"threshold": 0.0', 1))
+    content = json.loads(manifest.read_text())
+    content["decision"]["threshold"] = content["decision"]["uncertain"][0]
+    manifest.write_text(json.dumps(content))
     verify(models / NAME / version)
     refused = make(kept, "backup")
     assert refused.returncode != 0
@@ -87,18 +90,20 @@ def test_models_are_saved_and_come_back_whole(kept: Stack, tmp_path: Path) -> No
 
 def test_a_damaged_backup_changes_nothing(kept: Stack, tmp_path: Path) -> None:
     models, backup = tmp_path / "models", tmp_path / "backups" / "first.tar"
+    version = ModelStore(models).serving(NAME)
+    assert version
     assert make(kept, "backup", "NAME=first.tar").returncode == 0
     data = bytearray(backup.read_bytes())
     data[len(data) // 2] ^= 1
     backup.write_bytes(data)
     (models / NAME / "SERVING").unlink()
-    damage(models / NAME / "3")
+    damage(models / NAME / version)
     result = make(kept, "restore", "NAME=first.tar")
     assert result.returncode != 0
     assert "the backup is damaged, nothing was restored" in result.stderr
     with pytest.raises(BundleError):
-        verify(models / NAME / "3")
-    assert sorted(path.name for path in (models / NAME).iterdir()) == ["3", "3.sha256"]
+        verify(models / NAME / version)
+    assert sorted(path.name for path in (models / NAME).iterdir()) == [version, f"{version}.sha256"]
     backup.write_bytes(b"no archive")
     assert "cannot be read" in make(kept, "restore", "NAME=first.tar").stderr
     missing = make(kept, "restore", "NAME=other.tar")

@@ -14,14 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import httpx
 import pytest
 from tests.deploy.load import Load, Report
 
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore, seal, sha256_file
-from aiderm_trainer.data import synthetic
 
 from .conftest import another, docker, readable, run, running
 
@@ -39,21 +37,16 @@ while True:
 """
 
 
-@pytest.fixture(scope="module")
-def picture() -> bytes:
-    return bytes(cv2.imencode(".png", synthetic.lesion(7, malignant=True, size=300)[..., ::-1])[1].tobytes())
-
-
 @pytest.fixture
-def steady(fleet: Stack, picture: bytes) -> Iterator[Load]:
+def steady(fleet: Stack, assessed_lesion: bytes) -> Iterator[Load]:
     """Load on the three replicas; whoever asks for it strikes, and stops it."""
-    with load_on(fleet, picture) as load:
+    with load_on(fleet, assessed_lesion) as load:
         time.sleep(1)
         yield load
 
 
-def load_on(stack: Stack, picture: bytes) -> Load:
-    return Load([stack.url], picture, clients=3, pause=0.25)
+def load_on(stack: Stack, assessed_lesion: bytes) -> Load:
+    return Load([stack.url], assessed_lesion, clients=3, pause=0.25)
 
 
 def all_answered(load: Load) -> Report:
@@ -198,10 +191,10 @@ def test_a_corrupt_bundle_is_refused_with_its_reason(fleet: Stack, steady: Load)
     until(lambda: all(state["reason"] is None for state in states()), "the reason is gone with its cause")
 
 
-def test_sigterm_lets_every_request_in_flight_be_answered(fleet: Stack, steady: Load, picture: bytes) -> None:
+def test_sigterm_lets_every_request_in_flight_be_answered(fleet: Stack, steady: Load, assessed_lesion: bytes) -> None:
     victim = fleet.containers("api")[2]
     url = f"{direct(fleet, victim)}/predict/batch"
-    batch = [("files", ("a.png", picture))] * 16
+    batch = [("files", ("a.png", assessed_lesion))] * 16
     with ThreadPoolExecutor(4) as pool:
         sent = [pool.submit(httpx.post, url, files=batch, timeout=60, trust_env=False) for _ in range(4)]
         until(lambda: metric(fleet, victim, "aiderm_queue_depth") >= 4, "pictures wait in the replica")
@@ -236,11 +229,11 @@ def test_full_disks_and_read_only_models_hinder_no_request(fleet: Stack, steady:
             docker("exec", container, "rm", "-f", "/tmp/full")
 
 
-def test_without_a_model_the_reason_is_told_until_one_appears(fleet: Stack, picture: bytes) -> None:
+def test_without_a_model_the_reason_is_told_until_one_appears(fleet: Stack, assessed_lesion: bytes) -> None:
     chosen = models(fleet) / "melanoma" / "SERVING"
     version = chosen.read_text()
     replicas = fleet.containers("api")
-    with load_on(fleet, picture) as load:
+    with load_on(fleet, assessed_lesion) as load:
         time.sleep(1)
         chosen.unlink()
         try:
@@ -252,7 +245,7 @@ def test_without_a_model_the_reason_is_told_until_one_appears(fleet: Stack, pict
                     return str(answer.json().get("models", {}).get("melanoma", {}).get("reason") or "")
 
                 until(lambda: "no version of melanoma is promoted" in reason(), "/health says why")
-                answer = client.post("/api/predict", files={"file": picture})
+                answer = client.post("/api/predict", files={"file": assessed_lesion})
                 assert (answer.status_code, answer.json()["code"]) == (503, "no_model")
                 assert int(answer.headers["retry-after"]) > 0
                 assert client.get("/api/health").status_code == 503
@@ -288,10 +281,10 @@ ENV FAKETIME_DONT_FAKE_MONOTONIC=1
 
 
 @pytest.mark.parametrize("jump", ["+400d", "-400d"])
-def test_a_jump_of_the_clock_hinders_no_request(unsteady_clock: Stack, picture: bytes, jump: str) -> None:
+def test_a_jump_of_the_clock_hinders_no_request(unsteady_clock: Stack, assessed_lesion: bytes, jump: str) -> None:
     replica = unsteady_clock.container("api")
     year = "import datetime; print(datetime.datetime.now().year)"
-    with load_on(unsteady_clock, picture) as load:
+    with load_on(unsteady_clock, assessed_lesion) as load:
         time.sleep(1)
         set_clock(replica, jump)
         faked = int(docker("exec", replica, "python", "-c", year))
@@ -315,9 +308,9 @@ def docker_log(container: str) -> list[str]:
     return [line for line in run(["docker", "logs", container]).stderr.splitlines() if line.startswith("{")]
 
 
-def test_the_load_generator_counts_what_fails(picture: bytes) -> None:
+def test_the_load_generator_counts_what_fails(assessed_lesion: bytes) -> None:
     """Else a row of zeros would mean nothing."""
-    with Load(["http://127.0.0.1:9"], picture, clients=1, pause=0.05) as load:
+    with Load(["http://127.0.0.1:9"], assessed_lesion, clients=1, pause=0.05) as load:
         threading.Event().wait(1)
         report = load.stop()
     assert report.requests
