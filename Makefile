@@ -32,9 +32,11 @@ test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for so
 
 # Unit tests that need no TensorFlow; conftest.py makes its import fail, so that the list stays true.
 CHECK_TESTS := tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
-	tests/api/telemetry tests/trainer/data tests/trainer/evaluation
-check: lint ## lint, types and the quick unit tests, without TensorFlow: under a minute
-	@AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -m "not browser and not containers and not ci and not soak" $(CHECK_TESTS)
+	tests/api/telemetry tests/trainer/data tests/trainer/evaluation --ignore tests/trainer/evaluation/test_learning_curve.py
+check: $(DEV_STAMP) ## lint and types, and beside them the quick unit tests, without TensorFlow: under a minute on two cores
+	@log=$$(mktemp); $(MAKE) --no-print-directory lint >"$$log" 2>&1 & lint=$$!; \
+	AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -p no:schemathesis -m "not browser and not containers and not ci and not soak and not slow" $(CHECK_TESTS); tests=$$?; \
+	wait $$lint; lint=$$?; cat "$$log"; rm -f "$$log"; [ $$tests -eq 0 ] && [ $$lint -eq 0 ]
 
 lint: $(DEV_STAMP) ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)
 	@$(PY) -m ruff check .

@@ -99,6 +99,7 @@ def test_the_command_ends_with_2(planted):
     assert "g-1.png" in run.output
 
 
+@pytest.mark.slow
 def test_prepare_groups_what_the_embedding_finds(tmp_path):
     folder = tmp_path / "set" / "benign"
     folder.mkdir(parents=True)

@@ -52,6 +52,7 @@ def describe(pixels):
     return np.concatenate([*quantiles, *histograms, [area, length**2 / area, area / hull]])
 
 
+@pytest.mark.slow
 def test_the_label_can_be_learnt_from_several_cues_but_not_from_brightness():
     labels = np.arange(300) % 2
     pictures = [lesion(5000 + i, bool(label), 72) for i, label in enumerate(labels)]

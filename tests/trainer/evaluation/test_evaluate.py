@@ -30,6 +30,15 @@ def labels_of(scores):
     return np.array([row.malignant for row in scores.rows])
 
 
+@pytest.fixture(scope="module")
+def written(sample_scores, sample_manifest, tmp_path_factory):
+    """A report's folder, and the scores, manifest, history and metrics in it."""
+    scores, manifest = sample_scores(1500), sample_manifest()
+    history = [{"epoch": i, "loss": 1.0 / i, "val_auc": 0.5 + 0.1 * i} for i in (1, 2, 3)] + [{"epoch": 4, "loss": float("nan")}]
+    folder = tmp_path_factory.mktemp("written") / "bundle" / "report"
+    return folder, scores, manifest, write_report(folder, scores, manifest, history, FAST)
+
+
 def test_values_equal_scikit_learn_and_lie_in_their_intervals(sample_scores, sample_manifest):
     scores, manifest = sample_scores(500), sample_manifest()
     y, p = labels_of(scores), scores.malignancy
@@ -154,28 +163,24 @@ def test_no_scores_are_refused(sample_scores, sample_manifest):
         evaluate_scores(sample_scores(4).take([]), sample_manifest(), FAST)
 
 
-def test_the_report_holds_metrics_curves_and_plots_and_reads_back(sample_scores, sample_manifest, tmp_path):
-    scores, manifest = sample_scores(900), sample_manifest()
-    history = [{"epoch": i, "loss": 1.0 / i, "val_auc": 0.5 + 0.1 * i} for i in (1, 2, 3)] + [{"epoch": 4, "loss": float("nan")}]
-    folder = tmp_path / "bundle" / "report"
-    result = write_report(folder, scores, manifest, history, FAST)
+def test_the_report_holds_metrics_curves_and_plots_and_reads_back(written):
+    folder, scores, manifest, result = written
     assert result == evaluate_scores(scores, manifest, FAST)
     report = report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes())
     assert report.metrics == result
     assert report.history[3]["loss"] is None
     assert set(report.segments) == set(result)
     assert all(isinstance(metric, Metric) for of in report.metrics.values() for metric in of.values())
-    written = {path.name for path in folder.iterdir()}
+    files = {path.name for path in folder.iterdir()}
     plots = ("roc", "pr", "reliability", "decision_curve", "histogram", "confusion", "training")
-    assert written == {REPORT_FILE, PAGE_FILE, ERRORS_FILE, *(f"{name}.png" for name in plots)}
+    assert files == {REPORT_FILE, PAGE_FILE, ERRORS_FILE, *(f"{name}.png" for name in plots)}
     assert (folder / REPORT_FILE).stat().st_size < 200_000
 
 
-def test_curves_are_thinned_and_keep_their_area_and_ends(sample_scores, sample_manifest, tmp_path):
-    scores = sample_scores(1500)
+def test_curves_are_thinned_and_keep_their_area_and_ends(written):
+    folder, scores, _, result = written
     y, p = labels_of(scores), scores.malignancy
-    result = write_report(tmp_path, scores, sample_manifest(), replicates=FAST)
-    segment = json.loads((tmp_path / REPORT_FILE).read_text())["segments"]["test"]
+    segment = json.loads((folder / REPORT_FILE).read_text())["segments"]["test"]
     roc, pr = segment["roc"], segment["pr"]
     assert len(roc["threshold"]) <= report_schema.MAX_POINTS
     assert (roc["false_positive_rate"][0], roc["true_positive_rate"][0], roc["threshold"][0]) == (0, 0, None)
@@ -195,13 +200,12 @@ def test_curves_are_thinned_and_keep_their_area_and_ends(sample_scores, sample_m
         assert precision == pytest.approx(y[p >= threshold].mean())
 
 
-def test_reliability_decision_curve_histogram_and_confusion_follow_their_definitions(sample_scores, sample_manifest, tmp_path):
-    scores, manifest = sample_scores(600), sample_manifest()
-    y, p = labels_of(scores), scores.malignancy.astype(float)
-    result = write_report(tmp_path, scores, manifest, replicates=FAST)["test"]
-    segment = report_schema.EvaluationReport.model_validate_json((tmp_path / REPORT_FILE).read_bytes()).segments["test"]
-    assert sum(each.count for each in segment.reliability) == 600
-    gap = sum(each.count * abs(each.mean_probability - each.observed) for each in segment.reliability) / 600
+def test_reliability_decision_curve_histogram_and_confusion_follow_their_definitions(written):
+    folder, scores, _, metrics = written
+    y, p, result = labels_of(scores), scores.malignancy.astype(float), metrics["test"]
+    segment = report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes()).segments["test"]
+    assert sum(each.count for each in segment.reliability) == len(y)
+    gap = sum(each.count * abs(each.mean_probability - each.observed) for each in segment.reliability) / len(y)
     assert gap == pytest.approx(result["ece"].value)
     assert all(each.ci95[0] <= each.observed <= each.ci95[1] for each in segment.reliability)
     at = segment.decision_curve.threshold.index(0.3)
@@ -216,6 +220,7 @@ def test_reliability_decision_curve_histogram_and_confusion_follow_their_definit
     assert sum(segment.decisions.benign.values()) == (~y).sum()
 
 
+@pytest.mark.slow
 def test_undefined_replicates_are_stated(sample_scores, sample_manifest, tmp_path):
     scores = sample_scores(300)
     y = labels_of(scores)
@@ -227,10 +232,9 @@ def test_undefined_replicates_are_stated(sample_scores, sample_manifest, tmp_pat
     assert "brier" not in report.bootstrap.undefined["test"]
 
 
-def test_worst_errors_are_named_by_checksum_and_never_by_path(sample_scores, sample_manifest, tmp_path):
-    scores, manifest = sample_scores(500), sample_manifest()
-    write_report(tmp_path, scores, manifest, replicates=FAST)
-    text = (tmp_path / ERRORS_FILE).read_text()
+def test_worst_errors_are_named_by_checksum_and_never_by_path(written):
+    folder, scores, manifest, _ = written
+    text = (folder / ERRORS_FILE).read_text()
     assert ".png" not in text
     table = list(csv.DictReader(text.splitlines()))
     by_sha = {row.sha256: (row, p) for row, p in zip(scores.rows, scores.malignancy, strict=True)}
@@ -245,23 +249,24 @@ def test_worst_errors_are_named_by_checksum_and_never_by_path(sample_scores, sam
         assert line["decision"] in [decision.value for decision in Decision]
 
 
+@pytest.mark.slow
 def test_without_a_test_split_the_first_one_is_shown(sample_scores, sample_manifest, tmp_path):
     write_report(tmp_path, sample_scores(200, split="validation"), sample_manifest(), replicates=FAST)
     assert json.loads((tmp_path / REPORT_FILE).read_text())["main"] == "validation"
 
 
-def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(sample_scores, sample_manifest, tmp_path):
-    result = write_report(tmp_path, sample_scores(400), sample_manifest(), replicates=FAST)
-    page = (tmp_path / PAGE_FILE).read_text()
+def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(written):
+    folder, _, _, result = written
+    page = (folder / PAGE_FILE).read_text()
     assert "<script" not in page
     assert "http" not in page
     sources = re.findall(r'<img src="([^"]+)"', page)
     assert sources
-    assert all((tmp_path / name).is_file() for name in sources)
+    assert all((folder / name).is_file() for name in sources)
     assert page.count("alt=") == len(sources)
     metric = result["test/source=b"]["roc_auc"]
     assert f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})" in page
-    assert report_schema.EvaluationReport.model_validate_json((tmp_path / REPORT_FILE).read_bytes()).errors[0].sha256[:16] in page
+    assert report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes()).errors[0].sha256[:16] in page
     assert page.count("Not measured") == 10  # everything that was not asked for
     headers = re.findall(r"<thead><tr>(.*?)</tr></thead><tbody>(.*?)</tbody>", page)
     assert len(headers) > 5

@@ -15,6 +15,8 @@ from aiderm_trainer.evaluation.report_schema import EvaluationReport
 from aiderm_trainer.evaluation.scores import score_bundle
 from aiderm_trainer.reporting.plots import write_plots
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scored(make_bundle, synthetic_split, tmp_path_factory):

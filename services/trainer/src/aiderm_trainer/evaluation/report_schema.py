@@ -179,7 +179,10 @@ def reliability(positive: Flags, probability: Floats, bins: int = ECE_BINS) -> l
         n, observed = int(member.sum()), float(positive[member].mean())
         centre = (observed + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
         half = _Z95 / (1 + _Z95**2 / n) * np.sqrt(observed * (1 - observed) / n + _Z95**2 / (4 * n**2))
-        interval = (float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+        interval = (
+            float(np.clip(centre - half, 0, observed)),
+            float(np.clip(centre + half, observed, 1)),
+        )  # observed lies within, also when rounded
         mean = float(probability[member].mean())
         out.append(ReliabilityBin(count=n, mean_probability=mean, observed=observed, ci95=interval))
     return out
