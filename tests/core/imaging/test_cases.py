@@ -63,7 +63,11 @@ def test_collected_files(name: str) -> None:
         return
     assert not isinstance(found, str), found
     truth = np.asarray(Image.open(SHARED / "images" / f"{name}.truth.png").convert("RGB")).astype(int)
-    assert np.abs(found.astype(int) - truth).mean() <= 2  # the JPEG files differ from their truth by their own compression
+    difference = np.abs(found.astype(int) - truth)
+    if name.endswith(".jpg"):
+        assert difference.mean() <= 2  # they differ from their truth by their own compression
+    else:
+        assert difference.max() <= 4
 
 
 @needs_cases
@@ -76,6 +80,7 @@ def test_tiny_file_with_a_huge_tile_costs_nothing() -> None:
 
 VARIANTS = {
     "jpeg": ("JPEG", {"quality": 90}),
+    "jpeg restart": ("JPEG", {"quality": 90, "restart_marker_rows": 1}),
     "jpeg progressive": ("JPEG", {"quality": 90, "progressive": True}),
     "png": ("PNG", {}),
     "webp": ("WEBP", {"quality": 85}),
@@ -86,15 +91,16 @@ VARIANTS = {
 }
 
 
+@pytest.mark.parametrize("filling", [0, 255])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_destroyed_block_is_refused_or_changes_nothing(name: str) -> None:
+def test_a_destroyed_block_is_refused_or_changes_nothing(name: str, filling: int) -> None:
     form, options = VARIANTS[name]
     data = encode(lesion(600, 450), form, **options)
     whole = outcome(data)
     assert not isinstance(whole, str), whole
     for tenth in range(10):
-        at = len(data) * tenth // 10
-        damaged = data[:at] + bytes(512) + data[at + 512 :] if tenth else data[:512] + bytes(512) + data[1024:]
+        at = max(512, len(data) * tenth // 10)  # colour tables, which no format protects, stand before that
+        damaged = data[:at] + bytes([filling]) * 512 + data[at + 512 :]
         found = outcome(damaged)
         assert isinstance(found, str) or np.array_equal(found, whole), f"block at {at} of {len(data)}"
 
