@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check lint format screenshots benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
+.PHONY: help run test check lint format screenshots figures benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -60,6 +60,9 @@ endef
 
 screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic lesion; needs Chromium)
 	@AIDERM_SCREENSHOTS=1 $(PY) -m pytest -m browser -k screenshot
+
+figures: $(DEV_STAMP) ## put the figures of the served model into README.md
+	@$(PY) -m docs.figures
 
 benchmark-training: $(DEV_STAMP) ## training throughput against plain Keras, as a ratio (some minutes)
 	@$(PY) benchmarks/training/throughput.py
