@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
+from tests.servers import Server, free_port, run_server
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = ROOT / "frontend" / "public"
@@ -28,29 +25,6 @@ http {{
   include {folder}/site.conf;
 }}
 """
-
-
-@dataclass
-class Nginx:
-    """A running nginx."""
-
-    url: str
-    folder: Path
-    process: subprocess.Popen[bytes]
-
-    @property
-    def port(self) -> int:
-        """The port on 127.0.0.1."""
-        return int(self.url.rsplit(":", 1)[1])
-
-    def stop(self) -> None:
-        """Ends it, forcibly after ten seconds."""
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def need_nginx() -> str:
@@ -72,7 +46,9 @@ def run_script(name: str, written: Path, settings: Mapping[str, str] | None = No
 
 
 @contextmanager
-def run_nginx(folder: Path, api: int, key: str = "", rate: str = "100r/s", burst: int = 1000, **settings: str) -> Iterator[Nginx]:
+def run_nginx(
+    folder: Path, api: int, key: str = "", rate: str = "100r/s", burst: int = 1000, **settings: str
+) -> Iterator[Server]:
     """nginx as the image configures it, in front of an API on this machine.
 
     Args:
@@ -89,9 +65,7 @@ def run_nginx(folder: Path, api: int, key: str = "", rate: str = "100r/s", burst
     for script in ("15-page-key.sh", "17-site.sh"):
         result = run_script(script, folder, {"AIDERM_PAGE_KEY_FILE": str(folder / "secret"), **settings})
         assert result.returncode == 0, result.stderr
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     values = {
         "AIDERM_API_ADDRESS": f"127.0.0.1:{api}",
         "AIDERM_RESOLVER": "127.0.0.1",
@@ -120,25 +94,5 @@ def run_nginx(folder: Path, api: int, key: str = "", rate: str = "100r/s", burst
     (folder / "site.conf").write_text(site)
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
     command = [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
-    front = Nginx(f"http://127.0.0.1:{port}", folder, subprocess.Popen(command))
-    try:
-        deadline = time.monotonic() + 30
-        while not _answers(port):
-            if front.process.poll() is not None or time.monotonic() > deadline:
-                log = folder / "error.log"
-                pytest.fail(f"nginx did not start:\n{log.read_text('utf-8')[-3000:] if log.exists() else 'no log'}")
-            time.sleep(0.02)
+    with run_server(command, port, "/healthz", folder / "error.log") as front:
         yield front
-    finally:
-        front.stop()
-
-
-def _answers(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 import cv2
 import pytest
+from tests.servers import free_port
 
 from aiderm_core.assess import assess
 from aiderm_core.bundle.manifest import Manifest
@@ -88,12 +88,6 @@ def run(
 def docker(*arguments: str, timeout: float = 300) -> str:
     """Standard output of `docker …`."""
     return run(["docker", *arguments], timeout=timeout).stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

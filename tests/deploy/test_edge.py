@@ -18,7 +18,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.nginx import FOLDER, Nginx, run_nginx, run_script
+from tests.nginx import FOLDER, run_nginx, run_script
+from tests.servers import Server
 
 KEY = "aiderm_00000000_" + "0" * 64
 TEMPLATE = (FOLDER / "default.conf.template").read_text("utf-8")
@@ -59,11 +60,11 @@ def api() -> Iterator[Api]:
         def log_message(self, *_: object) -> None:
             pass
 
-    class Server(ThreadingHTTPServer):
+    class Patient(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 200
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Patient(("127.0.0.1", 0), Handler)
     known = Api(server)
     known.hold.set()
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -72,7 +73,7 @@ def api() -> Iterator[Api]:
     server.server_close()
 
 
-Front = Callable[..., Nginx]
+Front = Callable[..., Server]
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,12 @@ def front(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]
 
 
 @pytest.fixture(scope="module")
-def open_front(front: Front) -> Nginx:
+def open_front(front: Front) -> Server:
     """One nginx for the tests that meet no limit."""
     return front(rate="10000r/s", burst=10000, AIDERM_CORS_ORIGINS="https://Clinic.example, https://other.example:8443")
 
 
-def raw(nginx: Nginx, method: str, target: str, host: str | None = "127.0.0.1", version: str = "1.1", body: bytes = b"x") -> int:
+def raw(nginx: Server, method: str, target: str, host: str | None = "127.0.0.1", version: str = "1.1", body: bytes = b"x") -> int:
     """Sends a request as it is written, which no HTTP library would do, and returns the status."""
     head = f"{method} {target} HTTP/{version}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", nginx.port), timeout=30) as connection:
@@ -132,7 +133,7 @@ SPELLINGS = [
 class Limited:
     """An nginx that lets its only client send four requests, then one a minute, and how many have passed so far."""
 
-    nginx: Nginx
+    nginx: Server
     api: Api
     started: float
     passed: int = 0
@@ -244,7 +245,7 @@ def test_without_a_named_proxy_nobody_chooses_an_address(limited: Limited) -> No
 
 
 @contextmanager
-def open_requests(nginx: Nginx, count: int, head: str, address: Callable[[int], str]) -> Iterator[list[bytes]]:
+def open_requests(nginx: Server, count: int, head: str, address: Callable[[int], str]) -> Iterator[list[bytes]]:
     """Requests whose bodies never end; the answers that came nevertheless."""
     connections = []
     answers = []
@@ -346,7 +347,7 @@ FOREIGN = [
 ]
 
 
-def own(nginx: Nginx) -> list[dict[str, str]]:
+def own(nginx: Server) -> list[dict[str, str]]:
     host = nginx.url.removeprefix("http://")
     return [
         {},
@@ -360,7 +361,7 @@ def own(nginx: Nginx) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
 @pytest.mark.parametrize("path", ["/api/predict", "/api/predict/batch", "/api/anything"])
-def test_pages_of_other_sites_send_nothing(open_front: Nginx, api: Api, headers: dict[str, str], path: str) -> None:
+def test_pages_of_other_sites_send_nothing(open_front: Server, api: Api, headers: dict[str, str], path: str) -> None:
     api.seen.clear()
     for keys in ({}, {"Authorization": f"Bearer {KEY}"}):
         answer = httpx.post(f"{open_front.url}{path}", content=b"x", headers=headers | keys, trust_env=False)
@@ -371,7 +372,7 @@ def test_pages_of_other_sites_send_nothing(open_front: Nginx, api: Api, headers:
     assert "authorization" not in api.seen[-1][2]
 
 
-def test_the_page_and_named_sites_send_with_the_pages_key(open_front: Nginx, api: Api) -> None:
+def test_the_page_and_named_sites_send_with_the_pages_key(open_front: Server, api: Api) -> None:
     for headers in own(open_front):
         for path in ("/api/predict", "/api/predict/batch"):
             assert httpx.post(f"{open_front.url}{path}", content=b"x", headers=headers, trust_env=False).status_code == 200, (
@@ -380,7 +381,7 @@ def test_the_page_and_named_sites_send_with_the_pages_key(open_front: Nginx, api
             assert api.seen[-1][2]["authorization"] == f"Bearer {KEY}"
 
 
-def test_the_pages_key_does_not_show_the_metrics(open_front: Nginx, api: Api) -> None:
+def test_the_pages_key_does_not_show_the_metrics(open_front: Server, api: Api) -> None:
     api.seen.clear()
     with httpx.Client(base_url=open_front.url, trust_env=False) as client:
         for path in (
@@ -407,7 +408,7 @@ def test_the_pages_key_does_not_show_the_metrics(open_front: Nginx, api: Api) ->
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.1.7", "[fe80::1]", 'a"b']
 )
-def test_other_names_for_this_machine_are_refused(open_front: Nginx, api: Api, host: str) -> None:
+def test_other_names_for_this_machine_are_refused(open_front: Server, api: Api, host: str) -> None:
     api.seen.clear()
     for path in ("/", "/js/main.js", "/api/health", "/api/models", "/nothing"):
         answer = httpx.get(f"{open_front.url}{path}", headers={"Host": f"{host}:{open_front.port}"}, trust_env=False)
@@ -420,12 +421,12 @@ def test_other_names_for_this_machine_are_refused(open_front: Nginx, api: Api, h
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1:8080", "[::1]:9"])
-def test_this_machine_answers_to_its_own_names(open_front: Nginx, host: str) -> None:
+def test_this_machine_answers_to_its_own_names(open_front: Server, host: str) -> None:
     assert raw(open_front, "GET", "/", host) == 200
     assert raw(open_front, "POST", "/api/predict", host) == 200
 
 
-def test_a_request_without_a_name_is_refused(open_front: Nginx) -> None:
+def test_a_request_without_a_name_is_refused(open_front: Server) -> None:
     assert raw(open_front, "POST", "/api/predict", None, version="1.0") == 421
     assert raw(open_front, "POST", "/api/predict", None) == 400
 
@@ -468,7 +469,7 @@ def test_settings_that_are_not_lists_stop_the_start(tmp_path: Path, setting: str
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 
 
-def test_every_answer_carries_the_headers_once(open_front: Nginx, front: Front) -> None:
+def test_every_answer_carries_the_headers_once(open_front: Server, front: Front) -> None:
     host = {"Host": "evil.example"}
     asked = [
         (open_front, "GET", path, {})

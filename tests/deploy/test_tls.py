@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import cv2
 import pytest
+from tests.servers import free_port
 
 from aiderm_trainer.data import synthetic
 
-from .conftest import another, free_port, readable, run, running
+from .conftest import another, readable, run, running
 
 if TYPE_CHECKING:
     from .conftest import Stack

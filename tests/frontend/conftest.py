@@ -5,14 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +16,8 @@ import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, BrowserContext, FilePayload, Page, expect, sync_playwright
-from tests.nginx import Nginx, run_nginx
+from tests.nginx import run_nginx
+from tests.servers import Server, free_port, run_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = ROOT / "frontend" / "public"
@@ -42,6 +39,14 @@ expect.set_options(timeout=TIMEOUT_MS)
 # Chromium writes a line for each answer of 4xx and 5xx, of which the page tells itself, and Playwright one for the worker.
 EXPECTED_CONSOLE = ("Failed to load resource", "Service Worker registration blocked by Playwright")
 READY = "html[data-ready]"
+# What the page would send of a file; both are base64.
+STRIP = """async (encoded) => {
+  const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));
+  const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+  const blob = await withoutMetadata(new File([bytes], 'picture'));
+  return new Promise((resolve) => { const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.split(',')[1] ?? ''); reader.readAsDataURL(blob); });
+}"""
 
 # Contrast of each text against what lies behind it, by WCAG 2.2's formula; only opaque colours are met on this page.
 CONTRAST = """() => {
@@ -63,34 +68,8 @@ CONTRAST = """() => {
 }"""
 
 
-@dataclass
-class Service:
-    """A running API in one-process mode, or nginx before one."""
-
-    url: str
-    process: subprocess.Popen[bytes]
-
-    @property
-    def port(self) -> int:
-        return int(self.url.rsplit(":", 1)[1])
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
-def run_service(models: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[Service]:
+def run_service(models: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
     """Starts the API as `make run` does, or with an empty AIDERM_FRONTEND_DIR without the page; waits until it answers."""
     port = port or free_port()
     environment = os.environ | {
@@ -101,33 +80,13 @@ def run_service(models: Path, log: Path, port: int | None = None, **settings: st
         "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         **settings,
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "aiderm_api"], env=environment, stdout=output, stderr=output)
-    service = Service(f"http://127.0.0.1:{port}", process)
-    try:
-        deadline = time.monotonic() + 60
-        while not _answers(port, "/health/live"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the API did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
-            time.sleep(0.05)
-        yield service
-    finally:
-        service.stop()
-
-
-def _answers(port: int, path: str) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()
+    command = [sys.executable, "-m", "aiderm_api"]
+    with log.open("wb") as output, run_server(command, port, "/health/live", log, output=output, env=environment) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service | Nginx]:
+def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is not judged.
 
     Behind nginx where everything must run, as in CI; else in one process, as `make run`.
@@ -207,7 +166,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
 
 
 @pytest.fixture
-def page(new_page: NewPage, service: Service) -> Page:
+def page(new_page: NewPage, service: Server) -> Page:
     """The page before the steerable model."""
     return new_page(service.url)
 
@@ -230,6 +189,12 @@ def _assess(page: Page, data: bytes, name: str = "lesion.png", mime: str = "imag
     _choose(page, data, name, mime)
     page.get_by_role("button", name="Assess this picture").click()
     page.wait_for_function("() => ['result', 'problem'].includes(document.querySelector('main').dataset.state)")
+
+
+@pytest.fixture
+def stripped(page: Page) -> Callable[[bytes], bytes]:
+    """What the page would send of a file."""
+    return lambda data: base64.b64decode(page.evaluate(STRIP, base64.b64encode(data).decode()))
 
 
 @pytest.fixture(scope="session")
@@ -279,13 +244,13 @@ def sent_file() -> Callable[[Page, Callable[[], object]], bytes]:
 
 
 @pytest.fixture(scope="session")
-def start_service() -> Callable[..., AbstractContextManager[Service]]:
+def start_service() -> Callable[..., AbstractContextManager[Server]]:
     """Starts another service, for tests that stop it or that need one without a model."""
     return run_service
 
 
 @pytest.fixture(scope="session")
-def start_nginx() -> Callable[..., AbstractContextManager[Nginx]]:
+def start_nginx() -> Callable[..., AbstractContextManager[Server]]:
     """Starts nginx as it is shipped in front of an API's port."""
     return run_nginx
 

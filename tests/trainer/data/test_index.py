@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_trainer.data.sources.index import IndexingError, index, index_table, index_tree
+from aiderm_trainer.data.sources.index import Columns, IndexingError, index, index_table, index_tree
 from aiderm_trainer.data.synthetic import dataset, lesion
 
 
@@ -74,7 +74,7 @@ def test_nothing_to_index(tmp_path):
     with pytest.raises(IndexingError, match="does not exist"):
         index(tmp_path / "nothing", progress=False)
     with pytest.raises(IndexingError, match=r"table only.*Received: label"):
-        index(tmp_path, label="dx", progress=False)
+        index(tmp_path, Columns(label="dx"), progress=False)
 
 
 def test_unreadable_files_are_reported_and_left_out(tmp_path):
@@ -125,7 +125,7 @@ def test_a_ham10000_table_names_images_without_folder_or_suffix(tmp_path):
 def test_columns_named_by_options(tmp_path):
     picture(tmp_path / "a.png")
     table = write(tmp_path / "t.csv", "bild,befund,fall,haus,dx\na.png,Melanoma,f1,Basel,nonsense\n")
-    row = index_table(table, path="bild", label="befund", group="fall", source="haus", progress=False).rows[0]
+    row = index_table(table, Columns(path="bild", label="befund", group="fall", source="haus"), progress=False).rows[0]
     assert (row.path, row.dx, row.malignant, row.group, row.source) == ("a.png", "mel", True, "f1", "Basel")
 
 
@@ -149,7 +149,7 @@ def test_columns_named_by_options(tmp_path):
 def test_broken_tables_are_explained(tmp_path, text, options, message):
     picture(tmp_path / "a.png")
     with pytest.raises(IndexingError, match=message):
-        index_table(write(tmp_path / "t.csv", text), progress=False, **options)
+        index_table(write(tmp_path / "t.csv", text), Columns(**options), progress=False)
 
 
 def test_a_table_that_is_no_text(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from aiderm_trainer.data.prepare import prepare
-from aiderm_trainer.data.sources.index import IndexingError
+from aiderm_trainer.data.sources.index import Columns, IndexingError
 from aiderm_trainer.data.split import SplitError, fingerprint, read_split
 from aiderm_trainer.data.synthetic import dataset, lesion
 
@@ -98,11 +98,7 @@ def test_columns_and_fractions_are_passed_on(tmp_path):
     report = prepare(
         tmp_path / "t.csv",
         tmp_path / "s.csv",
-        path_column="bild",
-        label_column="befund",
-        malignant_column="boese",
-        group_column="fall",
-        source_column="haus",
+        Columns(path="bild", label="befund", malignant="boese", group="fall", source="haus"),
         fractions={"train": 0.5, "test": 0.5},
         progress=False,
     )

@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import keras
 import pytest
 from rich.console import Console
+from tests.trainer.study.small_study import compare_command, equal_tables, write_study
 
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.study import files
@@ -19,51 +18,18 @@ from aiderm_trainer.study.local_executor import StudyError, local_processes
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.results import load, read_identity
 
-# Both kinds of trial: a head on cached features (two seeds), and a network of its own.
-PLAN = """
-title = "Two architectures"
-folds = 2
-
-[[recipes]]
-name = "frozen"
-frozen = true
-seeds = [0, 1]
-[recipes.train]
-arch = "mobilenet_v2"
-weights = "backbone.weights.h5"
-size = 32
-head_epochs = 3
-
-[[recipes]]
-name = "scratch"
-[recipes.train]
-arch = "custom_cnn"
-weights = "none"
-size = 32
-batch = 8
-epochs = 6
-checkpoint_steps = 1
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plan, and weights that stand in for pretrained ones."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "plan.toml").write_text(PLAN)
-    keras.utils.set_random_seed(1)
-    backbone = keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None)
-    backbone.save_weights(folder / "backbone.weights.h5")
+    write_study(folder, seeds=[0, 1], epochs=6)
     return folder
 
 
 def start(folder: Path, synthetic_split: tuple[Path, Path], out: Path, *more: str) -> subprocess.Popen[str]:
-    split, data = synthetic_split
-    where = ["--plan", folder / "plan.toml", "--split", split, "--data", data, "--weights-folder", folder, "--out", out]
-    command = [sys.executable, "-m", "aiderm_trainer.cli", "compare", *where, "--threads", "1", *more]
-    return subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    command = [*compare_command(folder, synthetic_split), "--out", str(out), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -94,13 +60,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     finish(unbroken)
 
-    tables = [files.read_table(out / "trials.csv") for out in (whole, broken)]
-    assert [row["recipe"] for row in tables[0]] == ["frozen"] * 4 + ["scratch"] * 2
-    for one, other in zip(*tables, strict=True):
-        for name in one.keys() - {"seconds"}:
-            number = "." in one[name]
-            found, expected = (float(other[name]), float(one[name])) if number else (other[name], one[name])
-            assert found == (pytest.approx(expected, abs=1e-4) if number else expected), name
+    assert [row["recipe"] for row in equal_tables(whole, broken)] == ["frozen"] * 4 + ["scratch"] * 2
     documents = [(out / "study.md").read_text().split("## Leaderboard")[1] for out in (whole, broken)]
     assert documents[0] == documents[1]
     for name in ("leaderboard.png", "differences.png"):

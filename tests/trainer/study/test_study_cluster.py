@@ -9,38 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
 import pytest
 from tests.machines import eventually
 from tests.ray_cluster import RayCluster, RayNode, ray_cluster
+from tests.trainer.study.small_study import compare_command, equal_tables, write_study
 
 from aiderm_trainer.study import files
 
 pytestmark = pytest.mark.soak
-
-PLAN = """
-title = "On a cluster"
-folds = 2
-
-[[recipes]]
-name = "frozen"
-frozen = true
-[recipes.train]
-arch = "mobilenet_v2"
-weights = "backbone.weights.h5"
-size = 32
-head_epochs = 3
-
-[[recipes]]
-name = "scratch"
-[recipes.train]
-arch = "custom_cnn"
-weights = "none"
-size = 32
-batch = 8
-epochs = 8
-checkpoint_steps = 1
-"""
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +27,10 @@ def cluster() -> Iterator[RayCluster]:
 
 
 @pytest.fixture
-def command(synthetic_split: tuple[Path, Path], tmp_path: Path) -> list[object]:
+def command(synthetic_split: tuple[Path, Path], tmp_path: Path) -> list[str]:
     """`aiderm-train compare` of two recipes in two folds, without --out."""
-    split, data = synthetic_split
-    (tmp_path / "plan.toml").write_text(PLAN)
-    backbone = keras.applications.MobileNetV2(input_shape=(32, 32, 3), include_top=False, weights=None)
-    backbone.save_weights(tmp_path / "backbone.weights.h5")
-    where = ["--plan", tmp_path / "plan.toml", "--split", split, "--data", data, "--weights-folder", tmp_path]
-    return [sys.executable, "-m", "aiderm_trainer.cli", "compare", *where, "--threads", "1"]
+    write_study(tmp_path, seeds=[0], epochs=8)
+    return compare_command(tmp_path, synthetic_split)
 
 
 def holder(lock: Path) -> int | None:
@@ -73,7 +45,7 @@ def holder(lock: Path) -> int | None:
     return None
 
 
-def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, command: list[object], tmp_path: Path) -> None:
+def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, command: list[str], tmp_path: Path) -> None:
     alone, out = tmp_path / "alone", tmp_path / "cluster"
     local = subprocess.Popen([str(part) for part in [*command, "--out", alone]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     distributed = [*command, "--out", out, "--cluster"]
@@ -111,15 +83,9 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     cluster.add()  # two again, for the other tests
     told, _ = local.communicate(timeout=180)
     assert local.returncode == 0, told
-    tables = [files.read_table(folder / "trials.csv") for folder in (alone, out)]
-    assert [f"{row['recipe']}--{row['fold']}--{row['seed']}" for row in tables[1]] == [
+    assert [f"{row['recipe']}--{row['fold']}--{row['seed']}" for row in equal_tables(alone, out)] == [
         f"{recipe}--{fold}--0" for recipe in ("frozen", "scratch") for fold in (1, 2)
     ]
-    for one, other in zip(*tables, strict=True):
-        for name in one.keys() - {"seconds"}:
-            number = "." in one[name]
-            found, expected = (float(other[name]), float(one[name])) if number else (other[name], one[name])
-            assert found == (pytest.approx(expected, abs=1e-4) if number else expected), name
     for folder in (alone / "trials").iterdir():
         one, other = (files.read_npz(where / "trials" / folder.name / "outputs.npz") for where in (alone, out))
         for name, expected in one.items():
@@ -213,7 +179,7 @@ def test_a_node_that_lacks_something_is_refused_before_and_left_out_when_it_join
         cluster.kill(joined.number)
 
 
-def test_more_than_any_node_has_is_refused(cluster: RayCluster, command: list[object], tmp_path: Path) -> None:
+def test_more_than_any_node_has_is_refused(cluster: RayCluster, command: list[str], tmp_path: Path) -> None:
     said = cluster.run([*command, "--out", tmp_path / "out", "--cluster", "auto", "--threads", "2"], check=False)
     assert "no node has room for a trial of 2 threads" in said
     assert "Traceback" not in said

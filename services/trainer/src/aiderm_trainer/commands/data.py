@@ -37,14 +37,18 @@ def prepare(
 ) -> None:
     """Indexes labelled images, finds duplicates and unreadable files, and splits them by lesion."""
     from aiderm_trainer.data import prepare as preparing
+    from aiderm_trainer.data.sources.index import Columns
 
     with plain_errors():
         report = preparing.prepare(
-            data, out, path_column=path, label_column=label, malignant_column=malignant, group_column=group,
-            source_column=source, domain_column=domain, biopsied_column=biopsied,
-            positive=[name for name in (positive or "").split(",") if name.strip()], seed=seed,
-            near_duplicates=near_duplicates, embed=_embedding(weights),
-        )  # fmt: skip
+            data,
+            out,
+            Columns(path=path, label=label, malignant=malignant, group=group, source=source, domain=domain, biopsied=biopsied),
+            positive=[name for name in (positive or "").split(",") if name.strip()],
+            seed=seed,
+            near_duplicates=near_duplicates,
+            embed=_embedding(weights),
+        )
     console.print(report)
     suggest(f"check-leaks {out} --data {data}")
 

@@ -18,7 +18,7 @@ from aiderm_trainer.data.class_names import class_id, parse_class, with_positive
 from aiderm_trainer.data.domains import labels_by_domain, with_domains
 from aiderm_trainer.data.duplicates import find_near_duplicates, join_groups, same_files
 from aiderm_trainer.data.leaks import Embed, aligned_pairs
-from aiderm_trainer.data.sources.index import Index, IndexingError, Unreadable, index
+from aiderm_trainer.data.sources.index import USUAL_COLUMNS, Columns, Index, IndexingError, Unreadable, index
 from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split, write_split
 from aiderm_trainer.data.table import SPLITS, Row, Split
 
@@ -108,14 +108,8 @@ def _listing(what: str, items: Sequence[str]) -> list[str]:
 def prepare(
     data: Path,
     out: Path,
+    columns: Columns = USUAL_COLUMNS,
     *,
-    path_column: str | None = None,
-    label_column: str | None = None,
-    malignant_column: str | None = None,
-    group_column: str | None = None,
-    source_column: str | None = None,
-    domain_column: str | None = None,
-    biopsied_column: str | None = None,
     positive: Sequence[str] = (),
     seed: int = 0,
     fractions: Mapping[Split, float] = DEFAULT_FRACTIONS,
@@ -128,13 +122,7 @@ def prepare(
     Args:
         data: a folder ``split/class/*.jpg`` or ``class/*.jpg``, or a CSV table of paths and labels.
         out: the SPLIT.csv to write; replaced in one step.
-        path_column: the table's columns; by default the usual names (see ``index.index_table``).
-        label_column: class: a diagnosis, or benign/malignant.
-        malignant_column: benign/malignant, where the class may be unknown.
-        group_column: lesion or group.
-        source_column: collection. For a folder: the name of the collection itself.
-        domain_column: camera, clinic or collection; where it is unknown, a group is found (see ``domains``).
-        biopsied_column: how the label was made.
+        columns: the table's columns. Where the domain is unknown, a group of images is found (see ``domains``).
         positive: classes that count as malignant. When given, class names are taken as they are, and all others count as benign.
         seed: another seed is another split.
         fractions: share of each split.
@@ -149,18 +137,7 @@ def prepare(
         IndexingError: the data cannot be indexed, no image is left, or a positive class has none.
         SplitError: the fractions are none.
     """
-    found = index(
-        data,
-        path=path_column,
-        label=label_column,
-        malignant=malignant_column,
-        group=group_column,
-        source=source_column,
-        domain=domain_column,
-        biopsied=biopsied_column,
-        classify=with_positive(positive) if positive else parse_class,
-        progress=progress,
-    )
+    found = index(data, columns, classify=with_positive(positive) if positive else parse_class, progress=progress)
     there = {row.dx for row in found.rows}
     missing = [name for name in positive if class_id(name) not in there]
     if missing:
@@ -170,13 +147,9 @@ def prepare(
     if not rows:
         reasons = f"{len(found.unreadable)} are unreadable, {len(contradictory)} have both labels"
         raise IndexingError(f"{data}: no image is left; {reasons}")
-    pairs: set[tuple[int, int]] = set()
-    if near_duplicates:
-        pairs |= {(p.first, p.second) for p in find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress)}
-        if embed is not None:
-            pairs |= set(aligned_pairs(rows, found.root, embed, progress=progress))
+    pairs = _copies(found, kept, embed, progress) if near_duplicates else []
     # All rows take part, so that a copy that is left out still links its groups.
-    joined = join_groups(found.rows, [(kept[first], kept[second]) for first, second in sorted(pairs)])
+    joined = join_groups(found.rows, pairs)
     rows = make_split([joined[position] for position in kept], fractions, seed)
     unknown = Images([row for row in rows if not row.domain], found.root, _DOMAIN_SIZE, budget=0)
     rows = with_domains(rows, (image for batch in unknown.batches(64) for image in batch))
@@ -194,10 +167,18 @@ def prepare(
         undiagnosed=found.undiagnosed,
         repeated=repeated,
         contradictory=contradictory,
-        near_duplicates=[(found.rows[kept[first]].path, found.rows[kept[second]].path) for first, second in sorted(pairs)],
+        near_duplicates=[(found.rows[first].path, found.rows[second].path) for first, second in pairs],
         joined_groups=before - len(labels),
         mixed_groups=sorted(group for group, both in labels.items() if len(both) > 1),
     )
+
+
+def _copies(found: Index, kept: Sequence[int], embed: Embed | None, progress: bool) -> list[tuple[int, int]]:
+    """Returns the pairs of rows that show one scene, by their positions, in order."""
+    pairs = {(p.first, p.second) for p in find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress)}
+    if embed is not None:
+        pairs |= set(aligned_pairs([found.rows[position] for position in kept], found.root, embed, progress=progress))
+    return [(kept[first], kept[second]) for first, second in sorted(pairs)]
 
 
 def _without_repeats(found: Index) -> tuple[list[int], list[str], list[str]]:

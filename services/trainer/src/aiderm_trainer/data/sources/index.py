@@ -7,7 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -95,35 +95,46 @@ class _Entry:
     biopsied: bool | None = None
 
 
-def index(
-    data: Path,
-    *,
-    path: str | None = None,
-    label: str | None = None,
-    malignant: str | None = None,
-    group: str | None = None,
-    source: str | None = None,
-    domain: str | None = None,
-    biopsied: str | None = None,
-    classify: Classify = parse_class,
-    progress: bool = True,
-) -> Index:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Names of a table's columns; where None, the first of the usual names that is there.
+
+    Attributes:
+        path: file, or a bare image name. Usually path, file, filename, image, image_id, ...
+        label: class; usually dx, diagnosis, label, class. It may be empty where ``malignant`` is not.
+        malignant: 0/1 or benign/malignant; usually malignant, benign_malignant, target, positive. Beside it a class may have any
+            name.
+        group: lesion or group; usually group, patient_id, lesion_id. Empty: the image is its own group.
+        source: collection; usually source, dataset. Without one: the table's file name. For a folder: the collection's own name.
+        domain: camera, clinic or collection; usually domain, camera, collection, attribution. It may be empty.
+        biopsied: how the label was made, or 0/1; usually biopsied, dx_type, diagnosis_confirm_type.
+    """
+
+    path: str | None = None
+    label: str | None = None
+    malignant: str | None = None
+    group: str | None = None
+    source: str | None = None
+    domain: str | None = None
+    biopsied: str | None = None
+
+
+USUAL_COLUMNS: Final = Columns()
+
+
+def index(data: Path, columns: Columns = USUAL_COLUMNS, *, classify: Classify = parse_class, progress: bool = True) -> Index:
     """Indexes ``data``, a folder tree or a table, whichever it is; see ``index_tree`` and ``index_table``.
 
     Raises:
         IndexingError: it is neither, or it is malformed.
     """
     if data.is_dir():
-        columns = {"path": path, "label": label, "malignant": malignant, "group": group, "domain": domain, "biopsied": biopsied}
-        named = [name for name, value in columns.items() if value]
+        named = [name for name, value in asdict(columns).items() if value and name != "source"]
         if named:
             raise IndexingError(f"columns can be named for a table only; {data} is a folder. Received: {', '.join(named)}")
-        return index_tree(data, source=source, classify=classify, progress=progress)
+        return index_tree(data, source=columns.source, classify=classify, progress=progress)
     if data.is_file():
-        return index_table(
-            data, path=path, label=label, malignant=malignant, group=group, source=source, domain=domain, biopsied=biopsied,
-            classify=classify, progress=progress,
-        )  # fmt: skip
+        return index_table(data, columns, classify=classify, progress=progress)
     raise IndexingError(f"{data} does not exist; allowed: a folder split/class/*.jpg, or a CSV table")
 
 
@@ -171,32 +182,15 @@ def index_tree(folder: Path, *, source: str | None = None, classify: Classify = 
 
 
 def index_table(
-    table: Path,
-    *,
-    path: str | None = None,
-    label: str | None = None,
-    malignant: str | None = None,
-    group: str | None = None,
-    source: str | None = None,
-    domain: str | None = None,
-    biopsied: str | None = None,
-    classify: Classify = parse_class,
-    progress: bool = True,
+    table: Path, columns: Columns = USUAL_COLUMNS, *, classify: Classify = parse_class, progress: bool = True
 ) -> Index:
     """Indexes a CSV table of paths and labels.
 
     Args:
         table: the CSV file, with a header. Paths are relative to its folder; a bare image name (``ISIC_0024306``) is looked up
-            below that folder.
-        path: column of the path; by default the first that is there of path, file, filename, image, image_id, ...
-        label: column of the class; by default dx, diagnosis, label, class. It may be empty where ``malignant`` is not. The ISIC
-            Archive's ``diagnosis_1`` to ``diagnosis_5`` and a column for each diagnosis (ISIC 2019) are read as well.
-        malignant: column that says 0/1 or benign/malignant; by default malignant, benign_malignant, target, positive. Beside it
-            a class may have any name.
-        group: column of the lesion or group; by default group, patient_id, lesion_id. Empty: the image is its own group.
-        source: column of the collection; by default source, dataset; without one, the table's file name.
-        domain: column of the camera, clinic or collection; by default domain, camera, collection, attribution. It may be empty.
-        biopsied: column that says how the label was made, or 0/1; by default biopsied, dx_type, diagnosis_confirm_type.
+            below that folder. The ISIC Archive's ``diagnosis_1`` to ``diagnosis_5`` and a column for each diagnosis (ISIC 2019)
+            are read as labels as well.
+        columns: the table's columns.
         classify: what a class name says; None for what it does not know.
         progress: shows a progress bar.
 
@@ -208,44 +202,21 @@ def index_table(
         header, records = read_records(table)
     except TableError as error:
         raise IndexingError(str(error)) from error
-    given = {"path": path, "label": label, "malignant": malignant, "group": group, "source": source}
-    given |= {"domain": domain, "biopsied": biopsied}
-    columns = {role: _column(table, header, role, name) for role, name in given.items()}
-    if columns["path"] is None:
-        usual = _COLUMN_NAMES["path"]
-        raise IndexingError(f"{table}: no column of paths; allowed by default: {', '.join(usual)}. {_received(header)}")
-    levels = [name for name in header if name in _ARCHIVE_COLUMNS] if label is None else []
-    one_hot = _one_hot_columns(header) if columns["label"] is None and columns["malignant"] is None and not levels else {}
-    if columns["label"] is None and columns["malignant"] is None and not levels and not one_hot:
-        usual = (*_COLUMN_NAMES["label"], *_COLUMN_NAMES["malignant"])
-        raise IndexingError(f"{table}: no column of labels; allowed by default: {', '.join(usual)}. {_received(header)}")
-
-    def cell(record: Mapping[str, str], role: str) -> str:
-        name = columns[role]
-        return (record.get(name) or "").strip() if name else ""
-
+    labels = _LabelTable(table, header, columns, classify)
     find = _Finder(table.parent)
-    unknown: Counter[str] = Counter()
     undiagnosed: list[str] = []
     entries: list[_Entry] = []
     for line, record in records:
         where = f"{table}, line {line}"
-        found: ClassName | str | None
-        if levels:
-            found = parse_archive_diagnosis(record)
-        elif one_hot:
-            found = _one_hot_class(record, one_hot, where)
-        else:
-            found = _read_label(cell(record, "label"), cell(record, "malignant"), classify, where, unknown)
-        if isinstance(found, str):
-            undiagnosed.append(cell(record, "path"))
-        elif found is not None:
-            path_found = find(cell(record, "path"), where)
-            how, camera = cell(record, "biopsied").lower(), " ".join(cell(record, "domain").split())
-            collection, lesion = cell(record, "source") or table.stem, cell(record, "group")
-            entries.append(_Entry(path_found, found, collection, lesion, "", camera, how in _BIOPSY if how else None))
-    if unknown:
-        listed = ", ".join(f"{name!r} ({count} rows)" for name, count in unknown.most_common(10))
+        path, label = labels.cell(record, "path"), labels.label(record, where)
+        if isinstance(label, str):
+            undiagnosed.append(path)
+        elif label is not None:
+            how, camera = labels.cell(record, "biopsied").lower(), " ".join(labels.cell(record, "domain").split())
+            source, group = labels.cell(record, "source") or table.stem, labels.cell(record, "group")
+            entries.append(_Entry(find(path, where), label, source, group, "", camera, how in _BIOPSY if how else None))
+    if labels.unknown:
+        listed = ", ".join(f"{name!r} ({count} rows)" for name, count in labels.unknown.most_common(10))
         raise IndexingError(f"{table}: unknown classes; allowed: {ALLOWED}. Received: {listed}. {_OWN}")
     twice = [name for name, count in Counter(entry.path for entry in entries).items() if count > 1]
     if twice:
@@ -253,6 +224,48 @@ def index_table(
     if not entries:
         raise IndexingError(f"{table} has no rows" + (f" with a diagnosis; {len(undiagnosed)} without" if undiagnosed else ""))
     return _read(table.parent, entries, progress, sorted(undiagnosed))
+
+
+class _LabelTable:
+    """A table's columns by what they hold, and the three ways in which tables give a class.
+
+    Attributes:
+        unknown: class names that were not understood, with their number of rows.
+
+    Raises:
+        IndexingError: a named column does not exist, or there is no column of paths or of labels.
+    """
+
+    def __init__(self, table: Path, header: Sequence[str], columns: Columns, classify: Classify) -> None:
+        self.unknown: Counter[str] = Counter()
+        self._classify = classify
+        self._columns = {role: _column(table, header, role, name) for role, name in asdict(columns).items()}
+        if self._columns["path"] is None:
+            usual = _COLUMN_NAMES["path"]
+            raise IndexingError(f"{table}: no column of paths; allowed by default: {', '.join(usual)}. {_received(header)}")
+        plain = self._columns["label"] is not None or self._columns["malignant"] is not None
+        self._levels = columns.label is None and not _ARCHIVE_COLUMNS.isdisjoint(header)
+        self._one_hot = {} if plain or self._levels else _one_hot_columns(header)
+        if not (plain or self._levels or self._one_hot):
+            usual = (*_COLUMN_NAMES["label"], *_COLUMN_NAMES["malignant"])
+            raise IndexingError(f"{table}: no column of labels; allowed by default: {', '.join(usual)}. {_received(header)}")
+
+    def cell(self, record: Mapping[str, str], role: str) -> str:
+        """Returns what a row says, or an empty text where the table has no such column."""
+        name = self._columns[role]
+        return (record.get(name) or "").strip() if name else ""
+
+    def label(self, record: Mapping[str, str], where: str) -> ClassName | str | None:
+        """Returns a row's class; a text if it has no diagnosis; None if its name is unknown, which is counted.
+
+        Raises:
+            IndexingError: it has no label, or several that contradict one another.
+        """
+        if self._levels:
+            return parse_archive_diagnosis(record)
+        if self._one_hot:
+            return _one_hot_class(record, self._one_hot, where)
+        return _read_label(self.cell(record, "label"), self.cell(record, "malignant"), self._classify, where, self.unknown)
 
 
 def _read_label(name: str, verdict: str, classify: Classify, where: str, unknown: Counter[str]) -> ClassName | str | None:
