@@ -39,6 +39,7 @@ const SHELL = [
 // Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost
 // little.
 const REST = [
+  "locales/answer/en.json",
   "css/picture.css",
   "css/result.css",
   "css/views.css",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -76,7 +77,15 @@ def test_element_judges_on_a_page_of_another_origin(
         page = visit(service.url, f"{service.url}/api")
         expect(page.get_by_text("Not a medical device. Not a diagnosis.").first).to_be_visible()
         expect(page.locator("lesion-check")).to_contain_text("It is not stored and not logged.")
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url) if "/predict" in request.url else None)
         page.set_input_files("lesion-check input[type=file]", upload(plain(red=230)))
+        go = page.get_by_role("button", name="Assess this picture")
+        expect(go).to_be_focused()
+        expect(go).to_have_accessible_description(re.compile("It is not stored and not logged."))
+        expect(page.locator("lesion-check .photo")).to_be_visible()
+        assert sent == []  # nothing is sent by choosing
+        go.click()
         expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
         expect(page.locator("lesion-check .heat")).to_be_visible()
         expect(page.get_by_text("see a doctor whatever this says").first).to_be_visible()
@@ -92,6 +101,7 @@ def test_element_judges_on_a_page_of_another_origin(
         expect(page.get_by_role("heading", name="This kind of file cannot be judged")).to_be_visible()
         assert page.evaluate("() => window.seen.at(-1)[1].code") == "unsupported_type"
         page.set_input_files("lesion-check input[type=file]", upload(plain(red=230, blue=220)))
+        page.get_by_role("button", name="Assess this picture").click()
         expect(page.get_by_role("heading", name="Not judged")).to_be_visible()
         assert page.locator("lesion-check derm-scale").count() == 0
 
@@ -99,17 +109,40 @@ def test_element_judges_on_a_page_of_another_origin(
 def test_element_says_when_the_origin_is_not_allowed(service, website, visit: Visit, plain, upload) -> None:
     page = visit(service.url, f"{service.url}/api", 'lang="en"')
     page.set_input_files("lesion-check input[type=file]", upload(plain(red=230)))
+    page.get_by_role("button", name="Assess this picture").click()
     expect(page.get_by_role("heading", name="This website may not use the service")).to_be_visible()
     expect(page.locator("lesion-check derm-problem")).to_contain_text("AIDERM_CORS_ORIGINS")
     expect(page.locator("lesion-check derm-problem")).to_contain_text(website[0])
     assert page.evaluate("() => window.seen.at(-1)[1].code") == "origin_not_allowed"
 
 
-def test_element_speaks_the_language_that_it_is_given(service, visit: Visit) -> None:
-    page = visit(service.url, "", 'lang="de"')
-    expect(page.get_by_text("Diese Übersetzung wurde nicht medizinisch geprüft.")).to_be_visible()
-    page.locator("lesion-check").evaluate("e => { e.lang = 'ar'; }")
-    expect(page.locator("lesion-check .whole")).to_have_attribute("dir", "rtl")
+def test_each_element_speaks_its_own_language_and_fits_a_narrow_column(
+    start_service, make_bundle, tmp_path, website, visit: Visit, plain, upload
+) -> None:
+    make_bundle(tmp_path / "models")
+    with start_service(tmp_path / "models", tmp_path / "log", AIDERM_CORS_ORIGINS=website[0]) as service:
+        page = visit(service.url, f"{service.url}/api", 'lang="de"')
+        page.locator("lesion-check").evaluate(
+            """first => { const second = first.cloneNode(); second.lang = 'es'; second.id = 'second';
+              document.body.append(second); first.id = 'first';
+              for (const [name, value] of [['display', 'block'], ['width', '320px']]) first.style.setProperty(name, value); }"""
+        )
+        first, second = page.locator("#first"), page.locator("#second")
+        expect(second.locator(".whole")).to_have_attribute("lang", "es")
+        expect(first.locator(".whole")).to_have_attribute("lang", "de")
+        first.locator("input[type=file]").set_input_files(upload(plain(red=230)))
+        first.locator(".button.primary").click()
+        expect(first.get_by_role("heading", name="Verdächtig")).to_be_focused()
+        expect(second.locator(".verdict")).to_have_count(0)
+        # what is written later is in its language as well: a percentage of the slider
+        expect(first.get_by_role("slider").first).to_have_attribute("aria-valuetext", "100\u00a0%")
+        # no text stands in a sliver beside another one
+        narrow = first.locator(".legend dd").evaluate_all("all => Math.min(...all.map((e) => e.getBoundingClientRect().width))")
+        assert narrow > 200
+        first.evaluate("e => { e.lang = 'ar'; }")
+        expect(first.locator(".whole")).to_have_attribute("dir", "rtl")
+        expect(first.locator(".verdict")).to_have_count(1)
+        expect(second.locator(".whole")).to_have_attribute("lang", "es")
 
 
 def test_developers_page_calls_this_server(page: Page, service, plain, upload) -> None:
@@ -118,6 +151,7 @@ def test_developers_page_calls_this_server(page: Page, service, plain, upload) -
     expect(page.get_by_role("region", name="Python")).to_contain_text(f'httpx.post("{service.url}/api/predict"')
     expect(page.get_by_role("region", name="HTML")).to_contain_text(f'src="{service.url}/embed/lesion-check.js"')
     page.set_input_files("lesion-check input[type=file]", upload(plain(red=230)))
+    page.get_by_role("button", name="Assess this picture").click()
     expect(page.get_by_role("log")).to_contain_text("lesion-assessment")
 
 

@@ -194,6 +194,11 @@ FORMATS: dict[str, Callable[[], bytes]] = {
 def test_nothing_of_it_is_left(stripped: Callable[[bytes], bytes], arguments: Path, tmp_path: Path, name: str) -> None:
     picture = tmp_path / f"picture.{name}"
     picture.write_bytes(FORMATS[name]())
+    if name == "jpeg.tif":
+        # there ExifTool calls the pixels a preview, and would write another picture in their place
+        kept = [line for line in arguments.read_text().splitlines() if "PreviewImage" not in line]
+        arguments = tmp_path / "arguments"
+        arguments.write_text("\n".join(kept))
     exiftool("-m", "-overwrite_original", "-@", arguments, picture)
     before = picture.read_bytes() + SECRET.encode()  # and behind the picture's end
     assert sum(before.count(trace) for trace in TRACES) > (1 if name in ("gif", "big.tif") else 50)

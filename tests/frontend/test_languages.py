@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
+PARTS = ("", "answer/", "more/")
 LOCALES = Path(__file__).resolve().parents[2] / "frontend" / "public" / "locales"
 
 # Visible or spoken texts without the marks that the test put around every string. What comes from the server or from programs
@@ -50,15 +51,20 @@ def marked(node: Any) -> Any:
 
 
 def strings(language: str) -> dict[str, Any]:
-    return json.loads((LOCALES / f"{language}.json").read_text("utf-8"))
+    return {
+        key: value
+        for part in PARTS
+        for key, value in json.loads((LOCALES / f"{part}{language}.json").read_text("utf-8")).items()
+    }
 
 
 @pytest.fixture
 def marked_page(new_page, service) -> Page:
     """The page with marks around every string of its locale."""
     page = new_page(service.url, load=False)
-    for name in ("en", "more/en"):
-        body = json.dumps(marked(strings(name)))
+    for part in PARTS:
+        name = f"{part}en"
+        body = json.dumps(marked(json.loads((LOCALES / f"{name}.json").read_text("utf-8"))))
         page.route(f"**/locales/{name}.json", partial(Route.fulfill, body=body, content_type="application/json"))
     page.goto(service.url + "?lang=en")
     # English stands in the markup already; the first change of language writes every string anew

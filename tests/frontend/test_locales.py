@@ -19,6 +19,7 @@ PLURALS = {
     "es": {"one", "many", "other"},
     "ar": {"zero", "one", "two", "few", "many", "other"},
 }
+FOLDERS = [PUBLIC / "locales" / part for part in ("", "answer", "more")]
 Value = str | list[str] | dict[str, str]
 
 
@@ -30,7 +31,7 @@ def strings(language: str) -> dict[str, Value]:
             else:
                 yield prefix + key, value
 
-    files = [PUBLIC / "locales" / f"{language}.json", PUBLIC / "locales" / "more" / f"{language}.json"]
+    files = [folder / f"{language}.json" for folder in FOLDERS]
     return dict(pair for file in files for pair in walk(json.loads(file.read_text("utf-8")), ""))
 
 
@@ -49,7 +50,7 @@ def test_the_list_of_languages_is_the_folder() -> None:
     declared = re.search(r"LANGUAGES = \{(.*?)\n\};", (PUBLIC / "js" / "i18n.js").read_text("utf-8"), re.S)
     assert declared
     names = set(re.findall(r"^  (\w+):", declared[1], re.M))
-    for folder in (PUBLIC / "locales", PUBLIC / "locales" / "more"):
+    for folder in FOLDERS:
         assert names == {file.stem for file in folder.glob("*.json")} == set(PLURALS)
 
 

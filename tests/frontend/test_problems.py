@@ -134,7 +134,7 @@ def test_every_code_of_the_api_has_words() -> None:
     def codes(kind: type[problems.ProblemError]) -> set[str]:
         return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
 
-    known = json.loads((ROOT / "frontend" / "public" / "locales" / "en.json").read_text("utf-8"))["problem"]
+    known = json.loads((ROOT / "frontend" / "public" / "locales" / "answer" / "en.json").read_text("utf-8"))["problem"]
     assert (codes(problems.ProblemError) | {"unauthorized", "rate_limited", "method_not_allowed"}) - set(known) == set()
 
 

@@ -22,7 +22,7 @@ from aiderm_api.errors import problems
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = json.loads((ROOT / "frontend" / "public" / "locales" / "en.json").read_text("utf-8"))["problem"]
+WORDS = json.loads((ROOT / "frontend" / "public" / "locales" / "answer" / "en.json").read_text("utf-8"))["problem"]
 PREDICT = "**/api/predict?explain=true"
 MAX_BYTES = 60_000
 LIMITS = {
@@ -130,17 +130,24 @@ def changed(**overrides: object) -> Callable[[Route], None]:
 
 
 FORM = {"content-type": "multipart/form-data; boundary=b"}
-EMPTY = b'--b\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n\r\n\r\n--b--\r\n'
+
+
+def part_of(file: bytes) -> bytes:
+    """A form with one file."""
+    return b'--b\r\nContent-Disposition: form-data; name="file"; filename="picture"\r\n\r\n' + file + b"\r\n--b--\r\n"
+
+
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200)
 # What is chosen, or how the request is changed; and whether the same picture may be sent again.
 REFUSED: dict[str, tuple[Callable[..., bytes], dict[str, object] | None, bool]] = {
-    "unsupported_type": (lambda plain: HEIC, None, False),
+    # the page itself sends no such thing
+    "unsupported_type": (lambda plain: plain(), {"headers": FORM, "post_data": part_of(HEIC)}, False),
     "undecodable": (lambda plain: encoded(".tiff", np.ones((110, 110), np.float32)), None, False),
     "truncated": (lambda plain: plain(suffix=".jpg")[:-400], None, False),
     "too_small": (lambda plain: plain(width=60, height=60), None, False),
     "too_many_pixels": (lambda plain: plain(width=600, height=600), None, False),
     "too_large": (lambda plain: noise(180), None, False),
-    "empty_file": (lambda plain: plain(), {"headers": FORM, "post_data": EMPTY}, False),
+    "empty_file": (lambda plain: plain(), {"headers": FORM, "post_data": part_of(b"")}, False),
     "malformed_multipart": (lambda plain: plain(), {"headers": FORM, "post_data": b"--b\r\nno header"}, True),
     "missing_file": (lambda plain: plain(), {"headers": FORM, "post_data": b"--b--\r\n"}, True),
     "invalid_parameter": (lambda plain: plain(), {"url": "/api/predict?explain=perhaps"}, True),
@@ -204,7 +211,7 @@ def test_more_pictures_than_are_allowed(new_page, fronts: Fronts, plain, assess,
 
 def test_more_uploads_than_fit_then_again(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.plain)
-    head = f"POST /predict HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {fronts.key}\r\nContent-Type: {FORM['content-type']}\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{fronts.api}\r\nAuthorization: Bearer {fronts.key}\r\nContent-Type: {FORM['content-type']}\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", fronts.api)) as held:  # one that takes nearly all the room, and does not end
         held.sendall(f"{head}Content-Length: {MAX_BYTES}\r\n\r\n".encode() + part + bytes(MAX_BYTES - 5_000))

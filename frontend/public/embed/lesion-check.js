@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, have it judged, read the
- * answer; for pages of others.
+ * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, look at it, have it
+ * assessed, read the answer; for pages of others.
  *
  * Attributes: `endpoint`, address of the API (required); `lang`, one of en, es, de, ar (by default the
  * browser's); `model`, another
@@ -9,7 +9,8 @@
  * Events, all bubbling and composed: `lesion-picture` {name, size}; `lesion-progress` {share};
  * `lesion-assessment`, the API's
  * assessment; `lesion-problem` {code, status, detail, requestId, retryAfter}.
- * Methods: `assess(file)`, `cancel()`. Property: `assessment`.
+ * Methods: `choose(file)` shows a picture, `assess(file)` sends it as well,
+ * `cancel()`. Property: `assessment`.
  *
  * Everything is inside a shadow root, with sheets made by script, so that the page around needs no exception
  * in its security policy
@@ -19,13 +20,12 @@
 import { Problem, predict } from "../js/api.js";
 import { button, el } from "../js/dom.js";
 import {
-  LANGUAGES,
   currentLanguage,
   directionOf,
-  isLoaded,
+  inLanguage,
+  loadLanguage,
   preferredLanguage,
   t,
-  useLanguage,
 } from "../js/i18n.js";
 import { prepare } from "../js/intake/files.js";
 import "../js/answer/findings.js";
@@ -42,8 +42,6 @@ const LAYOUT = `
 
 /** @type {Promise<CSSStyleSheet[]> | null} */
 let sheets = null;
-/** @type {Promise<void> | null} */
-let words = null;
 
 /** Fetched, not linked: a linked sheet would need the page's leave. */
 function styles() {
@@ -96,6 +94,9 @@ export class LesionCheck extends HTMLElement {
     el("input", { type: "file", accept: "image/jpeg,image/png,image/webp,image/bmp,image/tiff,image/gif" })
   );
   #status = el("p", { role: "status", class: "hint" });
+  #go = button("", () => {}, "primary", { hidden: true, "aria-describedby": "privacy" });
+  /** What this element speaks; others on the page may speak otherwise. */
+  #speaks = "en";
   /** @type {File | null} */
   #file = null;
   #url = "";
@@ -108,19 +109,19 @@ export class LesionCheck extends HTMLElement {
     this.#input.addEventListener("change", () => {
       const [file] = this.#input.files ?? [];
       this.#input.value = "";
-      if (file) this.assess(file);
+      if (file) this.choose(file);
     });
     this.#problem.addEventListener("retry", () => this.#file && this.#send(this.#file));
+    this.#go.addEventListener("click", () => this.#file && this.#send(this.#file));
   }
 
   async connectedCallback() {
     if (this.#started) return;
     this.#started = true;
-    words ??= isLoaded() ? Promise.resolve() : useLanguage(this.#language());
-    const [loaded] = await Promise.all([styles(), words]);
+    const [loaded] = await Promise.all([styles(), this.#learn()]);
     this.#root.adoptedStyleSheets = loaded;
     this.#root.replaceChildren(this.#whole);
-    this.#build();
+    this.#say(() => this.#build());
   }
 
   disconnectedCallback() {
@@ -130,26 +131,41 @@ export class LesionCheck extends HTMLElement {
   }
 
   async attributeChangedCallback() {
-    if (!this.#started || !(this.#language() in LANGUAGES) || this.#language() === currentLanguage()) return;
-    words = useLanguage(this.#language());
-    await words;
-    this.#build();
-    this.#show(this.assessment, null);
+    if (!this.#started || preferredLanguage(this.getAttribute("lang")) === this.#speaks) return;
+    await this.#learn();
+    const { assessment } = this;
+    this.#say(() => {
+      this.#build();
+      this.#show(assessment, null);
+    });
   }
 
-  /** Judges a picture, as choosing it does. @param {File} file */
-  async assess(file) {
+  /**
+   * Shows a picture, and that it will be sent; nothing is sent yet.
+   *
+   * @param {File} file
+   * @returns {Promise<boolean>} whether it can be sent
+   */
+  async choose(file) {
     this.cancel();
     this.#tell("picture", { name: file.name, size: file.size });
     try {
       this.#file = (await prepare(file)).file;
     } catch (error) {
       if (error instanceof Problem) this.#fail(error);
-      return;
+      return false;
     }
     if (this.#url) URL.revokeObjectURL(this.#url);
     this.#url = URL.createObjectURL(this.#file);
-    await this.#send(this.#file);
+    this.#say(() => this.#show(null, null));
+    this.#status.replaceChildren();
+    this.#go.focus();
+    return true;
+  }
+
+  /** Sends a picture, for a page that has asked for leave itself. @param {File} file */
+  async assess(file) {
+    if ((await this.choose(file)) && this.#file) await this.#send(this.#file);
   }
 
   /** Ends an upload. */
@@ -158,8 +174,23 @@ export class LesionCheck extends HTMLElement {
     this.#sending = null;
   }
 
-  #language() {
-    return preferredLanguage(this.getAttribute("lang"));
+  /** Loads the language that is asked for; it stays with the one before where that cannot be had. */
+  async #learn() {
+    const wanted = preferredLanguage(this.getAttribute("lang"));
+    for (const code of [wanted, this.#speaks]) {
+      try {
+        await loadLanguage(code, "answer");
+        this.#speaks = code;
+        return;
+      } catch {
+        // the next one
+      }
+    }
+  }
+
+  /** Writes in this element's language. @template T @param {() => T} work @returns {T} */
+  #say(work) {
+    return inLanguage(this.#speaks, work);
   }
 
   #build() {
@@ -169,16 +200,17 @@ export class LesionCheck extends HTMLElement {
       el("p", { class: "notice" }, el("strong", {}, t("disclaimer.research")), " ", t("disclaimer.device")),
       currentLanguage() === "en" ? "" : el("p", { class: "hint" }, t("translation.line")),
       el("p", {}, t("embed.lead")),
-      el("p", { class: "hint" }, t("picture.privacy")),
       el(
         "div",
         { class: "actions" },
-        el("label", { class: "button primary" }, this.#input, el("span", {}, t("embed.choose"))),
+        el("label", { class: "button" }, this.#input, el("span", {}, t("embed.choose"))),
       ),
-      this.#status,
       this.#verdict,
       this.#problem,
       this.#view,
+      el("p", { class: "hint", id: "privacy" }, t("picture.privacy")),
+      el("div", { class: "actions" }, this.#go),
+      this.#status,
       this.#findings,
       el("p", { class: "whatever" }, t("safety.whatever")),
     );
@@ -192,10 +224,13 @@ export class LesionCheck extends HTMLElement {
     this.#findings.assessment = assessment;
     this.#problem.problem = problem;
     this.#problem.className = problem ? "card" : "";
-    this.#view.hidden = !assessment;
+    const shown = Boolean(this.#url) && !problem;
+    this.#go.textContent = t("check.assess");
+    this.#go.hidden = !shown || Boolean(assessment) || this.#sending !== null;
+    this.#view.hidden = !shown;
     this.#view.show({
-      src: assessment ? this.#url : "",
-      alt: assessment ? t("check.chosen", { name: this.#file?.name || t("queue.unnamed") }) : "",
+      src: shown ? this.#url : "",
+      alt: shown ? t("check.chosen", { name: this.#file?.name || t("queue.unnamed") }) : "",
       assessment,
     });
   }
@@ -209,12 +244,12 @@ export class LesionCheck extends HTMLElement {
     }
     const controller = new AbortController();
     this.#sending = controller;
-    this.#show(null, null);
-    this.#status.replaceChildren(
-      t("check.sending"),
-      " ",
-      button(t("common.cancel"), () => this.cancel()),
-    );
+    this.#say(() => {
+      this.#show(null, null);
+      const cancel = button(t("common.cancel"), () => this.cancel());
+      this.#status.replaceChildren(t("check.sending"), " ", cancel);
+      cancel.focus();
+    });
     try {
       const assessment = await predict(file, {
         signal: controller.signal,
@@ -224,13 +259,18 @@ export class LesionCheck extends HTMLElement {
         onProgress: (share) => this.#tell("progress", { share }),
       });
       this.#status.replaceChildren();
-      this.#show(assessment, null);
+      this.#say(() => this.#show(assessment, null));
       this.#verdict.focusHeading();
       this.#tell("assessment", assessment);
     } catch (error) {
       this.#status.replaceChildren();
-      if (!(error instanceof Problem)) this.#status.textContent = t("check.cancelled");
-      else this.#fail(error.code === "network" ? await whyUnreachable(endpoint) : error);
+      if (this.#sending === controller) this.#sending = null;
+      if (!(error instanceof Problem)) {
+        this.#say(() => {
+          this.#show(null, null);
+          this.#status.textContent = t("check.cancelled");
+        });
+      } else this.#fail(error.code === "network" ? await whyUnreachable(endpoint) : error);
     } finally {
       if (this.#sending === controller) this.#sending = null;
     }
@@ -238,7 +278,7 @@ export class LesionCheck extends HTMLElement {
 
   /** @param {Problem} problem */
   #fail(problem) {
-    this.#show(null, problem);
+    this.#say(() => this.#show(null, problem));
     this.#problem.focusHeading();
     const { code, status, detail, requestId, retryAfter } = problem;
     this.#tell("problem", { code, status, detail, requestId, retryAfter });

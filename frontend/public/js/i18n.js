@@ -17,12 +17,19 @@ export const LANGUAGES = {
 
 /** @typedef {{[key: string]: string | string[] | Messages}} Messages */
 
-/** @type {Messages} */
-let messages = {};
-/** @type {Promise<Messages> | null} */
-let english = null;
+/** What the first screen does without, in folders of locales/: what is said once a picture was chosen, and of
+ * the views that few open (model, developers). @typedef {"answer" | "more"} Part */
+
+/** The strings of each language that was loaded. @type {Map<string, Messages>} */
+const loaded = new Map();
+/** What each language's strings were loaded of. @type {Map<string, Promise<Messages>>} */
+const fetched = new Map();
+/** @type {Set<Part>} */
+const parts = new Set();
 let language = "en";
 const AGAIN_MS = 500;
+
+const messages = () => loaded.get(language) ?? {};
 
 export const currentLanguage = () => language;
 
@@ -53,31 +60,64 @@ async function fetchMessages(name) {
   return response.json();
 }
 
+/** @param {string} name of a file in locales/; fetched once, and again where that failed */
+function fetchOnce(name) {
+  const known = fetched.get(name);
+  if (known) return known;
+  const asked = fetchMessages(name);
+  fetched.set(name, asked);
+  asked.catch(() => fetched.delete(name));
+  return asked;
+}
+
 /**
- * Loads a language; English where it cannot be had, as offline.
+ * Loads a language without speaking it.
+ *
+ * @param {string} code one of LANGUAGES
+ * @param {Part} [part] that is needed from now on, in each language
+ */
+export async function loadLanguage(code, part) {
+  if (part) parts.add(part);
+  const names = [code, ...[...parts].map((part) => `${part}/${code}`)];
+  loaded.set(code, Object.assign({}, ...(await Promise.all(names.map(fetchOnce)))));
+}
+
+/**
+ * Loads a language and speaks it; English where it cannot be had, as offline.
  *
  * @param {string} code
  */
 export async function useLanguage(code) {
   try {
-    messages = await fetchMessages(code);
+    await loadLanguage(code);
     language = code;
   } catch (error) {
     if (code === "en") throw error;
-    messages = await englishMessages();
+    await loadLanguage("en");
     language = "en";
   }
 }
 
-/** Adds the strings of the views that few open (model, developers); the first visit does without them. */
-export async function useMore() {
-  if (!("metric" in messages)) messages = { ...messages, ...(await fetchMessages(`more/${language}`)) };
-}
+/** Adds strings that the first screen does without. @param {Part} part */
+export const useWords = (part) => loadLanguage(language, part);
 
-function englishMessages() {
-  english ??= language === "en" && "disclaimer" in messages ? Promise.resolve(messages) : fetchMessages("en");
-  english.catch(() => (english = null));
-  return english;
+/**
+ * Does something in a language that is loaded, and then speaks on in the one before. For what has to be
+ * written at once: elements in several languages may stand on one page.
+ *
+ * @template T
+ * @param {string} code
+ * @param {() => T} work
+ * @returns {T}
+ */
+export function inLanguage(code, work) {
+  const before = language;
+  language = code;
+  try {
+    return work();
+  } finally {
+    language = before;
+  }
 }
 
 /**
@@ -110,11 +150,8 @@ function fill(value, code, values) {
   });
 }
 
-/** Whether a language is loaded. */
-export const isLoaded = () => "disclaimer" in messages;
-
 /** Whether there is such a string. @param {string} key */
-export const has = (key) => lookUp(messages, key) !== undefined;
+export const has = (key) => lookUp(messages(), key) !== undefined;
 
 /**
  * The string of this key; where it has plural forms, that for `count`. Numbers are written as the language
@@ -124,7 +161,7 @@ export const has = (key) => lookUp(messages, key) !== undefined;
  * @param {Record<string, string | number>} [values] for the {places} in it
  */
 export function t(key, values = {}) {
-  const value = lookUp(messages, key);
+  const value = lookUp(messages(), key);
   if (value === undefined) {
     console.error(`no string ${key} in ${language}`);
     return key;
@@ -133,7 +170,7 @@ export function t(key, values = {}) {
 }
 
 /** @param {string} key @returns {string[]} */
-export const texts = (key) => lookUp(messages, key) ?? [];
+export const texts = (key) => lookUp(messages(), key) ?? [];
 
 /**
  * A string of the server's, by its code where the page knows it, else in the server's own words.
@@ -146,11 +183,12 @@ export const textOr = (key, own) => (has(key) ? t(key) : own);
  * Strings in English, whatever the language of the page.
  *
  * @param {string[]} keys
+ * @param {Record<string, string | number>} [values] for the {places} in them
  * @returns {Promise<string[]>}
  */
-export async function inEnglish(keys) {
-  const from = await englishMessages();
-  return keys.map((key) => fill(lookUp(from, key), "en", {}));
+export async function inEnglish(keys, values = {}) {
+  await loadLanguage("en");
+  return inLanguage("en", () => keys.map((key) => t(key, values)));
 }
 
 /**

@@ -15,6 +15,7 @@ import {
   t,
   translate,
   useLanguage,
+  useWords,
 } from "./i18n.js";
 import "./intake/picker.js";
 
@@ -37,12 +38,14 @@ function apply() {
   const note = find("#translation", HTMLDetailsElement);
   note.hidden = code === "en";
   note.open = false;
-  if (code === "en") return;
-  inEnglish(SAFETY).then(
-    (texts) =>
-      find("#translation-english", HTMLElement).replaceChildren(...texts.map((text) => el("li", {}, text))),
-    () => {}, // without a network: that the translation was not reviewed is said all the same
-  );
+}
+
+/** The safety sentences in English, fetched once somebody wants them. */
+async function showEnglish() {
+  const list = find("#translation-english", HTMLElement);
+  if (!find("#translation", HTMLDetailsElement).open || list.childElementCount > 0) return;
+  await useWords("answer");
+  list.replaceChildren(...(await inEnglish(SAFETY)).map((text) => el("li", {}, text)));
 }
 
 /** Fills the list of languages. Event out, at the document: `language` after a change. */
@@ -65,6 +68,9 @@ function startTranslation() {
     history.replaceState(null, "", address);
     apply();
     document.dispatchEvent(new Event("language"));
+  });
+  find("#translation", HTMLDetailsElement).addEventListener("toggle", () => {
+    showEnglish().catch(() => {}); // without a network: that it was not reviewed is said all the same
   });
   if (currentLanguage() !== "en") apply();
 }

@@ -5,7 +5,7 @@
  */
 
 import { button, el, find, styleSheet } from "./dom.js";
-import { t } from "./i18n.js";
+import { t, useWords } from "./i18n.js";
 
 /**
  * @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1
@@ -49,6 +49,7 @@ export function startViews() {
       try {
         const [view] = await Promise.all([
           VIEWS[name](),
+          useWords("answer"),
           styleSheet("result"),
           styleSheet("picture"),
           styleSheet("views"),
@@ -65,7 +66,7 @@ export function startViews() {
           el(
             "div",
             { class: "actions" },
-            button(t("problem.retry"), () => show(true)),
+            button(t("common.retry"), () => show(true)),
           ),
         );
       }

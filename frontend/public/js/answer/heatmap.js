@@ -5,7 +5,7 @@
  */
 
 import { el, setVars } from "../dom.js";
-import { percent, t } from "../i18n.js";
+import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
@@ -36,11 +36,13 @@ export class DermHeatmap extends HTMLElement {
   );
   /** @type {Assessment | null} */
   #assessment = null;
+  #speaks = currentLanguage();
 
   constructor() {
     super();
-    this.#photo.addEventListener("load", () => this.#layout());
-    this.#photo.addEventListener("error", () => this.#layout());
+    for (const type of ["load", "error"]) {
+      this.#photo.addEventListener(type, () => inLanguage(this.#speaks, () => this.#layout()));
+    }
     this.#shown.addEventListener("change", () => this.#blend());
     for (const { input } of [this.#split, this.#opacity])
       input.addEventListener("input", () => this.#blend());
@@ -55,6 +57,7 @@ export class DermHeatmap extends HTMLElement {
    * @param {{src: string, alt: string, assessment: Assessment | null}} content
    */
   show({ src, alt, assessment }) {
+    this.#speaks = currentLanguage();
     if (this.#photo.getAttribute("src") !== src) {
       if (src) this.#photo.src = src;
       else this.#photo.removeAttribute("src");
@@ -150,7 +153,7 @@ export class DermHeatmap extends HTMLElement {
     this.#divider.toggleAttribute("data-off", !on);
     for (const { input, output } of [this.#split, this.#opacity]) {
       input.disabled = !on;
-      const value = percent(Number(input.value) / 100, 0);
+      const value = inLanguage(this.#speaks, () => percent(Number(input.value) / 100, 0));
       input.setAttribute("aria-valuetext", value);
       output.textContent = value;
     }

@@ -3,7 +3,7 @@
 
 import { mayRetry } from "../api.js";
 import { button, el, foreign } from "../dom.js";
-import { has, t } from "../i18n.js";
+import { currentLanguage, has, inLanguage, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 
@@ -61,20 +61,22 @@ export class DermProblem extends HTMLElement {
   #retryButton(seconds) {
     const said = el("p", { class: "visually-hidden", role: "status" });
     const again = button(
-      t("problem.retry"),
+      t("common.retry"),
       () => again.getAttribute("aria-disabled") !== "true" && this.dispatchEvent(new CustomEvent("retry")),
       "primary",
     );
     const until = Date.now() + seconds * 1000;
-    const tick = () => {
+    const speaks = currentLanguage();
+    const write = () => {
       const left = Math.ceil((until - Date.now()) / 1000);
       // aria-disabled, not disabled: a button that is taken out of reach would drop the keyboard's place
       again.setAttribute("aria-disabled", String(left > 0));
-      again.textContent = left > 0 ? t("problem.retryIn", { count: left }) : t("problem.retry");
+      again.textContent = left > 0 ? t("problem.retryIn", { count: left }) : t("common.retry");
       if (left > 0) return;
       clearInterval(this.#timer);
       if (seconds > 0) said.textContent = t("problem.retryNow");
     };
+    const tick = () => inLanguage(speaks, write);
     tick();
     if (seconds > 0) this.#timer = setInterval(tick, 250);
     return el("div", { class: "actions" }, again, said);

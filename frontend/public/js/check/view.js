@@ -5,7 +5,7 @@
 
 import { mayRetry } from "../api.js";
 import { el, find, styleSheet } from "../dom.js";
-import { t } from "../i18n.js";
+import { t, useWords } from "../i18n.js";
 import { DermPicker } from "../intake/picker.js";
 import { assessmentOf } from "./state.js";
 
@@ -34,6 +34,7 @@ async function loadParts() {
     import("../intake/queue-list.js"),
     import("../intake/looks.js"),
     import("../answer/after.js"),
+    useWords("answer"),
     looksOfPictures(),
   ]);
   return {

@@ -3,7 +3,7 @@
 
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
 import { button, el, foreign } from "../dom.js";
-import { figure, has, number, outOfHundred, percent, t, useMore } from "../i18n.js";
+import { figure, has, number, outOfHundred, percent, t, useWords } from "../i18n.js";
 import { classText } from "../answer/words.js";
 import { curvesOf } from "./curves.js";
 import { render } from "./markdown.js";
@@ -30,7 +30,7 @@ const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
 
 /** @param {HTMLElement} place */
 export async function show(place) {
-  await useMore();
+  await useWords("more");
   place.replaceChildren(
     el(
       "div",
@@ -76,7 +76,7 @@ function failure(error, again) {
     el(
       "div",
       { class: "actions" },
-      button(t("problem.retry"), () => again()),
+      button(t("common.retry"), () => again()),
     ),
   );
 }

@@ -6,7 +6,7 @@
 
 import { models } from "../api.js";
 import { button, el } from "../dom.js";
-import { t, useMore } from "../i18n.js";
+import { t, useWords } from "../i18n.js";
 
 const api = () => new URL("./api", document.baseURI).href;
 const element = () => new URL("./embed/lesion-check.js", document.baseURI).href;
@@ -102,7 +102,7 @@ const table = (caption, kind, names) =>
 
 /** @param {HTMLElement} place */
 export async function show(place) {
-  await useMore();
+  await useWords("more");
   const log = el("pre", {
     class: "events",
     dir: "ltr",
