@@ -19,14 +19,7 @@
 
 import { Problem, predict } from "../js/api.js";
 import { button, el } from "../js/dom.js";
-import {
-  currentLanguage,
-  directionOf,
-  inLanguage,
-  loadLanguage,
-  preferredLanguage,
-  t,
-} from "../js/i18n.js";
+import { currentLanguage, directionOf, inLanguage, loadLanguage, preferredLanguage, t } from "../js/i18n.js";
 import { prepare } from "../js/intake/files.js";
 import "../js/answer/findings.js";
 import { DermHeatmap } from "../js/answer/heatmap.js";
