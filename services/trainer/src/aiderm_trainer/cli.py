@@ -42,6 +42,7 @@ app.command()(bundles.quantise)
 app.command()(study.compare)
 app.command("study-report")(study.study_report)
 app.command()(bundles.ensemble)
+app.command()(bundles.papers)
 app.command()(bundles.promote)
 app.command()(bundles.rollback)
 

@@ -214,6 +214,19 @@ def quantise(
     _announce(written)
 
 
+def papers(
+    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    out: Annotated[Path, typer.Option(help="Folder for the papers.")] = Path("papers"),
+) -> None:
+    """Writes what a hospital asks for: facts label, EU AI Act skeleton, GMLP checklist, data sheet and threat model."""
+    from aiderm_trainer.reporting.papers import write_papers
+
+    with plain_errors():
+        for path in write_papers(verify(bundle), out):
+            console.print(str(path), soft_wrap=True)
+    suggest(f"evaluate {bundle} --data FOLDER   (how the model does on your own images)")
+
+
 def promote(name: str, version: str, models: Models = Path("models")) -> None:
     """Lets a version serve, after checking it; running servers take it over by themselves."""
     with plain_errors():
