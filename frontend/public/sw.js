@@ -30,6 +30,7 @@ const SHELL = [
   "js/intake/picker.js",
   "js/check/state.js",
   "js/check/adding.js",
+  "js/check/samples.js",
   "js/check/sending.js",
   "js/check/view.js",
   "js/intake/bitmap.js",

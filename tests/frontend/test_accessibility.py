@@ -135,7 +135,7 @@ def test_dialogs_return_the_focus_to_what_opened_them(page: Page, plain, choose)
     expect(page.locator("#edit")).to_be_visible()
     page.locator("#edit").focus()
     page.keyboard.press("Enter")
-    expect(page.get_by_role("group", name="Square to be judged")).to_be_focused()
+    expect(page.get_by_role("group", name="Square to be assessed")).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("#edit")).to_be_focused()
 

@@ -61,7 +61,7 @@ def test_quality_warning_makes_a_low_suspicion_uncertain(page: Page, plain, asse
 
 def test_rejected_shows_no_number(page: Page, plain, assess) -> None:
     assess(page, plain(red=230, blue=220))
-    expect(page.get_by_role("heading", name="Not judged")).to_be_focused()
+    expect(page.get_by_role("heading", name="Not assessed")).to_be_focused()
     expect(page.locator(".verdict")).to_contain_text("does not resemble the dermoscopic pictures")
     expect(page.locator(".next")).to_contain_text("dermatoscope")
     for place in ("#outcome", "derm-findings", ".caption"):
@@ -109,7 +109,7 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
         assert drawing["x"] <= box["x"]
         assert box["x"] + box["width"] <= drawing["x"] + drawing["width"] + 0.5
     # never a bare percentage: what it assumes stands beside it
-    expect(page.locator("derm-scale")).to_contain_text("if 30 of 100 lesions examined like this one are malignant")
+    expect(page.locator("derm-scale")).to_contain_text("where 30 of 100 lesions that are examined are malignant")
     expect(page.locator("derm-scale")).to_contain_text("40% to 60%")
     expect(page.locator("derm-findings")).to_contain_text("if 30 of 100 lesions are malignant")
 
@@ -185,7 +185,7 @@ def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> N
 
 def test_dividing_line_lays_the_heatmap_over_one_part(page: Page, plain, assess) -> None:
     assess(page, plain(red=230))
-    split = page.get_by_role("slider", name="Picture against heatmap")
+    split = page.get_by_role("slider", name="Covered by the heatmap")
     split.focus()
     for _ in range(3):
         page.keyboard.press("ArrowLeft")
@@ -285,7 +285,7 @@ def test_a_kind_of_tiff_that_cannot_be_shown_is_judged_all_the_same(page: Page, 
 def test_a_finger_scrolls_over_the_picture_and_the_heatmap_stays(new_page, service, plain, assess) -> None:
     page = new_page(service.url, width=360, height=740, has_touch=True, is_mobile=True)
     assess(page, plain(red=230))
-    split = page.get_by_role("slider", name="Picture against heatmap")
+    split = page.get_by_role("slider", name="Covered by the heatmap")
     page.locator(".region").scroll_into_view_if_needed()
     box = page.locator(".region").bounding_box()
     x, y = box["x"] + 0.2 * box["width"], box["y"] + 0.7 * box["height"]

@@ -98,11 +98,11 @@ def test_element_judges_on_a_page_of_another_origin(
         assert kinds[-1] == "assessment"
         assert seen[-1][1]["decision"] == "suspicious"
         page.set_input_files("lesion-check input[type=file]", upload(b"x", "a.pdf", "application/pdf"))
-        expect(page.get_by_role("heading", name="This kind of file cannot be judged")).to_be_visible()
+        expect(page.get_by_role("heading", name="This kind of file cannot be assessed")).to_be_visible()
         assert page.evaluate("() => window.seen.at(-1)[1].code") == "unsupported_type"
         page.set_input_files("lesion-check input[type=file]", upload(plain(red=230, blue=220)))
         page.get_by_role("button", name="Assess this picture").click()
-        expect(page.get_by_role("heading", name="Not judged")).to_be_visible()
+        expect(page.get_by_role("heading", name="Not assessed")).to_be_visible()
         assert page.locator("lesion-check derm-scale").count() == 0
 
 

@@ -100,7 +100,7 @@ def test_pasting_text_says_so_and_takes_no_picture_away(page: Page, plain, choos
 def test_another_picture_replaces_an_answer(page: Page, plain, upload, assess) -> None:
     assess(page, plain(red=230))
     with page.expect_file_chooser() as opened:
-        page.get_by_role("button", name="Choose another picture").click()
+        page.get_by_role("button", name="Check another picture").click()
     opened.value.set_files(upload(plain(red=40), "second.png"))
     expect_ready(page)
     expect(page.locator(".verdict")).to_have_count(0)
@@ -156,7 +156,7 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     heatmap = page.get_by_role("checkbox", name="Show heatmap")
     expect(heatmap).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_role("slider", name="Picture against heatmap")).to_be_focused()
+    expect(page.get_by_role("slider", name="Covered by the heatmap")).to_be_focused()
     page.keyboard.press("Tab")
     slider = page.get_by_role("slider", name="Opacity")
     expect(slider).to_be_focused()
@@ -173,7 +173,7 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Crop or turn")).to_be_focused()
     page.keyboard.press("Tab")
-    for name in ("Choose another picture", "Take a photograph", "Start over"):
+    for name in ("Check another picture", "Take a photograph", "Start over"):
         expect(page.get_by_role("button", name=name)).to_be_focused()
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")

@@ -180,7 +180,7 @@ def test_keep_compare_export_delete_import(page: Page, plain, assess, tmp_path: 
     keep(page, plain, assess, 230, new=False)
     page.on("request", lambda request: sent.append(request.method))
     page.get_by_role("link", name="Open the history").click()
-    expect(page.get_by_role("heading", level=1, name="Over time")).to_be_focused()
+    expect(page.get_by_role("heading", level=1, name="History")).to_be_focused()
     mole = page.get_by_role("region", name="Upper back: the dark one")
     expect(mole.locator("img")).to_have_count(2)
     expect(mole).to_contain_text("2 pictures")

@@ -46,7 +46,7 @@ def test_several_pictures_one_after_another(page: Page, plain: Callable[..., byt
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
     expect(page.locator(".photo")).to_have_attribute("alt", re.compile("first.png"))
     refused.locator(".queue-choose").click()
-    expect(page.get_by_role("heading", name="This kind of file cannot be judged")).to_be_visible()
+    expect(page.get_by_role("heading", name="This kind of file cannot be assessed")).to_be_visible()
     expect(page.locator(".verdict")).to_have_count(0)
     page.get_by_role("button", name="Remove note.pdf").click()
     expect(rows).to_have_count(2)
@@ -55,7 +55,7 @@ def test_several_pictures_one_after_another(page: Page, plain: Callable[..., byt
 def test_cropping_with_the_keyboard_sends_that_square(page: Page, upload, sent_file) -> None:
     page.set_input_files("#choose", upload(quarters()))
     page.get_by_role("button", name="Crop or turn").click()
-    frame = page.get_by_role("group", name="Square to be judged")
+    frame = page.get_by_role("group", name="Square to be assessed")
     expect(frame).to_be_focused()
     page.get_by_role("slider", name="Size").fill("33")  # 100 + 33% of 300 = 199 pixels
     page.get_by_role("slider", name="From the left").fill("100")

@@ -52,9 +52,7 @@ def marked(node: Any) -> Any:
 
 def strings(language: str) -> dict[str, Any]:
     return {
-        key: value
-        for part in PARTS
-        for key, value in json.loads((LOCALES / f"{part}{language}.json").read_text("utf-8")).items()
+        key: value for part in PARTS for key, value in json.loads((LOCALES / f"{part}{language}.json").read_text("utf-8")).items()
     }
 
 

@@ -26,7 +26,7 @@ def overflow(page: Page) -> int:
 
 def test_says_what_can_be_judged_before_any_picture(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
-    expect(page.get_by_role("heading", name="Only dermoscopic pictures can be judged")).to_be_visible()
+    expect(page.get_by_role("heading", name="Only dermoscopic pictures can be assessed")).to_be_visible()
     expect(page.locator(".guide")).to_contain_text("phone that has a dermatoscope lens")
     examples = page.locator(".examples img")
     assert examples.count() == 2
@@ -38,10 +38,12 @@ def test_says_what_can_be_judged_before_any_picture(page: Page) -> None:
         expect(page.locator(hidden)).to_be_hidden()
 
 
-def test_guidance_comes_before_the_choice_on_a_phone(new_page, service) -> None:
-    page = new_page(service.url, width=360, height=800, has_touch=True, is_mobile=True)
-    guide, choice = page.locator(".guide").bounding_box(), page.locator(".picture").bounding_box()
-    assert guide["y"] + guide["height"] <= choice["y"]
+def test_the_question_and_the_choice_stand_on_the_first_screen_of_a_phone(new_page, service) -> None:
+    page = new_page(service.url, width=360, height=740, has_touch=True, is_mobile=True)
+    question, choice = page.locator(".drop-question").bounding_box(), page.locator("#choose").bounding_box()
+    assert question["y"] + question["height"] <= choice["y"]
+    assert choice["y"] + choice["height"] <= 740
+    assert page.locator(".guide").bounding_box()["y"] > choice["y"]  # one screen further down
 
 
 def test_footer_names_the_model_that_serves(page: Page) -> None:

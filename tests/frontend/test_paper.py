@@ -29,7 +29,7 @@ def test_report_holds_picture_figures_model_date_and_disclaimer(page: Page, plai
         "Melanoma",
     ):
         assert part in text
-    for part in ("Choose another picture", "Print or save as PDF", "History", "Look at the spot yourself"):
+    for part in ("Check another picture", "Print or save as PDF", "History", "Look at the spot yourself"):
         assert part not in text
     assert page.locator(".paper-photo").is_visible()
     frame, heat = page.locator(".paper-frame").bounding_box(), page.locator(".paper-heat").bounding_box()
@@ -41,7 +41,7 @@ def test_report_holds_picture_figures_model_date_and_disclaimer(page: Page, plai
 def test_rejected_picture_has_no_figure_on_paper(page: Page, plain, assess) -> None:
     assess(page, plain(red=230, blue=220))
     text = printed(page)
-    assert "Not judged" in text
+    assert "Not assessed" in text
     assert "%" not in text
     assert page.locator(".paper-heat").count() == 0
 

@@ -41,11 +41,11 @@ def answer(status: int, body: str | None = None, **headers: str) -> Callable[[Ro
 @pytest.mark.parametrize(
     ("name", "mime", "size", "title", "says"),
     [
-        ("report.pdf", "application/pdf", 100, "This kind of file cannot be judged", "report.pdf"),
-        ("drawing.svg", "image/svg+xml", 100, "This kind of file cannot be judged", "JPEG, PNG, WebP"),
-        ("IMG_1.jpg", "image/jpeg", HEIC, "HEIC and AVIF pictures cannot be judged", "Most Compatible"),
-        ("scan.jpg", "image/jpeg", b"%PDF-1.7\n" + bytes(100), "This kind of file cannot be judged", "JPEG, PNG, WebP"),
-        ("IMG_1.HEIC", "", 100, "HEIC and AVIF pictures cannot be judged", "Most Compatible"),
+        ("report.pdf", "application/pdf", 100, "This kind of file cannot be assessed", "report.pdf"),
+        ("drawing.svg", "image/svg+xml", 100, "This kind of file cannot be assessed", "JPEG, PNG, WebP"),
+        ("IMG_1.jpg", "image/jpeg", HEIC, "HEIC and AVIF pictures cannot be assessed", "Most Compatible"),
+        ("scan.jpg", "image/jpeg", b"%PDF-1.7\n" + bytes(100), "This kind of file cannot be assessed", "JPEG, PNG, WebP"),
+        ("IMG_1.HEIC", "", 100, "HEIC and AVIF pictures cannot be assessed", "Most Compatible"),
         ("lesion.jpg", "image/jpeg", 0, "The file is empty", "no data"),
     ],
 )
@@ -104,7 +104,7 @@ def test_what_the_server_refuses(page: Page, plain, assess) -> None:
         expect(page.locator(".problem-detail")).to_contain_text(problem["detail"])
         expect(page.locator("derm-problem")).to_contain_text(problem["request_id"])
         expect(page.get_by_role("button", name="Try again")).to_have_count(0)  # the same file would fail again
-        expect(page.get_by_role("button", name="Choose another picture")).to_be_visible()
+        expect(page.get_by_role("button", name="Check another picture")).to_be_visible()
 
 
 def test_limits_of_the_server_in_its_own_words(new_page, start_service, make_bundle, tmp_path: Path, plain, assess) -> None:

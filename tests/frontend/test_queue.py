@@ -40,7 +40,7 @@ def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain:
     expect(heading).to_be_focused()
     expect(heading).to_be_in_viewport()
     counts = page.locator(".queue-counts")
-    for part in ("Low suspicion: 1", "Not judged: 1", "Failed: 1"):
+    for part in ("Low suspicion: 1", "Not assessed: 1", "Failed: 1"):
         expect(counts).to_contain_text(part)
     expect(counts).to_be_in_viewport()
     names = page.locator(".queue-name").all_inner_texts()

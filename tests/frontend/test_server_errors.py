@@ -211,7 +211,8 @@ def test_more_pictures_than_are_allowed(new_page, fronts: Fronts, plain, assess,
 
 def test_more_uploads_than_fit_then_again(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.plain)
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{fronts.api}\r\nAuthorization: Bearer {fronts.key}\r\nContent-Type: {FORM['content-type']}\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{fronts.api}\r\nAuthorization: Bearer {fronts.key}\r\n"
+    head += f"Content-Type: {FORM['content-type']}\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     with socket.create_connection(("127.0.0.1", fronts.api)) as held:  # one that takes nearly all the room, and does not end
         held.sendall(f"{head}Content-Length: {MAX_BYTES}\r\n\r\n".encode() + part + bytes(MAX_BYTES - 5_000))

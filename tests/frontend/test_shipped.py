@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MODELS = Path(__file__).resolve().parents[2] / "models"
 # Names without digits: an answer without a number must have none on the page.
 SEEDS = {"ash.png": 22, "birch.png": 57, "cedar.png": 4, "elm.png": 33}  # suspicious, uncertain, rejected, suspicious
-TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not judged"}
+TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not assessed"}
 
 
 def version(name: str) -> str:
@@ -87,6 +88,21 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     page.get_by_role("button", name="Keep this picture").click()
     page.get_by_role("link", name="Open the history").click()
     expect(page.locator(".dates img")).to_have_count(1)
+
+
+def test_the_drawn_pictures_show_every_kind_of_answer(shipped: str) -> None:
+    """Of the model that serves; `python frontend/tools/choose_samples.py` chooses others after another one was promoted."""
+    answers = {}
+    for file in sorted((MODELS.parent / "frontend" / "public" / "img" / "samples").glob("*.jpg")):
+        answer = httpx.post(f"{shipped}/api/predict", files={"file": file.read_bytes()}, timeout=60).json()
+        answers[file.stem] = (answer["decision"], frozenset(warning["code"] for warning in answer["quality"]["warnings"]))
+    assert set(answers) == set(re.findall(r'data-sample="(\w+)"', httpx.get(shipped).text))
+    assert answers["other"][0] == "rejected"
+    assert {answers[kind] for kind in ("suspicious", "uncertain", "low")} == {
+        (decision, frozenset()) for decision in ("suspicious", "uncertain", "low_suspicion")
+    }
+    assert answers["hair"][1] == {"hair"}
+    assert answers["blurred"][1] == {"sharpness"}
 
 
 def test_the_model_page_tells_of_the_model(new_page, shipped: str) -> None:

@@ -3,6 +3,7 @@
 
 import { Problem } from "./api.js";
 import { Adding } from "./check/adding.js";
+import { startSamples } from "./check/samples.js";
 import { Sending } from "./check/sending.js";
 import { Queue } from "./check/state.js";
 import { CheckView } from "./check/view.js";
@@ -72,8 +73,25 @@ export function startCheck(service) {
     list.addEventListener("assess-all", () => run(queue.sendable));
     list.addEventListener("cancel-run", () => sending.cancel());
     list.addEventListener("remove-all", () => adding.removeAll());
+    list.addEventListener("table", () => orSay(showTable()));
     import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
   }
+  async function showTable() {
+    const results = await import("./results/table.js");
+    results.showTable(queue.items, (item) => {
+      queue.select(item);
+      view.showOutcome();
+    });
+  }
+  const trySample = async (/** @type {File} */ file) => {
+    await start();
+    await adding.add([file]);
+    if (queue.selected?.state === "ready") run([queue.selected]);
+  };
+  startSamples(trySample, () => view.sayNotLoaded());
+  window.addEventListener("beforeunload", (event) => {
+    if (sending.running || (queue.items.length > 1 && queue.sendable.length > 0)) event.preventDefault();
+  });
   view.render();
   picker.start();
 }

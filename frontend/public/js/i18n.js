@@ -183,12 +183,12 @@ export const textOr = (key, own) => (has(key) ? t(key) : own);
  * Strings in English, whatever the language of the page.
  *
  * @param {string[]} keys
- * @param {Record<string, string | number>} [values] for the {places} in them
+ * @param {() => Record<string, string | number>} [values] for the {places} in them
  * @returns {Promise<string[]>}
  */
-export async function inEnglish(keys, values = {}) {
+export async function inEnglish(keys, values = () => ({})) {
   await loadLanguage("en");
-  return inLanguage("en", () => keys.map((key) => t(key, values)));
+  return inLanguage("en", () => keys.map((key) => t(key, values())));
 }
 
 /**

@@ -9,23 +9,28 @@ import { className, classText, warningWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-/** Property in: `assessment`; null empties it. */
+/** Properties in: `compressed`, whether the file is heavily so; then `assessment`; null empties it. */
 export class DermFindings extends HTMLElement {
+  compressed = false;
+
   /** @param {Assessment | null} assessment */
   set assessment(assessment) {
     const cards = assessment
-      ? [warnings(assessment), classes(assessment), figures(assessment)].filter((card) => card !== null)
+      ? [warnings(assessment, this.compressed), classes(assessment), figures(assessment)].filter(
+          (card) => card !== null,
+        )
       : [];
     this.hidden = cards.length === 0;
     this.replaceChildren(...cards);
   }
 }
 
-/** @param {Assessment} assessment */
-function warnings({ quality, image, novelty, decision, reasons }) {
+/** @param {Assessment} assessment @param {boolean} compressed */
+function warnings({ quality, image, novelty, decision, reasons }, compressed) {
   const near = decision !== "rejected" && novelty.score > 0.8 * novelty.limit ? [t("findings.unusual")] : [];
   const notes = image.notes.filter((code) => has(`note.${code}`)).map((code) => t(`note.${code}`));
-  const lines = [...warningsOf({ quality, reasons }).map(warningWords), ...near, ...notes];
+  const lossy = compressed && decision !== "rejected" ? [t("findings.compressed")] : [];
+  const lines = [...warningsOf({ quality, reasons }).map(warningWords), ...near, ...lossy, ...notes];
   if (lines.length === 0) return null;
   return el(
     "section",
@@ -87,7 +92,15 @@ function classes(assessment) {
     differs && el("p", { class: "differs" }, differs),
     el("p", { class: "soft" }, t("findings.assumed", { share: outOfHundred(malignancy.prevalence) })),
     el("ol", { class: "classes" }, ...items),
+    evenly(assessment),
   );
+}
+
+/** What fits best if all classes were equally common. @param {Assessment} assessment */
+function evenly({ most_likely: found }) {
+  if (!found) return null;
+  const values = { name: classText(found), share: percent(found.probability_at_even_prevalence) };
+  return el("p", { class: "soft evenly" }, t("findings.even", values));
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import { el } from "../dom.js";
 import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
+import { frequencyValues } from "./frequency.js";
 import { figureRows, warningsOf } from "./findings.js";
 import { className, reasonWords, warningWords } from "./words.js";
 
@@ -56,6 +57,14 @@ function rowsOf(assessment, at) {
   ];
 }
 
+/** What only those who fill it in know. */
+const blanks = () =>
+  el(
+    "dl",
+    { class: "paper-blanks" },
+    ...["patient", "site", "taken"].map((name) => el("div", {}, el("dt", {}, t(`report.${name}`)), el("dd"))),
+  );
+
 /** @param {[import("../dom.js").Child, import("../dom.js").Child][]} rows */
 const factsOf = (rows) =>
   el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
@@ -81,6 +90,8 @@ export function paperReport({ assessment, url, name, at }) {
     currentLanguage() !== "en" && el("p", {}, t("translation.line")),
     el("p", { class: "paper-decision" }, t(`${words}.title`)),
     el("p", {}, t(`${words}.meaning`)),
+    estimated && malignancy && el("p", {}, t("verdict.frequency", frequencyValues(malignancy))),
+    blanks(),
     lines.length > 0 && el("ul", {}, ...lines.map((line) => el("li", {}, line))),
     pictures(assessment, url),
     el("p", {}, el("strong", {}, t("verdict.next"))),

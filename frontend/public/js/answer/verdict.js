@@ -6,6 +6,7 @@
 
 import { el, icon } from "../dom.js";
 import { t, texts } from "../i18n.js";
+import { frequency, frequencyValues, missed, urgency } from "./frequency.js";
 import "./scale.js";
 import { englishToo, reasonWords } from "./words.js";
 
@@ -50,17 +51,29 @@ export class DermVerdict extends HTMLElement {
           this.#heading,
         ),
         el("p", { class: "meaning" }, t(`${words}.meaning`)),
+        missed(assessment),
+        frequency(assessment),
         reasons(assessment),
         el(
           "div",
           { class: "next" },
           el("h3", {}, t("verdict.next")),
           el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
+          ...urgency(assessment),
           el("p", { class: "whatever" }, t("safety.whatever")),
         ),
         scaleOf(assessment),
         modelOf(assessment),
-        englishToo([`${words}.title`, `${words}.meaning`, "safety.whatever", "disclaimer.all"]),
+        englishToo(
+          [
+            `${words}.title`,
+            `${words}.meaning`,
+            ...numbersOf(assessment),
+            "safety.whatever",
+            "disclaimer.all",
+          ],
+          () => (assessment.malignancy ? frequencyValues(assessment.malignancy) : {}),
+        ),
       ),
     );
   }
@@ -98,6 +111,10 @@ function scaleOf({ decision, malignancy }) {
     prevalence: malignancy.prevalence,
   });
 }
+
+/** Keys of the sentence with the estimate. @param {Assessment} assessment */
+const numbersOf = ({ decision, malignancy }) =>
+  malignancy && decision !== "rejected" ? ["verdict.frequency"] : [];
 
 /**
  * Which model answered; with a version, and so not where there is no estimate.

@@ -32,12 +32,17 @@ export const className = ({ id, name }) => (has(`class.${id}`) ? t(`class.${id}`
 /** @param {{id: string, name: string}} label */
 export const classText = ({ id, name }) => (has(`class.${id}`) ? t(`class.${id}`) : name);
 
-/** Safety sentences in English, one tap away; nothing where the page is in English. @param {string[]} keys */
-export function englishToo(keys) {
+/**
+ * Safety sentences in English, one tap away; nothing where the page is in English.
+ *
+ * @param {string[]} keys
+ * @param {() => Record<string, string | number>} [values] for the {places} in them, asked for in English
+ */
+export function englishToo(keys, values) {
   if (currentLanguage() === "en") return null;
   const lines = el("div", { lang: "en", dir: "ltr" });
   const details = el("details", { class: "english" }, el("summary", {}, t("translation.show")), lines);
-  inEnglish(keys).then(
+  inEnglish(keys, values).then(
     (texts) => lines.replaceChildren(...texts.map((text) => el("p", {}, text))),
     () => details.remove(),
   );

@@ -65,7 +65,10 @@ export class Adding {
     const { file } = item;
     const bitmap = file && (await bitmapOf(file).catch(() => null));
     if (!bitmap) return; // the browser cannot show it; the server may be able to
+    const { isHeavilyCompressed } = await import("../intake/compression.js");
+    /** @type {string[]} */
     const found = looks.concerns(looks.look(bitmap, bitmap.width, bitmap.height));
+    if (await isHeavilyCompressed(file)) found.push("compressed");
     const thumb = looks.thumbnail(bitmap);
     const shown = (await isShown(file)) ? null : await asPng(bitmap);
     bitmap.close();

@@ -191,17 +191,23 @@ export class CheckView {
     const assessment = assessmentOf(item);
     const now = [item, item?.url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
     if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
+    // what is read, ticked or typed beside the picture stays when only its thumbnail comes
+    const [shownItem, shownUrl, , shownAnswer, shownProblem] = this.#shown;
+    const another = shownItem !== item || shownAnswer !== assessment || this.#shown.length === 0;
     this.#shown = now;
     // nothing to look at, and nothing that could be assessed
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
     parts.heatmap.show({ src: item?.url ?? "", alt, assessment });
-    parts.verdict.assessment = assessment;
+    if (another) parts.verdict.assessment = assessment;
+    parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
     parts.findings.assessment = assessment;
-    parts.problemView.problem = problem;
+    if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));
     this.#concerns.replaceChildren(...concerns);
-    this.#after.replaceChildren(...(item && assessment ? parts.after.cardsAfter(item) : []));
+    if (another || shownUrl !== item?.url) {
+      this.#after.replaceChildren(...(item && assessment ? parts.after.cardsAfter(item) : []));
+    }
     this.#renderAnswerOf(item);
   }
 

@@ -43,7 +43,7 @@ export const mostUrgent = (items) => sorted(items)[0];
 /**
  * Methods in: `show`, `focusCurrent`, `focusHeading`, `focusAssessAll`, `focusCancel`. Events out: `select`
  * and
- * `remove` with `{item: Item}`; `assess-all`, `cancel-run`, `remove-all`.
+ * `remove` with `{item: Item}`; `assess-all`, `cancel-run`, `remove-all`, `table`.
  */
 export class DermQueue extends HTMLElement {
   /** @type {Map<number, Row>} */
@@ -55,9 +55,10 @@ export class DermQueue extends HTMLElement {
   #bar = /** @type {HTMLProgressElement} */ (el("progress", { id: "run-bar", max: 1 }));
   #assessAll = button("", () => this.#tell("assess-all"), "primary", { id: "assess-all" });
   #cancel = button("", () => this.#tell("cancel-run"), "", { id: "cancel-run" });
+  #table = button("", () => this.#tell("table"), "", { id: "show-table" });
   #removeAll = button("", () => this.#tell("remove-all"), "", { id: "remove-all" });
   #run = el("div", { class: "progress run" }, this.#progressText, this.#bar, this.#cancel);
-  #actions = el("div", { class: "actions run" }, this.#assessAll, this.#removeAll);
+  #actions = el("div", { class: "actions run" }, this.#assessAll, this.#table, this.#removeAll);
   /** @type {number | undefined} */
   #timer;
 
@@ -78,6 +79,8 @@ export class DermQueue extends HTMLElement {
     this.#assessAll.textContent = t("check.assessAll", { count: sendable.length });
     this.#assessAll.classList.toggle("primary", !sending.running);
     this.#cancel.textContent = t("common.cancel");
+    this.#table.hidden = sending.running || !items.some((item) => assessmentOf(item));
+    this.#table.textContent = t("results.open");
     this.#removeAll.textContent = t("queue.removeAll");
     for (const [id, { row }] of this.#rows) {
       if (items.some((item) => item.id === id)) continue;

@@ -1,0 +1,86 @@
+// @ts-check
+/**
+ * What an estimate means for a reader: of 100 spots like this one, how many would be skin cancer; how soon to
+ * have it seen; and how often the model gave this answer to a cancer in its test.
+ */
+
+import { model } from "../api.js";
+import { el } from "../dom.js";
+import { has, outOfHundred, t } from "../i18n.js";
+
+/** @typedef {import("../api.js").Assessment} Assessment */
+
+/** From here on the earliest appointment is asked for. */
+const HIGH = 0.5;
+const DOTS = 100;
+
+/** @param {number} probability 0..1 @returns {number} of 100; a whole one is never certain */
+const countOf = (probability) => Math.min(DOTS - 1, Math.round(probability * DOTS));
+
+/**
+ * Values for verdict.frequency in the language that is spoken.
+ * @param {{probability: number, prevalence: number}} malignancy
+ */
+export function frequencyValues({ probability, prevalence }) {
+  const count = countOf(probability);
+  return { count: count < 1 ? t("verdict.fewerThanOne") : count, share: outOfHundred(prevalence) };
+}
+
+/** @param {Assessment} assessment with an estimate @returns {HTMLElement | null} */
+export function frequency({ decision, malignancy }) {
+  if (!malignancy || decision === "rejected") return null;
+  const count = countOf(malignancy.probability);
+  const dots = Array.from({ length: DOTS }, (_, at) => el("i", { class: at < count ? "full" : "" }));
+  return el(
+    "div",
+    { class: "frequency" },
+    el("div", { class: "dots", "aria-hidden": "true" }, ...dots),
+    el("p", {}, t("verdict.frequency", frequencyValues(malignancy))),
+  );
+}
+
+/** @param {Assessment} assessment @returns {"now" | "soon" | "book" | "watch"} never a delay */
+function stepOf({ decision, malignancy }) {
+  if (decision === "suspicious") return (malignancy?.probability ?? 1) >= HIGH ? "now" : "soon";
+  return decision === "uncertain" ? "book" : "watch";
+}
+
+/** @param {Assessment} assessment */
+export function urgency(assessment) {
+  if (assessment.decision === "rejected") return [];
+  const step = stepOf(assessment);
+  const source = step === "soon" || step === "now";
+  return [
+    el("h3", {}, t("urgency.title")),
+    el("p", { class: "urgency", "data-step": step }, t(`urgency.${step}`)),
+    source && el("p", { class: "hint" }, t("urgency.source")),
+  ];
+}
+
+/** What was asked of each model, once a visit. @type {Map<string, Promise<Record<string, any>>>} */
+const asked = new Map();
+
+/**
+ * Fills in how many cancers of the test got a low suspicion, as the model's own manifest says.
+ *
+ * @param {Assessment} assessment
+ * @returns {HTMLElement | null} hidden until it is known, and where it cannot be
+ */
+export function missed({ decision, model: { name, version } }) {
+  if (decision !== "low_suspicion") return null;
+  const line = el("p", { class: "missed", hidden: true });
+  const detail = asked.get(name) ?? model(name);
+  asked.set(name, detail);
+  detail.then(
+    ({ version: serving, metrics }) => {
+      const share = metrics?.test?.malignant_low_suspicion?.value;
+      const total = metrics?.test?.n_malignant?.value;
+      if (String(serving) !== String(version) || !Number.isFinite(share) || !Number.isFinite(total)) return;
+      if (!has("verdict.missed")) return;
+      line.textContent = t("verdict.missed", { missed: Math.round(share * total), total: Math.round(total) });
+      line.hidden = false;
+    },
+    () => asked.delete(name),
+  );
+  return line;
+}
