@@ -28,9 +28,9 @@ from benchmarks.serving.subjects import Limit, Subject, tree_memory
 from aiderm_core.bundle.store import ModelStore
 from aiderm_scorer.inputs import Listing
 from aiderm_scorer.items import Item
-from aiderm_scorer.local_executor import on_this_machine
+from aiderm_scorer.local_scoring import on_this_machine
 from aiderm_scorer.model import Model
-from aiderm_scorer.ray_executor import on_cluster
+from aiderm_scorer.ray_scoring import on_cluster
 from aiderm_scorer.scoring import CHUNK, score
 from aiderm_scorer.table import schema
 

@@ -72,7 +72,7 @@ def overload(subject: Subject, files: list[Path], seconds: float) -> dict[str, A
     return {"peak": peak["rate"], "goodput": round(found["rate"] / peak["rate"], 3) if peak["rate"] else 0.0, **found}
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--name", default="melanoma")
@@ -89,6 +89,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.seconds = 1, 2.0
+    return options
+
+
+def main() -> None:
+    options = parse_options()
     store = ModelStore(options.models.resolve())
     version = options.version or store.serving(options.name)
     bundle = store.path(options.name, version)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from aiderm_trainer.cli import app
 from aiderm_trainer.data.prepare import prepare
 from aiderm_trainer.data.sources.download import DownloadError, Fetcher
-from aiderm_trainer.data.sources.isic import Request, fetch
+from aiderm_trainer.data.sources.isic import ArchiveQuery, fetch
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.synthetic import lesion
 
@@ -169,7 +169,7 @@ def get(archive, tmp_path):
     """Fetches into tmp_path/isic; waits are noted, not waited for."""
     waits = []
 
-    def run(request=Request(), attempts=4, **options):  # noqa: B008
+    def run(request=ArchiveQuery(), attempts=4, **options):  # noqa: B008
         with httpx.Client(timeout=10, trust_env=False, follow_redirects=True) as client:
             fetcher = Fetcher(client, attempts, waits.append)
             return fetch(tmp_path / "isic", request, api=f"{archive.url}/api/v2", fetcher=fetcher, progress=False, **options)
@@ -319,19 +319,19 @@ def test_addresses_that_expired_are_asked_for_again(archive, get):
 def test_query_collection_size_and_limit(archive, get):
     for number in range(8):
         archive.add(number, ("Malignant", "Melanoma in situ") if number % 2 else ("Benign", "Nevus"))
-    assert set(table((get(Request(query='diagnosis_3:"Nevus"')), get.out)[1])) == {f"ISIC_000000{n}" for n in (0, 2, 4, 6)}
-    assert get(Request(collections=("challenge 2019: training",))).rows == 2
-    assert get(Request(collections=("65",), limit=1)).rows == 1
-    assert get(Request(limit=5)).rows == 5
-    small = get(Request(limit=2, size="thumbnail"))
+    assert set(table((get(ArchiveQuery(query='diagnosis_3:"Nevus"')), get.out)[1])) == {f"ISIC_000000{n}" for n in (0, 2, 4, 6)}
+    assert get(ArchiveQuery(collections=("challenge 2019: training",))).rows == 2
+    assert get(ArchiveQuery(collections=("65",), limit=1)).rows == 1
+    assert get(ArchiveQuery(limit=5)).rows == 5
+    small = get(ArchiveQuery(limit=2, size="thumbnail"))
     assert (small.fetched, small.kept) == (2, 0)
     assert (get.out / "images" / "ISIC_0000000.jpg").read_bytes() == archive.files["/files/thumbnail_256/0"]
-    assert get(Request(licences=("CC-0",), limit=3)).rows == 3
+    assert get(ArchiveQuery(licences=("CC-0",), limit=3)).rows == 3
     with pytest.raises(ValueError, match="no image is left: 8 licence CC-0"):
-        get(Request(licences=("CC-BY",)))
+        get(ArchiveQuery(licences=("CC-BY",)))
     for name in ("Twice", "unknown"):
         with pytest.raises(ValueError, match=name):
-            get(Request(collections=(name,)))
+            get(ArchiveQuery(collections=(name,)))
 
 
 def test_an_api_that_answers_nonsense(archive, get):
@@ -354,7 +354,7 @@ def test_an_api_that_answers_nonsense(archive, get):
 @pytest.mark.parametrize("wrong", [{"licences": ("CC-BY-SA",)}, {"licences": ()}, {"size": "huge"}, {"limit": 0}])
 def test_requests_that_are_none(wrong):
     with pytest.raises(ValueError, match="Received"):
-        Request(**wrong)
+        ArchiveQuery(**wrong)
 
 
 def test_the_command(archive, tmp_path):

@@ -11,10 +11,10 @@ import pytest
 from rich.console import Console
 from tests.trainer.study.small_study import compare_command, equal_tables, write_study
 
+from aiderm_compute.executor import local_processes
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.study import files
-from aiderm_trainer.study.compare import compare
-from aiderm_trainer.study.local_executor import StudyError, local_processes
+from aiderm_trainer.study.compare import StudyError, compare
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.results import load, read_identity
 

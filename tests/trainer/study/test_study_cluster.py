@@ -106,19 +106,20 @@ def maps(process: int) -> bytes:
 # Calls of any function, so that no trial need be trained to see what becomes of them.
 DRIVER = """
 import json, operator, os, sys, time
+from functools import partial
 from pathlib import Path
 from rich.console import Console
 from aiderm_core.bundle.store import sha256_file
-from aiderm_trainer.study.ray_executor import ray_nodes
-from aiderm_trainer.study.local_executor import Call
+from aiderm_compute.ray_executor import ray_nodes
+from aiderm_compute.executor import Call
 from aiderm_trainer.study.files import only_one
-from aiderm_trainer.study.requirements import Requirements, packages
+from aiderm_trainer.study.requirements import Requirements, find_missing, packages
 
 address, folder, calls, waits = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4] == "wait"
 functions = {"add": operator.add, "divide": operator.truediv, "die": os._exit, "sleep": time.sleep}
 image, lock = folder / "data" / "image", folder / "study" / ".lock"
 with only_one(lock), ray_nodes(address, 4, 0, Console(width=1000)) as executor:
-    executor.check(Requirements(lock, {image: sha256_file(image)}, packages()))
+    executor.check(partial(find_missing, Requirements(lock, {image: sha256_file(image)}, packages())))
     (folder / "checked").touch()
     while waits and not (folder / "go").exists():
         time.sleep(0.05)

@@ -18,10 +18,10 @@ from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime.cores import usable_cores
 from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.inputs import HIDDEN, Listing, find
-from aiderm_scorer.local_executor import on_this_machine
+from aiderm_scorer.local_scoring import on_this_machine
 from aiderm_scorer.model import Model
 from aiderm_scorer.output import PASSING
-from aiderm_scorer.scoring import Executor, LostError, Summary, score
+from aiderm_scorer.scoring import ChunkScorer, LostError, Summary, score
 from aiderm_scorer.worker_process import WorkerProcessError
 
 app = typer.Typer(add_completion=False)
@@ -99,10 +99,10 @@ def _model(models: Path, name: str, version: str | None, precision: str, limits:
     return Model.load(store.path(name, chosen), precision, limits, manifest)
 
 
-def _executor(cluster: str | None, jobs: int | None, timeout: float) -> Executor:
+def _executor(cluster: str | None, jobs: int | None, timeout: float) -> ChunkScorer:
     if cluster is None:
         return partial(on_this_machine, jobs=jobs or usable_cores(), timeout=timeout)
-    from aiderm_scorer.ray_executor import on_cluster
+    from aiderm_scorer.ray_scoring import on_cluster
 
     return partial(on_cluster, address=cluster, jobs=jobs, timeout=timeout)
 

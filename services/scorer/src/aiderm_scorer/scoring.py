@@ -28,7 +28,7 @@ class LostError(RuntimeError):
     """Images that an executor gave no row for."""
 
 
-class Executor(Protocol):
+class ChunkScorer(Protocol):
     """Assesses chunks of items somewhere; tables come as chunks are finished."""
 
     def __call__(
@@ -58,7 +58,7 @@ class Summary:
 
 
 def score(
-    listing: Listing, model: Model, out: Path, executor: Executor, *, fresh: bool = False, again: bool = False,
+    listing: Listing, model: Model, out: Path, executor: ChunkScorer, *, fresh: bool = False, again: bool = False,
     console: Console | None = None,
 ) -> Summary:  # fmt: skip
     """Scores the images that have no row in ``out`` yet.

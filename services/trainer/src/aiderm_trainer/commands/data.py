@@ -91,11 +91,11 @@ def isic(
     workers: Annotated[int, typer.Option(min=1, max=16, help="Downloads at once.")] = 4,
 ) -> None:
     """Downloads dermoscopic images of the ISIC Archive, with resume and checksums, and writes a table for prepare."""
-    from aiderm_trainer.data.sources.isic import Request, Size, fetch
+    from aiderm_trainer.data.sources.isic import ArchiveQuery, Size, fetch
 
     with plain_errors():
         licences = tuple(part.strip().upper() for part in licence.split(",") if part.strip())
-        request = Request(tuple(collection or ()), query, licences, cast(Size, size), limit)
+        request = ArchiveQuery(tuple(collection or ()), query, licences, cast(Size, size), limit)
         report = fetch(out, request, api=api, workers=workers)
     console.print(f"{report.rows} images in {report.table}: {report.fetched} fetched, {report.kept} there already")
     for reason, count in report.skipped.items():

@@ -13,7 +13,7 @@ import typer
 from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
 
 if TYPE_CHECKING:
-    from aiderm_trainer.study.local_executor import Executor
+    from aiderm_compute.executor import Executor
 
 
 def compare(
@@ -85,13 +85,13 @@ def compare(
 def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: float) -> Iterator[tuple[Executor, int]]:
     """Who does the trials, and the threads of each."""
     if cluster is None:
-        from aiderm_trainer.study.local_executor import local_processes
+        from aiderm_compute.executor import local_processes
 
         jobs = jobs or 1
         with local_processes(jobs) as processes:
             yield processes, threads or max(1, (os.cpu_count() or 1) // jobs)
     else:
-        from aiderm_trainer.study.ray_executor import THREADS, ray_nodes
+        from aiderm_compute.ray_executor import THREADS, ray_nodes
 
         with ray_nodes(cluster, jobs, gpus, console) as nodes:
             yield nodes, threads or THREADS

@@ -138,15 +138,8 @@ def prepare(
         SplitError: the fractions are none.
     """
     found = index(data, columns, classify=with_positive(positive) if positive else parse_class, progress=progress)
-    there = {row.dx for row in found.rows}
-    missing = [name for name in positive if class_id(name) not in there]
-    if missing:
-        raise IndexingError(f"{data} has no image of: {', '.join(missing)}; it has: {', '.join(sorted(there))}")
     kept, repeated, contradictory = _without_repeats(found)
-    rows = [found.rows[position] for position in kept]
-    if not rows:
-        reasons = f"{len(found.unreadable)} are unreadable, {len(contradictory)} have both labels"
-        raise IndexingError(f"{data}: no image is left; {reasons}")
+    _check_classes(data, found, positive, kept, contradictory)
     pairs = _copies(found, kept, embed, progress) if near_duplicates else []
     # All rows take part, so that a copy that is left out still links its groups.
     joined = join_groups(found.rows, pairs)
@@ -171,6 +164,16 @@ def prepare(
         joined_groups=before - len(labels),
         mixed_groups=sorted(group for group, both in labels.items() if len(both) > 1),
     )
+
+
+def _check_classes(data: Path, found: Index, positive: Sequence[str], kept: Sequence[int], contradictory: Sequence[str]) -> None:
+    there = {row.dx for row in found.rows}
+    missing = [name for name in positive if class_id(name) not in there]
+    if missing:
+        raise IndexingError(f"{data} has no image of: {', '.join(missing)}; it has: {', '.join(sorted(there))}")
+    if not kept:
+        reasons = f"{len(found.unreadable)} are unreadable, {len(contradictory)} have both labels"
+        raise IndexingError(f"{data}: no image is left; {reasons}")
 
 
 def _copies(found: Index, kept: Sequence[int], embed: Embed | None, progress: bool) -> list[tuple[int, int]]:

@@ -124,62 +124,76 @@ def measure_domains(
     """
     if not len(domains) == len(biopsied) == len(of.groups):
         raise ValueError(f"{len(of.groups)} rows need as many domains. Received: {len(domains)}, {len(biopsied)}")
-    domain = np.array(domains)
-    was, was_not = (np.array([flag is wanted for flag in biopsied]) for wanted in (True, False))
-    names = [str(name) for name in np.unique(domain)]
-    known = {name: bool((was | was_not)[domain == name].any()) for name in names}
-    judged = {name: (domain == name) & (was if known[name] else True) for name in names}
-    enough = {name: rows for name, rows in judged.items() if _enough(of, rows)}
-    naevi = was_not & np.array([label == _naevus(manifest) for label in of.class_index])
-    pairs = _pairs(of, domain, naevi, names)
-
-    def statistic(weights: metrics.Floats) -> Mapping[str, metrics.Floats]:
-        out = _biopsied_metrics(of, was, manifest, weights)
-        inside = {name: _auc(of, rows, weights) for name, rows in enough.items()}
-        out |= {f"domain {name}": value for name, value in inside.items()}
-        means = {"mean_auc_inside": [name for name in inside if known[name]], "mean_auc_inside_all": list(inside)}
-        out |= {key: np.mean([inside[name] for name in of_them], axis=0) for key, of_them in means.items() if of_them}
-        for name in names:
-            rows = domain == name
-            if rows.sum() >= MIN_CALIBRATION:
-                out[f"ece {name}"] = metrics.expected_calibration_error(of.malignant[rows], of.malignancy[rows], weights[:, rows])
-        for higher, lower in pairs:
-            rows = naevi & ((domain == higher) | (domain == lower))
-            out[f"camera {higher} {lower}"] = metrics.roc_auc(domain[rows] == higher, of.malignancy[rows], weights[:, rows])
-        return out
-
-    found = bootstrap(of.groups, statistic, replicates, seed)
-    bound = {f"ece {n}": metrics.ece_bound(of.malignancy[domain == n], seed=seed) for n in names if f"ece {n}" in found}
+    split_up = _Domains(of, np.array(domains), biopsied, manifest)
+    found = bootstrap(of.groups, split_up.statistic, replicates, seed)
+    was = split_up.was
     overall = {"n": Metric(value=float(was.sum())), "n_malignant": Metric(value=float((was & of.malignant).sum()))}
     overall |= {name: _metric(name, each, of, was) for name, each in found.items() if " " not in name}
     return DomainReport(
         split=split,
         biopsied=overall if was.any() else {key: value for key, value in overall.items() if key.startswith("mean_")},
-        domains=[
-            DomainFigures(
-                name=name,
-                biopsy_known=known[name],
-                benign=int((judged[name] & ~of.malignant).sum()),
-                malignant=int((judged[name] & of.malignant).sum()),
-                images=int((domain == name).sum()),
-                auc=_plain(found.get(f"domain {name}")),
-                ece=_plain(found.get(f"ece {name}")),
-                ece_bound=bound.get(f"ece {name}"),
-            )
-            for name in names
-        ],
-        cameras=[
-            CameraAuc(
-                higher=higher,
-                lower=lower,
-                higher_count=int((naevi & (domain == higher)).sum()),
-                lower_count=int((naevi & (domain == lower)).sum()),
-                auc=Metric(value=found[f"camera {higher} {lower}"].value, ci95=found[f"camera {higher} {lower}"].ci95),
-            )
-            for higher, lower in pairs
-            if f"camera {higher} {lower}" in found
-        ],
+        domains=[split_up.figures(name, found, seed) for name in split_up.names],
+        cameras=[split_up.camera(*pair, found) for pair in split_up.pairs if "camera {} {}".format(*pair) in found],
     )
+
+
+class _Domains:
+    """The rows of each domain, and what is measured on them.
+
+    Attributes:
+        names: of the domains, in order.
+        was: N flags, whether the lesion is known to have been biopsied.
+        pairs: domains that are told apart on naevi that nobody biopsied, the one with more malignant lesions first.
+    """
+
+    def __init__(self, of: Cohort, domain: NDArray[np.str_], biopsied: Sequence[bool | None], manifest: Manifest) -> None:
+        self._of, self._domain, self._manifest = of, domain, manifest
+        self.was, was_not = (np.array([flag is wanted for flag in biopsied]) for wanted in (True, False))
+        self.names = [str(name) for name in np.unique(domain)]
+        self._known = {name: bool((self.was | was_not)[domain == name].any()) for name in self.names}
+        self._assessed = {name: (domain == name) & (self.was if self._known[name] else True) for name in self.names}
+        self._enough = {name: rows for name, rows in self._assessed.items() if _enough(of, rows)}
+        self._naevi = was_not & np.array([label == _naevus(manifest) for label in of.class_index])
+        self.pairs = _pairs(of, domain, self._naevi, self.names)
+
+    def statistic(self, weights: metrics.Floats) -> Mapping[str, metrics.Floats]:
+        """Metrics of the biopsied lesions, and ``domain NAME``, ``ece NAME`` and ``camera NAME NAME``."""
+        of, domain = self._of, self._domain
+        out = _biopsied_metrics(of, self.was, self._manifest, weights)
+        inside = {name: _auc(of, rows, weights) for name, rows in self._enough.items()}
+        out |= {f"domain {name}": value for name, value in inside.items()}
+        means = {"mean_auc_inside": [name for name in inside if self._known[name]], "mean_auc_inside_all": list(inside)}
+        out |= {key: np.mean([inside[name] for name in of_them], axis=0) for key, of_them in means.items() if of_them}
+        for name in self.names:
+            rows = domain == name
+            if rows.sum() >= MIN_CALIBRATION:
+                out[f"ece {name}"] = metrics.expected_calibration_error(of.malignant[rows], of.malignancy[rows], weights[:, rows])
+        for higher, lower in self.pairs:
+            rows = self._naevi & ((domain == higher) | (domain == lower))
+            out[f"camera {higher} {lower}"] = metrics.roc_auc(domain[rows] == higher, of.malignancy[rows], weights[:, rows])
+        return out
+
+    def figures(self, name: str, found: Mapping[str, Estimate], seed: int) -> DomainFigures:
+        """Collects what was found of one domain."""
+        rows, ece = self._domain == name, found.get(f"ece {name}")
+        return DomainFigures(
+            name=name,
+            biopsy_known=self._known[name],
+            benign=int((self._assessed[name] & ~self._of.malignant).sum()),
+            malignant=int((self._assessed[name] & self._of.malignant).sum()),
+            images=int(rows.sum()),
+            auc=_plain(found.get(f"domain {name}")),
+            ece=_plain(ece),
+            ece_bound=metrics.ece_bound(self._of.malignancy[rows], seed=seed) if ece is not None else None,
+        )
+
+    def camera(self, higher: str, lower: str, found: Mapping[str, Estimate]) -> CameraAuc:
+        """Collects how well the score tells two domains apart."""
+        counts = [int((self._naevi & (self._domain == name)).sum()) for name in (higher, lower)]
+        auc = found[f"camera {higher} {lower}"]
+        return CameraAuc(
+            higher=higher, lower=lower, higher_count=counts[0], lower_count=counts[1], auc=Metric(value=auc.value, ci95=auc.ci95)
+        )
 
 
 def _naevus(manifest: Manifest) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
@@ -150,21 +151,9 @@ def investigate(
     biopsied = [biopsied_of(row, record) for row, record in zip(tested.rows, records, strict=True)]
     tones = _skin_tones(tested.rows, root, manifest, outlines)
     of = cohort(tested, manifest, decisions(tested, manifest), np.arange(len(index)))
-    drawing = {"replicates": replicates, "seed": seed}
-    outlined = close_ups = None
-    if outlines:
-        outlined = measure_outlines(runtime, tested, root, manifest, split, outlines, biopsied, **drawing)
-    if request.close_ups:
-        close_ups = measure_out_of_distribution(runtime, tested, manifest, request.close_ups, **drawing)
-    stress = orientations = None
-    if request.stress:
-        at_most = request.stress_images
-        stress = measure_stress(
-            runtime, tested, root, manifest, split, images=at_most, replicates=replicates, seed=seed, progress=progress
-        )
-        orientations = measure_orientations(
-            runtime, tested, root, manifest, split, images=at_most, replicates=replicates, seed=seed, progress=progress
-        )
+    drawing: dict[str, Any] = {"replicates": replicates, "seed": seed}
+    turned = {"images": request.stress_images, "progress": progress, **drawing}
+    asked = (runtime, tested, root, manifest, split)
     return Findings(
         domains=measure_domains(of, domains, biopsied, manifest, split, **drawing),
         subgroups=subgroups(of, _families(tested.rows, records, tones), manifest.decision.threshold, replicates, seed),
@@ -173,10 +162,12 @@ def investigate(
             *_held_tones(split, tested.rows, tones),
             *(_held("train", learnt, known) if learnt else ()),
         ],
-        stress=stress,
-        orientations=orientations,
-        outlines=outlined,
-        close_ups=close_ups,
+        stress=measure_stress(*asked, **turned) if request.stress else None,
+        orientations=measure_orientations(*asked, **turned) if request.stress else None,
+        outlines=measure_outlines(*asked, outlines, biopsied, **drawing) if outlines else None,
+        close_ups=measure_out_of_distribution(runtime, tested, manifest, request.close_ups, **drawing)
+        if request.close_ups
+        else None,
         left_out=read_left_out(request.left_out) if request.left_out else {},
         learning_curve=read_learning_curve(request.learning_curve) if request.learning_curve else [],
     )

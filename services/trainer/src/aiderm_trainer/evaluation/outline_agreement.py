@@ -6,6 +6,7 @@ Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of a pi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -161,39 +162,60 @@ def measure_outlines(
         raise OutlineError(f"no {split} image has an outline")
     was = [biopsied is not None and biopsied[i] is True for i in index]
     chosen = was if any(was) else [True] * len(rows)
-    area, energy, peak, before, after = (np.full(len(rows), np.nan) for _ in range(5))
+    found = _Measured.empty(len(rows))
     at = 0
 
-    def load(number: int) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
+    def load(number: int) -> _Loaded:
         row = rows[number]
         return _load(row, files[row.path], root, manifest.input, chosen[number])
 
     for batch in batched(prefetch(load, range(len(rows)), workers=WORKERS, ahead=2 * BATCH), BATCH):
-        answer = runtime.run(np.stack([image for image, _, _ in batch]))
-        paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
-        if paintable:
-            images = np.stack([painted for _, _, painted in batch if painted is not None])
-            after[[at + i for i in paintable]] = runtime.run(images).malignancy
-            before[[at + i for i in paintable]] = answer.malignancy[paintable]
-        for i, (_, outline, _) in enumerate(batch):
-            area[at + i] = outline.mean()
-            if (found := heat_inside(answer.heatmap[i], outline)) is not None:
-                energy[at + i], peak[at + i] = found
+        found.add(at, batch, runtime)
         at += len(batch)
     return Outlines(
         split=split,
         count=len(rows),
-        blank=int(np.isnan(energy).sum()),
-        unpaintable=int(np.isnan(after[chosen]).sum()),
-        painted=int((~np.isnan(after)).sum()),
+        blank=int(np.isnan(found.energy).sum()),
+        unpaintable=int(np.isnan(found.after[chosen]).sum()),
+        painted=int((~np.isnan(found.after)).sum()),
         biopsied_only=any(was),
-        metrics=_with_intervals(rows, area, energy, peak, before, after, manifest.decision.threshold, replicates, seed),
+        metrics=_with_intervals(rows, found, manifest.decision.threshold, replicates, seed),
     )
 
 
-def _load(
-    row: Row, file: Path, root: Path, spec: Input, paint: bool
-) -> tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]:
+# The model's input, the outline on it, and the input with the lesion painted over, where that was asked for and can be done.
+_Loaded = tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Figures of N images, NaN where there is none: see ``DEFINITIONS``; malignancy ``before`` and ``after`` painting."""
+
+    area: Floats
+    energy: Floats
+    peak: Floats
+    before: Floats
+    after: Floats
+
+    @classmethod
+    def empty(cls, count: int) -> _Measured:
+        return cls(*(np.full(count, np.nan) for _ in range(5)))
+
+    def add(self, at: int, batch: Sequence[_Loaded], runtime: Runtime) -> None:
+        """Runs the graph on a batch whose first image is number ``at``."""
+        answer = runtime.run(np.stack([image for image, _, _ in batch]))
+        paintable = [i for i, (_, _, painted) in enumerate(batch) if painted is not None]
+        if paintable:
+            images = np.stack([painted for _, _, painted in batch if painted is not None])
+            self.after[[at + i for i in paintable]] = runtime.run(images).malignancy
+            self.before[[at + i for i in paintable]] = answer.malignancy[paintable]
+        for i, (_, outline, _) in enumerate(batch):
+            self.area[at + i] = outline.mean()
+            if (found := heat_inside(answer.heatmap[i], outline)) is not None:
+                self.energy[at + i], self.peak[at + i] = found
+
+
+def _load(row: Row, file: Path, root: Path, spec: Input, paint: bool) -> _Loaded:
     """The model's input, the outline on the assessed region, and the input with the lesion painted over where it can be."""
     pixels = decode_image((root / row.path).read_bytes()).pixels
     height, width = pixels.shape[:2]
@@ -206,19 +228,9 @@ def _load(
     return to_model_input(square, spec.size), outline, None if painted is None else to_model_input(painted, spec.size)
 
 
-def _with_intervals(
-    rows: Sequence[Row],
-    area: Floats,
-    energy: Floats,
-    peak: Floats,
-    before: Floats,
-    after: Floats,
-    threshold: float,
-    replicates: int,
-    seed: int,
-) -> dict[str, Metric]:
+def _with_intervals(rows: Sequence[Row], of: _Measured, threshold: float, replicates: int, seed: int) -> dict[str, Metric]:
     malignant = np.array([bool(row.malignant) for row in rows])
-    seen, painted = ~np.isnan(energy), ~np.isnan(after)
+    seen, painted = ~np.isnan(of.energy), ~np.isnan(of.after)
 
     def mean(values: Floats, among: Flags, weights: Floats) -> Floats:
         w = weights[:, among]
@@ -226,16 +238,16 @@ def _with_intervals(
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         out = {
-            "area_inside": mean(area, np.ones_like(seen), weights),
-            "energy_inside": mean(energy, seen, weights),
-            "energy_inside_malignant": mean(energy, seen & malignant, weights),
-            "peak_inside": mean(peak, seen, weights),
-            "peak_inside_malignant": mean(peak, seen & malignant, weights),
-            "painted_suspicious": mean((after >= threshold).astype(np.float64), painted, weights),
+            "area_inside": mean(of.area, np.ones_like(seen), weights),
+            "energy_inside": mean(of.energy, seen, weights),
+            "energy_inside_malignant": mean(of.energy, seen & malignant, weights),
+            "peak_inside": mean(of.peak, seen, weights),
+            "peak_inside_malignant": mean(of.peak, seen & malignant, weights),
+            "painted_suspicious": mean((of.after >= threshold).astype(np.float64), painted, weights),
         }
         if painted.any():
-            out["roc_auc"] = metrics.roc_auc(malignant[painted], before[painted], weights[:, painted])
-            out["painted_roc_auc"] = metrics.roc_auc(malignant[painted], after[painted], weights[:, painted])
+            out["roc_auc"] = metrics.roc_auc(malignant[painted], of.before[painted], weights[:, painted])
+            out["painted_roc_auc"] = metrics.roc_auc(malignant[painted], of.after[painted], weights[:, painted])
         return out
 
     groups = [row.group for row in rows]

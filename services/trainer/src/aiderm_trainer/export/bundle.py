@@ -305,3 +305,18 @@ def _finish(folder: Path, manifest: Manifest, tested: Scores, history: list[dict
     (folder / CARD_FILE).write_text(render_card(complete, findings=findings), encoding="utf-8")
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
     seal(folder, complete)
+
+
+def write_version(folder: Path, old: Manifest, version: str, **changes: object) -> None:
+    """Writes card and manifest of a new version that follows from an old one, and seals its folder.
+
+    Args:
+        folder: holds the graph and the golden inputs already.
+        old: the manifest that stays true, but for what changes.
+        version: the new one.
+        changes: fields of the manifest with their new values.
+    """
+    created = datetime.now(UTC).replace(microsecond=0)
+    new = old.model_copy(update={"version": version, "created_at": created, **changes})
+    (folder / CARD_FILE).write_text(render_card(new), encoding="utf-8")
+    seal(folder, new)

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -14,17 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Golden, Manifest, Variant
-from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.bundle.store import ModelStore
 from aiderm_core.runtime import RuntimeFailure, load_runtime
 from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
-from aiderm_trainer.export.bundle import CARD_FILE
+from aiderm_trainer.export.bundle import write_version
 from aiderm_trainer.export.golden import answer_cases
 from aiderm_trainer.export.quantisation import quantise
-from aiderm_trainer.reporting.render import render_card
 
 Reduced = Literal["bf16", "int8"]
 REDUCED: tuple[Reduced, ...] = ("bf16", "int8")
@@ -83,44 +81,39 @@ def reduce_precision(
     calibration, validation = (_side(rows, side) for side in ("calibration", "validation"))
     runtime = load_runtime("openvino", bundle)
     before = [score_bundle(runtime, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
+
+    def tried(precision: Reduced, work: Path) -> Trial:
+        path = INT8_PATH if precision == "int8" else "."
+        try:
+            if precision == "int8":
+                make_int8(work, work / path, Images(calibration, root, manifest.input.size), _cost(manifest, before[0]))
+            reduced = load_runtime("openvino", work / path, precision=precision)
+        except RuntimeFailure as error:
+            return Trial(precision, None, None, None, str(error))
+        after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
+        paths = [case.path for case in manifest.golden.cases]
+        golden = Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
+        return _judge(precision, path, manifest, before, after, golden)
+
     with tempfile.TemporaryDirectory() as name:
         work = Path(name) / "bundle"
         shutil.copytree(bundle, work)
-        trials: list[Trial] = []
-        for precision in precisions:
-            try:
-                path = "."
-                if precision == "int8":
-                    path = INT8_PATH
-                    images = Images(calibration, root, manifest.input.size)
-                    make_int8(work, work / path, images, _cost(manifest, before[0]))
-                reduced = load_runtime("openvino", work / path, precision=precision)
-            except RuntimeFailure as error:
-                trials.append(Trial(precision, None, None, None, str(error)))
-                continue
-            after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
-            paths = [case.path for case in manifest.golden.cases]
-            golden = Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
-            trials.append(_judge(precision, path, manifest, before, after, golden))
+        trials = [tried(precision, work) for precision in precisions]
         offered = [trial.form for trial in trials if trial.form is not None]
         if not offered:
             return None, trials
         kept = [form for form in manifest.forms if form.precision not in precisions]
         with store.stage(manifest.name, version) as folder:
-            shutil.copytree(work, folder, dirs_exist_ok=True)
-            (folder / MANIFEST_FILE).unlink()
-            if not any(form.path == INT8_PATH for form in (*kept, *offered)):
-                shutil.rmtree((folder / INT8_PATH).parent, ignore_errors=True)
-            complete = manifest.model_copy(
-                update={
-                    "version": version,
-                    "created_at": datetime.now(UTC).replace(microsecond=0),
-                    "forms": [*kept, *offered],
-                }
-            )
-            (folder / CARD_FILE).write_text(render_card(complete), encoding="utf-8")
-            seal(folder, complete)
+            _write_with(folder, work, manifest, version, [*kept, *offered])
     return store.path(manifest.name, version), trials
+
+
+def _write_with(folder: Path, work: Path, manifest: Manifest, version: str, forms: list[Variant]) -> None:
+    shutil.copytree(work, folder, dirs_exist_ok=True)
+    (folder / MANIFEST_FILE).unlink()
+    if not any(form.path == INT8_PATH for form in forms):
+        shutil.rmtree((folder / INT8_PATH).parent, ignore_errors=True)
+    write_version(folder, manifest, version, forms=forms)
 
 
 def _side(rows: Sequence[Row], side: str) -> list[Row]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Calibration, DecisionRule, Golden, Histogram, Manifest, Metric, Thorough
-from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.bundle.store import ModelStore
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.export import saved_model
-from aiderm_trainer.export.bundle import CARD_FILE, REPORT_FOLDER
+from aiderm_trainer.export.bundle import REPORT_FOLDER, write_version
 from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases
-from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.fit import SPLIT_FILE
 
 PREVALENCES: Final = (1e-4, 1 - 1e-4)
@@ -93,35 +91,33 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
         golden = golden_cases(folder, load_runtime("openvino", folder), old.input)
         _check(golden, old.golden, before, prevalence)
         _keep_split(bundle, folder)
-        manifest = old.model_copy(
-            update={
-                "version": version,
-                "created_at": datetime.now(UTC).replace(microsecond=0),
-                "decision": shift_rule(old.decision, before, prevalence),
-                "calibration": _calibration(old.calibration, prevalence, shift),
-                "class_prior": move_class_prior(old.class_prior, old.labels, 1.0, inside, inside + shift),
-                "thorough": thorough,
-                "reference": old.reference.model_copy(update={"score": shift_histogram(old.reference.score, before, prevalence)}),
-                # A graph of another precision would need the shift inside it as well.
-                "forms": [
-                    form.model_copy(update={"decision": form.decision and shift_rule(form.decision, before, prevalence)})
-                    for form in old.forms
-                    if form.path == "."
-                ],
-                "metrics": {name: _kept(metrics) for name, metrics in old.metrics.items()},
-                "golden": golden,
-                "limitations": [
-                    *old.limitations,
-                    f"The probabilities were moved from version {old.version}'s prevalence of {before:.4g} to {prevalence:.4g}, "
-                    "which holds where malignant and benign lesions look as in the test data and only their shares differ. All "
-                    f"decisions are those of version {old.version}; metrics of its probabilities, and its report, do not stand "
-                    "here." + lost,
-                ],
-            }
+        write_version(
+            folder,
+            old,
+            version,
+            decision=shift_rule(old.decision, before, prevalence),
+            calibration=_calibration(old.calibration, prevalence, shift),
+            class_prior=move_class_prior(old.class_prior, old.labels, 1.0, inside, inside + shift),
+            thorough=thorough,
+            reference=old.reference.model_copy(update={"score": shift_histogram(old.reference.score, before, prevalence)}),
+            forms=[
+                form.model_copy(update={"decision": form.decision and shift_rule(form.decision, before, prevalence)})
+                for form in old.forms
+                if form.path == "."  # a graph of another precision would need the shift inside it as well
+            ],
+            metrics={name: _kept(metrics) for name, metrics in old.metrics.items()},
+            golden=golden,
+            limitations=[*old.limitations, _limitation(old.version, before, prevalence) + lost],
         )
-        (folder / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
-        seal(folder, manifest)
     return store.path(old.name, version)
+
+
+def _limitation(version: str, before: float, prevalence: float) -> str:
+    return (
+        f"The probabilities were moved from version {version}'s prevalence of {before:.4g} to {prevalence:.4g}, which holds "
+        "where malignant and benign lesions look as in the test data and only their shares differ. All decisions are those of "
+        f"version {version}; metrics of its probabilities, and its report, do not stand here."
+    )
 
 
 def _keep_split(bundle: Path, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from aiderm_core.bundle.manifest import Label, Manifest
-from aiderm_core.bundle.store import ModelStore, seal
+from aiderm_core.bundle.store import ModelStore
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.learning_curve import Fit, Recalibration
@@ -19,10 +18,9 @@ from aiderm_trainer.evaluation.metrics import LOGIT_CLIP, Floats
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.answers import fit_answers
-from aiderm_trainer.export.bundle import CARD_FILE
+from aiderm_trainer.export.bundle import write_version
 from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases
-from aiderm_trainer.reporting.render import render_card
 
 
 def recalibrate(
@@ -51,36 +49,31 @@ def recalibrate(
     fit = fit_answers(scores, old.labels, target, temperature, shift)
     with store.stage(old.name, version) as folder:
         saved_model.recalibrated(bundle, folder, fit.calibration.temperature, fit.calibration.malignant_shift)
-        runtime = load_runtime("openvino", folder)
-        manifest = old.model_copy(
-            update={
-                "version": version,
-                "created_at": datetime.now(UTC).replace(microsecond=0),
-                "decision": fit.decision,
-                "calibration": fit.calibration,
-                "class_prior": move_class_prior(
-                    old.class_prior, old.labels, temperature / fit.calibration.temperature, shift, fit.calibration.malignant_shift
-                ),
-                "novelty": old.novelty.model_copy(
-                    update={
-                        "limit": fit.novelty_limit,
-                        "false_rejection_rate": fit.rejected["all"],
-                        "evaluation": {f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"},
-                    }
-                ),
-                "reference": fit.reference,
-                "thorough": None,
-                "metrics": {},
-                "golden": golden_cases(folder, runtime, old.input),
-                "limitations": [
-                    *old.limitations,
-                    f"Calibration, threshold and novelty limit were fitted anew to {len(rows)} images of one site, from "
-                    f"version {old.version}; nothing was measured on other images of that site.",
-                ],
-            }
+        novelty = {
+            "limit": fit.novelty_limit,
+            "false_rejection_rate": fit.rejected["all"],
+            "evaluation": {f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"},
+        }
+        write_version(
+            folder,
+            old,
+            version,
+            decision=fit.decision,
+            calibration=fit.calibration,
+            class_prior=move_class_prior(
+                old.class_prior, old.labels, temperature / fit.calibration.temperature, shift, fit.calibration.malignant_shift
+            ),
+            novelty=old.novelty.model_copy(update=novelty),
+            reference=fit.reference,
+            thorough=None,
+            metrics={},
+            golden=golden_cases(folder, load_runtime("openvino", folder), old.input),
+            limitations=[
+                *old.limitations,
+                f"Calibration, threshold and novelty limit were fitted anew to {len(rows)} images of one site, from "
+                f"version {old.version}; nothing was measured on other images of that site.",
+            ],
         )
-        (folder / CARD_FILE).write_text(render_card(manifest), encoding="utf-8")
-        seal(folder, manifest)
     return store.path(old.name, version)
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from aiderm_compute.executor import Call, Done, Executor
 from aiderm_trainer.data.split import write_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
 from aiderm_trainer.study.folds import check_untouched, make_folds
-from aiderm_trainer.study.local_executor import Call, Done, Executor, StudyError
 from aiderm_trainer.study.plan import Plan, PlanError, rows_of, weights_file
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
-from aiderm_trainer.study.requirements import Requirements, packages
+from aiderm_trainer.study.requirements import Requirements, find_missing, packages
 from aiderm_trainer.study.results import (
     PLAN_FILE,
     TRIALS_FILE,
@@ -81,26 +82,38 @@ def compare(
         _claim(study, identity, resume)
         for name, fold in folds.items():
             write_split(study / "folds" / f"{name}.csv", fold)
-        trials = [
-            Trial(recipe.name, recipe.frozen, fold, recipe.config(seed, weights), threads)
-            for recipe in plan.recipes
-            for fold in folds
-            for seed in recipe.seeds
-        ]
+        trials = _trials(plan, folds, weights, threads)
         done = _finished(study, trials)
         left = [trial for trial in trials if trial.id not in done]
         console.print(f"{len(trials)} trials, {len(done)} of them finished already", highlight=False)
         if left:
-            executor.check(_needs(study, root, taken, weights, identity))
+            executor.check(partial(find_missing, _needs(study, root, taken, weights, identity)))
         failed = _run(left, done, trials, folds, taken, root, study, identity, executor, keep_weights, console)
-        if failed:
-            named = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
-            raise StudyError(f"{len(failed)} of {len(trials)} trials failed (the same command tries them again). First: {named}")
+        _raise_failures(failed, len(trials))
         finished = [done[trial.id] for trial in trials]
         outputs = {(t.recipe, t.fold, t.config.seed): files.read_npz(_folder(study, t) / OUTPUTS) for t in trials}
         results = collect(identity, taken, finished, outputs)
         save(study, results)
     return results
+
+
+class StudyError(ValueError):
+    """Trials that could not be finished."""
+
+
+def _trials(plan: Plan, folds: Iterable[str], weights: Path | None, threads: int) -> list[Trial]:
+    return [
+        Trial(recipe.name, recipe.frozen, fold, recipe.config(seed, weights), threads)
+        for recipe in plan.recipes
+        for fold in folds
+        for seed in recipe.seeds
+    ]
+
+
+def _raise_failures(failed: Mapping[str, str], trials: int) -> None:
+    if failed:
+        named = "; ".join(f"{name}: {error}" for name, error in list(failed.items())[:3])
+        raise StudyError(f"{len(failed)} of {trials} trials failed (the same command tries them again). First: {named}")
 
 
 def _identity(plan: Plan, folds: dict[str, list[Row]], weights: Path | None) -> Identity:

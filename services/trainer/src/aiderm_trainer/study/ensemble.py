@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +60,43 @@ def choose(
     first = next(iter(folders.values()))
     table = set(read_split(first / SPLIT_FILE))
     rows = sorted((row for row in table if row.split == "validation"), key=lambda row: row.path)
-    labels: tuple[Label, ...] | None = None
-    outputs: dict[str, NDArray[np.floating[Any]]] = {}
-    megabytes: dict[str, float] = {}
+    candidates: dict[str, _Candidate] = {}
     for name, run in folders.items():
         if set(read_split(run / SPLIT_FILE)) != table:
             raise PlanError(f"{run} was trained on another split than {first}; an ensemble takes one")
-        own, outputs[name], megabytes[name] = _score(run, rows, root)
-        labels = labels or own
-        if own != labels:
-            raise PlanError(f"{run} has classes {[x.id for x in own]}, {first} {[x.id for x in labels]}; they must be the same")
-        alone = _auc(outputs[name], own, rows)
-        console.print(f"{run}: validation AUC {alone:.4f}, {megabytes[name]:.1f} MB", highlight=False)
+        found = candidates[name] = _score(run, rows, root)
+        ids, others = ([label.id for label in each.labels] for each in (found, candidates[str(first)]))
+        if found.labels != candidates[str(first)].labels:
+            raise PlanError(f"{run} has classes {ids}, {first} {others}; they must be the same")
+        alone = _auc(found.probability, found.labels, rows)
+        console.print(f"{run}: validation AUC {alone:.4f}, {found.megabytes:.1f} MB", highlight=False)
+    chosen = _select(candidates, rows, rounds, max_megabytes, console)
+    return [folders[name] for name in chosen], list(chosen.values())
 
-    known = labels or ()
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A run's classes, its probabilities ``[N, C]`` of the validation rows, and the megabytes of what it serves."""
+
+    labels: tuple[Label, ...]
+    probability: NDArray[np.float64]
+    megabytes: float
+
+
+def _select(
+    candidates: Mapping[str, _Candidate], rows: Sequence[Row], rounds: int, max_megabytes: float, console: Console
+) -> dict[str, float]:
+    """Returns the weights of the chosen candidates by name.
+
+    Raises:
+        PlanError: one alone is best.
+    """
+    labels = next(iter(candidates.values())).labels
     found = select(
-        outputs,
-        lambda average: _auc(average, known, rows),
+        {name: each.probability for name, each in candidates.items()},
+        lambda average: _auc(average, labels, rows),
         rounds,
-        lambda members: sum(megabytes[member] for member in members) <= max_megabytes,
+        lambda members: sum(candidates[member].megabytes for member in members) <= max_megabytes,
     )
     for number, step in enumerate(found.steps, start=1):
         console.print(f"step {number}: + {step.member} -> validation AUC {step.score:.4f}", highlight=False)
@@ -86,14 +105,13 @@ def choose(
             f"no average within {max_megabytes:g} MB is better on validation than {found.steps[0].member} alone "
             f"({found.steps[0].score:.4f}); export that"
         )
-    total = sum(megabytes[name] for name in found.weights)
+    total = sum(candidates[name].megabytes for name in found.weights)
     chosen = ", ".join(f"{name} {weight:.3f}" for name, weight in found.weights.items())
     console.print(f"chosen: {chosen}; {total:.1f} MB of weights", highlight=False)
-    return [folders[name] for name in found.weights], list(found.weights.values())
+    return dict(found.weights)
 
 
-def _score(run: Path, rows: Sequence[Row], root: Path) -> tuple[tuple[Label, ...], NDArray[np.float64], float]:
-    """A run's classes, its probabilities ``[N, C]`` of rows, and the megabytes of what it serves."""
+def _score(run: Path, rows: Sequence[Row], root: Path) -> _Candidate:
     keras.backend.clear_session()
     _, labels, network = load_run(run)
     signature = [tf.TensorSpec([None, network.size, network.size, 3], tf.uint8)]
@@ -103,7 +121,7 @@ def _score(run: Path, rows: Sequence[Row], root: Path) -> tuple[tuple[Label, ...
     if network.novelty is not None:
         shared = {id(variable) for variable in network.model.variables}
         parameters += sum(int(np.prod(v.shape)) for v in network.novelty.variables if id(v) not in shared)
-    return labels, softmax(full_logits(logits).astype(np.float64), axis=1), parameters * _BYTES / 1e6
+    return _Candidate(labels, softmax(full_logits(logits).astype(np.float64), axis=1), parameters * _BYTES / 1e6)
 
 
 def _auc(probability: NDArray[np.floating[Any]], labels: Sequence[Label], rows: Sequence[Row]) -> float:

@@ -152,7 +152,7 @@ def _retry_after(value: str) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LedgerEntry:
     """A finished file: its id and size variant, its path below the ledger's folder, its bytes and checksum."""
 
     key: str
@@ -172,11 +172,11 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, LedgerEntry] = {}
         if path.exists():
             for line in path.read_text("utf-8").splitlines():
                 try:
-                    entry = Entry(**json.loads(line))
+                    entry = LedgerEntry(**json.loads(line))
                 except (ValueError, TypeError):
                     continue
                 self._entries[entry.key] = entry
@@ -184,7 +184,7 @@ class Ledger:
             with path.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
-    def sound(self, key: str, form: str) -> Entry | None:
+    def sound(self, key: str, form: str) -> LedgerEntry | None:
         """Returns the entry of a file whose size and checksum still match; None if it must be downloaded."""
         entry = self._entries.get(key)
         if entry is None or entry.form != form:
@@ -194,7 +194,7 @@ class Ledger:
             return None
         return entry
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Records a finished file."""
         with self._lock:
             self._entries[entry.key] = entry

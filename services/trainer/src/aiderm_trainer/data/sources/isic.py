@@ -26,7 +26,7 @@ from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.limits import Limits
 from aiderm_trainer.data.class_names import ARCHIVE_LEVELS, ClassName, parse_archive_diagnosis
-from aiderm_trainer.data.sources.download import DownloadError, Entry, Fetcher, Ledger, Refused, checksum
+from aiderm_trainer.data.sources.download import DownloadError, Fetcher, Ledger, LedgerEntry, Refused, checksum
 
 API: Final = "https://api.isic-archive.com/api/v2"
 LICENCES: Final = ("CC-0", "CC-BY", "CC-BY-NC")
@@ -47,7 +47,7 @@ _SUFFIXES: Final = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".web
 
 
 @dataclass(frozen=True)
-class Request:
+class ArchiveQuery:
     """What to fetch.
 
     Attributes:
@@ -75,7 +75,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Report:
+class FetchReport:
     """What a fetch did: rows of the table, files fetched now and found sound, rows left out by reason, and failures by id."""
 
     table: Path
@@ -99,13 +99,13 @@ class _Image:
 
 def fetch(
     out: Path,
-    request: Request = Request(),
+    request: ArchiveQuery = ArchiveQuery(),
     *,
     api: str = API,
     fetcher: Fetcher | None = None,
     workers: int = WORKERS,
     progress: bool = True,
-) -> Report:
+) -> FetchReport:
     """Downloads images and writes ``out/isic.csv``, the table for ``prepare``.
 
     It can be stopped and run again at any time: finished files are kept if their size and checksum match ``out/ledger.jsonl``,
@@ -130,49 +130,69 @@ def fetch(
     if fetcher is None:
         with httpx.Client(timeout=httpx.Timeout(60.0, connect=20.0), follow_redirects=True) as client:
             return fetch(out, request, api=api, fetcher=Fetcher(client), workers=workers, progress=progress)
-    api = api.rstrip("/")
-    ledger, limits = Ledger(out / LEDGER), Limits()
-    skipped: Counter[str] = Counter()
-    failed: dict[str, str] = {}
-    done: list[tuple[_Image, Entry]] = []
-    fetched = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with (
-        ThreadPoolExecutor(workers, thread_name_prefix="isic") as pool,
-        Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
-    ):
-        task = bar.add_task("ISIC Archive", total=request.limit)
-        seen: set[str] = set()
-        # One page at a time: file addresses are signed and expire, so none is kept longer than needed.
-        for records, count in _pages(fetcher, api, request):
-            bar.update(task, total=min(count, request.limit or count) if count else request.limit)
-            images = []
-            for record in records:
-                image = _usable(record, request, limits)
-                if isinstance(image, str):
-                    skipped[image] += 1
-                elif image.isic_id not in seen and (request.limit is None or len(seen) < request.limit):
-                    seen.add(image.isic_id)
-                    images.append(image)
-            download = _Download(out, fetcher, api, request.size, ledger, limits)
-            for image, result in zip(images, pool.map(download, images), strict=True):
-                bar.advance(task)
-                if isinstance(result, str):
-                    failed[image.isic_id] = result
-                else:
-                    entry, new = result
-                    done.append((image, entry))
-                    fetched += new
-            if request.limit is not None and len(seen) >= request.limit:
-                break
-    if not done and not failed:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "the archive names none"
-        raise ValueError(f"no image is left: {reasons}")
-    _write_table(out / TABLE, done)
-    return Report(out / TABLE, len(done), fetched, len(done) - fetched, dict(sorted(skipped.items())), failed)
+    return _Fetch(out, request, api.rstrip("/"), fetcher, workers, progress).run()
 
 
-def _pages(fetcher: Fetcher, api: str, request: Request) -> Iterator[tuple[list[Any], int]]:
+class _Fetch:
+    """One fetch, and what it has done so far."""
+
+    def __init__(self, out: Path, request: ArchiveQuery, api: str, fetcher: Fetcher, workers: int, progress: bool) -> None:
+        self._out, self._request, self._api, self._fetcher = out, request, api, fetcher
+        self._workers, self._progress = workers, progress
+        self._limits = Limits()
+        self._download = _Download(out, fetcher, api, request.size, Ledger(out / LEDGER), self._limits)
+        self._seen: set[str] = set()
+        self._skipped: Counter[str] = Counter()
+        self._failed: dict[str, str] = {}
+        self._done: list[tuple[_Image, LedgerEntry]] = []
+        self._fetched = 0
+
+    def run(self) -> FetchReport:
+        limit = self._request.limit
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with (
+            ThreadPoolExecutor(self._workers, thread_name_prefix="isic") as pool,
+            Progress(*columns, console=Console(stderr=True), disable=not self._progress) as bar,
+        ):
+            task = bar.add_task("ISIC Archive", total=limit)
+            # One page at a time: file addresses are signed and expire, so none is kept longer than needed.
+            for records, count in _pages(self._fetcher, self._api, self._request):
+                bar.update(task, total=min(count, limit or count) if count else limit)
+                images = self._wanted(records)
+                for image, result in zip(images, pool.map(self._download, images), strict=True):
+                    bar.advance(task)
+                    self._keep(image, result)
+                if limit is not None and len(self._seen) >= limit:
+                    break
+        skipped = dict(sorted(self._skipped.items()))
+        if not self._done and not self._failed:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "the archive names none"
+            raise ValueError(f"no image is left: {reasons}")
+        _write_table(self._out / TABLE, self._done)
+        rows = len(self._done)
+        return FetchReport(self._out / TABLE, rows, self._fetched, rows - self._fetched, skipped, self._failed)
+
+    def _wanted(self, records: Sequence[Any]) -> list[_Image]:
+        """The images of a page that are to be fetched; why others are left out is counted."""
+        limit, images = self._request.limit, []
+        for image in (_usable(record, self._request, self._limits) for record in records):
+            if isinstance(image, str):
+                self._skipped[image] += 1
+            elif image.isic_id not in self._seen and (limit is None or len(self._seen) < limit):
+                self._seen.add(image.isic_id)
+                images.append(image)
+        return images
+
+    def _keep(self, image: _Image, result: tuple[LedgerEntry, bool] | str) -> None:
+        if isinstance(result, str):
+            self._failed[image.isic_id] = result
+        else:
+            entry, new = result
+            self._done.append((image, entry))
+            self._fetched += new
+
+
+def _pages(fetcher: Fetcher, api: str, request: ArchiveQuery) -> Iterator[tuple[list[Any], int]]:
     """Yields pages of records, each with the total number of records."""
     parameters: dict[str, Any] = {"limit": PAGE}
     address = f"{api}/images/"
@@ -219,7 +239,7 @@ def _collection_ids(fetcher: Fetcher, api: str, wanted: Sequence[str]) -> list[s
     return [matches[0] for matches in ids]
 
 
-def _usable(record: Any, request: Request, limits: Limits) -> _Image | str:
+def _usable(record: Any, request: ArchiveQuery, limits: Limits) -> _Image | str:
     """Returns the image of a record, or why it is left out."""
     if not isinstance(record, dict):
         return "malformed"
@@ -259,7 +279,7 @@ class _Download:
         self._size: Size = size
         self._ledger, self._limits = ledger, limits
 
-    def __call__(self, image: _Image) -> tuple[Entry, bool] | str:
+    def __call__(self, image: _Image) -> tuple[LedgerEntry, bool] | str:
         """Returns the entry and whether it is new, or what went wrong."""
         if (entry := self._ledger.sound(image.isic_id, self._size)) is not None:
             return entry, False
@@ -283,18 +303,18 @@ class _Download:
             part.unlink(missing_ok=True)
             return f"{error.code}: {error.detail}"
 
-    def _new(self, image: _Image, url: str, part: Path) -> Entry:
+    def _new(self, image: _Image, url: str, part: Path) -> LedgerEntry:
         self._fetcher.file(url, part, image.size, self._limits.max_bytes)
         data = part.read_bytes()
         form = decode_image(data, self._limits).format
         path = f"{FOLDER}/{image.isic_id}{_SUFFIXES[form]}"
         part.replace(self._out / path)
-        entry = Entry(image.isic_id, self._size, path, len(data), checksum(data))
+        entry = LedgerEntry(image.isic_id, self._size, path, len(data), checksum(data))
         self._ledger.add(entry)
         return entry
 
 
-def _write_table(path: Path, done: Sequence[tuple[_Image, Entry]]) -> None:
+def _write_table(path: Path, done: Sequence[tuple[_Image, LedgerEntry]]) -> None:
     group = _grouping([image for image, _ in done])
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")

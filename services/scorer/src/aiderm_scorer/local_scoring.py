@@ -57,21 +57,10 @@ def on_this_machine(
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(max(1, min(jobs, len(chunks))))]
 
-    def tables() -> Iterator[pa.Table]:
-        running = len(threads)
-        while running:
-            found = finished.get()
-            if found is None:
-                running -= 1
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                yield found
-
     for thread in threads:
         thread.start()
     try:
-        yield tables()
+        yield _tables(finished, len(threads))
     finally:
         stop.set()
         for worker in supervised:
@@ -80,6 +69,18 @@ def on_this_machine(
             _discard_all(finished)
             for thread in threads:
                 thread.join(0.02)
+
+
+def _tables(finished: queue.Queue[pa.Table | BaseException | None], running: int) -> Iterator[pa.Table]:
+    """Yields tables until each of the ``running`` threads has put its None; raises the exception that one of them put."""
+    while running:
+        found = finished.get()
+        if found is None:
+            running -= 1
+        elif isinstance(found, BaseException):
+            raise found
+        else:
+            yield found
 
 
 def _discard_all(finished: queue.Queue[pa.Table | BaseException | None]) -> None:

@@ -1,4 +1,4 @@
-"""A study's work on the nodes of a Ray cluster: each call a task in a process of its own."""
+"""Work on the nodes of a Ray cluster: each call is a task in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
+from aiderm_compute.executor import Call, Done, FindMissing, attempt
 from aiderm_compute.ray_cluster import ClusterError, connect, nodes, on_every_node
-from aiderm_trainer.study.local_executor import Call, Done, attempt
-from aiderm_trainer.study.requirements import Requirements, find_missing
 
 THREADS = 2  # of a trial, by default; not this machine's, as another one trains it
 _TRIES = 4  # of a call whose process died, or whose node was lost
@@ -21,7 +20,7 @@ _PATIENCE = 300.0  # seconds for a node to check what it has; weights files are 
 
 
 @dataclass(frozen=True)
-class _Report:
+class _NodeReport:
     """What comes back from a node: what it lacks for the work, or what became of it."""
 
     node: str
@@ -32,7 +31,7 @@ class _Report:
 
 @contextmanager
 def ray_nodes(address: str, jobs: int | None, gpus: float, console: Console) -> Iterator[RayNodes]:
-    """Connects to a cluster for a study.
+    """Connects to a cluster and yields an executor on its nodes.
 
     Args:
         address: see ``aiderm_compute.ray_cluster.connect``.
@@ -58,30 +57,30 @@ class RayNodes:
 
         self._ray: Any = ray
         self._jobs, self._gpus, self._console = jobs, gpus, console
-        self._needs: Requirements | None = None
+        self._find_missing: FindMissing | None = None
         self._fit: frozenset[str] = frozenset()
         self._unfit: set[str] = set()
         # One call a process: the next may need another number of threads, which TensorFlow takes once.
         self._remote = ray.remote(max_calls=1)(_do)
 
-    def check(self, needs: Requirements) -> None:
+    def check(self, find_missing: FindMissing) -> None:
         """Asks every node at once.
 
         Raises:
             ClusterError: a node lacks something.
         """
-        answers = on_every_node(find_missing, needs, seconds=_PATIENCE)
+        answers = on_every_node(find_missing, seconds=_PATIENCE)
         unfit = [f"node {node.address}: {answer}" for node, answer in answers.items() if answer is not None]
         if unfit or not answers:
             raise ClusterError(
                 f"{len(unfit)} of {len(answers)} nodes cannot be used. {'; '.join(unfit[:3])}. Every node must have the folders "
                 "of --data, --weights-folder and --out at the same paths with the same content, and the same aiderm-trainer"
             )
-        self._needs, self._fit = needs, frozenset(node.id for node in answers)
+        self._find_missing, self._fit = find_missing, frozenset(node.id for node in answers)
 
     def run(self, calls: Sequence[Call]) -> Iterator[Done]:
         """See ``Executor``."""
-        if self._needs is None:
+        if self._find_missing is None:
             raise ClusterError("check comes before run")
         self._find_room(calls)
         ray = self._ray
@@ -126,7 +125,7 @@ class RayNodes:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._unfit))})"}
         light = replace(call, arguments=())
         arguments = [shared.reference(argument) for argument in call.arguments]
-        return self._remote.options(**options).remote(self._needs, self._fit, light, *arguments)
+        return self._remote.options(**options).remote(self._find_missing, self._fit, light, *arguments)
 
     def _find_room(self, calls: Sequence[Call]) -> None:
         """Ray would wait for ever for a node that is large enough."""
@@ -141,7 +140,7 @@ class RayNodes:
 
 
 class _Shared:
-    """Rows of a fold go to the cluster once, not with every trial."""
+    """Lists among the arguments go to the cluster once, not with every call."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
@@ -156,17 +155,17 @@ class _Shared:
         return self._put[id(argument)][1]
 
 
-def _do(needs: Requirements, fit: frozenset[str], call: Call, *arguments: Any) -> _Report:
+def _do(find_missing: FindMissing, fit: frozenset[str], call: Call, *arguments: Any) -> _NodeReport:
     """Runs on a node; checks one first that joined after all were asked."""
     import ray
 
     context = ray.get_runtime_context()
     node, address = context.get_node_id(), ray.util.get_node_ip_address()
-    if node not in fit and (missing := find_missing(needs)):
-        return _Report(node, address, missing)
+    if node not in fit and (missing := find_missing()):
+        return _NodeReport(node, address, missing)
     if not context.get_accelerator_ids().get("GPU"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    return _Report(node, address, None, attempt(replace(call, arguments=arguments), address))
+    return _NodeReport(node, address, None, attempt(replace(call, arguments=arguments), address))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Where a study's work is done: calls go in, what became of them comes out as they end. Here: processes of this machine."""
+"""Where work is done: calls go in, and what became of each comes out as it ends. Here: in processes of this machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiderm_compute.processes import end_with_parent
-from aiderm_trainer.study.requirements import Requirements
 
-_CALLS_A_WORKER = 12  # then it is made anew: what TensorFlow holds on to goes with it
+_CALLS_A_WORKER = 12  # then it is replaced: memory that TensorFlow holds on to goes with it
 
 
-class StudyError(ValueError):
-    """Trials that could not be finished."""
+class ExecutionError(ValueError):
+    """Work that cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,14 @@ class Done:
     node: str | None = None
 
 
-class Executor(Protocol):
-    """Does a study's work."""
+FindMissing = Callable[[], str | None]
+"""Says what the machine that calls it lacks for the work; None where it lacks nothing. Pickled, so of a module."""
 
-    def check(self, needs: Requirements) -> None:
+
+class Executor(Protocol):
+    """Does work."""
+
+    def check(self, find_missing: FindMissing) -> None:
         """Makes sure that the work finds what it needs where it will be done.
 
         Raises:
@@ -94,7 +97,7 @@ class LocalProcesses:
         self._pool: Pool | None = None
         self._taken = 0
 
-    def check(self, needs: Requirements) -> None:
+    def check(self, find_missing: FindMissing) -> None:
         """Nothing to do: they see what this process sees."""
 
     def run(self, calls: Sequence[Call]) -> Iterator[Done]:
@@ -110,7 +113,7 @@ class LocalProcesses:
                 try:
                     yield future.result()
                 except BrokenProcessPool as error:
-                    raise StudyError(
+                    raise ExecutionError(
                         f"a process ended while it was at {names[future]} (killed, or out of memory). The same command goes on"
                     ) from error
 
@@ -123,7 +126,7 @@ class LocalProcesses:
 
 @contextmanager
 def local_processes(jobs: int = 1, pool: Callable[[int], Pool] = spawned) -> Iterator[LocalProcesses]:
-    """So many processes of this machine; when the caller leaves, whatever makes it leave, no call is begun any more."""
+    """Yields an executor of ``jobs`` processes; once the caller leaves, for whatever reason, no further call is started."""
     processes = LocalProcesses(jobs, pool)
     try:
         yield processes
