@@ -23,7 +23,7 @@ from aiderm_core.files import replacing
 MODELS, BACKUPS = Path("/models"), Path("/backups")
 
 
-class ArchiveError(Exception):
+class BackupError(Exception):
     """What cannot be saved or restored, and why."""
 
 
@@ -36,15 +36,15 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
     """Writes every version and what serves into ``backups/NAME``; by default the name is the time.
 
     Raises:
-        ArchiveError: no bundle, a damaged one, or an archive of that name.
+        BackupError: no bundle, a damaged one, or an archive of that name.
     """
     target = backups / (name or time.strftime("models-%Y%m%dT%H%M%SZ.tar", time.gmtime()))
     if target.parent != backups or target.exists():
-        raise ArchiveError(f"a backup must be a new file of the backups' folder. Received: {target}")
+        raise BackupError(f"a backup must be a new file of the backups' folder. Received: {target}")
     store = ModelStore(models)
     bundles = [(model, version) for model in store.names() for version in store.versions(model)]
     if not bundles:
-        raise ArchiveError(f"{models} holds no bundle")
+        raise BackupError(f"{models} holds no bundle")
     try:
         with replacing(target) as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -64,7 +64,7 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
                 for model, version in bundles:
                     ModelStore(Path(folder)).verified(model, version)
     except BundleError as error:
-        raise ArchiveError(f"nothing was saved: {error}") from error
+        raise BackupError(f"nothing was saved: {error}") from error
     for model, version in bundles:
         say(f"saved {model} {version}")
     return target
@@ -74,17 +74,17 @@ def restore(archive: Path, models: Path) -> None:
     """Puts back what is missing or damaged in ``models``, then what served.
 
     Raises:
-        ArchiveError: an archive that is damaged, or none; nothing has been changed then.
+        BackupError: an archive that is damaged, or none; nothing has been changed then.
     """
     if not archive.is_file():
         there = ", ".join(sorted(path.name for path in archive.parent.glob("*.tar"))) or "none"
-        raise ArchiveError(f"there is no backup {archive.name}; there are: {there}")
+        raise BackupError(f"there is no backup {archive.name}; there are: {there}")
     with tempfile.TemporaryDirectory(dir=models, prefix=".staging-restore-") as folder:
         _unpack(archive, Path(folder))
         saved, store = ModelStore(Path(folder)), ModelStore(models)
         bundles = [(model, version) for model in saved.names() for version in saved.versions(model)]
         if not bundles:
-            raise ArchiveError(f"{archive.name} holds no bundle")
+            raise BackupError(f"{archive.name} holds no bundle")
         for model, version in bundles:
             _checked(saved, model, version)
         for model, version in bundles:
@@ -101,7 +101,7 @@ def _refuse_another(saved: ModelStore, store: ModelStore, model: str, version: s
     """A version that was promoted in the store stays what it is, even where it is damaged."""
     here, there = (folder / model / f"{version}{DIGEST_SUFFIX}" for folder in (store.root, saved.root))
     if here.exists() and there.exists() and here.read_text() != there.read_text():
-        raise ArchiveError(f"{model} {version} was promoted with another manifest than the saved one. Remove {here} first")
+        raise BackupError(f"{model} {version} was promoted with another manifest than the saved one. Remove {here} first")
 
 
 def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) -> str:
@@ -116,7 +116,7 @@ def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) ->
             done = "replaced"
         else:
             if there != saved.verified(model, version):
-                raise ArchiveError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
+                raise BackupError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
             return "kept"
     with store.stage(model, version) as staged:
         shutil.copytree(saved.path(model, version), staged, dirs_exist_ok=True)
@@ -129,7 +129,7 @@ def _checked(saved: ModelStore, model: str, version: str) -> None:
     try:
         saved.verified(model, version)
     except BundleError as error:
-        raise ArchiveError(f"the backup is damaged, nothing was restored: {error}") from error
+        raise BackupError(f"the backup is damaged, nothing was restored: {error}") from error
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -137,7 +137,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, EOFError) as error:
-        raise ArchiveError(f"{archive.name} cannot be read: {error}") from error
+        raise BackupError(f"{archive.name} cannot be read: {error}") from error
 
 
 def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -167,7 +167,7 @@ def main() -> int:
     run: Callable[[argparse.Namespace], None] = parsed.run
     try:
         run(parsed)
-    except (ArchiveError, BundleError, OSError) as error:
+    except (BackupError, BundleError, OSError) as error:
         sys.stderr.write(f"archive: {error}\n")
         return 1
     return 0

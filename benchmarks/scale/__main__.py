@@ -29,10 +29,10 @@ from aiderm_core.bundle.store import ModelStore
 from aiderm_scorer.inputs import Listing
 from aiderm_scorer.items import Item
 from aiderm_scorer.local_scoring import on_this_machine
-from aiderm_scorer.model import Model
 from aiderm_scorer.ray_scoring import on_cluster
+from aiderm_scorer.score_rows import schema
 from aiderm_scorer.scoring import CHUNK, score
-from aiderm_scorer.table import schema
+from aiderm_scorer.scoring_model import Model
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Looks for known advisories against the locked packages: audit.py, in an environment of its own. `make audit` calls it.
+# Looks for known advisories against the locked packages: advisories.py, in an environment of its own. `make audit` calls it.
 # Exit status 0: none. 1: there are some. 3: the data could not be reached. Needs Python 3.11, and npm for the TypeScript client.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -11,4 +11,4 @@ if [ ! -e "$stamp" ]; then
     "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r deploy/audit/requirements.lock
     touch "$stamp"
 fi
-exec "$tools/bin/python" deploy/audit/audit.py
+exec "$tools/bin/python" deploy/audit/advisories.py

@@ -56,7 +56,7 @@ def test_everything_comes_back(archive: ModuleType, store: ModelStore, tmp_path:
 def test_an_edited_manifest_is_neither_saved_nor_kept(archive: ModuleType, store: ModelStore, tmp_path: Path) -> None:
     saved = archive.save("first.tar", store.root, tmp_path / "backups")
     edit(store.path("melanoma", "2"))
-    with pytest.raises(archive.ArchiveError, match="is not the one that was promoted"):
+    with pytest.raises(archive.BackupError, match="is not the one that was promoted"):
         archive.save("second.tar", store.root, tmp_path / "backups")
     assert [path.name for path in (tmp_path / "backups").iterdir()] == ["first.tar"]
     archive.restore(saved, store.root)
@@ -73,6 +73,6 @@ def test_a_restore_does_not_put_another_bundle_in_the_place_of_a_promoted_one(
         seal(folder, Manifest.load(folder).model_copy(update={"version": "1", "architecture": "retrained"}))
     store.promote("melanoma", "1")
     (store.path("melanoma", "1") / "saved_model.pb").unlink()
-    with pytest.raises(archive.ArchiveError, match="was promoted with another manifest"):
+    with pytest.raises(archive.BackupError, match="was promoted with another manifest"):
         archive.restore(saved, store.root)
     assert store.serving("melanoma") == "1"

@@ -17,7 +17,7 @@ from .conftest import ROOT
 
 @pytest.fixture(scope="module")
 def audit() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("audit", ROOT / "deploy" / "audit" / "audit.py")
+    specification = importlib.util.spec_from_file_location("audit", ROOT / "deploy" / "audit" / "advisories.py")
     assert specification
     assert specification.loader
     module = importlib.util.module_from_spec(specification)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from aiderm_core.bundle.store import ModelStore
-from aiderm_scorer.model import Model
+from aiderm_scorer.scoring_model import Model
 
 BUCKET = "archive"
 Hook = Callable[[], bytes | None]

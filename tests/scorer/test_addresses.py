@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiderm_scorer.addresses import AddressError, Allowed, fetch
-from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.items import Item, ItemProblem
 from aiderm_scorer.read import Reader
 
 from .conftest import Remote
@@ -104,7 +104,7 @@ def test_public_addresses(ip: str) -> None:
 def test_a_row_says_why(remote: Remote) -> None:
     address = f"{remote.address}/a.png"
     found = Reader(1000).read(Item(address, address, listed=address, allowed=Allowed.parse(["http"])))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     assert found.code == "unreadable"
     assert f"--allow {remote.address}" in found.detail
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiderm_scorer.archives import is_archive, members
-from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.items import Item, ItemProblem
 from aiderm_scorer.read import Reader
 
 NAMES = st.text("abcXYZ0189 -_äß☃", min_size=1, max_size=20).map(lambda text: f"{text.strip() or 'x'}.jpg")
@@ -54,7 +54,7 @@ def listed(path: Path) -> list[Item]:
         return list(members(str(path), file))
 
 
-def read(items: list[Item]) -> list[bytes | Problem]:
+def read(items: list[Item]) -> list[bytes | ItemProblem]:
     with Reader(10_000) as reader:
         return [reader.read(item) for item in items]
 
@@ -92,7 +92,7 @@ def test_a_damaged_member_costs_only_itself(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     first, second, third = read(listed(path))
     assert (first, third) == (b"A" * 500, b"C" * 500)
-    assert isinstance(second, Problem)
+    assert isinstance(second, ItemProblem)
     assert second.code == "unreadable"
     assert "damaged" in second.detail
 
@@ -106,9 +106,9 @@ def test_an_archive_that_breaks_off_keeps_what_came_before(tmp_path: Path, suffi
     found = read(items)
     assert isinstance(found[0], bytes)
     assert items[-1].image == str(path)
-    assert isinstance(found[-1], Problem)
+    assert isinstance(found[-1], ItemProblem)
     assert "breaks off" in found[-1].detail
-    assert all(isinstance(data, Problem) or len(data) == 2000 + 256 * 20 for data in found)
+    assert all(isinstance(data, ItemProblem) or len(data) == 2000 + 256 * 20 for data in found)
 
 
 def test_what_is_no_archive_is_one_item_that_says_so(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path: Pa
     path = tmp_path / "x.zip"
     path.write_bytes(zipped([("bomb.jpg", bytes(50_000_000))], zipfile.ZIP_DEFLATED))
     (found,) = read(listed(path))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     assert found.code == "too_large"
     assert "50,000,000" in found.detail
 
@@ -135,11 +135,11 @@ def test_an_encrypted_or_oddly_compressed_member_is_told(tmp_path: Path) -> None
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(bytes(data))
     (found,) = read(listed(path))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     assert "encrypted" in found.detail
     path.write_bytes(zipped([("a.jpg", b"A" * 50)], zipfile.ZIP_LZMA))
     (found,) = read(listed(path))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     assert "lzma" in found.detail
 
 
@@ -250,7 +250,7 @@ def test_a_link_in_a_tar_is_told(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     (found,) = read(listed(path))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     assert "no regular file" in found.detail
 
 

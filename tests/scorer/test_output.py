@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiderm_core.imaging.limits import Limits
-from aiderm_scorer.model import Model
 from aiderm_scorer.output import MARKER, Output, OutputError
-from aiderm_scorer.table import about, schema, to_table
+from aiderm_scorer.score_rows import about, schema, to_table
+from aiderm_scorer.scoring_model import Model
 
 
 @pytest.fixture(scope="module")

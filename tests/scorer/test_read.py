@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.items import Item, ItemProblem
 from aiderm_scorer.read import Reader, read_ahead
 
 from .conftest import BUCKET, Remote, fill
 
 
-def problem(path: object, most: int = 1000) -> Problem:
+def problem(path: object, most: int = 1000) -> ItemProblem:
     found = Reader(most).read(Item(str(path), str(path)))
-    assert isinstance(found, Problem)
+    assert isinstance(found, ItemProblem)
     return found
 
 
 def test_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "large.png").write_bytes(bytes(1001))
-    assert problem(tmp_path / "gone.png") == Problem("unreadable", "No such file or directory.")
+    assert problem(tmp_path / "gone.png") == ItemProblem("unreadable", "No such file or directory.")
     assert problem(tmp_path).code == "unreadable"
-    assert problem(tmp_path / "pipe.png") == Problem("unreadable", "Received no regular file.")
-    assert problem(tmp_path / "large.png") == Problem("too_large", "Received more than 1,000 bytes; allowed: at most 1,000.")
+    assert problem(tmp_path / "pipe.png") == ItemProblem("unreadable", "Received no regular file.")
+    assert problem(tmp_path / "large.png") == ItemProblem("too_large", "Received more than 1,000 bytes; allowed: at most 1,000.")
     assert problem("nosuch://a/b.png").code == "unreadable"
 
 

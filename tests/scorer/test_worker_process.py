@@ -13,7 +13,7 @@ import pytest
 
 from aiderm_core.imaging.limits import Limits
 from aiderm_scorer.items import Item
-from aiderm_scorer.model import Model
+from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_process import WorkerProcess, WorkerProcessError
 
 from .conftest import Remote, fill, picture

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import bentoml
 from bentoml.validators import ContentType
-from model import CORES, answer, load, prepare
+from peer_model import CORES, answer, load, prepare
 
 
 @bentoml.service(workers=CORES, traffic={"timeout": 60}, metrics={"enabled": False})

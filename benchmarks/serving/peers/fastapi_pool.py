@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 from fastapi import FastAPI, File
-from model import PORT, answer, load, prepare
+from peer_model import PORT, answer, load, prepare
 
 app = FastAPI()
 predict = load()

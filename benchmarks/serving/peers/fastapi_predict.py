@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 from fastapi import FastAPI, UploadFile
-from model import PORT, answer, keras_predict, prepare
+from peer_model import PORT, answer, keras_predict, prepare
 
 app = FastAPI()
 predict = keras_predict()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import litserve as ls
-from model import CORES, PORT, answer, load, prepare
+from peer_model import CORES, PORT, answer, load, prepare
 
 
 class Classifier(ls.LitAPI):

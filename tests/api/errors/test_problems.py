@@ -7,8 +7,8 @@ import pytest
 from fastapi import APIRouter
 
 from aiderm_api.errors.handlers import from_image_error
-from aiderm_api.errors.openapi import responses
 from aiderm_api.errors.problems import NoModel, Overloaded, TooLarge
+from aiderm_api.errors.responses import responses
 from aiderm_core.imaging.errors import ImageError
 
 

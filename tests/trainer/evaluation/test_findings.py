@@ -8,11 +8,11 @@ import pytest
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.evaluation.errors import write_pictures
 from aiderm_trainer.evaluation.evaluate import PAGE_FILE, REPORT_FILE, write_report
-from aiderm_trainer.evaluation.findings import METRICS_ONLY, Request, investigate, read_left_out
+from aiderm_trainer.evaluation.findings import METRICS_ONLY, FindingsRequest, investigate, read_left_out
 from aiderm_trainer.evaluation.report_schema import EvaluationReport
 from aiderm_trainer.evaluation.scores import score_bundle
+from aiderm_trainer.evaluation.worst_errors import write_pictures
 from aiderm_trainer.reporting.plots import write_plots
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     point |= {"sensitivity": 0.9, "sensitivity_low": 0.8, "specificity": 0.3}
     (tmp_path / "curve.json").write_text(json.dumps([point]))
     asked = [tmp_path / name for name in ("masks", "skin", "left.json", "curve.json")]
-    request = Request(table, True, 10, *asked)
+    request = FindingsRequest(table, True, 10, *asked)
     train = [row for row in rows if row.split == "train"]
     found = investigate(runtime, scores, data, manifest, request, train, replicates=50, progress=False)
 
@@ -110,7 +110,7 @@ def test_pictures_of_errors_are_kept_out_of_git(scored, tmp_path):
 def test_a_folder_without_pictures_and_a_file_of_another_form_are_refused(scored, tmp_path):
     runtime, scores, data, manifest, _ = scored
     with pytest.raises(ValueError, match="no picture"):
-        investigate(runtime, scores, data, manifest, Request(close_ups=tmp_path), replicates=20, progress=False)
+        investigate(runtime, scores, data, manifest, FindingsRequest(close_ups=tmp_path), replicates=20, progress=False)
     (tmp_path / "left.json").write_text('{"a": 0.9}')
     with pytest.raises(ValueError, match="must hold"):
         read_left_out(tmp_path / "left.json")

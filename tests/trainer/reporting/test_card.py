@@ -10,7 +10,7 @@ from aiderm_trainer.evaluation.findings import Findings, Held
 from aiderm_trainer.evaluation.learning_curve import CurvePoint
 from aiderm_trainer.evaluation.orientation import OrientationReport
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution
-from aiderm_trainer.evaluation.outline_agreement import Outlines
+from aiderm_trainer.evaluation.outline_agreement import OutlineReport
 from aiderm_trainer.evaluation.stress import Stress
 from aiderm_trainer.evaluation.subgroups import Comparison, Subgroup
 from aiderm_trainer.reporting.render import render_card
@@ -224,7 +224,7 @@ def test_findings_stand_in_the_card(complete):
         subgroups=[group],
         held=[Held(side="train", kind="children (under 18)", known=900, images=17, malignant=4, melanoma=1)],
         stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": figure, "flipped": figure}}),
-        outlines=Outlines(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
+        outlines=OutlineReport(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
         close_ups=OutOfDistribution(count=55, undecodable=0, accepted=figure, auroc=figure, lesions_rejected=figure),
         left_out={"b": {"roc_auc": figure}},
         orientations=OrientationReport(split="test", count=44, metrics={"both_answers": figure}),

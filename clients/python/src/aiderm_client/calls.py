@@ -24,7 +24,7 @@ _FILE_NAME = "picture"
 
 
 @dataclass(frozen=True)
-class Call(Generic[T]):
+class ApiCall(Generic[T]):
     """One request, and what its answer is."""
 
     method: str
@@ -43,7 +43,7 @@ class Call(Generic[T]):
 
 def predict(
     file: File, *, model: str | None = None, explain: bool = False, thorough: bool = False, request_id: str | None = None
-) -> Call[Assessment]:
+) -> ApiCall[Assessment]:
     """Has one dermoscopic picture assessed.
 
     Args:
@@ -58,7 +58,7 @@ def predict(
         ConnectionFailed: no answer came.
         UnexpectedAnswer: the answer is none of this API's.
     """
-    return Call(
+    return ApiCall(
         "POST",
         "/predict",
         _reader(Assessment),
@@ -75,7 +75,7 @@ def predict_batch(
     explain: bool = False,
     thorough: bool = False,
     request_id: str | None = None,
-) -> Call[tuple[BatchItem, ...]]:
+) -> ApiCall[tuple[BatchItem, ...]]:
     """Has several pictures assessed in one request; one item a picture, in their order.
 
     A picture that is refused does not fail the others: its item holds the problem, and ``item.result()`` raises it. The
@@ -96,7 +96,7 @@ def predict_batch(
     parts = tuple(("files", (_FILE_NAME, read_file(file))) for file in files)
     if not parts:
         raise ValueError("predict_batch needs at least one file. Received: none")
-    return Call(
+    return ApiCall(
         "POST",
         "/predict/batch",
         lambda response: _reader(BatchAnswer)(response).results,
@@ -106,24 +106,24 @@ def predict_batch(
     )
 
 
-def health() -> Call[Health]:
+def health() -> ApiCall[Health]:
     """State of the service and of each model; ``unavailable`` is an answer too, and no error."""
-    return Call("GET", "/health", _reader(Health), statuses=frozenset({200, 503}))
+    return ApiCall("GET", "/health", _reader(Health), statuses=frozenset({200, 503}))
 
 
-def models() -> Call[ModelList]:
+def models() -> ApiCall[ModelList]:
     """The models that serve, with their thresholds and calibration."""
-    return Call("GET", "/models", _reader(ModelList))
+    return ApiCall("GET", "/models", _reader(ModelList))
 
 
-def model(name: str) -> Call[ModelDetail]:
+def model(name: str) -> ApiCall[ModelDetail]:
     """One model: its metrics with intervals, its data and its card."""
-    return Call("GET", f"/models/{quote(name, safe='')}", _reader(ModelDetail))
+    return ApiCall("GET", f"/models/{quote(name, safe='')}", _reader(ModelDetail))
 
 
-def report(name: str) -> Call[dict[str, Any]]:
+def report(name: str) -> ApiCall[dict[str, Any]]:
     """The data of one model's curves, as the trainer wrote them."""
-    return Call("GET", f"/models/{quote(name, safe='')}/report", _reader(dict[str, Any]))
+    return ApiCall("GET", f"/models/{quote(name, safe='')}/report", _reader(dict[str, Any]))
 
 
 def read_file(file: File) -> bytes:

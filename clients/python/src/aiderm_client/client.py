@@ -15,7 +15,7 @@ import anyio.to_thread
 import httpx
 
 from aiderm_client import calls
-from aiderm_client.calls import Call
+from aiderm_client.calls import ApiCall
 from aiderm_client.exchange import Outcome, exchange
 from aiderm_client.retry import Retry
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 
 
-def _blocking(build: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T]:
+def _blocking(build: Callable[P, ApiCall[T]]) -> Callable[Concatenate[Client, P], T]:
     """The method of ``Client`` that makes this call."""
 
     def method(self: Client, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -34,7 +34,7 @@ def _blocking(build: Callable[P, Call[T]]) -> Callable[Concatenate[Client, P], T
     return method
 
 
-def _awaitable(build: Callable[P, Call[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+def _awaitable(build: Callable[P, ApiCall[T]]) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
     """The method of ``AsyncClient`` that makes this call."""
 
     async def method(self: AsyncClient, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +79,7 @@ def _version() -> str:
         return "unknown"
 
 
-def _request(call: Call[Any]) -> dict[str, Any]:
+def _request(call: ApiCall[Any]) -> dict[str, Any]:
     return {
         "method": call.method,
         "url": call.path,
@@ -129,7 +129,7 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: ApiCall[T]) -> T:
         steps = exchange(call, self._retry)
         pause = next(steps)
         try:
@@ -140,7 +140,7 @@ class Client:
             answer: T = end.value
             return answer
 
-    def _attempt(self, call: Call[Any]) -> Outcome:
+    def _attempt(self, call: ApiCall[Any]) -> Outcome:
         try:
             return self._http.request(**_request(call))
         except httpx.TransportError as error:
@@ -179,7 +179,7 @@ class AsyncClient:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: ApiCall[T]) -> T:
         steps = exchange(call, self._retry)
         pause = next(steps)
         try:
@@ -190,7 +190,7 @@ class AsyncClient:
             answer: T = end.value
             return answer
 
-    async def _attempt(self, call: Call[Any]) -> Outcome:
+    async def _attempt(self, call: ApiCall[Any]) -> Outcome:
         try:
             return await self._http.request(**_request(call))
         except httpx.TransportError as error:

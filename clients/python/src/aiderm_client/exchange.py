@@ -8,7 +8,7 @@ from typing import TypeVar
 import httpx
 from pydantic import ValidationError
 
-from aiderm_client.calls import Call
+from aiderm_client.calls import ApiCall
 from aiderm_client.errors import AidermError, ConnectionFailed, Problem, ProblemError, TimedOut, UnexpectedAnswer
 from aiderm_client.retry import CONNECTION_FAILURES, STATUSES, Retry, retry_after_of
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 Outcome = httpx.Response | httpx.TransportError
 
 
-def exchange(call: Call[T], retry: Retry) -> Generator[float, Outcome, T]:
+def exchange(call: ApiCall[T], retry: Retry) -> Generator[float, Outcome, T]:
     """Yields the seconds to wait before an attempt, is sent that attempt's outcome, and returns the answer.
 
     Raises:
@@ -46,7 +46,7 @@ def _no_answer(error: httpx.TransportError, attempts: int) -> ConnectionFailed:
     return kind(f"no answer after {attempts} attempt(s): {type(error).__name__}: {error}")
 
 
-def _read(call: Call[T], response: httpx.Response) -> T:
+def _read(call: ApiCall[T], response: httpx.Response) -> T:
     try:
         return call.read(response)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from aiderm_api.middleware.unread_body import UnreadBody
 from aiderm_api.routes import docs, health, models, predict
 from aiderm_api.settings import Settings, SettingsError
 from aiderm_api.telemetry.audit import open_trail
-from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 
 def create_app(settings: Settings) -> FastAPI:

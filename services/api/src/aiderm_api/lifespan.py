@@ -21,7 +21,7 @@ from aiderm_api.serving.service import AssessmentService
 from aiderm_api.settings import Settings
 from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
-from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_core.bundle.store import ModelStore
 from aiderm_core.imaging.budget import DecodeBudget
 from aiderm_core.imaging.limits import Limits

@@ -57,7 +57,7 @@ class UploadLimits:
 
 
 @dataclass
-class _Part:
+class _FormPart:
     name: str = ""
     filename: str | None = None
     upload: Upload | None = None
@@ -71,7 +71,7 @@ class _Collector:
         self._limits = limits
         self._wanted = {limits.field} if limits.max_files is None else {limits.field, f"{limits.field}[]"}
         self._lease = lease
-        self._part = _Part()
+        self._part = _FormPart()
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
@@ -95,7 +95,7 @@ class _Collector:
         self._parser.write(chunk)
 
     def _on_part_begin(self) -> None:
-        self._part = _Part()
+        self._part = _FormPart()
         self._disposition = b""
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -117,7 +117,7 @@ class _Collector:
         else:
             self._skip(part)
 
-    def _begin_file(self, part: _Part) -> None:
+    def _begin_file(self, part: _FormPart) -> None:
         allowed = self._limits.max_files
         if allowed is None and self.uploads:
             raise MalformedMultipart(
@@ -128,13 +128,13 @@ class _Collector:
         part.upload, part.buffer = Upload(), bytearray()
         self.uploads.append(part.upload)
 
-    def _skip(self, part: _Part) -> None:
+    def _skip(self, part: _FormPart) -> None:
         self._others += 1
         if self._others > MAX_OTHER_PARTS:
             raise MalformedMultipart(f"Too many other parts. Allowed beside the files: {MAX_OTHER_PARTS}.")
         self._note(part, "text" if part.filename is None else "file")
 
-    def _note(self, part: _Part, what: str) -> None:
+    def _note(self, part: _FormPart, what: str) -> None:
         if len(self.seen) < MAX_NAMED_PARTS:
             self.seen.append(f"{part.name[:40]!r} ({what})")
 
@@ -162,7 +162,7 @@ class _Collector:
         self.complete = True
 
 
-def _part_of(disposition: bytes) -> _Part:
+def _part_of(disposition: bytes) -> _FormPart:
     """Name and filename of a part; RFC 5987's ``filename*`` stands in for a missing ``filename``, as some libraries send it.
 
     Raises:
@@ -177,7 +177,7 @@ def _part_of(disposition: bytes) -> _Part:
     filename = options.get(b"filename")
     if filename is None and (extended := _EXTENDED_FILENAME.search(_QUOTED.sub(b'""', disposition))):
         filename = unquote_to_bytes(extended[1].split(b"'")[-1])  # charset'language'name
-    return _Part(
+    return _FormPart(
         name=options[b"name"].decode("utf-8", "replace"),
         filename=None if filename is None else filename.decode("utf-8", "replace"),
     )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiderm_compute.processes import end_with_parent
+from aiderm_compute.parent_watch import end_with_parent
 
 _CALLS_A_WORKER = 12  # then it is replaced: memory that TensorFlow holds on to goes with it
 

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
-from aiderm_scorer.items import Item, Problem, Span, Streamed, printable
+from aiderm_scorer.items import Item, ItemProblem, Span, Streamed, printable
 
 _TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (".zip", ".tar", *_TARS)
@@ -65,21 +65,21 @@ def members(archive: str, file: IO[bytes]) -> Iterator[Item]:
             yield Item(f"{printable(archive)}::{label}", archive, inside, problem=problem)
     except _BROKEN as error:
         yield Item(
-            printable(archive), archive, problem=Problem("unreadable", f"The archive breaks off: {error or 'no more bytes'}")
+            printable(archive), archive, problem=ItemProblem("unreadable", f"The archive breaks off: {error or 'no more bytes'}")
         )
 
 
-def _zip(file: IO[bytes]) -> Iterator[tuple[str, Span | None, Problem | None]]:
+def _zip(file: IO[bytes]) -> Iterator[tuple[str, Span | None, ItemProblem | None]]:
     with zipfile.ZipFile(_without_comment(file)) as archive:
         for info in archive.infolist():
             if info.is_dir():
                 continue
             problem = None
             if info.flag_bits & _ENCRYPTED:
-                problem = Problem("unreadable", "The member is encrypted; allowed: members without a password.")
+                problem = ItemProblem("unreadable", "The member is encrypted; allowed: members without a password.")
             elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 name = zipfile.compressor_names.get(info.compress_type, str(info.compress_type))  # type: ignore[attr-defined]
-                problem = Problem("unreadable", f"The member is compressed by {name}; allowed: stored or deflated.")
+                problem = ItemProblem("unreadable", f"The member is compressed by {name}; allowed: stored or deflated.")
             deflated = info.compress_type == zipfile.ZIP_DEFLATED
             yield info.filename, Span(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated), problem
 
@@ -141,7 +141,7 @@ class _Beginning(io.RawIOBase):
         return len(data)
 
 
-def _tar(name: str, file: IO[bytes]) -> Iterator[tuple[str, Span | Streamed | None, Problem | None]]:
+def _tar(name: str, file: IO[bytes]) -> Iterator[tuple[str, Span | Streamed | None, ItemProblem | None]]:
     compressed = name.lower().endswith(_TARS)
     with _BoundedTar.open(fileobj=unpacked(file) if compressed else file, mode="r|" if compressed else "r:") as archive:
         index = -1
@@ -150,9 +150,9 @@ def _tar(name: str, file: IO[bytes]) -> Iterator[tuple[str, Span | Streamed | No
             if member.isdir():
                 continue
             if not (member.isreg() or member.islnk()):
-                yield member.name, None, Problem("unreadable", "The member is no regular file.")
+                yield member.name, None, ItemProblem("unreadable", "The member is no regular file.")
             elif member.issparse() or member.islnk():
-                problem = Problem("unreadable", "The member is a link or has holes; allowed: a plain copy of the file.")
+                problem = ItemProblem("unreadable", "The member is a link or has holes; allowed: a plain copy of the file.")
                 yield member.name, None, problem
             elif compressed:
                 yield member.name, Streamed(index), None

@@ -19,9 +19,9 @@ from aiderm_core.runtime.cores import usable_cores
 from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.inputs import HIDDEN, Listing, find
 from aiderm_scorer.local_scoring import on_this_machine
-from aiderm_scorer.model import Model
 from aiderm_scorer.output import PASSING
 from aiderm_scorer.scoring import ChunkScorer, LostError, Summary, score
+from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_process import WorkerProcessError
 
 app = typer.Typer(add_completion=False)

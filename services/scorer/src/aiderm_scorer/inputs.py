@@ -16,7 +16,7 @@ import fsspec
 
 from aiderm_scorer import archives
 from aiderm_scorer.addresses import Allowed
-from aiderm_scorer.items import Item, Problem, is_address, printable
+from aiderm_scorer.items import Item, ItemProblem, is_address, printable
 from aiderm_scorer.lists import is_list, read_list
 
 # In folders and archives; a file that the user names, or a list, is always an image. Rows of formats that cannot be read say so.
@@ -217,13 +217,16 @@ class _Store:
         for parent, folders, names in os.walk(folder, onerror=unreadable.append):
             folders.sort()
             while unreadable:
-                failure = unreadable.pop()
-                yield Item(printable(failure.filename), failure.filename, problem=Problem("unreadable", f"{failure.strerror}."))
+                yield _unreadable(unreadable.pop())
             for name in sorted(names):
                 path = os.path.normpath(os.path.join(parent, name))  # noqa: PTH118 (pathlib would double the time)
                 yield Item(printable(path), path)
         for failure in unreadable:
-            yield Item(printable(failure.filename), failure.filename, problem=Problem("unreadable", f"{failure.strerror}."))
+            yield _unreadable(failure)
+
+
+def _unreadable(error: OSError) -> Item:
+    return Item(printable(error.filename), error.filename, problem=ItemProblem("unreadable", f"{error.strerror}."))
 
 
 def _sentence(error: Exception) -> str:

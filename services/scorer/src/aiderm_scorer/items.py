@@ -35,7 +35,7 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ItemProblem:
     """Why an image has no score: a stable code for programs, a sentence for people."""
 
     code: str
@@ -59,7 +59,7 @@ class Item:
     where: str
     inside: Span | Streamed | None = None
     listed: str | None = None
-    problem: Problem | None = None
+    problem: ItemProblem | None = None
     allowed: Allowed | None = None
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aiderm_scorer.addresses import Allowed
-from aiderm_scorer.items import Item, Problem, is_address, printable
+from aiderm_scorer.items import Item, ItemProblem, is_address, printable
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
 COLUMNS = ("path", "image", "file", "filename", "url", "uri", "image_path")
@@ -51,15 +51,15 @@ def read_list(
     for number, value in enumerate(_values(name, file, column), 1):
         text = "" if value is None else str(value).strip()
         if not text:
-            nothing = Problem("unreadable", f"Row {number} of the list names no image.")
+            nothing = ItemProblem("unreadable", f"Row {number} of the list names no image.")
             yield Item(f"{printable(name)}:{number}", name, problem=nothing)
         elif is_address(text):
             refusal = allowed.refusal(text)
-            problem = None if refusal is None else Problem("unreadable", refusal)
+            problem = None if refusal is None else ItemProblem("unreadable", refusal)
             yield Item(printable(text), text, listed=text, problem=problem, allowed=allowed)
         elif _DRIVE.match(text) and not os.path.lexists(text):
             detail = "Received a path with a Windows drive or server; allowed: paths of this machine, or relative ones (--root)."
-            yield Item(printable(text), text, listed=text, problem=Problem("unreadable", detail))
+            yield Item(printable(text), text, listed=text, problem=ItemProblem("unreadable", detail))
         else:
             where = _place(base, text)
             if not is_address(where) and "\\" in text and not os.path.lexists(where):

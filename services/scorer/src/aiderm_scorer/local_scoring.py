@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from aiderm_scorer.items import Item
-from aiderm_scorer.model import Model
-from aiderm_scorer.table import to_table
+from aiderm_scorer.score_rows import to_table
+from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_process import WorkerProcess
 
 Chunk = Sequence[Item]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aiderm_core import files
-from aiderm_scorer.table import about
+from aiderm_scorer.score_rows import about
 
 MARKER = ".aiderm-score"
 """File in a folder of parts: shows that the scorer made it, and is locked while a process writes there."""

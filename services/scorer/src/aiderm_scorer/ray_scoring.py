@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from aiderm_compute.ray_cluster import ClusterError, Node, connect, on_every_node
-from aiderm_scorer.items import Item, Problem
-from aiderm_scorer.model import Model
+from aiderm_scorer.items import Item, ItemProblem
 from aiderm_scorer.read import Reader
-from aiderm_scorer.table import schema, to_table
+from aiderm_scorer.score_rows import schema, to_table
+from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_process import WorkerProcess
 
 CHUNK = (32, 256)
@@ -163,4 +163,4 @@ def _find_unreadable(samples: Sequence[Item], max_bytes: int) -> list[str | None
     """For each sample why it cannot be read here; None where it can."""
     with Reader(max_bytes) as reader:
         found = [reader.read(sample) for sample in samples]
-    return [data.detail if isinstance(data, Problem) and data.code == "unreadable" else None for data in found]
+    return [data.detail if isinstance(data, ItemProblem) and data.code == "unreadable" else None for data in found]

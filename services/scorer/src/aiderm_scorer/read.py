@@ -13,7 +13,7 @@ import fsspec
 
 from aiderm_scorer.addresses import Allowed, fetch
 from aiderm_scorer.archives import TarStream, read_span
-from aiderm_scorer.items import Item, Problem, Streamed, is_address
+from aiderm_scorer.items import Item, ItemProblem, Streamed, is_address
 
 _REMOTE_READERS = 8  # another machine's latency is waited for by several at once
 
@@ -37,7 +37,7 @@ class Reader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def read(self, item: Item) -> bytes | Problem:
+    def read(self, item: Item) -> bytes | ItemProblem:
         """The bytes of one item, or why there are none; raises nothing."""
         if item.problem is not None:
             return item.problem
@@ -45,9 +45,9 @@ class Reader:
             return self._read(item)
         except Exception as error:  # whatever a disk, a network or an archive comes up with is told of this one image
             self.close()
-            return Problem("unreadable", _reason(error))
+            return ItemProblem("unreadable", _reason(error))
 
-    def _read(self, item: Item) -> bytes | Problem:
+    def _read(self, item: Item) -> bytes | ItemProblem:
         if item.inside is None:
             return self._whole(item.where, item.allowed)
         if self._where != item.where:
@@ -63,7 +63,7 @@ class Reader:
         data = self._stream.read(item.inside.index, self._max)
         return self._too_large(len(data), "more than ") or data
 
-    def _whole(self, where: str, allowed: Allowed | None) -> bytes | Problem:
+    def _whole(self, where: str, allowed: Allowed | None) -> bytes | ItemProblem:
         if allowed is not None and where.lower().startswith(("http://", "https://")):
             data = fetch(where, allowed, self._max)
             return self._too_large(len(data), "more than ") or data
@@ -76,15 +76,15 @@ class Reader:
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                return Problem("unreadable", "Received no regular file.")
+                return ItemProblem("unreadable", "Received no regular file.")
             # Not how large it is: it may be no image, and its size nobody's business who only reads the table.
             return self._too_large(found.st_size, "more than ") or file.readall()
 
-    def _too_large(self, size: int, least: str = "") -> Problem | None:
+    def _too_large(self, size: int, least: str = "") -> ItemProblem | None:
         if size <= self._max:
             return None
         received = f"{least}{self._max:,}" if least else f"{size:,}"
-        return Problem("too_large", f"Received {received} bytes; allowed: at most {self._max:,}.")
+        return ItemProblem("too_large", f"Received {received} bytes; allowed: at most {self._max:,}.")
 
     def close(self) -> None:
         """Closes the archive that it read from last."""
@@ -93,7 +93,7 @@ class Reader:
         self._where = self._file = self._stream = None
 
 
-def read_ahead(items: Sequence[Item], reader: Reader) -> Iterator[tuple[Item, bytes | Problem]]:
+def read_ahead(items: Sequence[Item], reader: Reader) -> Iterator[tuple[Item, bytes | ItemProblem]]:
     """Each item with its bytes, in order; the next ones are read while one is in use."""
     remote = bool(items) and all(item.inside is None and is_address(item.where) for item in items)
     readers = _REMOTE_READERS if remote else 1

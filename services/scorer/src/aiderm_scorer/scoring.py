@@ -15,10 +15,10 @@ from rich.console import Console
 
 from aiderm_scorer.inputs import Listing
 from aiderm_scorer.items import Item
-from aiderm_scorer.model import Model
 from aiderm_scorer.output import Output
 from aiderm_scorer.progress import Meter
-from aiderm_scorer.table import schema
+from aiderm_scorer.score_rows import schema
+from aiderm_scorer.scoring_model import Model
 
 CHUNK = 32
 """Images that go to a process at once: enough that handing them out costs nothing, few enough to be lost with it."""

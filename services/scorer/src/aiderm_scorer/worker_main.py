@@ -8,23 +8,23 @@ from multiprocessing.connection import Connection
 
 import cv2
 
-from aiderm_compute.processes import end_with_parent
+from aiderm_compute.parent_watch import end_with_parent
 from aiderm_core.assess import assess
 from aiderm_core.bundle.manifest import DecisionRule
 from aiderm_core.bundle.self_check import self_check
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Runtime, load_runtime
-from aiderm_scorer import table
+from aiderm_scorer import score_rows
 from aiderm_scorer.decode_budget import SharedBudget
-from aiderm_scorer.items import Item, Problem
-from aiderm_scorer.model import Model
+from aiderm_scorer.items import Item, ItemProblem
 from aiderm_scorer.read import Reader, read_ahead
+from aiderm_scorer.scoring_model import Model
 
 TOGETHER, SECONDS = 16, 0.25
 """Rows that are sent at once, and how long one may wait for others: the receiver is woken less often."""
 
 
-class Assessor:
+class ItemAssessor:
     """A loaded model on one core, with a row for whatever it is given.
 
     Raises:
@@ -43,22 +43,22 @@ class Assessor:
             self._runtime: Runtime = load_runtime("openvino", bundle / form.path, threads=1, precision=model.precision)
             self_check(bundle, self._manifest, self._runtime, form.golden)
 
-    def row(self, item: Item, data: bytes | Problem) -> table.Row:
+    def row(self, item: Item, data: bytes | ItemProblem) -> score_rows.Row:
         """The image's row; raises nothing that has to do with the image."""
-        if isinstance(data, Problem):
-            return table.failed(item, data, self._manifest, self._precision)
+        if isinstance(data, ItemProblem):
+            return score_rows.failed(item, data, self._manifest, self._precision)
         try:
             found = assess(
                 data, manifest=self._manifest, runtime=self._runtime, rule=self._rule, limits=self._limits,
                 before_inference=lambda: "throughput", budget=self._budget,
             )  # fmt: skip
         except ImageError as error:
-            problem = Problem(error.code, error.detail)
+            problem = ItemProblem(error.code, error.detail)
         except Exception as error:
-            problem = Problem("internal", f"{type(error).__name__}: {error}"[:300])
+            problem = ItemProblem("internal", f"{type(error).__name__}: {error}"[:300])
         else:
-            return table.assessed(item, data, found, self._manifest, self._rule, self._precision)
-        return table.failed(item, problem, self._manifest, self._precision, data)
+            return score_rows.assessed(item, data, found, self._manifest, self._rule, self._precision)
+        return score_rows.failed(item, problem, self._manifest, self._precision, data)
 
 
 def serve(connection: Connection, model: Model) -> None:
@@ -71,7 +71,7 @@ def serve(connection: Connection, model: Model) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this decides
     try:
         try:
-            assessor = Assessor(model)
+            assessor = ItemAssessor(model)
         except Exception as error:
             connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
             return
@@ -79,7 +79,7 @@ def serve(connection: Connection, model: Model) -> None:
         with Reader(model.limits.max_bytes) as reader:
             while True:
                 items, one_by_one = connection.recv()
-                rows: list[table.Row] = []
+                rows: list[score_rows.Row] = []
                 sent = time.monotonic()
                 for item, data in read_ahead(items, reader):
                     rows.append(assessor.row(item, data))

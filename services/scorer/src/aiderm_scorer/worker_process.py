@@ -10,9 +10,9 @@ from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Self
 
-from aiderm_scorer import table
-from aiderm_scorer.items import Item, Problem
-from aiderm_scorer.model import Model
+from aiderm_scorer import score_rows
+from aiderm_scorer.items import Item, ItemProblem
+from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_main import serve
 
 START_SECONDS = 120.0
@@ -45,7 +45,7 @@ class WorkerProcess:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def score(self, items: Sequence[Item]) -> Iterator[table.Row]:
+    def score(self, items: Sequence[Item]) -> Iterator[score_rows.Row]:
         """One row an item, in order, as they come; fewer only after ``end``.
 
         Raises:
@@ -74,12 +74,12 @@ class WorkerProcess:
                 if strikes == _CHANCES:
                     strikes = 0
                     problem = (
-                        Problem("timeout", f"Not assessed within {self._timeout:g} s, {_CHANCES} times.")
+                        ItemProblem("timeout", f"Not assessed within {self._timeout:g} s, {_CHANCES} times.")
                         if hung
-                        else Problem("worker_died", f"The process that assessed it ended ({code}), {_CHANCES} times.")
+                        else ItemProblem("worker_died", f"The process that assessed it ended ({code}), {_CHANCES} times.")
                     )
                     item, done = items[done], done + 1
-                    yield table.failed(item, problem, self._model.manifest, self._model.precision)
+                    yield score_rows.failed(item, problem, self._model.manifest, self._model.precision)
 
     def end(self) -> None:
         """Ends the process whatever it is at, and ``score`` with it; may be called from another thread."""

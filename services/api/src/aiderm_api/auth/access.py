@@ -9,7 +9,7 @@ from starlette.types import Scope
 from aiderm_api.auth.keys import ApiKey, KeyRing, Rate
 from aiderm_api.auth.rate_limits import RateLimits, TokenBucket
 from aiderm_api.errors.problems import RateLimited, Unauthorized
-from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 # Orchestrators ask for health, people read the documentation; neither says anything about anybody's images. Everything else
 # needs a key, including whatever may be added later.

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiderm_api.errors.problems import InternalError, ProblemError
 from aiderm_api.middleware.request_checks import RequestChecks
-from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # On every answer that does not set them itself; answers are data, which no browser should run, frame or refer from.

@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from aiderm_api import schemas
 from aiderm_api.errors import problems
-from aiderm_api.errors.openapi import responses
+from aiderm_api.errors.responses import responses
 from aiderm_api.services import ServicesDep
 
 router = APIRouter(tags=["health"])

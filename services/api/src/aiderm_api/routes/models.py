@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from aiderm_api import schemas
 from aiderm_api.errors import problems
-from aiderm_api.errors.openapi import responses
+from aiderm_api.errors.responses import responses
 from aiderm_api.services import ServicesDep
 from aiderm_api.serving.registry import LoadedModel
 

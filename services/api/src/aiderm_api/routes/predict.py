@@ -11,7 +11,7 @@ from aiderm_api import schemas
 from aiderm_api.auth.access import caller_of
 from aiderm_api.errors import problems
 from aiderm_api.errors.handlers import as_problem
-from aiderm_api.errors.openapi import responses
+from aiderm_api.errors.responses import responses
 from aiderm_api.memory_budget import Lease
 from aiderm_api.multipart import UploadLimits, read_uploads
 from aiderm_api.routes.admission import AdmittedRoute

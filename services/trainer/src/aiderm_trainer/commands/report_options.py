@@ -36,16 +36,16 @@ def _options(
     ] = None,
     learning_curve: Annotated[Path | None, typer.Option(help="JSON that aiderm-train learning-curve wrote.")] = None,
 ) -> Any:
-    """The options as an ``evaluation.findings.Request``.
+    """The options as an ``evaluation.findings.FindingsRequest``.
 
     Raises:
         ValueError: --stress-images without --stress.
     """
-    from aiderm_trainer.evaluation.findings import Request
+    from aiderm_trainer.evaluation.findings import FindingsRequest
 
     if stress_images is not None and not stress:
         raise ValueError(f"--stress-images needs --stress. Received: --stress-images {stress_images} alone")
-    return Request(metadata, stress, stress_images, masks, close_ups, left_out, learning_curve)
+    return FindingsRequest(metadata, stress, stress_images, masks, close_ups, left_out, learning_curve)
 
 
 def with_report_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,9 +12,9 @@ from aiderm_core.decision import Decision
 from aiderm_trainer.evaluation import metrics, report_schema
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED, Estimate
 from aiderm_trainer.evaluation.cohorts import Cohort, cohorts, estimate, main_split
-from aiderm_trainer.evaluation.errors import worst_errors, write_table
 from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
 from aiderm_trainer.evaluation.scores import Scores
+from aiderm_trainer.evaluation.worst_errors import worst_errors, write_table
 from aiderm_trainer.reporting import plots
 from aiderm_trainer.reporting.render import render_page
 

@@ -26,7 +26,7 @@ from aiderm_trainer.evaluation.learning_curve import CurvePoint
 from aiderm_trainer.evaluation.metadata import Record, read_metadata
 from aiderm_trainer.evaluation.orientation import OrientationReport, measure_orientations
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution, measure_out_of_distribution
-from aiderm_trainer.evaluation.outline_agreement import Outlines, find_outlines, measure_outlines, read_outline
+from aiderm_trainer.evaluation.outline_agreement import OutlineReport, find_outlines, measure_outlines, read_outline
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores
 from aiderm_trainer.evaluation.stress import Stress, measure_stress
@@ -69,7 +69,7 @@ class Findings(ReportPart):
     held: list[Held] = Field(default_factory=list)
     stress: Stress | None = None
     orientations: OrientationReport | None = None
-    outlines: Outlines | None = None
+    outlines: OutlineReport | None = None
     close_ups: OutOfDistribution | None = None
     left_out: dict[str, dict[str, Metric]] = Field(default_factory=dict)
     learning_curve: list[CurvePoint] = Field(default_factory=list)
@@ -87,7 +87,7 @@ class Findings(ReportPart):
 
 
 @dataclass(frozen=True)
-class Request:
+class FindingsRequest:
     """What to look into.
 
     Attributes:
@@ -109,7 +109,7 @@ class Request:
     learning_curve: Path | None = None
 
 
-METRICS_ONLY = Request()
+METRICS_ONLY = FindingsRequest()
 NO_FINDINGS = Findings()
 
 
@@ -118,7 +118,7 @@ def investigate(
     scores: Scores,
     root: Path,
     manifest: Manifest,
-    request: Request = METRICS_ONLY,
+    request: FindingsRequest = METRICS_ONLY,
     learnt: Sequence[Row] = (),
     replicates: int = REPLICATES,
     seed: int = SEED,

@@ -45,10 +45,10 @@ DEFINITIONS = {
 
 
 class OutlineError(ValueError):
-    """Outlines that cannot be read, or that no image has."""
+    """OutlineReport that cannot be read, or that no image has."""
 
 
-class Outlines(ReportPart):
+class OutlineReport(ReportPart):
     """What outlines show.
 
     Attributes:
@@ -137,7 +137,7 @@ def measure_outlines(
     *,
     replicates: int,
     seed: int,
-) -> Outlines:
+) -> OutlineReport:
     """Scores every outlined image as it is, for its heatmap, and the biopsied ones painted over as well.
 
     Over all lesions the control means little: the outline's shape and place alone tell naevi that nobody biopsied.
@@ -172,7 +172,7 @@ def measure_outlines(
     for batch in batched(prefetch(load, range(len(rows)), workers=WORKERS, ahead=2 * BATCH), BATCH):
         found.add(at, batch, runtime)
         at += len(batch)
-    return Outlines(
+    return OutlineReport(
         split=split,
         count=len(rows),
         blank=int(np.isnan(found.energy).sum()),

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED, replicate_weights
-from aiderm_trainer.evaluation.errors import WorstError
 from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
 from aiderm_trainer.evaluation.metrics import ECE_BINS, Floats, Sweep, equal_mass_bins, sweep
 from aiderm_trainer.evaluation.report_part import ReportPart
+from aiderm_trainer.evaluation.worst_errors import WorstError
 
 MAX_POINTS = 200
 HISTOGRAM_BINS = 40

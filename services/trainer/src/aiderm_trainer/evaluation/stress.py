@@ -24,7 +24,7 @@ from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.evaluation import artefacts, metrics
+from aiderm_trainer.evaluation import drawn_artefacts, metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
@@ -69,7 +69,7 @@ def measure_stress(
     split: str,
     *,
     images: int | None = None,
-    names: Sequence[str] = tuple(artefacts.ARTEFACTS),
+    names: Sequence[str] = tuple(drawn_artefacts.ARTEFACTS),
     replicates: int,
     seed: int,
     progress: bool = True,
@@ -78,7 +78,7 @@ def measure_stress(
 
     Args:
         runtime: the bundle's graph.
-        scores: its answers without artefacts.
+        scores: its answers without drawn_artefacts.
         root: folder of the images.
         manifest: of the bundle.
         split: whose rows are used.
@@ -112,7 +112,7 @@ def measure_stress(
 
 
 def _drawn(name: str) -> Callable[[Row, Pixels], Pixels]:
-    return lambda row, square: artefacts.apply(name, square, row.sha256)
+    return lambda row, square: drawn_artefacts.apply(name, square, row.sha256)
 
 
 def sample(rows: Sequence[Row], split: str, images: int | None) -> NDArray[np.intp]:

@@ -25,10 +25,10 @@ from aiderm_trainer.data.labels import BINARY, CLASS_MAP, class_index
 from aiderm_trainer.data.split import check_leaks, fingerprint, read_split
 from aiderm_trainer.data.table import DIAGNOSES, Row
 from aiderm_trainer.evaluation.evaluate import write_report
-from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, Request, investigate
+from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, FindingsRequest, investigate
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
-from aiderm_trainer.export.answers import Answers, fit_answers
+from aiderm_trainer.export.answer_fit import Answers, fit_answers
 from aiderm_trainer.export.class_prior import fit_class_prior
 from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelty, photographs
@@ -71,7 +71,7 @@ class Task:
     not_lesions: Path | None = None
     target_sensitivity: float = 0.95
     weights: Sequence[float] | None = None
-    request: Request = METRICS_ONLY
+    request: FindingsRequest = METRICS_ONLY
     orientations: Literal[1, 8] = 8
 
 
@@ -86,7 +86,7 @@ def export_runs(
     not_lesions: Path | None = None,
     target_sensitivity: float = 0.95,
     weights: Sequence[float] | None = None,
-    request: Request = METRICS_ONLY,
+    request: FindingsRequest = METRICS_ONLY,
     orientations: Literal[1, 8] = 8,
 ) -> Path:
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.

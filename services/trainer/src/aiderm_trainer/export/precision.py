@@ -33,7 +33,7 @@ Quantise = Callable[[Path, Path, Images, Callable[[NDArray[np.float32]], float]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class PrecisionTrial:
     """What became of one precision: ``form`` where it may be offered, else ``reason`` why not."""
 
     precision: Reduced
@@ -53,7 +53,7 @@ def reduce_precision(
     *,
     progress: bool = True,
     make_int8: Quantise = quantise,
-) -> tuple[Path | None, list[Trial]]:
+) -> tuple[Path | None, list[PrecisionTrial]]:
     """Writes a new version of a bundle with every form of reduced precision that may be offered.
 
     Each form gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
@@ -82,14 +82,14 @@ def reduce_precision(
     runtime = load_runtime("openvino", bundle)
     before = [score_bundle(runtime, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
 
-    def tried(precision: Reduced, work: Path) -> Trial:
+    def tried(precision: Reduced, work: Path) -> PrecisionTrial:
         path = INT8_PATH if precision == "int8" else "."
         try:
             if precision == "int8":
                 make_int8(work, work / path, Images(calibration, root, manifest.input.size), _cost(manifest, before[0]))
             reduced = load_runtime("openvino", work / path, precision=precision)
         except RuntimeFailure as error:
-            return Trial(precision, None, None, None, str(error))
+            return PrecisionTrial(precision, None, None, None, str(error))
         after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
         paths = [case.path for case in manifest.golden.cases]
         golden = Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
@@ -169,7 +169,7 @@ def _own_rule(malignancy: NDArray[np.float32], before: Scores, rule: DecisionRul
 
 def _judge(
     precision: Reduced, path: str, manifest: Manifest, before: Sequence[Scores], after: Sequence[Scores], golden: Golden
-) -> Trial:
+) -> PrecisionTrial:
     """``before`` and ``after`` hold calibration and validation, in f32 and reduced."""
     rule = _own_rule(after[0].malignancy, before[0], manifest.decision)
     malignant = _malignant(before[1])
@@ -179,7 +179,7 @@ def _judge(
     loss = full - reduced
     if loss > MAX_AUC_LOSS or flipped > MAX_FLIPPED:
         reason = f"AUC loss {loss:.4f} (allowed {MAX_AUC_LOSS:g}), {flipped:.2%} of decisions flipped (allowed {MAX_FLIPPED:.1%})"
-        return Trial(precision, loss, flipped, None, reason)
+        return PrecisionTrial(precision, loss, flipped, None, reason)
     evaluation = {
         "validation rows": float(len(malignant)),
         "auc f32": full,
@@ -190,7 +190,7 @@ def _judge(
         runtime="openvino", precision=precision, path=path, auc_loss=loss, flipped=flipped, decision=rule, golden=golden,
         evaluation=evaluation,
     )  # fmt: skip
-    return Trial(precision, loss, flipped, form)
+    return PrecisionTrial(precision, loss, flipped, form)
 
 
 def _inside(scores: Scores) -> Scores:

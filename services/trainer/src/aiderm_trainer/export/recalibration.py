@@ -17,7 +17,7 @@ from aiderm_trainer.evaluation.learning_curve import Fit, Recalibration
 from aiderm_trainer.evaluation.metrics import LOGIT_CLIP, Floats
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import saved_model
-from aiderm_trainer.export.answers import fit_answers
+from aiderm_trainer.export.answer_fit import fit_answers
 from aiderm_trainer.export.bundle import write_version
 from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases

@@ -8,11 +8,11 @@ from typing import Final
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.domain_metrics import SENSITIVITY
-from aiderm_trainer.evaluation.errors import WorstError
 from aiderm_trainer.evaluation.findings import Findings
 from aiderm_trainer.evaluation.orientation import DEFINITIONS as ORIENTATIONS
 from aiderm_trainer.evaluation.outline_agreement import DEFINITIONS as OUTLINES
 from aiderm_trainer.evaluation.subgroups import TESTED, Subgroup
+from aiderm_trainer.evaluation.worst_errors import WorstError
 from aiderm_trainer.reporting.wording import (
     CALIBRATION,
     DECISIONS,

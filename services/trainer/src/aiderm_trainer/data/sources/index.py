@@ -27,8 +27,8 @@ from aiderm_trainer.data.class_names import (
     parse_class,
 )
 from aiderm_trainer.data.duplicates import SIDE, thumbnail
+from aiderm_trainer.data.sources.csv_records import TableError, read_records
 from aiderm_trainer.data.sources.folders import IMAGE_SUFFIXES, image_files, subfolders
-from aiderm_trainer.data.sources.tables import TableError, read_records
 from aiderm_trainer.data.table import Row, Split
 
 _SIDES: Final[dict[str, Split | Literal[""]]] = {

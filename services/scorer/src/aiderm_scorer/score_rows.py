@@ -16,7 +16,7 @@ from aiderm_core.decision import Decision
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Precision
-from aiderm_scorer.items import Item, Problem
+from aiderm_scorer.items import Item, ItemProblem
 
 METADATA = b"aiderm"
 NO_IMAGE = frozenset({"unsupported_type", "empty_file", "undecodable"})
@@ -95,7 +95,7 @@ def assessed(
     }
 
 
-def failed(item: Item, problem: Problem, manifest: Manifest, precision: Precision, data: bytes | None = None) -> Row:
+def failed(item: Item, problem: ItemProblem, manifest: Manifest, precision: Precision, data: bytes | None = None) -> Row:
     """The row of an image that could not be assessed.
 
     Size and checksum of its bytes are in it only where they are those of an image: with them, lists could ask about any file.

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiderm_trainer.data.synthetic import lesion
-from aiderm_trainer.evaluation.artefacts import ARTEFACTS, apply
+from aiderm_trainer.evaluation.drawn_artefacts import ARTEFACTS, apply
 
 SHA, OTHER = "a1" * 32, "b2" * 32
 COVERING = ("round_border", "ruler", "ink", "colour_patch")

@@ -11,7 +11,7 @@ import pytest
 from aiderm_trainer.data.labels import BINARY
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.scores import Scores
-from aiderm_trainer.export.answers import fit_answers
+from aiderm_trainer.export.answer_fit import fit_answers
 from aiderm_trainer.export.calibration import fit_calibration
 
 
