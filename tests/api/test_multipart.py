@@ -143,14 +143,17 @@ def test_part_without_a_name(client):
     refused(client.post("/predict", content=body, headers=TYPE), 400, "malformed_multipart")
 
 
+def answer_to_head(service, headers, body=b""):
+    """What the service answers to a request whose body does not come, but for its beginning."""
+    with service.connect() as connection:
+        kind = b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + headers + kind + body)
+        return whole_answer(connection)
+
+
 def test_too_large_by_its_content_length(client, service):
     """Refused before a byte of the body has been sent."""
-    with service.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 30000000\r\n"
-            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
-        )
-        answer = whole_answer(connection)
+    answer = answer_to_head(service, b"Expect: 100-continue\r\nContent-Length: 30000000\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"too_large"' in answer
     assert b"30,000,000" in answer
@@ -165,12 +168,7 @@ def test_file_just_beyond_the_limit(serve, forms):
 
 def test_slow_uploads_are_cut_off(serve):
     running = serve(upload_seconds=0.2)
-    with running.connect() as connection:
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
-            b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n--frontier\r\n"
-        )
-        answer = whole_answer(connection)
+    answer = answer_to_head(running, b"Content-Length: 1000\r\n", b"--frontier\r\n")
     assert answer.startswith(b"HTTP/1.1 504 ")
     assert b'"deadline"' in answer
 

@@ -189,23 +189,21 @@ def test_upload_touches_no_disk(stack: Stack, client: httpx.Client, big_picture:
     before = {service: traces(service) for service in services}
     host, port = stack.url.removeprefix("http://").split(":")
     head, body = multipart(big_picture, f"{host}:{port}")
-    with closing(socket.create_connection((host, int(port)), timeout=60)) as connection:
-        connection.sendall(b"POST /api/predict HTTP/1.1\r\n" + head + body[:-1_000_000])
-        time.sleep(1)
-        during_nginx = {service: traces(service) for service in services}
-        connection.sendall(body[-1_000_000:])
-        status, _ = read_all(connection)
-    assert status == 200
+
+    def during(address: tuple[str, int], path: bytes) -> dict[str, set[str]]:
+        """The traces while the last of the upload is still to come."""
+        with closing(socket.create_connection(address, timeout=60)) as connection:
+            connection.sendall(b"POST " + path + b" HTTP/1.1\r\n" + head + body[:-1_000_000])
+            time.sleep(1)
+            found = {service: traces(service) for service in services}
+            connection.sendall(body[-1_000_000:])
+            status, _ = read_all(connection)
+        assert status == 200
+        return found
+
+    assert during((host, int(port)), b"/api/predict") == before
     # The same at the API's own door, since nginx hands over only whole uploads.
-    with closing(socket.create_connection((stack.address("api"), 8000), timeout=60)) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\n" + head + body[:-1_000_000])
-        time.sleep(1)
-        during_api = {service: traces(service) for service in services}
-        connection.sendall(body[-1_000_000:])
-        status, _ = read_all(connection)
-    assert status == 200
-    assert during_nginx == before
-    assert during_api == before
+    assert during((stack.address("api"), 8000), b"/predict") == before
     for service in services:
         # The mount points of the temporary file systems and of models/ are the only difference to the image.
         changed = {line[2:] for line in docker_diff(stack.container(service)) if line.startswith("A ")}

@@ -207,15 +207,19 @@ def test_a_batch_that_the_service_fails_is_no_success(serve, forms):
     problem_of(answer, 504, "deadline")
 
 
+def queued_request(running, forms):
+    """A request that waits for a worker: its thread, and the list that its answer will come into."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(running.client.post("/predict", files={"file": forms.png_of(230)})))
+    thread.start()
+    forms.wait_until(lambda: running.services.pool.depth == 1)
+    return thread, answers
+
+
 def test_overload(serve, forms):
     running = serve(workers=1, queue_size=1)
-    waited = []
     with running.blocked() as gate:
-        waiting = threading.Thread(
-            target=lambda: waited.append(running.client.post("/predict", files={"file": forms.png_of(230)}))
-        )
-        waiting.start()
-        forms.wait_until(lambda: running.services.pool.depth == 1)
+        waiting, waited = queued_request(running, forms)
         shed = running.client.post("/predict", files={"file": forms.png_of(230)})
         problem = problem_of(shed, 503, "overloaded")
         assert int(shed.headers["retry-after"]) == problem["retry_after"] >= 1
@@ -251,13 +255,8 @@ def test_a_client_that_hangs_up_frees_its_place(serve, forms):
 
 def test_requests_in_progress_are_finished_on_shutdown(serve, forms):
     running = serve(workers=1)
-    answers = []
     with running.blocked() as gate:
-        thread = threading.Thread(
-            target=lambda: answers.append(running.client.post("/predict", files={"file": forms.png_of(230)}))
-        )
-        thread.start()
-        forms.wait_until(lambda: running.services.pool.depth == 1)
+        thread, answers = queued_request(running, forms)
         running.server.should_exit = True
         gate.set()
         thread.join()

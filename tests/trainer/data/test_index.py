@@ -189,17 +189,19 @@ def test_isic_2019_has_a_column_for_each_diagnosis(tmp_path):
         index_table(write(tmp_path / "truth.csv", f"{header}\nISIC_0,yes,0,0,0,0,0,0,0,0\n"), progress=False)
 
 
-def test_isic_2020_knows_a_side_where_the_diagnosis_is_unknown(tmp_path):
+def indexed_with_four(table, text):
+    """Indexes a table beside ISIC_0.jpg to ISIC_3.jpg."""
     for number in range(4):
-        picture(tmp_path / f"ISIC_{number}.jpg", number)
-    found = index_table(
-        write(
-            tmp_path / "train.csv",
-            "image_name,patient_id,sex,diagnosis,benign_malignant,target\n"
-            "ISIC_0,IP_1,male,unknown,benign,0\nISIC_1,IP_1,male,atypical melanocytic proliferation,benign,0\n"
-            "ISIC_2,IP_2,female,lentigo NOS,benign,0\nISIC_3,IP_2,female,cafe-au-lait macule,benign,0\n",
-        ),
-        progress=False,
+        picture(table.parent / f"ISIC_{number}.jpg", number)
+    return index_table(write(table, text), progress=False)
+
+
+def test_isic_2020_knows_a_side_where_the_diagnosis_is_unknown(tmp_path):
+    found = indexed_with_four(
+        tmp_path / "train.csv",
+        "image_name,patient_id,sex,diagnosis,benign_malignant,target\n"
+        "ISIC_0,IP_1,male,unknown,benign,0\nISIC_1,IP_1,male,atypical melanocytic proliferation,benign,0\n"
+        "ISIC_2,IP_2,female,lentigo NOS,benign,0\nISIC_3,IP_2,female,cafe-au-lait macule,benign,0\n",
     )
     assert [(row.dx, row.malignant, row.group) for row in found.rows] == [
         ("", False, "IP_1"),
@@ -210,17 +212,12 @@ def test_isic_2020_knows_a_side_where_the_diagnosis_is_unknown(tmp_path):
 
 
 def test_the_archives_levels_of_diagnosis(tmp_path):
-    for number in range(4):
-        picture(tmp_path / f"ISIC_{number}.jpg", number)
-    found = index_table(
-        write(
-            tmp_path / "metadata.csv",
-            "isic_id,diagnosis_1,diagnosis_2,diagnosis_3,diagnosis_4,diagnosis_5\n"
-            "ISIC_0,Malignant,Malignant melanocytic proliferations (Melanoma),Melanoma Invasive,,\n"
-            "ISIC_1,Benign,Benign epidermal proliferations,Seborrheic keratosis,,\n"
-            "ISIC_2,Indeterminate,Indeterminate melanocytic proliferations,,,\nISIC_3,Benign,Some rare thing,,,\n",
-        ),
-        progress=False,
+    found = indexed_with_four(
+        tmp_path / "metadata.csv",
+        "isic_id,diagnosis_1,diagnosis_2,diagnosis_3,diagnosis_4,diagnosis_5\n"
+        "ISIC_0,Malignant,Malignant melanocytic proliferations (Melanoma),Melanoma Invasive,,\n"
+        "ISIC_1,Benign,Benign epidermal proliferations,Seborrheic keratosis,,\n"
+        "ISIC_2,Indeterminate,Indeterminate melanocytic proliferations,,,\nISIC_3,Benign,Some rare thing,,,\n",
     )
     assert [(row.path, row.dx, row.malignant) for row in found.rows] == [
         ("ISIC_0.jpg", "mel", True),

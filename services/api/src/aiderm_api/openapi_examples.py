@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 from aiderm_api import DISCLAIMER, VERSION
-from aiderm_api.errors.problems import EXAMPLE_REQUEST_ID, MEDIA_TYPE
+from aiderm_api.errors.problems import EXAMPLE, EXAMPLE_REQUEST_ID, MEDIA_TYPE
 from aiderm_core.most_likely import NOTE
 
 _MODEL = {"name": "melanoma", "version": "2"}
@@ -105,15 +105,7 @@ _ASSESSMENTS = {
     ),
     "rejected": ("Not assessed: there is no probability", REJECTED),
 }
-_FAILED_ITEM = {
-    "type": "about:blank",
-    "title": "Unsupported Media Type",
-    "status": 415,
-    "code": "unsupported_type",
-    "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
-    "request_id": EXAMPLE_REQUEST_ID,
-    "retry_after": None,
-}
+_FAILED_ITEM = {**EXAMPLE, "retry_after": None}
 _SERVING = {"state": "serving", "version": "2", "runtime": "openvino", "precision": "f32", "reason": None}
 _BROKEN = "version 3: golden/0.png: malignancy differs by 0.2; allowed 0.001"
 

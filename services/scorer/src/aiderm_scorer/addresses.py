@@ -11,6 +11,7 @@ import socket
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
@@ -85,7 +86,7 @@ def fetch(address: str, allowed: Allowed, most: int) -> bytes:
     """
     opener = urllib.request.OpenerDirector()  # not build_opener: that brings proxies, ftp and file
     handlers = [urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), _Redirects(allowed)]
-    for handler in [*handlers, _Http(allowed), _Https(allowed), urllib.request.UnknownHandler()]:
+    for handler in [*handlers, _Checked(allowed), urllib.request.UnknownHandler()]:
         opener.add_handler(handler)
     request = urllib.request.Request(address, headers={"User-Agent": "aiderm-score"})  # noqa: S310 (checked)
     answer: IO[bytes]
@@ -103,28 +104,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Checked(urllib.request.AbstractHTTPHandler):
+    """Opens connections to allowed addresses only."""
+
     def __init__(self, allowed: Allowed) -> None:
         super().__init__()
         self._allowed = allowed
 
     def http_open(self, req: Any) -> Any:
-        return self.do_open(self._connection, req)
-
-    def _connection(self, host: str, **options: Any) -> Any:
-        return _checked(http.client.HTTPConnection(host, **options), "http", self._allowed)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, allowed: Allowed) -> None:
-        super().__init__()
-        self._allowed = allowed
+        return self.do_open(partial(self._connect, http.client.HTTPConnection, "http"), req)
 
     def https_open(self, req: Any) -> Any:
-        return self.do_open(self._connection, req)
+        return self.do_open(partial(self._connect, http.client.HTTPSConnection, "https"), req)
 
-    def _connection(self, host: str, **options: Any) -> Any:
-        return _checked(http.client.HTTPSConnection(host, **options), "https", self._allowed)
+    def _connect(self, kind: Any, scheme: str, host: str, **options: Any) -> Any:
+        return _checked(kind(host, **options), scheme, self._allowed)
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
 
 
 def _checked(connection: Any, scheme: str, allowed: Allowed) -> Any:

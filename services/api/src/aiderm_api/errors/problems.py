@@ -13,26 +13,26 @@ from typing import ClassVar
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 
 MEDIA_TYPE = "application/problem+json"
 EXAMPLE_REQUEST_ID = "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40"
 
 
+EXAMPLE: JsonDict = {
+    "type": "about:blank",
+    "title": "Unsupported Media Type",
+    "status": 415,
+    "code": "unsupported_type",
+    "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
+    "request_id": EXAMPLE_REQUEST_ID,
+}
+
+
 class Problem(BaseModel):
     """An RFC 9457 problem document with a stable ``code`` for programs."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "about:blank",
-                "title": "Unsupported Media Type",
-                "status": 415,
-                "code": "unsupported_type",
-                "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
-                "request_id": EXAMPLE_REQUEST_ID,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     type: str = "about:blank"
     title: str

@@ -78,7 +78,7 @@ def measure_stress(
 
     Args:
         runtime: the bundle's graph.
-        scores: its answers without drawn_artefacts.
+        scores: its answers without artefacts.
         root: folder of the images.
         manifest: of the bundle.
         split: whose rows are used.
