@@ -15,7 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from aiderm_trainer.evaluation.artefacts import apply
 from numpy.typing import NDArray
 
 from aiderm_core.assess import ImageAssessment, assess
@@ -24,6 +23,7 @@ from aiderm_core.bundle.store import ModelStore
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_trainer.data.synthetic import lesion
+from aiderm_trainer.evaluation.drawn_artefacts import apply
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "frontend" / "public" / "img" / "samples"
