@@ -10,9 +10,6 @@ from scipy.optimize import brentq, minimize
 from scipy.special import expit, softmax
 
 from aiderm_trainer.evaluation.metrics import expected_calibration_error
-from aiderm_trainer.export.conformal import choose_decision, fit_novelty_limit
-
-__all__ = ["CalibrationFit", "apply", "choose_decision", "fit_calibration", "fit_novelty_limit"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -31,22 +28,16 @@ class CalibrationFit:
     Attributes:
         temperature: above 1 softens.
         malignant_shift: in log-odds.
-        malignant_classes: ``[C]``, which classes are malignant.
         prevalence: share of malignant rows that the probabilities assume.
         method: what was fitted, in words.
-        nll_before: mean negative log-likelihood of the calibration rows with the raw softmax.
-        nll_after: the same, calibrated; never above ``nll_before``.
         ece_before: expected calibration error of malignancy, equal-mass bins, raw softmax.
         ece_after: the same, calibrated.
     """
 
     temperature: float
     malignant_shift: float
-    malignant_classes: tuple[bool, ...]
     prevalence: float
     method: str
-    nll_before: float
-    nll_after: float
     ece_before: float
     ece_after: float
 
@@ -128,29 +119,16 @@ def fit_calibration(
         f"probability of the malignant or benign classes); temperature {verdict}, fitted inside {_counted(rows)}: "
         f"grouped cross-validated NLL {scored}"
     )
-    raw = _malignancy(rows.logits, rows.classes, 1.0, 0.0)
-    calibrated = _malignancy(rows.logits, rows.classes, temperature, shift)
+    raw = malignancy(rows.logits, rows.classes, 1.0, 0.0)
+    calibrated = malignancy(rows.logits, rows.classes, temperature, shift)
     return CalibrationFit(
         temperature=temperature,
         malignant_shift=shift,
-        malignant_classes=tuple(bool(flag) for flag in rows.classes),
         prevalence=float(rows.weights @ rows.malignant / rows.weights.sum()),
         method=method,
-        nll_before=rows.nll(1.0, 0.0),
-        nll_after=rows.nll(temperature, shift),
         ece_before=expected_calibration_error(rows.malignant, raw, rows.weights[None]).item(),
         ece_after=expected_calibration_error(rows.malignant, calibrated, rows.weights[None]).item(),
     )
-
-
-def apply(logits: ArrayLike, fit: CalibrationFit) -> tuple[Floats, Floats]:
-    """Calibrated ``probability`` ``[N, C]`` and ``malignancy`` ``[N]`` of logits ``[N, C]``."""
-    values = np.asarray(logits, dtype=np.float64)
-    classes = np.array(fit.malignant_classes)
-    if values.ndim != 2 or values.shape[1] != len(classes):
-        raise ValueError(f"logits must be [N, {len(classes)}]. Received: {list(values.shape)}")
-    probability = softmax(values / fit.temperature + fit.malignant_shift * classes, axis=1)
-    return probability, np.clip(probability[:, classes].sum(axis=1), 0.0, 1.0)
 
 
 def _counted(rows: _Rows) -> str:
@@ -262,7 +240,8 @@ def _held_out(tested: _Rows, temperature: float, shifts: Floats) -> float:
     return tested.nll_and_gradient(1.0 / temperature, known)[0]
 
 
-def _malignancy(logits: Floats, classes: Flags, temperature: float, shift: float) -> Floats:
+def malignancy(logits: Floats, classes: Flags, temperature: float, shift: float) -> Floats:
+    """Returns the calibrated malignancy ``[N]`` of logits ``[N, C]``; ``classes`` ``[C]`` marks the malignant ones."""
     probability = softmax(logits / temperature + shift * classes, axis=1)
     return np.clip(probability[:, classes].sum(axis=1), 0.0, 1.0)
 
