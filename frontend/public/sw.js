@@ -47,6 +47,7 @@ const REST = [
   "js/history/keep.js",
   "js/history/store.js",
   "js/history/view.js",
+  "js/history/edit.js",
   "js/history/compare.js",
   "js/history/transfer.js",
   "js/history/zip.js",

@@ -188,3 +188,42 @@ def test_a_reload_asks_before_it_drops_an_unfinished_queue(page: Page, plain, up
     page.keyboard.press("Tab")  # a browser asks nobody who did nothing
     page.reload()
     assert asked == ["beforeunload"]
+
+
+def test_a_file_that_is_too_large_is_offered_as_a_smaller_copy(page: Page, sent_file, tmp_path: Path) -> None:
+    file = tmp_path / "large.bmp"
+    Image.fromarray(np.full((2200, 3200, 3), (230, 20, 10), np.uint8)).save(file)  # 21 MB, more than the limit
+    page.set_input_files("#choose", file)
+    page.get_by_role("button", name="Use a smaller copy").click()
+    expect(page.get_by_role("button", name="Assess this picture")).to_be_focused()
+    sent = sent_file(page, lambda: (page.locator("#assess").click(), expect(page.locator(".verdict")).to_be_visible()))
+    assert Image.open(io.BytesIO(sent)).size == (2000, 1375)
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
+
+
+def test_the_history_is_put_right(page: Page, plain, assess) -> None:
+    for at, red in enumerate((230, 40)):
+        assess(page, plain(red=red))
+        expect(page.locator(".keep h2")).to_be_visible()
+        if at == 0:
+            page.get_by_role("button", name="Turn on the history").click()
+        page.get_by_label("Name (if you like)").fill(f"spot {at}")
+        page.get_by_role("button", name="Keep this picture").click()
+        expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
+    page.get_by_role("link", name="Open the history").click()
+    page.get_by_role("button", name=re.compile("^Open the picture of Face: spot 1")).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator("img")).to_be_visible()
+    dialog.get_by_label("Date of the picture").fill("2024-02-29")
+    dialog.get_by_label("Which spot?").select_option(label="Face: spot 0")
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("The change is saved.")).to_be_focused()
+    expect(page.locator(".dates time")).to_have_text(["February 29, 2024", re.compile(r"\d{4}$")])  # one spot, the oldest first
+    page.get_by_role("button", name="Rename the spot").click()
+    page.get_by_role("dialog").get_by_label("Where on the body?").select_option("leftArm")
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="Left arm: spot 0")).to_be_visible()
+    page.get_by_role("button", name=re.compile("^Open the picture of Left arm: spot 0, February")).click()
+    page.get_by_role("dialog").get_by_role("button", name="Assess it again").click()
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "low_suspicion")

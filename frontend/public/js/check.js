@@ -36,14 +36,7 @@ export function startCheck(service) {
     if (queue.items.length > 0) return; // text pasted by mistake takes no picture away
     orSay(start().then(() => refuse(view, detailOf(event).code)));
   });
-  // A picture of the history is photographed anew: it comes in here.
-  document.addEventListener("photograph", (event) => {
-    const { ghost, mole } = /** @type {CustomEvent<{ghost: string, mole: string}>} */ (event).detail;
-    adding.photograph({ ghost }, mole).catch(() => {
-      location.hash = "check"; // where it is said
-      view.sayNotLoaded();
-    });
-  });
+  startFromHistory(adding, view, start);
   const run = (/** @type {Item[]} */ items) => {
     sending.start(items);
     if (items.length > 0) view.focusCancel();
@@ -64,6 +57,8 @@ export function startCheck(service) {
     if (started) return;
     started = true;
     const itemOf = (/** @type {Event} */ event) => /** @type {Item} */ (detailOf(event).item);
+    problemView.canShrink = true;
+    problemView.addEventListener("shrink", () => queue.selected && orSay(adding.shrink(queue.selected)));
     problemView.addEventListener("retry", () => queue.selected && run([queue.selected]));
     list.addEventListener("select", (event) => {
       queue.select(itemOf(event));
@@ -94,6 +89,30 @@ export function startCheck(service) {
   });
   view.render();
   picker.start();
+}
+
+/**
+ * Pictures of the history come in here: photographed anew, or to be assessed again.
+ *
+ * @param {Adding} adding
+ * @param {CheckView} view
+ * @param {() => Promise<void>} start
+ */
+function startFromHistory(adding, view, start) {
+  document.addEventListener("photograph", (event) => {
+    const { ghost, mole } = /** @type {CustomEvent<{ghost: string, mole: string}>} */ (event).detail;
+    adding.photograph({ ghost }, mole).catch(() => {
+      location.hash = "check"; // where it is said
+      view.sayNotLoaded();
+    });
+  });
+  document.addEventListener("recheck", (event) => {
+    const { file, mole } = /** @type {CustomEvent<{file: File, mole: string}>} */ (event).detail;
+    location.hash = "check";
+    start()
+      .then(() => adding.add([file], mole))
+      .catch(() => view.sayNotLoaded());
+  });
 }
 
 /** @param {CheckView} view @param {string} code */

@@ -7,15 +7,20 @@ import { currentLanguage, has, inLanguage, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 
+/** What a smaller copy helps with. */
+const TOO_BIG = ["too_large", "too_many_pixels"];
+
 /** @param {Problem} problem */
 const keyOf = ({ code }) => (has(`problem.${code}`) ? code : "unexpected_answer");
 
-/** Property in: `problem`; null empties it. Event out: `retry`. */
+/** Property in: `problem`; null empties it. Events out: `retry`, `shrink`. */
 export class DermProblem extends HTMLElement {
   /** @type {HTMLElement | null} */
   #heading = null;
   /** @type {number | undefined} */
   #timer;
+  /** Whether somebody makes smaller copies. */
+  canShrink = false;
 
   disconnectedCallback() {
     clearInterval(this.#timer);
@@ -42,6 +47,15 @@ export class DermProblem extends HTMLElement {
               el("strong", {}, t("problem.detail")),
               " ",
               problem.own ? problem.detail : foreign(problem.detail),
+            ),
+          ]
+        : []),
+      ...(TOO_BIG.includes(problem.code) && this.canShrink
+        ? [
+            el(
+              "div",
+              { class: "actions" },
+              button(t("problem.shrink"), () => this.dispatchEvent(new CustomEvent("shrink")), "primary"),
             ),
           ]
         : []),

@@ -100,6 +100,22 @@ export class Adding {
     await this.#lookAt(item);
   }
 
+  /** Puts a smaller copy in the place of a picture that is too large. @param {Item} item */
+  async shrink(item) {
+    const { smallerCopy } = await import("../intake/bitmap.js");
+    const copy = await smallerCopy(item.source).catch(() => null);
+    if (!copy || !this.queue.items.includes(item)) {
+      this.view.say(t("editor.failed"));
+      return;
+    }
+    const prepared = await prepare(copy);
+    item.base = prepared;
+    this.queue.replace(item, prepared, null);
+    this.view.assess.focus();
+    this.view.say(t("editor.done"));
+    await this.#lookAt(item);
+  }
+
   /** @param {{ghost?: string}} options @param {string | null} [mole] */
   async photograph(options, mole = null) {
     const [{ photograph }] = await Promise.all([import("../intake/camera.js"), looksOfPictures()]);

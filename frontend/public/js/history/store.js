@@ -122,6 +122,15 @@ export const write = ({ moles, pictures }) =>
     for (const picture of pictures) pictureStore.put(picture);
   });
 
+/** Replaces a picture; a mole whose last picture moved to another one goes. @param {Picture} picture */
+export const changePicture = (picture) =>
+  transact("readwrite", async (moles, pictures) => {
+    const before = await settled(pictures.get(picture.id));
+    pictures.put(picture);
+    if (!before || before.mole === picture.mole) return;
+    if ((await settled(pictures.index("mole").count(before.mole))) === 0) moles.delete(before.mole);
+  });
+
 /** Deletes a picture; a mole without pictures goes with its last one. @param {Picture} picture */
 export const deletePicture = (picture) =>
   transact("readwrite", async (moles, pictures) => {

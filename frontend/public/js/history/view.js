@@ -7,6 +7,7 @@
 import { button, download, el, openDialog } from "../dom.js";
 import { bytes, date, t } from "../i18n.js";
 import { compare } from "./compare.js";
+import { openPicture, renameMole } from "./edit.js";
 import { moleName } from "./keep.js";
 import { deleteAll, deletePicture, isOn, readAll, turnOn, write } from "./store.js";
 import { fromFile, toFile } from "./transfer.js";
@@ -72,6 +73,7 @@ export async function show(place, words = "") {
         place,
         mole,
         pictures.filter((picture) => picture.mole === mole.id),
+        moles,
       ),
     ),
     ...(moles.length > 0 ? [] : [emptyCard(place, on)]),
@@ -104,10 +106,12 @@ function emptyCard(place, on) {
  * @param {HTMLElement} place
  * @param {Mole} mole
  * @param {Picture[]} pictures
+ * @param {Mole[]} moles all of them
  */
-function moleCard(place, mole, pictures) {
+function moleCard(place, mole, pictures, moles) {
   const name = moleName(mole);
   const last = pictures.at(-1);
+  const changed = () => show(place, t("history.edit.saved"));
   const shots = pictures.map((picture) => {
     const day = date(new Date(picture.takenAt));
     return el(
@@ -115,6 +119,15 @@ function moleCard(place, mole, pictures) {
       {},
       pictureOf(picture, t("compare.alt", { name, day })),
       el("p", { class: "date" }, el("time", { datetime: new Date(picture.takenAt).toISOString() }, day)),
+      button(
+        t("history.edit.open"),
+        () => {
+          const title = t("compare.alt", { name, day });
+          openPicture(picture, moles, { image: pictureOf(picture, title), title, changed });
+        },
+        "",
+        { "aria-label": t("history.edit.openNamed", { name, day }) },
+      ),
       button(
         t("history.delete"),
         () =>
@@ -142,6 +155,7 @@ function moleCard(place, mole, pictures) {
       { class: "actions" },
       pictures.length > 1 &&
         button(t("history.compare"), () => compare(name, pictures, addressOf), "primary"),
+      button(t("history.edit.rename"), () => renameMole(mole, changed)),
       last &&
         button(t("history.again"), () =>
           document.dispatchEvent(

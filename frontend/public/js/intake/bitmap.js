@@ -43,3 +43,25 @@ export async function asPng(bitmap) {
     );
   });
 }
+
+const COPY_SIDE = 2000; // pixels; the model sees 224
+
+/**
+ * @param {File} file that is too large to be sent
+ * @returns {Promise<File>} the whole picture with at most 2,000 pixels a side, without loss
+ */
+export async function smallerCopy(file) {
+  const bitmap = await bitmapOf(file);
+  const scale = Math.min(1, COPY_SIDE / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  /** @type {Blob | null} */
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  if (!blob) throw new Error("it could not be encoded");
+  return new File([blob], file.name.replace(/\.\w+$/, "") + ".png", { type: "image/png" });
+}
