@@ -80,16 +80,16 @@ def test_words_follow_the_estimate(page: Page, plain, assess, red: int, count: s
 
 def test_low_suspicion_says_how_many_cancers_the_models_test_missed(page: Page, plain, assess) -> None:
     def metrics(route: Route) -> None:
-        body = {
-            "card": "",
-            "version": "1",
-            "metrics": {"test": {"malignant_low_suspicion": {"value": 0.0402}, "n_malignant": {"value": 472.0}}},
-        }
+        test = {"malignant_low_suspicion": {"value": 0.0402}, "n_malignant": {"value": 472.0}}
+        biopsied = {"sensitivity": {"value": 0.966}, "specificity": {"value": 0.226}, "n": {"value": 280.0}}
+        body = {"card": "", "version": "1", "metrics": {"test": test, "test/biopsied": biopsied}}
         route.fulfill(json=body)
 
     page.route("**/api/models/melanoma", metrics)
     assess(page, plain(red=40))
     expect(page.locator(".missed")).to_have_text("In its test, 19 of 472 cancers got this answer.")
+    expect(page.locator(".verdict .truth")).to_contain_text("On 280 lesions that were biopsied")
+    expect(page.locator(".verdict .truth")).to_contain_text("for 97 of 100 cancers and for 77 of 100 lesions that were none")
 
 
 @pytest.mark.parametrize("language", ["en", "de", "ar"])

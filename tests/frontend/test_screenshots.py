@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import expect
-
-from aiderm_trainer.data.synthetic import lesion
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,10 +28,9 @@ def shown(start_service, make_bundle, tmp_path_factory: pytest.TempPathFactory) 
         yield service.url
 
 
-def synthetic(seed: int, malignant: bool) -> bytes:
-    done, data = cv2.imencode(".png", cv2.cvtColor(lesion(seed, malignant, 640)[80:560], cv2.COLOR_RGB2BGR))
-    assert done
-    return data.tobytes()
+def sample(kind: str) -> bytes:
+    """A drawn lesion of the page's gallery, which the shipped model answers."""
+    return (ROOT / "frontend" / "public" / "img" / "samples" / f"{kind}.jpg").read_bytes()
 
 
 def check(file: Path, width: int) -> None:
@@ -56,8 +54,9 @@ def test_screens(new_page, shown: str, assess, folder: Path, name: str, width: i
     page = new_page(shown, width=width, height=900, color_scheme=scheme)
     expect(page.locator("derm-service")).to_contain_text("version")
     page.screenshot(path=folder / f"{name}-start.png", full_page=True)
-    picture = synthetic(132, False)  # one that the shipped model does not take for a stranger
-    (folder / "lesion.png").write_bytes(picture)
+    picture = sample("suspicious")
+    # the picture that README's examples send
+    cv2.imwrite(str(folder / "lesion.png"), cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR))
     assess(page, picture)
     expect(page.locator(".verdict")).to_be_visible()
     page.wait_for_function("() => [...document.images].every((image) => image.complete)")
@@ -69,8 +68,8 @@ def test_screens(new_page, shown: str, assess, folder: Path, name: str, width: i
 
 def test_screens_of_the_other_views(new_page, shown: str, assess, upload, folder: Path) -> None:
     page = new_page(shown, width=1440, height=900)
-    for seed in (132, 11):
-        assess(page, synthetic(seed, False))
+    for kind in ("suspicious", "uncertain"):
+        assess(page, sample(kind))
         expect(page.locator(".keep h2")).to_be_visible()
         if page.get_by_role("button", name="Turn on the history").is_visible():
             page.get_by_role("button", name="Turn on the history").click()
@@ -94,7 +93,7 @@ def test_screens_of_the_other_views(new_page, shown: str, assess, upload, folder
 
 def test_screens_of_taking_a_picture_in_and_of_arabic(new_page, shown: str, upload, folder: Path) -> None:
     page = new_page(shown, width=360, height=800)
-    page.set_input_files("#choose", [upload(synthetic(132, False), "first.png"), upload(synthetic(11, False), "second.png")])
+    page.set_input_files("#choose", [upload(sample("suspicious"), "first.jpg"), upload(sample("low"), "second.jpg")])
     page.get_by_role("button", name="Crop or turn").click()
     page.get_by_role("slider", name="Size").fill("70")
     page.screenshot(path=folder / "phone-crop.png")

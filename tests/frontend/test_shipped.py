@@ -130,6 +130,7 @@ def test_what_the_developers_page_says_works(new_page, shipped: str, upload, tmp
     element = page.locator("lesion-check")
     element.evaluate("element => element.setAttribute('model', 'melanoma')")
     page.set_input_files("lesion-check input[type=file]", upload(synthetic(22)))
+    element.get_by_role("button", name="Assess this picture").click()
     expect(element.locator(".verdict")).to_contain_text(f"Model: melanoma, version {version('melanoma')}")
     documents = [page.request.get(f"{shipped}/{path}") for path in ("api/docs", "api/openapi.json")]
     assert [document.status for document in documents] == [200, 200]

@@ -99,6 +99,7 @@ export class LesionCheck extends HTMLElement {
 
   constructor() {
     super();
+    this.#verdict.asksModel = false; // the service is elsewhere
     this.#input.addEventListener("change", () => {
       const [file] = this.#input.files ?? [];
       this.#input.value = "";

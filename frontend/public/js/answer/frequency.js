@@ -6,7 +6,7 @@
 
 import { model } from "../api.js";
 import { el } from "../dom.js";
-import { has, outOfHundred, t } from "../i18n.js";
+import { currentLanguage, inLanguage, outOfHundred, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
@@ -61,26 +61,56 @@ export function urgency(assessment) {
 const asked = new Map();
 
 /**
- * Fills in how many cancers of the test got a low suspicion, as the model's own manifest says.
+ * How the model does on lesions that were biopsied, as its own manifest says.
  *
- * @param {Assessment} assessment
- * @returns {HTMLElement | null} hidden until it is known, and where it cannot be
+ * @param {Record<string, any>} metrics of the model
+ * @returns {string} empty where it was not measured
  */
-export function missed({ decision, model: { name, version } }) {
-  if (decision !== "low_suspicion") return null;
-  const line = el("p", { class: "missed", hidden: true });
+export function onBiopsied(metrics) {
+  const { sensitivity, specificity, n } = metrics?.["test/biopsied"] ?? {};
+  if (![sensitivity?.value, specificity?.value, n?.value].every(Number.isFinite)) return "";
+  return t("truth.biopsied", {
+    count: n.value,
+    found: Math.round(100 * sensitivity.value),
+    wrong: Math.round(100 * (1 - specificity.value)),
+  });
+}
+
+/** How many cancers of the test got a low suspicion. @param {Record<string, any>} metrics of the model */
+function missedOf(metrics) {
+  const share = metrics?.test?.malignant_low_suspicion?.value;
+  const total = metrics?.test?.n_malignant?.value;
+  if (!Number.isFinite(share) || !Number.isFinite(total)) return "";
+  return t("verdict.missed", { missed: Math.round(share * total), total: Math.round(total) });
+}
+
+/**
+ * A line that the model's manifest fills in: hidden until that is known, and where it cannot be.
+ *
+ * @param {Assessment["model"]} answered
+ * @param {string} kind
+ * @param {(metrics: Record<string, any>) => string} words
+ */
+function lineOf({ name, version }, kind, words) {
+  const line = el("p", { class: kind, hidden: true });
+  const speaks = currentLanguage();
   const detail = asked.get(name) ?? model(name);
   asked.set(name, detail);
   detail.then(
     ({ version: serving, metrics }) => {
-      const share = metrics?.test?.malignant_low_suspicion?.value;
-      const total = metrics?.test?.n_malignant?.value;
-      if (String(serving) !== String(version) || !Number.isFinite(share) || !Number.isFinite(total)) return;
-      if (!has("verdict.missed")) return;
-      line.textContent = t("verdict.missed", { missed: Math.round(share * total), total: Math.round(total) });
-      line.hidden = false;
+      if (String(serving) !== String(version)) return;
+      line.textContent = inLanguage(speaks, () => words(metrics));
+      line.hidden = !line.textContent;
     },
     () => asked.delete(name),
   );
   return line;
 }
+
+/** @param {Assessment} assessment */
+export const missed = ({ decision, model: answered }) =>
+  decision === "low_suspicion" ? lineOf(answered, "missed", missedOf) : null;
+
+/** @param {Assessment} assessment */
+export const truth = ({ decision, model: answered }) =>
+  decision === "rejected" ? null : lineOf(answered, "hint truth", onBiopsied);

@@ -6,7 +6,7 @@
 
 import { el, icon } from "../dom.js";
 import { t, texts } from "../i18n.js";
-import { frequency, frequencyValues, missed, urgency } from "./frequency.js";
+import { frequency, frequencyValues, missed, truth, urgency } from "./frequency.js";
 import "./scale.js";
 import { englishToo, reasonWords } from "./words.js";
 
@@ -30,6 +30,8 @@ const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
 export class DermVerdict extends HTMLElement {
   /** @type {HTMLElement | null} */
   #heading = null;
+  /** Whether the service beside the page is asked what the model's test showed. */
+  asksModel = true;
 
   /** @param {Assessment | null} assessment */
   set assessment(assessment) {
@@ -51,7 +53,7 @@ export class DermVerdict extends HTMLElement {
           this.#heading,
         ),
         el("p", { class: "meaning" }, t(`${words}.meaning`)),
-        missed(assessment),
+        this.asksModel && missed(assessment),
         frequency(assessment),
         reasons(assessment),
         el(
@@ -64,6 +66,7 @@ export class DermVerdict extends HTMLElement {
         ),
         scaleOf(assessment),
         modelOf(assessment),
+        this.asksModel && truth(assessment),
         englishToo(
           [
             `${words}.title`,

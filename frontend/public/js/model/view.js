@@ -4,6 +4,7 @@
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
 import { button, el, foreign } from "../dom.js";
 import { figure, has, number, outOfHundred, percent, t, useWords } from "../i18n.js";
+import { onBiopsied } from "../answer/frequency.js";
 import { classText } from "../answer/words.js";
 import { curvesOf } from "./curves.js";
 import { render } from "./markdown.js";
@@ -118,7 +119,20 @@ async function fill(body, name) {
         ...(report?.segments?.[segment] ? curvesOf(report.segments[segment], model.metrics[segment]) : []),
       ),
     );
+  const biopsied = onBiopsied(model.metrics);
   body.replaceChildren(
+    ...(biopsied
+      ? [
+          el(
+            "section",
+            { class: "card truth" },
+            el("h2", {}, t("model.truth")),
+            el("p", { class: "meaning" }, biopsied),
+            el("p", {}, t("model.cameras")),
+            el("p", { class: "soft" }, t("model.doctors")),
+          ),
+        ]
+      : []),
     el(
       "section",
       { class: "card" },
