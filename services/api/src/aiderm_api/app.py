@@ -1,4 +1,4 @@
-"""Puts the service together: settings in, ASGI application out."""
+"""Builds the ASGI application from the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process asks of the C library and the operating system before it serves."""
+"""Configures the C library's allocator and operating system limits before the service starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where work is done: calls go in, and what became of each comes out as it ends. Here: in processes of this machine."""
+"""The ``Executor`` protocol: runs calls and yields their results as they finish. ``LocalProcesses`` runs them on this machine."""
 
 from __future__ import annotations
 

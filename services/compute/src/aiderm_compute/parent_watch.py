@@ -1,4 +1,4 @@
-"""Processes that another one starts."""
+"""Ends worker processes whose parent has died."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """Ends this process as soon as the one that started it has ended, however that came: a kill runs no clean-up there.
+    """Ends this process as soon as its parent has ended, for whatever reason: a killed parent cannot clean up.
 
     For processes of ``multiprocessing``; call it first.
     """

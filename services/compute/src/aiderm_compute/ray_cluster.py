@@ -1,4 +1,4 @@
-"""A Ray cluster: the way to it, its nodes, and questions to each. Ray is an extra, and imported only when it is needed."""
+"""Connects to a Ray cluster, lists its nodes and calls a function on each. Ray is an optional extra, imported when needed."""
 
 from __future__ import annotations
 

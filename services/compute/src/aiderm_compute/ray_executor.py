@@ -1,4 +1,4 @@
-"""Work on the nodes of a Ray cluster: each call is a task in a process of its own."""
+"""An executor on the nodes of a Ray cluster: each call runs as a task in its own process."""
 
 from __future__ import annotations
 

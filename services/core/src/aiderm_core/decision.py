@@ -12,7 +12,7 @@ from aiderm_core.quality.measurements import QualityWarning
 
 
 class Decision(StrEnum):
-    """What is said of a picture. Below the threshold is not "benign": about one cancer in twenty lies there."""
+    """The answer for an image. Below the threshold is not "benign": about one cancer in twenty lies there."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"
@@ -49,7 +49,7 @@ def decide(
     Args:
         malignancy: calibrated probability, 0..1.
         novelty: distance from the training images, in the manifest's own scale.
-        measures: quality metrics of the judged region, see ``aiderm_core.quality.measurements``.
+        measures: quality metrics of the assessed region, see ``aiderm_core.quality.measurements``.
         warnings: quality warnings for the same region; advisory ones decide nothing.
         manifest: of the model that answered.
         rule: threshold and band to use; the manifest's own when None.

@@ -1,4 +1,4 @@
-"""Test-time augmentation: a picture is judged in its eight orientations, and the answers are pooled.
+"""Test-time augmentation: an image is assessed in its eight orientations, and the answers are pooled.
 
 A lesion has no upper side, so each of the eight symmetries of the square is the same case. Averaging answers over such views
 lowers the variance of a classifier (Krizhevsky et al. 2012; for skin lesions Perez et al. 2018).
@@ -22,7 +22,7 @@ _SMALLEST = 1e-12
 
 
 class TtaRuntime:
-    """A runtime that answers for every picture from its eight orientations.
+    """A runtime that answers for every image by pooling its eight orientations.
 
     Args:
         runtime: the graph.
@@ -52,16 +52,16 @@ class TtaRuntime:
 
 
 def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The eight orientations of each picture.
+    """The eight orientations of each image.
 
     Args:
         batch: ``[N, S, S, 3]``.
 
     Returns:
-        ``[8 N, S, S, 3]``: the views of the first picture, the picture itself first, then those of the second.
+        ``[8 N, S, S, 3]``: the views of the first image, the image itself first, then those of the second.
 
     Raises:
-        ValueError: pictures that are not square.
+        ValueError: images that are not square.
     """
     if batch.ndim != 4 or batch.shape[1] != batch.shape[2]:
         raise ValueError(f"batch must be [N, S, S, 3]. Received: {list(batch.shape)}")
@@ -70,18 +70,18 @@ def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Outputs:
-    """One answer a picture from the answers for its views.
+    """Pools the answers for the views of each image into one.
 
     Probabilities and malignancy are pooled; the heatmap is the mean of the maps turned back, scaled by the pooled malignancy;
-    the novelty is that of the picture as it came, so that the same pictures are rejected with and without the other views.
+    the novelty is that of the image as it came, so that the same images are rejected with and without the other views.
 
     Args:
-        outputs: for ``8 N`` pictures in the order of ``views``.
+        outputs: for ``8 N`` images in the order of ``views``.
         malignant: ``[C]``, which classes are malignant.
         pool: see ``TtaRuntime``.
 
     Returns:
-        The answers for N pictures. NaN of any view stays NaN.
+        The answers for N images. NaN of any view stays NaN.
 
     Raises:
         ValueError: a number of answers that is no multiple of eight, or another number of classes.

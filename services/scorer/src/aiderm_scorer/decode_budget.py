@@ -1,4 +1,4 @@
-"""The budget of decoded bytes of a worker process, of which there is one for each core."""
+"""The budget of decoded bytes that the worker processes, one per core, share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what the user names to one item an image: folders, patterns, lists, archives and addresses."""
+"""Turns the user's folders, patterns, lists, archives and addresses into one item per image."""
 
 from __future__ import annotations
 

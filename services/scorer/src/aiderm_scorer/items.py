@@ -1,4 +1,4 @@
-"""What is to be scored: one item an image, with where its bytes are."""
+"""The items to score: one per image, with the location of its bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table on disk while it grows: part files beside it, each whole or not there; merged into the table at the end."""
+"""Writes the table as it grows: part files, each written atomically, are merged into the table at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process and its supervision: one that dies or hangs is replaced, and only the image that it had in hand is blamed."""
+"""Supervises a worker process: one that dies or hangs is replaced, and only the image that it was working on is reported."""
 
 from __future__ import annotations
 

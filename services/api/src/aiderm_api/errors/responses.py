@@ -1,4 +1,4 @@
-"""How the problems of a route stand in the OpenAPI document."""
+"""Describes a route's problems in the OpenAPI document."""
 
 from __future__ import annotations
 

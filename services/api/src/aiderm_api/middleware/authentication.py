@@ -1,4 +1,4 @@
-"""Asks for a key before anything of a request is read."""
+"""Checks the API key before any part of the body is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request must satisfy, whatever it asks for: a path without control characters, and a host that this service has."""
+"""Checks every request: its path holds no control characters, and its host is one of this service's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong while models are looked up and images wait for their turn. The texts are written for clients."""
+"""Failures of model look-up and of the queue. Their texts are written for clients."""
 
 from __future__ import annotations
 

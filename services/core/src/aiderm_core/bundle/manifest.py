@@ -35,7 +35,7 @@ class _Section(BaseModel):
 
 
 class Input(_Section):
-    """The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from a picture by ``geometry``."""
+    """The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from an image by ``geometry``."""
 
     size: Annotated[int, Field(ge=16, le=2048)]
     geometry: Literal["center_square"] = "center_square"
@@ -84,7 +84,7 @@ class Calibration(_Section):
 
 
 class Novelty(_Section):
-    """Above ``limit`` a picture is not assessed. ``false_rejection_rate``: share of real lesions beyond it."""
+    """Above ``limit`` an image is not assessed. ``false_rejection_rate``: share of real lesions beyond it."""
 
     limit: float
     false_rejection_rate: Probability
@@ -95,7 +95,7 @@ class Novelty(_Section):
 class QualityLimit(_Section):
     """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound.
 
-    Beyond ``warn`` a warning is shown, beyond ``doubt`` it also takes away a low suspicion, beyond ``reject`` nothing is judged.
+    Beyond ``warn`` a warning is shown, beyond ``doubt`` low suspicion is withheld too, beyond ``reject`` nothing is assessed.
     A manifest that does not name ``doubt`` means ``warn``.
     """
 

@@ -1,1 +1,1 @@
-"""The only decode path in the house: bytes -> checked, upright sRGB -> model input."""
+"""The project's only decode path: bytes -> checked, upright sRGB -> model input."""

@@ -30,7 +30,7 @@ _HAIR_RELATIVE = 3.0
 _HAIR_LEVELS = (8, 40)
 _HAIR_PAD = 24
 
-# Ruler: evenly spaced ticks in the outer part of the picture.
+# Ruler: evenly spaced ticks in the outer part of the image.
 _TICKS = 5
 _TICK_KERNEL = 7
 _TICK_VISIBLE = 16
@@ -109,7 +109,7 @@ def ruler_contrast(luminance: Plane) -> float:
     Args:
         luminance: uint8 ``[224, 224]``.
     """
-    # Ticks stand along the picture's four sides, across each: the bands of all four in one plane, ticks as columns.
+    # Ticks stand along the image's four sides, across each: the bands of all four in one plane, ticks as columns.
     turned = cv2.transpose(luminance)
     bands = np.concatenate([plane[rows] for plane in (luminance, turned) for rows in (_BAND, _OPPOSITE_BAND)])
     kernel = np.ones((1, _TICK_KERNEL), np.uint8)
@@ -139,7 +139,7 @@ def ruler_contrast(luminance: Plane) -> float:
 
 
 def ink_cover(square: Plane, lesion: Lesion | None) -> float:
-    """Share of the round picture, the lesion left out, that is coloured as pens are and skin is not.
+    """Share of the round image, the lesion left out, that is coloured as pens are and skin is not.
 
     Black ink is not told from shadow, and so not counted.
 
@@ -182,7 +182,7 @@ def _left_out(lesion: Lesion | None) -> NDArray[np.bool_]:
 
 @cache
 def _ring() -> NDArray[np.intp]:
-    """Flat indices, at half the side, of the ring near the picture's rim."""
+    """Flat indices, at half the side, of the ring near the image's rim."""
     return np.flatnonzero(_disc(_HALF, 0.48) & ~_disc(_HALF, 0.40))[::3]
 
 

@@ -1,4 +1,4 @@
-"""Where the lesion lies, roughly, for the picture's quality only: no answer of the model depends on it.
+"""Locates the lesion roughly, for the quality measurements only: no output of the model depends on it.
 
 A threshold on the colour distance from the surrounding skin (Otsu 1979, doi:10.1109/TSMC.1979.4310076). It is right where a
 lesion stands out and nowhere else, so it checks itself and says nothing when in doubt.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 SIDE = 56
 """Side in pixels at which the lesion is sought: its place is wanted, not its outline."""
 
-# What a lesion that stands out looks like, from dermoscopic pictures with an outline drawn by hand.
+# What a lesion that stands out looks like, from dermoscopic images with an outline drawn by hand.
 _SEPARATION = 0.75  # share of the distances' variance that lies between lesion and skin
 _CONTRAST = 10.0  # CIELAB units between their means
 _SHARE = 0.9  # of what stands out, in one piece

@@ -1,4 +1,4 @@
-"""What a picture is worth as evidence, as numbers: sharpness, exposure, glare, resolution, cover, place of the lesion."""
+"""Measures image quality: sharpness, exposure, glare, resolution, occlusion and the position of the lesion."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ METRICS: dict[str, Literal["low", "high"]] = {
 """Each metric and the side on which it is worse."""
 
 ADVISORY = frozenset({"hair", "ruler", "ink", "off_centre"})
-"""Metrics that are only warned of: they say how to take a better picture, and models are trained to stand them."""
+"""Metrics that only cause warnings: they say how to take a better image, and models are trained to cope with them."""
 
 _TEXTS = {
     "sharpness": "The picture is blurred. Hold the dermatoscope still on the skin, let the camera focus, and take it again.",
@@ -64,7 +64,7 @@ _GLARE_WINDOW = 9  # at a quarter of the working size: 36 pixels, larger than a 
 # Below these nothing is hidden, whatever the tail of the training images; for a ruler, below what the eye sees.
 _FLOOR = {"hair": 0.02, "ruler": 0.08, "ink": 0.005, "off_centre": 0.15}
 _SHARE_FLOOR = 0.01
-# Sets of dermoscopic pictures hold many with hair, rulers and ink: a far smaller tail would pass over what anyone sees.
+# Sets of dermoscopic images hold many with hair, rulers and ink: a far smaller tail would pass over what anyone sees.
 _TAIL = 0.005
 _ADVISORY_TAIL = 0.05
 # Sharpness is a variance: half the amplitude is a quarter of it.
@@ -86,20 +86,20 @@ class QualityWarning:
 def measure(
     pixels: NDArray[np.uint8], working: NDArray[np.uint8] | None = None, resolution: int | None = None
 ) -> dict[str, float]:
-    """Measures a judged region at a working size of 224 pixels, inside its central disc.
+    """Measures an assessed region at a working size of 224 pixels, inside its central disc.
 
     The corners do not count: the dark round border of a dermatoscope is no underexposure, its edge no sharpness.
 
     Args:
         pixels: uint8 ``[H, W, 3]`` RGB, the region already cropped.
         working: the region scaled to the working size, uint8 ``[224, 224, 3]``, where the caller has it already.
-        resolution: the region's shorter side in the picture in full, where ``pixels`` were decoded at a smaller scale.
+        resolution: the region's shorter side in the image in full, where ``pixels`` were decoded at a smaller scale.
 
     Returns:
         For each of ``METRICS``: sharpness, variance of the Laplacian of the luminance on 0..255 (Pech-Pacheco et al. 2000,
         doi:10.1109/ICPR.2000.903548); brightness, mean luminance 0..1; contrast, root mean square contrast 0..1 (Peli
         1990, doi:10.1364/JOSAA.7.002032); underexposed, overexposed and glare, shares of the disc 0..1; resolution, the
-        shorter side in pixels; hair and ink, shares of the disc and of the whole round picture, and ruler, the contrast of
+        shorter side in pixels; hair and ink, shares of the disc and of the whole round image, and ruler, the contrast of
         evenly spaced ticks 0..1 (see ``occlusion``); off_centre, the distance of the lesion's centroid from the middle as a
         share of the side, 0 where no lesion stands out (see ``lesion``).
 
@@ -137,7 +137,7 @@ def measure(
 
 
 def warnings(measures: Mapping[str, float], limits: Mapping[str, QualityLimit]) -> tuple[QualityWarning, ...]:
-    """The warnings for a picture with these measures, in the order of ``METRICS``."""
+    """The warnings for an image with these measures, in the order of ``METRICS``."""
     known = [(metric, measures[metric], limits[metric]) for metric in METRICS if metric in measures and metric in limits]
     return tuple(
         QualityWarning(metric, _TEXTS[metric], advisory=not limit.beyond(value, limit.doubt))
@@ -150,7 +150,7 @@ def derive_limits(samples: Sequence[Mapping[str, float]]) -> dict[str, QualityLi
     """Limits from the measures of real training images.
 
     A warning stands beyond the 0.5% tail, and withholds a low suspicion; of sharpness only half-way, as a ratio, to the
-    rejection: blur costs models that were trained on blurred pictures little before that. A rejection stands far beyond
+    rejection: blur costs models that were trained on blurred images little before that. A rejection stands far beyond
     everything seen: at half of the lowest value (sharpness, a variance: a quarter), or half-way between the highest share and
     the whole disc. Metrics that only advise (``ADVISORY``) warn beyond the 5% tail.
 
@@ -204,7 +204,7 @@ def _rounded(value: float) -> float:
 
 @cache
 def _disc() -> NDArray[np.uint8]:
-    """A mask, 0 or 255, of the disc of 0.45 sides: inside the border that round dermatoscope pictures leave dark."""
+    """A mask, 0 or 255, of the disc of 0.45 sides: inside the border that round dermatoscope images leave dark."""
     y, x = np.ogrid[:WORKING_SIZE, :WORKING_SIZE]
     middle = (WORKING_SIZE - 1) / 2
     disc = np.where(np.hypot(x - middle, y - middle) <= 0.45 * WORKING_SIZE, 255, 0).astype(np.uint8)

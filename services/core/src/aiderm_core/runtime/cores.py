@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""Counts the cores that this process may use, within its CPU affinity and cgroup."""
 
 from __future__ import annotations
 

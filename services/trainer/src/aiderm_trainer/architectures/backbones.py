@@ -1,4 +1,4 @@
-"""What is known of each ``keras.applications`` backbone: its input, the depths that can be pooled, and where training starts."""
+"""The ``keras.applications`` backbones: input scaling, the depths that can be pooled, and the first layer that is trained."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Backbone:
         depths: layers whose maps can be pooled for the head, from shallow to deep; the deepest one that is ends the network.
         pooled: how many of them, the deepest, are.
         freeze_until: the first layer that is trained: by default about the last third is.
-        novelty: layer whose pretrained map tells how unusual a picture is; before ``freeze_until`` it costs nothing.
-        size: default side of the input. Where weights were made for larger pictures it is still that of common lesion sets.
+        novelty: layer whose pretrained map tells how unusual an image is; before ``freeze_until`` it costs nothing.
+        size: default side of the input. Where weights were made for larger images it is still that of common lesion sets.
     """
 
     build: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""What training and export need to know of a network, whatever it is made of."""
+"""The description of a network that training and export use, whatever its architecture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pixels enter a pretrained network: the scaling that it was trained with, inside the graph."""
+"""Scales pixels inside the graph as a pretrained network expects them."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _freeze(backbone: Any, until: str) -> None:
 
 
 def _novelty(spec: Backbone, model: Any, weights: dict[str, list[Any]] | None) -> Any:
-    """Images -> the pretrained map that novelty is judged by; layers that training left alone are shared, not copied."""
+    """Images -> the pretrained map that novelty is assessed by; layers that training left alone are shared, not copied."""
     names = [layer.name for layer in model.layers]
     trained = [i for i, layer in enumerate(model.layers) if layer.trainable_weights]
     if spec.novelty in names[: trained[0]]:

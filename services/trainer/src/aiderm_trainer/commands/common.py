@@ -1,4 +1,4 @@
-"""What the commands share: options that several of them take, and errors told in one sentence."""
+"""Options that several commands share, and errors reported in one sentence."""
 
 from __future__ import annotations
 

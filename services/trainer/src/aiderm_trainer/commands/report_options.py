@@ -1,4 +1,4 @@
-"""The options that say what a report looks into besides the metrics: the same for export, ensemble and evaluate."""
+"""The report options that export, ensemble and evaluate share: what to examine besides the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings of a pretrained backbone, for finding pictures that look alike."""
+"""Embeddings of a pretrained backbone, for finding images that look alike."""
 
 from __future__ import annotations
 

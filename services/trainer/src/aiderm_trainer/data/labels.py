@@ -1,4 +1,4 @@
-"""The classes that a model distinguishes, and what each row says about them."""
+"""The classes that a model distinguishes, and each row's labels in terms of them."""
 
 from __future__ import annotations
 

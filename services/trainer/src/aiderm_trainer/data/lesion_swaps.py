@@ -118,12 +118,12 @@ def paint_over(image: Image, mask: Mask, rng: np.random.Generator) -> Image | No
 
 
 def transplant(image: Image, mask: Mask, skin: Image, rng: np.random.Generator) -> Image:
-    """The lesion of ``image`` set on another picture's skin, with that skin's colour moved part of the way to its own.
+    """The lesion of ``image`` set on another image's skin, with that skin's colour moved part of the way to its own.
 
     Args:
         image: uint8 ``[S, S, 3]``.
         mask: uint8 ``[S, S]``, 255 inside the lesion.
-        skin: uint8 ``[S, S, 3]``, a painted-over picture.
+        skin: uint8 ``[S, S, 3]``, a painted-over image.
         rng: source of all randomness.
     """
     grown = widened(mask, MARGIN * rng.uniform(0.5, 1.5))

@@ -53,9 +53,9 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
     """Paints one lesion.
 
     Args:
-        seed: which lesion; the same seed, label and size give the same picture.
+        seed: which lesion; the same seed, label and size give the same image.
         malignant: the label that the ABCD criteria lean to.
-        size: side of the picture in pixels, at least 32.
+        size: side of the image in pixels, at least 32.
 
     Returns:
         uint8 ``[size, size, 3]``, RGB.
@@ -85,9 +85,9 @@ def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
 
     Args:
         folder: made when missing.
-        count: number of pictures, at least 4.
+        count: number of images, at least 4.
         seed: another seed gives other lesions.
-        size: side of the pictures in pixels.
+        size: side of the images in pixels.
 
     Returns:
         ``folder``.
@@ -111,7 +111,7 @@ def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
 
 
 def _noise(rng: np.random.Generator, size: int, cells: float) -> _Field:
-    """Smooth noise of mean 0 and deviation about 1, with ``cells`` features across the picture."""
+    """Smooth noise of mean 0 and deviation about 1, with ``cells`` features across the image."""
     nodes = max(4, min(size, int(np.ceil(cells)) + 3))
     grid = rng.standard_normal((nodes, nodes), dtype=np.float32)
     field = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -200,7 +200,7 @@ def _pattern(rng: np.random.Generator, x: _Field, y: _Field, dx: _Field, dy: _Fi
     """What modulates the pigment: a network (honeycomb of dark lines) or globules (dark cobbles), regular or broken up."""
     size = len(x)
     turn = rng.uniform(0, np.pi)
-    pitch = min(rng.uniform(52, 88), 0.7 * size)  # radians over half the picture; a mesh of at least four pixels
+    pitch = min(rng.uniform(52, 88), 0.7 * size)  # radians over half the image; a mesh of at least four pixels
     wander = np.float32(0.012 + 0.014 * criteria.structure)
     u, v = x + wander * _noise(rng, size, 10), y + wander * _noise(rng, size, 10)
     comb = np.zeros_like(x)

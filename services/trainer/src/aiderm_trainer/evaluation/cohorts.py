@@ -1,4 +1,4 @@
-"""Cohorts: the rows of one split, or of one source inside it, and every metric of theirs."""
+"""Cohorts: the rows of one split, or of one source inside it, and all their metrics."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What cameras and clinics add to a picture, drawn on the judged region to see whether a model minds.
+"""Draws artefacts of cameras and clinics on the assessed region, to measure how they change a model's answers.
 
 Not the training's augmentation: other shapes, other code, other ranges, so that a model is not asked what it was taught. Each
 function takes uint8 ``[S, S, 3]`` RGB and a generator and returns the same shape. What a patient's lesion hides behind would
-change the question, so ruler, ink and colour patch stay off the middle of the picture; hair and bubbles may cross it, as they do.
+change the question, so ruler, ink and colour patch stay off the middle of the image; hair and bubbles may cross it, as they do.
 """
 
 from __future__ import annotations

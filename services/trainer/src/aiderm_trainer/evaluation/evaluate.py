@@ -29,7 +29,7 @@ def evaluate_scores(scores: Scores, manifest: Manifest, replicates: int = REPLIC
     """Metrics with bootstrap 95% intervals.
 
     A proportion of exactly 0 or 1 has Clopper and Pearson's interval over groups instead; other metrics at their bound have none.
-    Threshold metrics judge every row; those named ``answered`` leave out what the bundle rejects or calls uncertain. Metrics
+    Threshold metrics count every row; those named ``answered`` leave out what the bundle rejects or calls uncertain. Metrics
     of classes use the rows whose exact class is known; melanoma against the rest also uses benign rows without one.
 
     Args:

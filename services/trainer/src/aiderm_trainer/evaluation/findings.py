@@ -1,4 +1,4 @@
-"""What a report looks into besides the metrics: domains, subgroups, artefacts, orientations, outlines, close-ups."""
+"""Examines a bundle beyond its metrics: domains, subgroups, artefacts, orientations, outlines and close-ups."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Findings(ReportPart):
     """Everything of a report that was asked for; None or empty: it was not.
 
     Attributes:
-        domains: biopsied lesions, the inside of each domain, and the camera; always looked into.
-        subgroups: always looked into, as far as the metadata go.
-        held: what the data hold little of.
+        domains: biopsied lesions, the inside of each domain, and the camera; always examined.
+        subgroups: always examined, as far as the metadata allow.
+        held: counts of images that the data hold few of.
         stress: answers with and without artefacts.
         orientations: answers for turned and mirrored images.
         outlines: heatmap against outlines, and the lesion painted over.
@@ -88,7 +88,7 @@ class Findings(ReportPart):
 
 @dataclass(frozen=True)
 class FindingsRequest:
-    """What to look into.
+    """What to examine.
 
     Attributes:
         metadata: CSV table of ``path`` and age, sex, localization, collection, dx_type, domain.
@@ -125,7 +125,7 @@ def investigate(
     *,
     progress: bool = True,
 ) -> Findings:
-    """Looks into what ``request`` names, on ``test`` or else the first split that was scored.
+    """Examines what ``request`` names, on ``test`` or else the first split that was scored.
 
     Args:
         runtime: the bundle's graph.

@@ -1,4 +1,4 @@
-"""Pictures that a bundle must refuse: how many of a folder are accepted, and how well novelty tells them from lesions."""
+"""Measures how many out-of-distribution images of a folder a bundle accepts, and how well novelty separates them from lesions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from aiderm_trainer.evaluation.stress import BATCH
 
 
 class OutOfDistribution(ReportPart):
-    """A folder of pictures without a dermoscopic lesion.
+    """A folder of images without a dermoscopic lesion.
 
     Attributes:
-        count: pictures that could be decoded.
+        count: images that could be decoded.
         undecodable: files that the service would refuse before the model sees them.
         accepted: share that is not rejected, with Clopper and Pearson's interval.
-        auroc: novelty of these pictures against that of the lesions, with its bootstrap interval.
+        auroc: novelty of these images against that of the lesions, with its bootstrap interval.
         lesions_rejected: share of lesions that the same rules reject.
     """
 
@@ -45,18 +45,18 @@ class OutOfDistribution(ReportPart):
 def measure_out_of_distribution(
     runtime: Runtime, scores: Scores, manifest: Manifest, folder: Path, *, replicates: int, seed: int
 ) -> OutOfDistribution:
-    """Scores every picture under ``folder``.
+    """Scores every image under ``folder``.
 
     Args:
         runtime: the bundle's graph.
         scores: its answers on lesions.
         manifest: of the bundle.
-        folder: of pictures, searched to the bottom.
+        folder: of images, searched to the bottom.
         replicates: bootstrap resamples.
         seed: of the resampling.
 
     Raises:
-        ValueError: the folder holds no picture that can be decoded.
+        ValueError: the folder holds no image that can be decoded.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     spec = manifest.input

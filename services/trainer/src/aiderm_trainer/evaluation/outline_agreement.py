@@ -1,6 +1,6 @@
 """Where does the model look? Its heatmap against lesion outlines, and its answer once the lesion is painted over.
 
-Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of a picture without its lesion reads the background.
+Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of an image without its lesion reads the background.
 """
 
 from __future__ import annotations
@@ -90,18 +90,18 @@ def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
 
 
 def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
-    """The outline on the judged region of a ``width`` x ``height`` picture, ``[side, side]``.
+    """The outline on the assessed region of a ``width`` x ``height`` image, ``[side, side]``.
 
-    The file may have any size: the picture's aspect, or a square for the judged region alone.
+    The file may have any size: the image's aspect, or a square for the assessed region alone.
 
     Raises:
-        OutlineError: the file is no picture, or marks nothing.
+        OutlineError: the file is no image, or marks nothing.
     """
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if mask is None:
         raise OutlineError(f"{file.name} is no picture that can be read")
     region = assessed_region(width, height, geometry)
-    if mask.shape[0] != mask.shape[1]:  # drawn on the whole picture
+    if mask.shape[0] != mask.shape[1]:  # drawn on the whole image
         own = assessed_region(mask.shape[1], mask.shape[0], geometry)
         mask = mask[own.y : own.y + own.height, own.x : own.x + own.width]
     level = (mask > 0).astype(np.float32) if mask.max() < 128 else mask.astype(np.float32) / 255

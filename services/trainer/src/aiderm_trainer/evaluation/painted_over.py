@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 
 MARGIN: Final = 0.05  # of the side: outlines are drawn tight, and a rim of pigment would give the lesion away
-MIN_SKIN: Final = 0.10  # of the picture: with less there is nothing to paint with
+MIN_SKIN: Final = 0.10  # of the image: with less there is nothing to paint with
 _GRID = 64
 _DARK = 40  # of 255: the dermatoscope's dark border is no skin
 _GRAIN_SCALE = 0.02  # of the side: what is finer is grain
@@ -27,7 +27,7 @@ _TRIES = 32
 
 
 def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
-    """The picture without its lesion.
+    """The image without its lesion.
 
     Args:
         pixels: uint8 ``[S, S, 3]`` RGB.
@@ -35,7 +35,7 @@ def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
         seed: of where the grain is taken from.
 
     Returns:
-        uint8 ``[S, S, 3]``, unchanged outside the widened outline; None where less than ``MIN_SKIN`` of the picture is skin.
+        uint8 ``[S, S, 3]``, unchanged outside the widened outline; None where less than ``MIN_SKIN`` of the image is skin.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -58,7 +58,7 @@ def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
 def _harmonic(picture: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[np.float32]:
     """``[g, g, 3]``: skin colours where there is skin, and what solves Laplace's equation between them elsewhere.
 
-    The picture's edge is a mirror (no flow across it), and so a hole that touches it is continued from inside.
+    The image's edge is a mirror (no flow across it), and so a hole that touches it is continued from inside.
     """
     size = (_GRID, _GRID)
     weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Scores a bundle's answers for a table of images, by the very path that serving takes."""
+"""Runs a bundle on a table of images, by the same code path as serving."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Scores:
         probability: ``[N, C]`` in the manifest's label order.
         malignancy: ``[N]``, 0..1.
         novelty: ``[N]``.
-        measures: N times the quality metrics of the judged region.
+        measures: N times the quality metrics of the assessed region.
     """
 
     rows: list[Row]

@@ -1,8 +1,8 @@
-"""Skin tone from the picture itself: the individual typology angle (ITA) of the skin around the lesion.
+"""Skin tone from the image itself: the individual typology angle (ITA) of the skin around the lesion.
 
 ITA = arctan((L* - 50) / b*) in degrees (Chardon, Cretois, Hourseau 1991, doi:10.1111/j.1467-2494.1991.tb00561.x), on the
 median of the skin in CIELAB, in the bands that Kinyanjui et al. used for dermoscopic sets (2019, arXiv:1910.13268). A
-dermatoscope's light and exposure are not calibrated, so the angle orders pictures roughly and says nothing of a person.
+dermatoscope's light and exposure are not calibrated, so the angle orders images roughly and says nothing of a person.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BANDS: Final = (
     (55.0, "very light"),
 )
 WORKING_SIZE: Final = 128
-MIN_SKIN: Final = 0.05  # share of the picture: less is no basis for a median
+MIN_SKIN: Final = 0.05  # share of the image: less is no basis for a median
 _DISC = 0.47  # of the side: corners may hold the dermatoscope's round border
 _BORDER_LIGHTNESS = 15.0  # L* of the dark border; the darkest skin lies above it in every public set
 _GLARE_LIGHTNESS = 97.0
@@ -56,11 +56,11 @@ def measure(pixels: Pixels, outline: Flags | None = None) -> float | None:
     """ITA of the skin around the lesion.
 
     Args:
-        pixels: uint8 ``[H, W, 3]`` RGB, the judged region.
+        pixels: uint8 ``[H, W, 3]`` RGB, the assessed region.
         outline: ``[H, W]``, True inside the lesion; estimated by Otsu's threshold (1979) when None.
 
     Returns:
-        Degrees, -90..90; None where less than ``MIN_SKIN`` of the picture is skin.
+        Degrees, -90..90; None where less than ``MIN_SKIN`` of the image is skin.
 
     Raises:
         ValueError: another shape or type.

@@ -1,6 +1,6 @@
-"""Does the model look at the lesion or at the camera? Artefacts are added to test pictures, and its answers compared.
+"""Does the model look at the lesion or at the camera? Artefacts are added to test images, and its answers compared.
 
-The pictures and labels stay what they are, so every comparison is paired (Maron et al. 2021, doi:10.1016/j.ejca.2021.06.047,
+The images and labels stay what they are, so every comparison is paired (Maron et al. 2021, doi:10.1016/j.ejca.2021.06.047,
 measured such brittleness for skin lesions).
 """
 
@@ -102,7 +102,7 @@ def measure_stress(
         task = bar.add_task("Stress", total=total)
         pixels, shrunk = _working_pixels(base.rows, root, spec)
         bar.advance(task, len(base.rows))
-        if shrunk:  # then the unchanged picture goes the same way, so that only the artefact differs
+        if shrunk:  # then the unchanged image goes the same way, so that only the artefact differs
             base = _rescored(runtime, base, pixels, spec, lambda row, square: square)
         for name in names:
             stressed = _rescored(runtime, base, pixels, spec, _drawn(name))
@@ -170,7 +170,7 @@ def compare(base: Scores, stressed: Scores, manifest: Manifest, replicates: int,
 
 
 def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[Pixels], bool]:
-    """The judged squares, at most ``MAX_SIDE`` wide, and whether one had to be shrunk."""
+    """The assessed squares, at most ``MAX_SIDE`` wide, and whether one had to be shrunk."""
 
     def load(row: Row) -> tuple[Pixels, bool]:
         pixels = decode_image((root / row.path).read_bytes(), size=spec.size).pixels
@@ -187,7 +187,7 @@ def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[
 def _rescored(
     runtime: Runtime, base: Scores, pixels: Sequence[Pixels], spec: Input, change: Callable[[Row, Pixels], Pixels]
 ) -> Scores:
-    """The bundle's answers to the changed pictures; the resolution stays that of the file."""
+    """The bundle's answers to the changed images; the resolution stays that of the file."""
 
     def prepare(number: int) -> tuple[Pixels, dict[str, float]]:
         square = change(base.rows[number], pixels[number])

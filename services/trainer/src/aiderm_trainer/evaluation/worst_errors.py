@@ -1,4 +1,4 @@
-"""The worst errors: by checksum in the report; as pictures only on request, where the user keeps data."""
+"""Lists the worst errors: by checksum in the report, and as images only on request, in a folder of the user's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CAPTION = 18
 
 
 class WorstError(ReportPart):
-    """A picture on the wrong side of the threshold; ``number`` is its row among the scores."""
+    """An image on the wrong side of the threshold; ``number`` is its row among the scores."""
 
     error: Literal["missed", "false_alarm"]
     sha256: str
@@ -55,7 +55,7 @@ def worst_errors(scores: Scores, manifest: Manifest, split: str) -> list[WorstEr
 
 
 def write_table(path: Path, errors: Sequence[WorstError], threshold: float) -> None:
-    """errors.csv: no picture and no path leaves the data folder."""
+    """errors.csv: no image and no path leaves the data folder."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["error", "sha256", "source", "dx", "malignancy", "threshold", "decision"])
@@ -67,7 +67,7 @@ def write_table(path: Path, errors: Sequence[WorstError], threshold: float) -> N
 def write_pictures(folder: Path, scores: Scores, manifest: Manifest, root: Path) -> list[Path]:
     """Contact sheets ``worst/missed.png`` and ``worst/false_alarm.png``, kept out of git by a .gitignore beside them.
 
-    The pictures belong to whoever owns the data: they must not be published with a report.
+    The images belong to whoever owns the data: they must not be published with a report.
 
     Args:
         folder: the report's folder.

@@ -1,4 +1,4 @@
-"""What is chosen on calibration rows: temperature, shift, threshold, band and novelty limit."""
+"""Fits everything that is chosen on calibration rows: temperature, shift, threshold, uncertain band and novelty limit."""
 
 from __future__ import annotations
 

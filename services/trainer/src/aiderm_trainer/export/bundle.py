@@ -1,4 +1,4 @@
-"""From finished runs to a bundle (contract 2)."""
+"""Exports finished runs as a bundle."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def export_runs(
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
 
     The API cannot tell an ensemble from a single network. Architectures and input sizes may differ: the graph takes the
-    largest size and shrinks the image for the others. Novelty is judged by the first run's feature maps.
+    largest size and shrinks the image for the others. Novelty is assessed by the first run's feature maps.
 
     Args:
         runs: folders of ``train``, of the same labels and split; of each the best epoch.

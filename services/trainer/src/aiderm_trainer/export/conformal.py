@@ -10,7 +10,7 @@ from aiderm_core.bundle.manifest import DecisionRule
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Below this many positives a domain's 5% quantile is its smallest or second smallest score: one odd picture, which must not
+# Below this many positives a domain's 5% quantile is its smallest or second smallest score: one odd image, which must not
 # move everybody's threshold.
 MIN_POSITIVES = 60
 # Below this many lesions a domain's own quantile is little more than its largest value.
@@ -95,7 +95,7 @@ def fit_novelty_limit(novelty: ArrayLike, domain: ArrayLike, max_false_rejection
     """Limit beyond which at most ``max_false_rejection`` of each domain's lesions lie.
 
     The largest over the domains of the conformal quantile. A domain with fewer than ``MIN_LESIONS`` rows counts only in the
-    quantile of all rows together: its own would be its most unusual picture, and one odd picture would open the gate for
+    quantile of all rows together: its own would be its most unusual image, and one odd image would open the gate for
     every photograph.
 
     Args:

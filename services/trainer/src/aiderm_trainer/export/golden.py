@@ -26,7 +26,7 @@ def golden_cases(folder: Path, runtime: Runtime, spec: Input) -> Golden:
     paths = []
     for seed, malignant in GOLDEN:
         paths.append(f"golden/lesion-{seed}.png")
-        # A server refuses pictures with a side below 100 px, so small inputs get larger ones too.
+        # A server refuses images with a side below 100 px, so small inputs get larger ones too.
         pixels = lesion(seed, malignant, max(spec.size, 128))
         cv2.imwrite(str(folder / paths[-1]), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return Golden(cases=answer_cases(folder, paths, runtime, spec))

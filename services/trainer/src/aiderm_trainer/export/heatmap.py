@@ -1,4 +1,4 @@
-"""Where the malignancy score comes from, in closed form: no gradient tape, so every runtime can compute it."""
+"""The heatmap: each position's contribution to the malignancy score, in closed form, so that every runtime can compute it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the novelty model is fitted to: training images, and images that a model for dermoscopy must refuse."""
+"""The images that the novelty model is fitted to: training images, and out-of-distribution images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms of reduced precision: made from a bundle, evaluated by themselves, and written only where they cost next to nothing."""
+"""Variants of reduced precision: each is made from a bundle, evaluated separately, and kept only if it costs almost nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a bundle came to be: settings, seed, revision of the code, seconds."""
+"""The provenance of a bundle: settings, seed, revision of the code and duration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""int8 by post-training quantisation that is controlled by what it costs: what is sensitive is left in f32 (NNCF)."""
+"""Post-training quantisation to int8 with accuracy control: layers that are sensitive stay in f32 (NNCF)."""
 
 from __future__ import annotations
 

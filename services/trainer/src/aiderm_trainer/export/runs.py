@@ -54,7 +54,7 @@ def load_members(runs: Sequence[Path], weights: Sequence[float] | None = None) -
 
 
 def _check_fit(members: Sequence[TrainedRun]) -> None:
-    """Refuses members that do not answer the same question, or learnt from what another is judged on."""
+    """Refuses members that do not answer the same question, or learnt from what another is assessed on."""
     first = members[0]
     split = set(read_split(first.folder / SPLIT_FILE))
     for other in members[1:]:

@@ -1,4 +1,4 @@
-"""Whether several views of a picture are worth their time: measured on validation rows, offered only if they help."""
+"""Measures on validation rows whether test-time augmentation helps; a bundle offers it only if it does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiderm_trainer.export.conformal import choose_decision
 
 MELANOMA = "mel"
 MIN_OF_EACH = 5  # a source with fewer benign or malignant rows has no AUC worth averaging
-_BATCH = 4  # pictures at once: eight times as many views
+_BATCH = 4  # images at once: eight times as many views
 _CLIP = 1e-7
 
 
@@ -34,7 +34,7 @@ def fit_tta(
     *,
     progress: bool = True,
 ) -> Thorough | None:
-    """Pools eight views of each validation picture and compares with the picture alone, row by row.
+    """Pools eight views of each validation image and compares with the image alone, row by row.
 
     The pool (mean probability or mean log-odds) is that of the higher validation likelihood. It is offered only if both the
     AUC inside sources and the mean log-likelihood rise, each with a 95% bootstrap interval of the paired difference, resampled
@@ -80,7 +80,7 @@ def measure_gain(rows: Sequence[Row], plain: NDArray[np.float32], pooled: NDArra
 
     Args:
         rows: N rows.
-        plain: malignancy ``[N]`` of the pictures alone.
+        plain: malignancy ``[N]`` of the images alone.
         pooled: malignancy ``[N]`` of their views pooled.
 
     Returns:
@@ -122,14 +122,14 @@ def _log_likelihood(malignancy: NDArray[np.float32], malignant: NDArray[np.bool_
 def _score(
     runtime: Runtime, spec: Input, labels: Sequence[Label], rows: Sequence[Row], root: Path, progress: bool
 ) -> tuple[NDArray[np.float32], dict[Pool, NDArray[np.float32]]]:
-    """Malignancy ``[N]`` of the pictures alone and by each pool, in one pass."""
+    """Malignancy ``[N]`` of the images alone and by each pool, in one pass."""
     recorder = _EveryPool(runtime, labels)
     plain = score_bundle(recorder, spec, rows, root, _BATCH, progress=progress).malignancy
     return plain, {pool: np.concatenate(parts) for pool, parts in recorder.found.items()}
 
 
 class _EveryPool:
-    """Answers for the pictures alone, and keeps what each pool makes of their views."""
+    """Answers for the images alone, and keeps what each pool makes of their views."""
 
     def __init__(self, runtime: Runtime, labels: Sequence[Label]) -> None:
         self.name, self.precision = runtime.name, runtime.precision

@@ -1,4 +1,4 @@
-"""Every table of a report, built once: the card shows them as Markdown, the page as HTML, the command in the terminal."""
+"""Builds every table of a report once; the card shows it as Markdown, the page as HTML, the command in the terminal."""
 
 from __future__ import annotations
 

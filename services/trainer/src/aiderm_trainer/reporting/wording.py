@@ -1,4 +1,4 @@
-"""Metrics and figures in words: what card, page, study and terminal share."""
+"""Titles and number formats of metrics, shared by card, page, study and terminal."""
 
 from __future__ import annotations
 

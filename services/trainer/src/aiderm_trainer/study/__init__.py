@@ -1,1 +1,1 @@
-"""Many fits, one answer: which architecture is better, by how much, and whether that is real."""
+"""Compares architectures over folds and seeds: which is better, by how much, and whether the difference is significant."""

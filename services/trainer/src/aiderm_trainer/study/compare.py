@@ -1,4 +1,4 @@
-"""Runs a study: every trial once, wherever an executor does it, to be gone on with after any stop."""
+"""Runs a study: every trial once, on any executor; an interrupted study is resumed."""
 
 from __future__ import annotations
 

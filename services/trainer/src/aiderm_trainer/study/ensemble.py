@@ -1,4 +1,4 @@
-"""Which runs to average: greedy selection on the validation rows of one split."""
+"""Selects the runs to average, greedily, on the validation rows of one split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial and its row of trials.csv; light, so that whoever hands trials out needs no TensorFlow."""
+"""A trial and its row of trials.csv. Does not import TensorFlow, so that the process that hands out trials does not need it."""
 
 from __future__ import annotations
 

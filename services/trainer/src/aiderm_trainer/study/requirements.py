@@ -1,4 +1,4 @@
-"""What a study's processes must find wherever they run: the same code, images and weights, and the study's own folder."""
+"""Checks that a machine has what a study needs: the same code, images and weights, and the study's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Requirements:
 
 
 def find_missing(needs: Requirements) -> str | None:
-    """What this machine lacks, in words; None where it has everything."""
+    """Returns what this machine lacks, as a sentence; None if it has everything."""
     here = packages()
     for name, version in needs.packages.items():
         if here.get(name) != version:

@@ -1,4 +1,4 @@
-"""Is a difference real? Intervals and paired tests for cross-validated results."""
+"""Intervals and paired tests for cross-validated results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threshold of a trial, chosen where nothing is reported: on its inner validation rows."""
+"""Chooses the threshold of a trial on its inner validation rows, on which no result is reported."""
 
 from __future__ import annotations
 

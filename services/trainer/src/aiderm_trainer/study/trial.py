@@ -1,4 +1,4 @@
-"""One trial: a recipe, a fold, a seed. Independent of every other, resumable, and picklable for a worker elsewhere."""
+"""Runs one trial: a recipe, a fold, a seed. Trials are independent, resumable and picklable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of a network out of a shipped SavedModel, to train on from where the run itself is no longer there."""
+"""Reads the weights of a network from a shipped SavedModel, to continue training when its run no longer exists."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where rows come from: folders, tables and the ISIC Archive."""
+"""Sources of labelled images: folders, tables and the ISIC Archive."""
