@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import MANIFEST_FILE, MAX_AUC_LOSS, MAX_FLIPPED, DecisionRule, Golden, Manifest, Variant
 from aiderm_core.bundle.store import ModelStore
-from aiderm_core.runtime import RuntimeFailure, load_runtime
+from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
 from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.cohorts import decisions
@@ -91,9 +91,7 @@ def reduce_precision(
         except RuntimeFailure as error:
             return PrecisionTrial(precision, None, None, None, str(error))
         after = [score_bundle(reduced, manifest.input, side, root, progress=progress) for side in (calibration, validation)]
-        paths = [case.path for case in manifest.golden.cases]
-        golden = Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
-        return _judge(precision, path, manifest, before, after, golden)
+        return _assess(precision, path, manifest, before, after, _golden(work, manifest, reduced))
 
     with tempfile.TemporaryDirectory() as name:
         work = Path(name) / "bundle"
@@ -102,13 +100,21 @@ def reduce_precision(
         offered = [trial.form for trial in trials if trial.form is not None]
         if not offered:
             return None, trials
-        kept = [form for form in manifest.forms if form.precision not in precisions]
         with store.stage(manifest.name, version) as folder:
-            _write_with(folder, work, manifest, version, [*kept, *offered])
+            _write_with(folder, work, manifest, version, offered, precisions)
     return store.path(manifest.name, version), trials
 
 
-def _write_with(folder: Path, work: Path, manifest: Manifest, version: str, forms: list[Variant]) -> None:
+def _golden(work: Path, manifest: Manifest, reduced: Runtime) -> Golden:
+    paths = [case.path for case in manifest.golden.cases]
+    return Golden(tolerance=GOLDEN_TOLERANCE, cases=answer_cases(work, paths, reduced, manifest.input))
+
+
+def _write_with(
+    folder: Path, work: Path, manifest: Manifest, version: str, offered: list[Variant], tried: Sequence[Reduced]
+) -> None:
+    """Writes the new version with the offered forms, and with those of the old one that were not tried again."""
+    forms = [*(form for form in manifest.forms if form.precision not in tried), *offered]
     shutil.copytree(work, folder, dirs_exist_ok=True)
     (folder / MANIFEST_FILE).unlink()
     if not any(form.path == INT8_PATH for form in forms):
@@ -167,7 +173,7 @@ def _own_rule(malignancy: NDArray[np.float32], before: Scores, rule: DecisionRul
     return DecisionRule(threshold=threshold, target_sensitivity=rule.target_sensitivity, uncertain=band)
 
 
-def _judge(
+def _assess(
     precision: Reduced, path: str, manifest: Manifest, before: Sequence[Scores], after: Sequence[Scores], golden: Golden
 ) -> PrecisionTrial:
     """``before`` and ``after`` hold calibration and validation, in f32 and reduced."""
