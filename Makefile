@@ -58,7 +58,8 @@ else \
 fi
 endef
 
-screenshots: $(DEV_STAMP) ## take the README's screenshots anew (of a synthetic lesion; needs Chromium)
+screenshots: $(DEV_STAMP) ## draw the page's sample pictures for the served model, and take the README's screenshots anew (needs Chromium)
+	@$(PY) frontend/tools/choose_samples.py
 	@AIDERM_SCREENSHOTS=1 $(PY) -m pytest -m browser -k screenshot
 
 figures: $(DEV_STAMP) ## put the figures of the served model into README.md
