@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from aiderm_api.serving.exceptions import AbandonedError, DeadlineExceededError, OverloadedError
-from aiderm_api.serving.queue import InferencePool
+from aiderm_api.serving.queue import PATIENCE_SECONDS, InferencePool
 
 
 @pytest.fixture
@@ -249,3 +249,132 @@ def test_an_item_without_time_left_for_it_is_dropped_before_it_runs(make_pool):
 
     asyncio.run(run())
     assert ran == []
+
+
+def test_a_quick_item_never_waits_for_slow_ones(make_pool):
+    pool, gate = make_pool(workers=3, queue_size=20), threading.Event()
+
+    async def run():
+        slow = [asyncio.create_task(pool.run(lambda _: gate.wait(10), slow=True)) for _ in range(6)]
+        await until(lambda: pool.running == 2 and pool.depth == 4)
+        assert await pool.run(lambda _: "quick") == "quick"
+        assert (pool.running, pool.depth) == (2, 4)
+        gate.set()
+        return await asyncio.gather(*slow)
+
+    assert asyncio.run(run()) == [True] * 6
+
+
+def test_quick_items_go_before_slow_ones_until_those_have_waited_long(make_pool):
+    clock, order, gates = Hand(), [], [threading.Event() for _ in range(2)]
+    pool = make_pool(workers=1, queue_size=20, deadline_seconds=60.0, clock=clock)
+
+    async def run():
+        running = asyncio.create_task(pool.run(lambda _: gates[0].wait(10)))
+        await until(lambda: pool.running == 1)
+        tasks = [asyncio.create_task(pool.run(lambda _: order.append("slow"), slow=True))]
+        await until(lambda: pool.depth == 1)
+        clock.now += PATIENCE_SECONDS - 0.5
+        tasks.append(asyncio.create_task(pool.run(lambda _: order.append("soon"))))
+        await until(lambda: pool.depth == 2)
+        clock.now += 1.0
+        tasks.append(asyncio.create_task(pool.run(lambda _: order.append("late"))))
+        await until(lambda: pool.depth == 3)
+        gates[0].set()
+        await asyncio.gather(running, *tasks)
+
+    asyncio.run(run())
+    assert order == ["soon", "slow", "late"]
+
+
+def test_slow_items_leave_half_of_the_places_to_quick_ones(make_pool):
+    pool, gate = make_pool(workers=2, queue_size=4), threading.Event()
+
+    async def run():
+        tasks = [asyncio.create_task(pool.run(lambda _: gate.wait(10), slow=True))]
+        await until(lambda: pool.running == 1)
+        tasks += [asyncio.create_task(pool.run(lambda _: gate.wait(10), slow=True)) for _ in range(2)]
+        await until(lambda: pool.depth == 2)
+        with pytest.raises(OverloadedError, match="the 2 large ones that may wait"):
+            await pool.run(lambda _: None, slow=True)
+        assert pool.refusal() is None
+        assert await pool.run(lambda _: "quick") == "quick"
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+
+
+def test_no_answer_before_the_work_has_ended(make_pool):
+    pool, ended = make_pool(deadline_seconds=0.1), []
+
+    def overrun(_):
+        time.sleep(0.4)
+        ended.append(True)
+
+    async def run():
+        with pytest.raises(DeadlineExceededError):
+            await pool.run(overrun)
+        return list(ended)
+
+    assert asyncio.run(run()) == [True]
+
+
+def test_slow_items_that_fail_late_count_as_long_ones(make_pool):
+    clock = Hand()
+    pool = make_pool(workers=2, deadline_seconds=15.0, clock=clock)
+
+    def overrun(ticket):
+        clock.now += 14.0
+        raise ticket.late()
+
+    async def run():
+        before = pool.wait_seconds(slow=True)
+        for _ in range(10):
+            with pytest.raises(DeadlineExceededError):
+                await pool.run(overrun, slow=True)
+        assert pool.wait_seconds(slow=True) > 5 * before
+        assert pool.wait_seconds() < 0.1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("fate", ["fails", "is refused", "is late"])
+def test_an_error_keeps_no_upload_alive(make_pool, fate):
+    """Garbage that only a collection finds piles up under load, by as much as all uploads since the last one."""
+    pool, gate = make_pool(workers=1, queue_size=1, deadline_seconds=0.3 if fate == "is late" else 10.0), threading.Event()
+
+    class Upload:
+        pass
+
+    async def send(kept):
+        def job(_, kept=kept):
+            raise KeyError(str(kept))
+
+        await pool.run(job)
+
+    async def run():
+        others = []
+        if fate != "fails":
+            others.append(asyncio.create_task(pool.run(lambda _: gate.wait(10))))
+            await until(lambda: pool.running == 1)
+        if fate == "is refused":
+            others.append(asyncio.create_task(pool.run(lambda _: None)))
+            await until(lambda: pool.depth == 1)
+        upload = Upload()
+        reference = weakref.ref(upload)
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises((KeyError, OverloadedError, DeadlineExceededError)) as caught:
+                await send(upload)
+            del caught, upload
+            await asyncio.sleep(0.05)
+            alive = reference() is not None
+        finally:
+            gc.enable()
+            gate.set()
+        await asyncio.gather(*others, return_exceptions=True)
+        return alive
+
+    assert asyncio.run(run()) is False

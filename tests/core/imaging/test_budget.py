@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget, default_limit, memory_limit
+from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget, DividedBudget, default_limit, memory_limit
 from aiderm_core.imaging.cost import decoding_bytes
 from aiderm_core.imaging.decode import decode_image, decoding
 from aiderm_core.imaging.errors import ImageError
@@ -181,3 +181,22 @@ def test_memory_limit_of_the_control_group(tmp_path: Path, group: str, files: di
         (cgroup / name).write_text(text + "\n")
     assert memory_limit(proc, cgroup) == expected
     assert default_limit(2, proc, cgroup) == expected // 8
+
+
+def test_small_images_do_not_wait_for_large_ones() -> None:
+    budget = DividedBudget(600)
+    assert (budget.small, budget.largest) == (50, 500)
+    with budget.admit(500), budget.admit(50), budget.admit(50):
+        assert budget.used == budget.limit
+        with pytest.raises(BudgetTimeoutError), budget.admit(51, time.monotonic() + 0.01):
+            pass
+        with pytest.raises(BudgetTimeoutError), budget.admit(1, time.monotonic() + 0.01):
+            pass
+    assert (budget.used, budget.waiting) == (0, 0)
+
+
+def test_what_is_too_large_for_its_part_never_fits() -> None:
+    budget = DividedBudget(6 * COST)
+    assert decode_image(PNG, budget=budget).width == 600
+    with pytest.raises(ImageError, match="takes"):
+        decode_image(PNG, budget=DividedBudget(COST))

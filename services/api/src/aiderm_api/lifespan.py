@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -23,10 +24,12 @@ from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_core.bundle.store import ModelStore
-from aiderm_core.imaging.budget import DecodeBudget
+from aiderm_core.imaging.budget import DividedBudget
 from aiderm_core.imaging.limits import Limits
 
 AUDIT_CLOSE_SECONDS = 5.0
+GARBAGE_BYTES = 20_000_000
+"""Of uploads, before garbage is collected at rest; that takes tens of milliseconds."""
 log = structlog.get_logger(__name__)
 
 
@@ -44,7 +47,7 @@ def lifespan_of(
             audit.start()
         await asyncio.to_thread(services.registry.refresh)
         # Each in a task of its own: a new model may take its time to load, a revoked key must not.
-        refreshes = [services.registry.refresh, _release_memory_when_idle(services.pool)]
+        refreshes = [services.registry.refresh, _release_memory_when_idle(services.pool, services.budget)]
         refreshes += [] if key_ring is None else [key_ring.refresh]
         polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
         try:
@@ -80,7 +83,7 @@ def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None) -> Se
             window_bytes=round(settings.min_upload_rate * UPLOAD_WINDOW_SECONDS),
         )
 
-    decode_budget = DecodeBudget(settings.decoded_bytes)
+    decode_budget = DividedBudget(settings.decoded_bytes)
     return Services(
         settings=settings,
         registry=registry,
@@ -122,14 +125,18 @@ def _register_gauges(services: Services, key_ring: KeyRing | None) -> None:
         metrics.counter("aiderm_audit_lost", "Audit events lost", lambda: audit.lost)
 
 
-def _release_memory_when_idle(pool: InferencePool) -> Callable[[], None]:
-    finished = 0
+def _release_memory_when_idle(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], None]:
+    finished = taken = 0
 
     def release() -> None:
-        nonlocal finished
-        if pool.finished != finished and not pool.running and not pool.depth:
-            finished = pool.finished
-            release_free_memory()
+        nonlocal finished, taken
+        if pool.running or pool.depth or uploads.held or (pool.finished == finished and uploads.taken == taken):
+            return
+        # Refusals keep their upload alive until the next collection, which a service at rest never reaches by itself.
+        if uploads.taken - taken >= GARBAGE_BYTES:
+            gc.collect()
+        finished, taken = pool.finished, uploads.taken
+        release_free_memory()
 
     return release
 

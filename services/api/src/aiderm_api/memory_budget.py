@@ -16,6 +16,8 @@ class MemoryBudget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
+        self.taken = 0
+        """Bytes that were ever taken."""
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
@@ -43,4 +45,5 @@ class Lease:
         if self._budget.held + count > self._budget.limit:
             raise Overloaded("Too many uploads at once. Try again in a moment.", retry_after=RETRY_AFTER)
         self._budget.held += count
+        self._budget.taken += count
         self.taken += count

@@ -16,7 +16,7 @@ from aiderm_api.settings import Settings
 from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
-from aiderm_core.imaging.budget import DecodeBudget
+from aiderm_core.imaging.budget import DividedBudget
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Services:
     drift: DriftMonitor
     audit: AuditTrail | None
     assessments: AssessmentService
-    decode_budget: DecodeBudget
+    decode_budget: DividedBudget
     single_upload: UploadLimits
     batch_upload: UploadLimits
 

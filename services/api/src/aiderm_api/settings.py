@@ -70,7 +70,8 @@ class Settings(KeysFile):
         int | None,
         Field(
             ge=10 * MEGABYTE,
-            description="decoded images in memory, all together; a quarter of the memory, at most 500 MB, when unset",
+            description="decoded images in memory, all together, a sixth of it for small ones; a quarter of the memory, at most "
+            "500 MB, when unset",
         ),
     ] = None
     max_inflight_bytes: Annotated[int, Field(ge=1_000, description="uploads in memory, all requests together")] = 100 * MEGABYTE

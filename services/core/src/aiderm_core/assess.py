@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Verdict, decide
-from aiderm_core.imaging.budget import DecodeBudget
-from aiderm_core.imaging.decode import decoding
+from aiderm_core.imaging.budget import Budget
+from aiderm_core.imaging.decode import Plan, decoding
 from aiderm_core.imaging.geometry import Region, assessed_region, crop, to_model_input
 from aiderm_core.imaging.image import ImageInfo
 from aiderm_core.imaging.limits import Limits
@@ -76,8 +76,9 @@ def assess(
     rule: DecisionRule,
     limits: Limits,
     before_inference: Callable[[], Hint] = lambda: "latency",
-    budget: DecodeBudget | None = None,
+    budget: Budget | None = None,
     deadline: float | None = None,
+    planned: Plan | None = None,
 ) -> ImageAssessment:
     """Assesses one image.
 
@@ -90,6 +91,7 @@ def assess(
         before_inference: called between decoding and inference; says how the graph is to use the cores, or raises to stop there.
         budget: of decoded bytes; held only until the model's input is made.
         deadline: for waiting for the budget and for decoding, as ``time.monotonic`` counts.
+        planned: how ``decode.plan`` would decode the image at the model's size, where that is known already.
 
     Raises:
         ImageError: the image cannot be assessed.
@@ -99,7 +101,7 @@ def assess(
     """
     start = time.perf_counter()
     spec = manifest.input
-    with decoding(data, limits, spec.size, budget, deadline) as image:
+    with decoding(data, limits, spec.size, budget, deadline, planned) as image:
         info = image.info
         region = assessed_region(image.width, image.height, spec.geometry)
         height, width = image.pixels.shape[:2]  # fewer than the image's own where it was decoded at a smaller scale

@@ -15,7 +15,8 @@ from aiderm_core.assess import BrokenOutputError, ImageAssessment
 from aiderm_core.assess import assess as assess_image
 from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.budget import DecodeBudget
+from aiderm_core.imaging.budget import Budget
+from aiderm_core.imaging.decode import Plan
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.most_likely import MostLikely
 from aiderm_core.runtime import Hint, Runtime
@@ -35,8 +36,9 @@ def assess(
     tta: Thorough | None = None,
     request_id: str = "",
     before_inference: Callable[[], Hint] = lambda: "latency",
-    budget: DecodeBudget | None = None,
+    budget: Budget | None = None,
     deadline: float | None = None,
+    planned: Plan | None = None,
 ) -> schemas.Assessment:
     """Assesses one image.
 
@@ -52,6 +54,7 @@ def assess(
         before_inference: called between decoding and inference; says how to use the cores, or raises to stop there.
         budget: bytes that decoding may hold, all images together; None for no limit.
         deadline: for waiting for the budget and decoding, as ``time.monotonic`` counts.
+        planned: how the image would be decoded, where that is known already.
 
     Raises:
         ImageError: the image cannot be assessed.
@@ -71,6 +74,7 @@ def assess(
         before_inference=before_inference,
         budget=budget,
         deadline=deadline,
+        planned=planned,
     )
     return _describe(found, manifest, rule, explain, tta is not None, request_id, start)
 

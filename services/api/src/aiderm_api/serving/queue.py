@@ -1,4 +1,8 @@
-"""A bounded queue in front of a small pool of threads; items that can no longer be answered in time are dropped unstarted."""
+"""A bounded queue in front of a small pool of threads; items that can no longer be answered in time are dropped unstarted.
+
+Quick and slow items wait apart: slow ones never take all workers nor all places, and a quick one goes before them, until they
+have waited ``PATIENCE_SECONDS`` longer.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,19 @@ T = TypeVar("T")
 Clock = Callable[[], float]
 
 FIRST_GUESS_SECONDS = 0.05
+FIRST_GUESS_SLOW_SECONDS = 1.0
 SMOOTHING = 0.1  # of the moving average of an item's time
+PATIENCE_SECONDS = 2.0
+GRACE_SECONDS = 5.0
+"""A job that runs at its deadline ends within its stage, which is short: its caller waits so long for that at most."""
 
 
 class Ticket:
     """One item on its way through the pool; jobs ask it between their stages whether, and how, to go on."""
 
-    def __init__(self, pool: InferencePool, seconds: float, clock: Clock) -> None:
+    def __init__(self, pool: InferencePool, seconds: float, clock: Clock, slow: bool = False) -> None:
         self._pool = pool
+        self._slow = slow
         self._clock = clock
         self.seconds = seconds
         self.submitted = clock()
@@ -67,7 +76,7 @@ class Ticket:
     def late(self) -> DeadlineExceededError:
         """The error for an item whose deadline has passed."""
         text = f"No answer within {self.seconds:g} s. Try again in a moment."
-        return DeadlineExceededError(text, retry_after=self._pool.wait_seconds)
+        return DeadlineExceededError(text, retry_after=self._pool.wait_seconds(self._slow))
 
 
 class _Item:
@@ -78,12 +87,40 @@ class _Item:
         self.loop = future.get_loop()
 
 
+class _Lane:
+    """The quick items, or the slow ones.
+
+    Args:
+        workers: that may process them at once.
+        places: how many may wait.
+        seconds: first guess of an item's time.
+    """
+
+    def __init__(self, workers: int, places: int, seconds: float) -> None:
+        self.workers = workers
+        self.places = places
+        self.waiting: deque[_Item] = deque()
+        self.running = 0
+        self.seconds_per_item = seconds  # a moving average
+
+    @property
+    def first_submitted(self) -> float | None:
+        """When the first was submitted, if one waits and may run now."""
+        return self.waiting[0].ticket.submitted if self.waiting and self.running < self.workers else None
+
+    def finish(self, seconds: float, *, failed: bool) -> None:
+        """Counts an item that ran for ``seconds``; a failed one says only that its answer would have taken at least so long."""
+        self.running -= 1
+        if not failed or seconds > self.seconds_per_item:
+            self.seconds_per_item += SMOOTHING * (seconds - self.seconds_per_item)
+
+
 class InferencePool:
     """Threads that take jobs from a bounded queue.
 
     Args:
-        workers: threads; each decodes and infers one item at a time.
-        queue_size: items that may wait; further ones are refused at once.
+        workers: threads; each decodes and infers one item at a time. All but one of them may be busy with slow items.
+        queue_size: items that may wait, at most half of them slow ones; further ones are refused at once.
         deadline_seconds: from submission to answer; an item that would wait longer is refused at once as well.
     """
 
@@ -92,106 +129,131 @@ class InferencePool:
         self.queue_size = queue_size
         self.deadline_seconds = deadline_seconds
         self._clock = clock
-        self._waiting: deque[_Item] = deque()
-        self._running = 0
+        self._quick = _Lane(workers, queue_size, FIRST_GUESS_SECONDS)
+        self._slow = _Lane(max(1, workers - 1), max(1, queue_size // 2), FIRST_GUESS_SLOW_SECONDS)
         self.finished = 0
         """Items that a worker has processed, whatever came of it."""
         self._closed = False
-        self._seconds_per_item = FIRST_GUESS_SECONDS  # a moving average
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._work, name=f"inference-{n}", daemon=True) for n in range(workers)]
         for thread in self._threads:
             thread.start()
 
+    def _lane(self, slow: bool) -> _Lane:
+        return self._slow if slow else self._quick
+
     @property
     def depth(self) -> int:
         """Items that wait for a worker."""
-        return len(self._waiting)
+        return len(self._quick.waiting) + len(self._slow.waiting)
 
     @property
     def running(self) -> int:
         """Items that a worker is processing."""
-        return self._running
+        return self._quick.running + self._slow.running
 
-    @property
-    def wait_seconds(self) -> float:
+    def wait_seconds(self, slow: bool = False) -> float:
         """How long an item that arrived now would wait for its answer, by the moving average of earlier items."""
-        return self._seconds_per_item * (1 + (self.depth + self._running) / self.workers)
+        lane = self._lane(slow)
+        workers = lane.workers if slow else max(1, self.workers - self._slow.running)
+        return lane.seconds_per_item * (1 + (len(lane.waiting) + lane.running) / workers)
 
-    def refusal(self) -> OverloadedError | None:
+    def refusal(self, slow: bool = False) -> OverloadedError | None:
         """Why an item that arrived now would be refused; None when there is room and time for it."""
         if self._closed:
             return OverloadedError("The service is shutting down. Try again in a moment.", retry_after=2)
-        waiting = self.depth
-        if waiting >= self.queue_size:
-            return OverloadedError(
-                f"The queue is full. Received: one image more than the {self.queue_size} that may wait.",
-                retry_after=self.wait_seconds,
-            )
+        lane = self._lane(slow)
+        waiting, wait_seconds = len(lane.waiting), self.wait_seconds(slow)
+        if waiting >= lane.places or self.depth >= self.queue_size:
+            what = f"the {lane.places} large ones that may wait" if slow else f"the {self.queue_size} that may wait"
+            return OverloadedError(f"The queue is full. Received: one image more than {what}.", retry_after=wait_seconds)
         # With an empty queue an item is always admitted: its time corrects the average, should that be far off.
-        if waiting and self.wait_seconds > self.deadline_seconds:
+        if waiting and wait_seconds > self.deadline_seconds:
             return OverloadedError(
                 f"{waiting} images are waiting already, more than can be answered within {self.deadline_seconds:g} s.",
-                retry_after=self.wait_seconds - self.deadline_seconds,
+                retry_after=wait_seconds - self.deadline_seconds,
             )
         return None
 
-    async def run(self, job: Callable[[Ticket], T]) -> T:
+    async def run(self, job: Callable[[Ticket], T], *, slow: bool = False) -> T:
         """Runs ``job`` in a worker thread. Cancelling the caller frees its place in the queue.
+
+        Args:
+            job: what to run; it asks its ticket between its stages, and ends soon after the deadline.
+            slow: it takes so long that quick ones go before it.
 
         Raises:
             OverloadedError: the queue is full, or too long for the deadline, or the pool is closing.
-            DeadlineExceededError: no answer in time.
+            DeadlineExceededError: no answer in time; the work has ended.
         """
-        ticket = Ticket(self, self.deadline_seconds, self._clock)
+        ticket = Ticket(self, self.deadline_seconds, self._clock, slow)
         item = _Item(job, ticket, asyncio.get_running_loop().create_future())
         with self._changed:
-            refused = self.refusal()
+            refused = self.refusal(slow)
             if refused is not None:
-                raise refused
-            self._waiting.append(item)
+                try:
+                    raise refused
+                finally:
+                    del refused, item, job  # the error holds this frame, and its uploads
+            self._lane(slow).waiting.append(item)
             self._changed.notify()
         try:
-            async with asyncio.timeout(self.deadline_seconds):
-                result: T = await item.future
-                return result
-        except TimeoutError as error:
-            raise ticket.late() from error
+            await asyncio.wait({item.future}, timeout=self.deadline_seconds)
+            if not item.future.done():
+                if not self._withdraw(item):
+                    await asyncio.wait({item.future}, timeout=GRACE_SECONDS)
+                raise ticket.late()
+            result: T = item.future.result()
+            return result
         finally:
-            self._abandon(item)
+            ticket.abandoned = True
+            self._withdraw(item)
+            if not item.future.cancel() and not item.future.cancelled():
+                item.future.exception()  # read, so that nothing is logged of an error that came too late
+            del item, job  # the future's error holds this frame: together they would keep the upload until a collection
 
-    def _abandon(self, item: _Item) -> None:
-        item.ticket.abandoned = True
-        if item.future.done() and not item.future.cancelled():
-            return  # answered, so it is not in the queue any more
+    def _withdraw(self, item: _Item) -> bool:
+        """Takes an item out of the queue; False when it does not wait there any more."""
+        if item.future.done():
+            return False
         with self._changed:
-            if item in self._waiting:
-                self._waiting.remove(item)
+            for lane in (self._quick, self._slow):
+                if item in lane.waiting:
+                    lane.waiting.remove(item)
+                    self._changed.notify_all()  # closing may wait for the last one
+                    return True
+        return False
+
+    def _next_lane(self) -> _Lane | None:
+        """The lane whose first item comes next; None when none may run."""
+        quick, slow = self._quick.first_submitted, self._slow.first_submitted
+        if slow is not None and (quick is None or slow + PATIENCE_SECONDS < quick):
+            return self._slow
+        return None if quick is None else self._quick
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._closed:
+                while (lane := self._next_lane()) is None:
+                    if self._closed and not self.depth:
+                        return
                     self._changed.wait()
-                if not self._waiting:
-                    return
-                item = self._waiting.popleft()
-                self._running += 1
+                item = lane.waiting.popleft()
+                lane.running += 1
             started = item.ticket.started = self._clock()
             result: Any = None
             failure: Exception | None = None
             try:
                 # Never more than half of the deadline: an average that is far off must not drop everything.
-                item.ticket.check(min(self._seconds_per_item, self.deadline_seconds / 2))
+                item.ticket.check(min(lane.seconds_per_item, self.deadline_seconds / 2))
                 result = item.job(item.ticket)
             except Exception as error:  # whatever a job raises belongs to its caller, and the worker lives on
                 _release_locals(error)
                 failure = error
             with self._changed:
-                self._running -= 1
+                lane.finish(self._clock() - started, failed=failure is not None)
                 self.finished += 1
-                if failure is None:  # dropped and refused items say nothing about the time that an answer takes
-                    self._seconds_per_item += SMOOTHING * (self._clock() - started - self._seconds_per_item)
+                self._changed.notify_all()  # a slow item may wait for its turn, and closing for the last one
             _deliver(item, result, failure)
             del item, result, failure  # an idle worker must not hold the last image
 

@@ -25,12 +25,16 @@ from aiderm_api.telemetry.audit import AuditTrail, answer_event
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
-from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget
+from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
+from aiderm_core.imaging.decode import Plan, check_budget, plan
+from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Hint
 
 log = structlog.get_logger(__name__)
+# The headers of larger files may take tens of milliseconds to read, which the event loop must not spend.
+_INSTANT_BYTES = 200_000
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class AssessmentService:
         drift: DriftMonitor,
         audit: AuditTrail | None,
         limits: Limits,
-        budget: DecodeBudget,
+        budget: DividedBudget,
     ) -> None:
         self._pool = pool
         self._metrics = metrics
@@ -108,8 +112,10 @@ class AssessmentService:
             raise ImageError("too_large", too_large_text(self._limits.max_bytes))
         self._metrics.upload_bytes.observe(len(upload.data))
         started = time.perf_counter()
+        planned = await self._plan(upload.data, request.model.manifest.input.size)
+        slow = planned.seconds > QUICK_SECONDS or planned.cost > self._budget.small
         try:
-            assessment, digest = await self._pool.run(lambda ticket: self._work(upload.data, request, ticket))
+            assessment, digest = await self._pool.run(lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow)
         except OverloadedError:
             self._metrics.shed.labels("overloaded").inc()
             raise
@@ -154,7 +160,21 @@ class AssessmentService:
             raise first  # the service failed as a whole, which no 200 may hide
         return answers
 
-    def _work(self, data: bytes, request: AssessmentRequest, ticket: Ticket) -> tuple[schemas.Assessment, str]:
+    async def _plan(self, data: bytes, size: int) -> Plan:
+        """How an image will be decoded; what its header rules out is refused before it takes a place in the queue.
+
+        Raises:
+            ImageError: it is refused.
+        """
+
+        def read() -> Plan:
+            planned = plan(data, self._limits, size)
+            check_budget(planned, self._budget)
+            return planned
+
+        return read() if len(data) <= _INSTANT_BYTES else await asyncio.to_thread(read)
+
+    def _work(self, data: bytes, planned: Plan, request: AssessmentRequest, ticket: Ticket) -> tuple[schemas.Assessment, str]:
         """Runs in a worker thread; the assessment, and the file's SHA-256 where the audit trail needs it."""
         model = request.model
 
@@ -175,6 +195,7 @@ class AssessmentService:
                 before_inference=before_inference,
                 budget=self._budget,
                 deadline=ticket.deadline,
+                planned=planned,
             )
         except BudgetTimeoutError as error:
             text = "Too many large images at once: there was no memory to decode this one in time. Try again in a moment."

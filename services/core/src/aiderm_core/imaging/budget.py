@@ -6,16 +6,29 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 # The rest holds models, the runtime's buffers, uploads and the interpreter.
 _SHARE = 4
+_SMALL_PART = 6  # of a divided budget is for small images
 
 
 class BudgetTimeoutError(TimeoutError):
     """The deadline passed before there was room in the budget."""
+
+
+class Budget(Protocol):
+    """Admits work by the bytes that it holds."""
+
+    @property
+    def largest(self) -> int:
+        """The highest cost that ever fits."""
+
+    def admit(self, cost: int, deadline: float | None = None) -> AbstractContextManager[None]:
+        """Holds ``cost`` bytes while the block runs; see ``DecodeBudget.admit``."""
 
 
 class DecodeBudget:
@@ -37,6 +50,11 @@ class DecodeBudget:
         self._lock = threading.Lock()
         self._used = 0
         self._waiting: deque[tuple[int, threading.Event]] = deque()
+
+    @property
+    def largest(self) -> int:
+        """The highest cost that ever fits."""
+        return self.limit
 
     @property
     def used(self) -> int:
@@ -106,6 +124,43 @@ class DecodeBudget:
             cost, admitted = self._waiting.popleft()
             self._used += cost
             admitted.set()
+
+
+class DividedBudget:
+    """A budget of two parts, so that small images never wait for memory that large ones hold. Safe for threads.
+
+    Args:
+        limit: bytes that decoding may hold at once, both parts together.
+        clock: as for ``DecodeBudget``.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self._small = DecodeBudget(max(1, limit // _SMALL_PART), clock)
+        self._large = DecodeBudget(max(1, limit - self._small.limit), clock)
+        self.small = self._small.limit // 2
+        """The highest cost of a small image."""
+
+    @property
+    def largest(self) -> int:
+        """See ``DecodeBudget.largest``: what the part for large images holds."""
+        return self._large.limit
+
+    @property
+    def used(self) -> int:
+        """See ``DecodeBudget.used``."""
+        return self._small.used + self._large.used
+
+    @property
+    def waiting(self) -> int:
+        """See ``DecodeBudget.waiting``."""
+        return self._small.waiting + self._large.waiting
+
+    @contextmanager
+    def admit(self, cost: int, deadline: float | None = None) -> Iterator[None]:
+        """See ``DecodeBudget.admit``."""
+        with (self._small if cost <= self.small else self._large).admit(cost, deadline):
+            yield
 
 
 def default_limit(processes: int = 1, proc: Path = PROC, cgroup: Path = CGROUP) -> int:

@@ -11,10 +11,11 @@ from aiderm_core.imaging.headers.webp import WebpHeader
 
 # Below this an image costs no more than its decoder's fixed buffers.
 _LEAST = 1_000_000
+_HANDED_OVER = 6  # bytes a pixel: the decoder's own pixels, and those that both processes see
 _COEFFICIENT = 2  # bytes, kept for every sample of a progressive JPEG at any scale
 
 
-def decoding_bytes(header: Header, scale: int = 1) -> int:
+def decoding_bytes(header: Header, scale: int = 1, *, apart: bool = False) -> int:
     """Bytes that decoding a file holds at once, at most.
 
     The factors for JPEG, PNG and WebP are the growth of the peak resident memory over files of 12 megapixels, rounded up, and
@@ -23,8 +24,10 @@ def decoding_bytes(header: Header, scale: int = 1) -> int:
     Args:
         header: as the file declares it.
         scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
+        apart: in a process of its own, which holds the pixels once more while it hands them over.
     """
-    return max(_LEAST, header.width * header.height * _factor(header, scale) // scale**2)
+    factor = max(_factor(header, scale), _HANDED_OVER if apart else 0)
+    return max(_LEAST, header.width * header.height * factor // scale**2)
 
 
 def _factor(header: Header, scale: int) -> int:
@@ -34,6 +37,8 @@ def _factor(header: Header, scale: int) -> int:
             samples = {1: 4, 3: 4, 4: 8}[header.channels]
             kept = header.channels * _COEFFICIENT * scale**2 if header.scans > 1 else 0
             return max(samples + kept, samples + turned)
+        case PngHeader() if not header.large:
+            return 20
         case PngHeader() if header.bits == 8 and not header.transparent and header.channels != 2:
             return 12 if header.channels == 4 else 7
         case PngHeader():

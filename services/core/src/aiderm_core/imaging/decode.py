@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from aiderm_core.imaging import processes
-from aiderm_core.imaging.budget import DecodeBudget
+from aiderm_core.imaging.budget import Budget
 from aiderm_core.imaging.cost import decoding_bytes
 from aiderm_core.imaging.decoders import bmp, gif, jpeg, png, tiff, webp
+from aiderm_core.imaging.effort import QUICK_SECONDS, decoding_seconds
 from aiderm_core.imaging.errors import ImageError, check_size, truncated
 from aiderm_core.imaging.formats import ALLOWED, describe, sniff
 from aiderm_core.imaging.geometry import Pixels, upright
@@ -29,11 +31,66 @@ _QUICK_RUN_LENGTH_PIXELS = 1_000_000
 _QUICK_JPEG_PIXELS = 150_000_000  # times scans: about a second
 
 
+@dataclass(frozen=True)
+class Plan:
+    """How a file would be decoded, known from its header.
+
+    Attributes:
+        name: of the format.
+        header: as the file declares it.
+        scale: 1, 2, 4 or 8, by which a JPEG is reduced each way.
+        cost: bytes that decoding holds at once, at most.
+        seconds: of one core that decoding takes, at most.
+        apart: in a process of its own, which can be stopped.
+    """
+
+    name: str
+    header: Header
+    scale: int
+    cost: int
+    seconds: float
+    apart: bool
+
+
+def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, *, stoppable: bool = True) -> Plan:
+    """Reads a file's header and decides how to decode it, without decoding anything.
+
+    Args:
+        data: a file's bytes.
+        limits: what the image may measure.
+        size: as for ``decode_image``.
+        stoppable: there is a deadline at which decoding must end, so what may take long is decoded apart.
+
+    Raises:
+        ImageError: the file is refused for what its header says.
+    """
+    name, header = _examine(data, limits)
+    scale = _scale(header, size)
+    seconds = decoding_seconds(header, len(data), scale)
+    apart = _may_overrun(header) or (stoppable and seconds > QUICK_SECONDS)
+    return Plan(name, header, scale, decoding_bytes(header, scale, apart=apart), seconds, apart)
+
+
+def check_budget(planned: Plan, budget: Budget) -> None:
+    """Whether an image ever fits into ``budget``.
+
+    Raises:
+        ImageError: it never does.
+    """
+    if planned.cost > budget.largest:
+        header = planned.header
+        received = f"a {planned.name.upper()} file of {header.width} x {header.height} pixels"
+        raise ImageError(
+            "too_many_pixels",
+            f"Received {received}, which takes {planned.cost:,} bytes to decode; allowed: at most {budget.largest:,}.",
+        )
+
+
 def decode_image(
     data: bytes,
     limits: Limits = DEFAULT_LIMITS,
     size: int | None = None,
-    budget: DecodeBudget | None = None,
+    budget: Budget | None = None,
     deadline: float | None = None,
 ) -> DecodedImage:
     """Decodes a file's first frame to upright sRGB.
@@ -64,21 +121,24 @@ def decoding(
     data: bytes,
     limits: Limits = DEFAULT_LIMITS,
     size: int | None = None,
-    budget: DecodeBudget | None = None,
+    budget: Budget | None = None,
     deadline: float | None = None,
+    planned: Plan | None = None,
 ) -> Iterator[DecodedImage]:
-    """As ``decode_image``, but the budget is held until the block ends: keep the pixels no longer than that."""
-    name, header = _examine(data, limits)
-    scale = _scale(header, size)
-    cost = decoding_bytes(header, scale)
+    """As ``decode_image``, but the budget is held until the block ends: keep the pixels no longer than that.
+
+    Args:
+        data, limits, size, budget, deadline: as for ``decode_image``.
+        planned: what ``plan`` returned for the same arguments, where that was called before.
+    """
+    if planned is None:
+        planned = plan(data, limits, size, stoppable=deadline is not None)
     if budget is None:
-        yield _decode(data, name, header, limits, size, cost, deadline)
+        yield _decode(data, planned, limits, size, deadline)
         return
-    if cost > budget.limit:
-        received = f"a {name.upper()} file of {header.width} x {header.height} pixels, which takes {cost:,} bytes to decode"
-        raise ImageError("too_many_pixels", f"Received {received}; allowed: at most {budget.limit:,}.")
-    with budget.admit(cost, deadline):
-        yield _decode(data, name, header, limits, size, cost, deadline)
+    check_budget(planned, budget)
+    with budget.admit(planned.cost, deadline):
+        yield _decode(data, planned, limits, size, deadline)
 
 
 def decode_here(data: bytes, limits: Limits, size: int | None) -> DecodedImage:
@@ -88,8 +148,12 @@ def decode_here(data: bytes, limits: Limits, size: int | None) -> DecodedImage:
         ImageError: as ``decode_image``.
     """
     name, header = _examine(data, limits)
+    return _decode_examined(data, name, header, _scale(header, size))
+
+
+def _decode_examined(data: bytes, name: str, header: Header, scale: int) -> DecodedImage:
     notes: list[str] = []
-    pixels = _decode_stored(data, header, _scale(header, size), notes)
+    pixels = _decode_stored(data, header, scale, notes)
     width, height = header.width, header.height
     if header.orientation != 1:
         notes.append("oriented")
@@ -124,12 +188,10 @@ def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
     return name, header
 
 
-def _decode(
-    data: bytes, name: str, header: Header, limits: Limits, size: int | None, cost: int, deadline: float | None
-) -> DecodedImage:
-    if not _may_overrun(header):
-        return decode_here(data, limits, size)
-    return processes.shared().decode(data, limits, size, cost, deadline)
+def _decode(data: bytes, planned: Plan, limits: Limits, size: int | None, deadline: float | None) -> DecodedImage:
+    if not planned.apart:
+        return _decode_examined(data, planned.name, planned.header, planned.scale)
+    return processes.shared().decode(data, limits, size, planned.cost, deadline)
 
 
 def _may_overrun(header: Header) -> bool:

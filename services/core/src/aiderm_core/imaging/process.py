@@ -12,13 +12,17 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.image import DecodedImage
 from aiderm_core.imaging.limits import Limits
 
+# Slow images must not take the cores from quick ones, which the parent decodes itself.
+_NICENESS = 5
 # What a decoder may map beyond the image's estimated cost: libraries that load late, fragmentation.
 _SPARE_BYTES = 192 << 20
 
@@ -28,6 +32,9 @@ def main(descriptor: int) -> None:
     from aiderm_core.imaging import decode  # here, so that the socket is claimed first
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    os.nice(_NICENESS)
+    with suppress(OSError):  # should memory run out, it must not hit the parent
+        Path("/proc/self/oom_score_adj").write_text("500")
     with socket.socket(fileno=descriptor) as connection:
         while True:
             request, descriptors = receive(connection)

@@ -22,9 +22,10 @@ from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.image import DecodedImage
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.imaging.process import receive, send
+from aiderm_core.runtime.cores import usable_cores
 
 _MOST_SECONDS = 30.0
-_IDLE_SECONDS = 60.0
+_IDLE_SECONDS = 20.0
 
 
 class _Process:
@@ -70,13 +71,15 @@ class _Process:
 class DecoderProcesses:
     """At most ``most`` processes that decode for this one; each is started when it is needed and stopped when it has been idle.
 
+    By default there is one for each worker of a service, so that none waits for the image of another.
+
     Safe for threads. An image that does not end in time ends its process.
     """
 
-    def __init__(self, most: int = 2, idle_seconds: float = _IDLE_SECONDS) -> None:
+    def __init__(self, most: int | None = None, idle_seconds: float = _IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
         self._free: list[_Process] = []
-        self._slots = threading.Semaphore(most)
+        self._slots = threading.Semaphore(most or usable_cores() + 1)
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
@@ -139,7 +142,10 @@ class DecoderProcesses:
             os.close(target)
             if process is not None:
                 self._give_back(process)
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # with its traceback it would keep this frame, and the file, alive
 
     def _give_back(self, process: _Process) -> None:
         with self._lock:

@@ -50,4 +50,7 @@ def samples_of(data: bytes, width: int, height: int, space: str, scale: int = 1,
         if samples.shape[:2] == shape:
             return np.asarray(samples, np.uint8)
         refusal = undecodable(data, name)
-    raise refusal
+    try:
+        raise refusal
+    finally:
+        del refusal  # with its traceback it would keep this frame, and the file, alive

@@ -30,7 +30,10 @@ def refusing(data: bytes, name: str) -> Iterator[None]:
         early = isinstance(error, EOFError) or any(sign in str(error).lower() for sign in _TRUNCATION)
         refusal = truncated(data, name) if early else undecodable(data, name)
     if refusal is not None:
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal  # with its traceback it would keep this frame, and the file, alive
 
 
 def to_8_bit(image: Image.Image, bits: int, notes: list[str], white_is_zero: bool = False) -> Image.Image:

@@ -1,8 +1,12 @@
-"""PNG: OpenCV where it is exact, Pillow for the rest. Only the chunks of pixels reach a decoder."""
+"""PNG: Pillow, and OpenCV for large images, where it needs half the memory. Only the chunks of pixels reach a decoder.
+
+libpng, and so OpenCV, unpacks data behind the last pixel as well: a megabyte of a file becomes a gigabyte there. Pillow stops.
+"""
 
 from __future__ import annotations
 
 import io
+import zlib
 
 import cv2
 import numpy as np
@@ -14,6 +18,10 @@ from aiderm_core.imaging.errors import undecodable
 from aiderm_core.imaging.geometry import Pixels
 from aiderm_core.imaging.headers.png import GREY, PALETTE, RGB, RGBA, SIGNATURE, PngHeader
 from aiderm_core.imaging.icc import gamma_profile
+
+_PART = 1 << 17  # bytes that are unpacked at once
+# Adam7: first row and column, steps down and across of each pass.
+_PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def decode(data: bytes, header: PngHeader, notes: list[str]) -> Pixels:
@@ -29,7 +37,9 @@ def decode(data: bytes, header: PngHeader, notes: list[str]) -> Pixels:
     profile = header.profile or gamma_profile(header.gamma, header.chromaticities)
     # Neither compressed texts nor profiles nor further frames are unpacked by a decoder.
     plain = data if header.only_pixels else SIGNATURE + b"".join(data[at : at + size] for at, size in header.pixels)
-    if header.bits == 8 and not header.transparent and header.colour in (GREY, RGB, PALETTE, RGBA):
+    if header.large and header.bits == 8 and not header.transparent and header.colour in (GREY, RGB, PALETTE, RGBA):
+        if _holds_more(data, header):
+            raise undecodable(data, "png", "holds more data than its size implies")
         return _decode_common(plain, header, profile, notes)
     with refusing(data, "png"), PngImagePlugin.PngImageFile(io.BytesIO(plain)) as image:
         image.load()
@@ -48,6 +58,30 @@ def _decode_common(data: bytes, header: PngHeader, profile: bytes | None, notes:
         return to_srgb(samples, "RGB", profile, notes)
     alpha = samples[..., 3]
     return on_white(to_srgb(np.asarray(cv2.cvtColor(samples, cv2.COLOR_BGRA2RGB), np.uint8), "RGB", profile, notes), alpha, notes)
+
+
+def _holds_more(data: bytes, header: PngHeader) -> bool:
+    """Whether something unpacks behind the last pixel; unpacks no more than the pixels and that."""
+    unpacked = zlib.decompressobj()
+    left = _unpacked_size(header)
+    try:
+        for at, size in header.pixels:
+            if data[at + 4 : at + 8] != b"IDAT":
+                continue
+            part = data[at + 8 : at + size - 4]
+            while part and left >= 0 and not unpacked.eof:
+                left -= len(unpacked.decompress(part, _PART))
+                part = unpacked.unconsumed_tail
+    except zlib.error:
+        return False  # damaged, which the decoder says better
+    return left < 0
+
+
+def _unpacked_size(header: PngHeader) -> int:
+    """Bytes of all rows, each behind the byte that names its filter."""
+    passes = _PASSES if header.interlaced else ((0, 0, 1, 1),)
+    sizes = [(len(range(top, header.height, down)), len(range(left, header.width, across))) for top, left, down, across in passes]
+    return sum(rows * (1 + (columns * header.channels * header.bits + 7) // 8) for rows, columns in sizes if columns)
 
 
 def imdecode(data: bytes, flag: int) -> Pixels | None:

@@ -88,14 +88,17 @@ def read(data: bytes) -> GifHeader:
 
 def _another_frame(data: bytes, at: int) -> bool:
     """Whether a frame stands behind ``at``, as far as extensions allow to tell."""
+    inside = False  # an extension, whose sub-blocks an empty one ends
     try:
         for _ in range(MAX_SEGMENTS):
-            if data[at] != _EXTENSION:
-                return data[at] == _FRAME
-            at += 2
-            while data[at]:
+            if inside:
+                inside = data[at] != 0
                 at += 1 + data[at]
-            at += 1
+            elif data[at] == _EXTENSION:
+                inside = True
+                at += 2
+            else:
+                return data[at] == _FRAME
     except IndexError:
         pass
     return False

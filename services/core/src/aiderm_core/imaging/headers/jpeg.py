@@ -16,6 +16,8 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 # Each scan of a progressive JPEG costs a pass over all pixels; encoders write about ten.
 _MAX_SCANS = 32
+# Entropy-coded data hold one byte in 256 of this value, and few restart markers; each is a step of the search below.
+_MAX_MARKER_BYTES = 2_000_000
 # Progressive scans of details code empty blocks as runs, so zeros only stand where a block of the file was lost.
 _ZEROS = bytes(64)
 _PROFILE = b"ICC_PROFILE\x00"
@@ -77,6 +79,8 @@ def read(data: bytes) -> JpegHeader:
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Yields marker, body and end of each segment up to the end of the image, as a JPEG decoder walks them."""
     at, pattern = 2, _MARKER
+    if data.count(0xFF) > _MAX_MARKER_BYTES:
+        raise HeaderError(f"The JPEG file holds more than {_MAX_MARKER_BYTES:,} bytes that begin markers.")
     for _ in range(MAX_SEGMENTS):
         found = pattern.search(data, at)
         if not found:

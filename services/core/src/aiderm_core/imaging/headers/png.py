@@ -16,6 +16,7 @@ _BITS = {GREY: {1, 2, 4, 8, 16}, RGB: {8, 16}, PALETTE: {1, 2, 4, 8}, GREY_ALPHA
 _PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _READ = _PIXELS | {b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"eXIf", b"acTL"}
 _MAX_PROFILE = 4_000_000
+_LARGE_PIXELS = 2_000_000
 # Code points of ITU-T H.273 for sRGB: its primaries, its transfer function, RGB, full range.
 _SRGB_CODE_POINTS = {(1, 13, 0, 1), (1, 1, 0, 1)}
 
@@ -32,6 +33,7 @@ class PngHeader(Header):
         gamma: exponent of the samples (0.45455 for sRGB), where no profile stands.
         chromaticities: x and y of white, red, green and blue, where no profile stands.
         bad_profile: holds a profile that cannot be read.
+        interlaced: stored in seven passes.
     """
 
     colour: int = RGB
@@ -41,6 +43,12 @@ class PngHeader(Header):
     gamma: float | None = None
     chromaticities: tuple[float, ...] | None = None
     bad_profile: bool = False
+    interlaced: bool = False
+
+    @property
+    def large(self) -> bool:
+        """Whether memory decides how it is decoded."""
+        return self.width * self.height > _LARGE_PIXELS
 
 
 def read(data: bytes) -> PngHeader:
@@ -85,6 +93,7 @@ def read(data: bytes) -> PngHeader:
         width, height, exif_orientation([found.get(b"eXIf", b"")]), _CHANNELS[colour], bits, profile,
         complete=complete, more_frames=b"acTL" in found, colour=colour, transparent=b"tRNS" in found, pixels=tuple(pixels),
         only_pixels=only_pixels, gamma=gamma, chromaticities=chromaticities, bad_profile=b"iCCP" in found and profile is None,
+        interlaced=data[28:29] == b"\1",
     )  # fmt: skip
 
 

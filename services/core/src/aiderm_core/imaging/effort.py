@@ -1,0 +1,51 @@
+"""How long decoding an image takes, estimated from its header before any decoder runs."""
+
+from __future__ import annotations
+
+from aiderm_core.imaging.headers import Header
+from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
+from aiderm_core.imaging.headers.gif import GifHeader
+from aiderm_core.imaging.headers.jpeg import JpegHeader
+from aiderm_core.imaging.headers.png import PngHeader
+from aiderm_core.imaging.headers.tiff import LZW, TiffHeader
+from aiderm_core.imaging.headers.webp import WebpHeader
+
+QUICK_SECONDS = 0.25
+"""What may take longer is slow: it is decoded in a process that can be stopped, and does not delay quick images."""
+_MEGA = 1_000_000
+
+
+def decoding_seconds(header: Header, stored: int, scale: int = 1) -> float:
+    """Seconds of one core that decoding a file takes, at most.
+
+    The factors are seconds for a megapixel and a megabyte, measured over noise of 6 megapixels, where compression gains
+    nothing (``python -m benchmarks.hostile`` measures them anew).
+
+    Args:
+        header: as the file declares it.
+        stored: bytes of the file.
+        scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
+    """
+    megapixels, megabytes = header.width * header.height / _MEGA, stored / _MEGA
+    by_pixel, by_byte = _factors(header)
+    decoded = megapixels / scale**2
+    profile = 0.1 if header.profile is not None or header.channels == 4 else 0.0
+    turned = 0.015 if header.orientation != 1 else 0.0
+    return megapixels * by_pixel + megabytes * by_byte + decoded * (profile + turned)
+
+
+def _factors(header: Header) -> tuple[float, float]:
+    match header:
+        case JpegHeader():
+            return 0.005 * header.scans, 0.014
+        case PngHeader():
+            return (0.045 if header.bits <= 8 and header.channels in (1, 3) and not header.transparent else 0.08), 0.002
+        case WebpHeader():
+            return 0.1, 0.002
+        case BmpHeader():
+            return 0.02, 0.8 if header.compression in (RLE8, RLE4) else 0.001
+        case GifHeader():
+            return 0.02, 0.75
+        case TiffHeader():
+            return 0.05, 0.9 if header.compression == LZW else 0.02
+    return 0.1, 1.0

@@ -1,0 +1,169 @@
+"""Hostile images sent to a real process of the service, honest ones among them: answers, their times, and memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+MODELS = Path(__file__).parents[1] / "models"
+RATE = 5.0
+"""Images a second: what nginx lets one address send."""
+
+
+@dataclass
+class Memory:
+    """Bytes of the service with the processes that decode for it, each shared page counted once; sampled while it is watched."""
+
+    pid: int
+    peak: int = 0
+
+    def now(self) -> int:
+        return sum(proportional(pid) for pid in (self.pid, *children(self.pid)))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def sample() -> None:
+            while not over.wait(0.05):
+                self.peak = max(self.peak, self.now())
+
+        thread = threading.Thread(target=sample)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def settled(self, limit: float, seconds: float = 60) -> int:
+        """The bytes as soon as they are at most ``limit``, or after ``seconds``."""
+        end = time.monotonic() + seconds
+        while (now := self.now()) > limit and time.monotonic() < end:
+            time.sleep(0.5)
+        return now
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += [int(each) for each in (task / "children").read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def proportional(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:  # it has just ended
+        return 0
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+@contextmanager
+def service(models: Path = MODELS, **settings: str) -> Iterator[tuple[str, Memory]]:
+    """The service as it is shipped, in a process of its own: its address, and its memory."""
+    environment = os.environ | {
+        "AIDERM_MODELS_DIR": str(models),
+        "AIDERM_PORT": "0",
+        "AIDERM_LOG_FORMAT": "json",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **settings,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "aiderm_api"], stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r'"url": "(http://[^"]+)"', line):
+            break
+    else:
+        raise RuntimeError("the service did not start")
+    log = threading.Thread(target=process.stderr.read)
+    log.start()
+    try:
+        yield found[1], Memory(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        log.join()
+        process.stderr.close()
+    if code not in (0, -signal.SIGTERM):
+        raise RuntimeError(f"the service ended with {code}")
+
+
+def post(url: str, *images: bytes) -> int:
+    """The status of the answer."""
+    if len(images) == 1:
+        return httpx.post(f"{url}/predict", files={"file": images[0]}, timeout=120, trust_env=False).status_code
+    files = [("files", data) for data in images]
+    return httpx.post(f"{url}/predict/batch", files=files, timeout=120, trust_env=False).status_code
+
+
+@dataclass
+class Answers:
+    """Statuses of hostile images, and statuses and seconds of honest ones."""
+
+    hostile: Counter[int] = field(default_factory=Counter)
+    honest: Counter[int] = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def slowest(self) -> float:
+        return max(self.seconds)
+
+    @property
+    def median(self) -> float:
+        return sorted(self.seconds)[len(self.seconds) // 2]
+
+    def __str__(self) -> str:
+        return (
+            f"hostile {dict(self.hostile)}, honest {dict(self.honest)}, median {self.median:.2f} s, slowest {self.slowest:.2f} s"
+        )
+
+
+def flood(url: str, batches: list[list[bytes]], honest: list[bytes], rate: float | None) -> Answers:
+    """Sends all batches, at ``rate`` or all at once, and meanwhile honest images, one after the other.
+
+    Args:
+        url: of the service.
+        batches: images of one request each.
+        honest: sent in turn, three a second at most.
+        rate: requests a second; None: all at once.
+    """
+    answers, over = Answers(), threading.Event()
+
+    def send_honest_images() -> None:
+        turn = 0
+        while not over.is_set():
+            started = time.monotonic()
+            answers.honest[post(url, honest[turn % len(honest)])] += 1
+            answers.seconds.append(time.monotonic() - started)
+            turn += 1
+            over.wait(max(0.0, 0.33 - answers.seconds[-1]))
+
+    with ThreadPoolExecutor(len(batches) + 1) as pool:
+        meanwhile = pool.submit(send_honest_images)
+        jobs = []
+        for batch in batches:
+            jobs.append(pool.submit(post, url, *batch))
+            if rate is not None:
+                time.sleep(1 / rate)
+        answers.hostile.update(job.result() for job in jobs)
+        over.set()
+        meanwhile.result()
+    return answers
