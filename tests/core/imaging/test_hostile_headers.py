@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
+from tests import hostile_images
 
 from aiderm_core.imaging.decode import decode_image, plan
 from aiderm_core.imaging.errors import ImageError
-from tests import hostile_images
 
 
-@pytest.mark.parametrize("name", ["gif of comments behind", "jpeg of fill bytes", "jpeg of markers", "tiff of pages that lead back"])
+@pytest.mark.parametrize(
+    "name", ["gif of comments behind", "jpeg of fill bytes", "jpeg of markers", "tiff of pages that lead back"]
+)
 def test_a_header_of_megabytes_takes_no_time(name: str) -> None:
     data = hostile_images.make(name)
     start = time.thread_time()
