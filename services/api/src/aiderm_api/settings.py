@@ -18,7 +18,7 @@ from aiderm_core.runtime import Precision
 from aiderm_core.runtime.cores import usable_cores
 
 MEGABYTE = 1_000_000
-MOST_DECODED_BYTES = 500 * MEGABYTE  # by default: with models and uploads the process then stays below 1 GB
+MOST_DECODED_BYTES = 440 * MEGABYTE  # by default: with models and uploads the process then stays below 1 GB
 PREFIX = "AIDERM_"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
@@ -71,7 +71,7 @@ class Settings(KeysFile):
         Field(
             ge=10 * MEGABYTE,
             description="decoded images in memory, all together, a sixth of it for small ones; a quarter of the memory, at most "
-            "500 MB, when unset",
+            "440 MB, when unset",
         ),
     ] = None
     max_inflight_bytes: Annotated[int, Field(ge=1_000, description="uploads in memory, all requests together")] = 100 * MEGABYTE
