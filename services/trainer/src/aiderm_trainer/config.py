@@ -41,6 +41,8 @@ class TrainConfig(BaseModel):
     hidden_offset: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # of that, where an image shows another camera's colours or skin
     style_swap: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # share of images shown in another domain's colours
     alignment: Annotated[float, Field(ge=0.0)] = 0.0  # of scores between domains, see training/blind_head.py
+    consistency: Annotated[float, Field(ge=0.0)] = 0.0  # of a clean view and one with artefacts: see training/fine_tune.py
+    minutes: Annotated[float, Field(gt=0)] | None = None  # the schedule of fine-tuning ends by then; None: after its epochs
     outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
     start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
     teachers: tuple[str, ...] = ()  # folders of runs whose mean answer is learnt too: see distillation.py

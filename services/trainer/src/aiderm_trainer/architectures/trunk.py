@@ -7,19 +7,22 @@ TensorFlow: the first blocks of MobileNetV2 took 0.10 s a batch in OpenVINO wher
 from __future__ import annotations
 
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 
 class Trunk:
-    """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map."""
+    """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map; several threads may call it."""
 
     def __init__(self, model: Any) -> None:
+        import openvino  # a machine that trains with another backend may have none
+
+        self._alone = threading.Lock()
         with tempfile.TemporaryDirectory() as folder:
             model.export(Path(folder) / "trunk", verbose=False)
             core = openvino.Core()
@@ -30,7 +33,23 @@ class Trunk:
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features of a batch."""
-        return np.asarray(self._compiled([images])[0], np.float32)
+        with self._alone:  # a compiled model has one request of its own, which refuses a second caller
+            return np.asarray(self._compiled([images])[0], np.float32)
+
+
+class Inference(Protocol):
+    """Uint8 images ``[N, S, S, 3]`` -> a network's answer, float32."""
+
+    def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """Answers of a batch."""
+        ...
+
+
+def inference(model: Any) -> Inference:
+    """The fastest way to ask a network that is not trained any more: OpenVINO under TensorFlow, else the backend itself."""
+    if keras.backend.backend() == "tensorflow":
+        return Trunk(model)
+    return lambda images: np.asarray(model.predict_on_batch(images), np.float32)
 
 
 def cut(model: Any) -> tuple[Any, Any] | None:

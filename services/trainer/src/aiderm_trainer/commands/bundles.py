@@ -155,11 +155,14 @@ def recalibrate(
 
 def learning_curve(
     bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION: its threshold and target are the starting point.")],
-    scores: Annotated[
-        Path,
-        typer.Option(help="CSV of domain, group, malignant, malignancy, scored by models trained without the row's domain."),
-    ],
     out: Annotated[Path, typer.Option(help="JSON to write; reports take it with --learning-curve.")],
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="CSV of domain, group, malignant, malignancy, scored by models trained without the row's domain."),
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(help="A finished `compare --folds domain`, whose first recipe is measured, instead of --scores.")
+    ] = None,
 ) -> None:
     """Measures how many labelled local images recalibrate needs, on domains that were left out in training."""
     from pydantic import TypeAdapter
@@ -174,8 +177,15 @@ def learning_curve(
     with plain_errors():
         rule = verify(bundle).decision
         fit = recalibration_fit(rule.target_sensitivity)
-        domains = curve.read_domain_scores(scores)
-        points = [point for each in domains for point in curve.learning_curve(each, rule.threshold, fit)]
+        if (scores is None) == (study is None):
+            raise ValueError("give either --scores or --study")
+        if study is not None:
+            from aiderm_trainer.study.left_out import domain_scores
+
+            left_out = domain_scores(study, fit)
+        else:
+            left_out = [(each, rule.threshold) for each in curve.read_domain_scores(scores)] if scores else []
+        points = [point for each, threshold in left_out for point in curve.learning_curve(each, threshold, fit)]
         write_text(out, TypeAdapter(list[curve.CurvePoint]).dump_json(points, indent=1).decode() + "\n")
     if (shown := tables.learning_curve(Findings(learning_curve=points))) is not None:
         console.print(terminal_table(shown))

@@ -118,6 +118,48 @@ def blind_head(
     suggest(f"export {out} --name NAME --version 1")
 
 
+def fine_tune(
+    split: Annotated[Path, typer.Option(help="SPLIT.csv of prepare.")],
+    start: Annotated[Path, typer.Option(help="A bundle, such as models/melanoma/4, or a run, whose weights are taken over.")],
+    weights: Annotated[str, typer.Option(help="The pretrained weights that it was trained from.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; one that was stopped goes on.")],
+    data: DataRoot = Path("data"),
+    arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
+    freeze_until: Annotated[
+        str | None, typer.Option(help="First layer that is trained, or the fraction of layers to freeze.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; the architecture's own by default.")] = None,
+    outlines: Annotated[str | None, typer.Option(help="Folder of lesion outlines in --data.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Bundles or runs to learn from too; as a rule, --start.")] = None,
+    teaching: Annotated[float, typer.Option(min=0, max=1, help="Weight of the teachers against the labels.")] = 0.5,
+    consistency: Annotated[float, typer.Option(min=0, help="Weight of the difference of an image's two views.")] = 1.0,
+    domain_offset: Annotated[float, typer.Option(min=0, help="As in train.")] = 1.0,
+    style_swap: Annotated[float, typer.Option(min=0, max=1, help="As in train.")] = 0.4,
+    learning_rate: float = 1e-4,
+    batch: int = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training rows, unless --minutes ends it before.")] = 6,
+    minutes: Annotated[float | None, typer.Option(help="Time limit; the learning rate falls to it.")] = None,
+    checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between validations and checkpoints.")] = 100,
+    seed: int = 0,
+) -> None:
+    """Trains a finished network on: for artefacts, orientations and cameras to change its answer less."""
+    with plain_errors():
+        from aiderm_trainer.config import TrainConfig
+        from aiderm_trainer.data.split import check_leaks, read_split
+        from aiderm_trainer.training.fine_tune_run import fine_tune as tune
+
+        rows = read_split(split)
+        check_leaks(rows)
+        config = TrainConfig(
+            arch=arch, weights=weights, start=str(start), freeze_until=freeze_until, size=size, outlines=outlines, batch=batch,
+            teachers=tuple(str(one) for one in teacher or ()), teaching=teaching, consistency=consistency, domain_offset=domain_offset, style_swap=style_swap, learning_rate=learning_rate,
+            epochs=epochs, minutes=minutes, average=0.99, checkpoint_steps=checkpoint_steps, seed=seed,
+        )  # fmt: skip
+        best = tune(config, rows, data, out)
+    console.print(f"best round {best['epoch']}: validation AUC inside domains {best['val_auc']:.4f}")
+    suggest(f"export {out} --name NAME --version 1")
+
+
 def _widths(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(",") if part.strip())

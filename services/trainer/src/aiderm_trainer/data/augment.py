@@ -210,3 +210,24 @@ def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmenta
         if rng.random() < chance:
             image = artefact(image, rng)
     return degrade(recolor(image, rng, how), rng, how)
+
+
+# Harder than the default: what a network is to become stable against by seeing it beside a clean view.
+ARTEFACT_HEAVY = Augmentation(artefacts=0.15, hair=0.5, border=0.3, blur=0.35, resample=0.2, jpeg=0.6)
+
+
+def clean_view(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:
+    """An image without artefacts, in one of its eight orientations, or turned by any angle and cropped anew.
+
+    Args:
+        image: uint8 ``[S, S, 3]`` RGB.
+        rng: source of all randomness.
+        how: ranges of the crop.
+
+    Returns:
+        uint8 ``[S, S, 3]`` RGB.
+    """
+    if rng.random() < 0.5:
+        return warp(image, rng, how)
+    turned = np.rot90(image, int(rng.integers(4)))
+    return np.ascontiguousarray(turned[:, ::-1] if rng.random() < 0.5 else turned)

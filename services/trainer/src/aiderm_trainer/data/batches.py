@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.prefetch import prefetch
-from aiderm_trainer.data.augment import Augmentation, augment
+from aiderm_trainer.data.augment import Augmentation, augment, clean_view
 from aiderm_trainer.data.balance import balanced_weights, domain_offsets
 from aiderm_trainer.data.domains import FEWEST
 from aiderm_trainer.data.lesion_swaps import Outlines, Swaps, paint_over, transplant
@@ -213,6 +213,30 @@ class TrainingBatches:
             step: see ``epoch``.
         """
         rng = np.random.default_rng([self.seed, epoch, step])
+        images, batch = self._prepare(indices, rng)
+        if self.how is not None:
+            images = [augment(image, rng, self.how) for image in images]
+        return batch._replace(images=np.stack(images))
+
+    def make_pairs(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
+        """Two views of each row, one after the other: a clean one, and one with artefacts; each turned its own way.
+
+        Args:
+            indices: rows, int64 ``[B]``.
+            epoch: with ``step`` and the seed, source of all randomness.
+            step: see ``epoch``.
+
+        Returns:
+            a batch of ``2 B`` images, those of one row side by side.
+        """
+        rng = np.random.default_rng([self.seed, epoch, step, 2])
+        images, batch = self._prepare(indices, rng)
+        how = self.how or Augmentation()
+        both = [view for image in images for view in (clean_view(image, rng, how), augment(image, rng, how))]
+        return Batch(np.stack(both), *(np.repeat(part, 2, axis=0) for part in batch[1:]))
+
+    def _prepare(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[list[NDArray[np.uint8]], Batch]:
+        """Images in other colours or on other skin, not augmented yet; and what is known of them, in a batch without images."""
         targets, taught, offsets = self.targets[indices], self.taught[indices], self.offsets[indices]
         images = [self.images[int(i)] for i in indices]
         for at, index in enumerate(indices):
@@ -224,9 +248,7 @@ class TrainingBatches:
                 offsets[at] *= known
                 hidden = hidden or images[at] is not before
             offsets[at] *= self.blinding.hidden if hidden else 1.0
-        if self.how is not None:
-            images = [augment(image, rng, self.how) for image in images]
-        return Batch(np.stack(images), targets, taught, offsets)
+        return images, Batch(np.empty((0,), np.uint8), targets, taught, offsets)
 
     def _restyle(self, image: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], bool]:
         """An image in the colours of one of a random domain, sometimes; and whether it is."""

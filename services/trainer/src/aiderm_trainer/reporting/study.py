@@ -16,11 +16,12 @@ from aiderm_trainer.reporting import study_plots, study_text
 from aiderm_trainer.reporting.camera import CAMERA_FILE, camera_section, read_camera_study
 from aiderm_trainer.study import files
 from aiderm_trainer.study.leaderboard import Leaderboard, leaderboard
-from aiderm_trainer.study.plan import BY_SOURCE, PlanError
+from aiderm_trainer.study.plan import BY_DOMAIN, LEAVING_OUT, PlanError
 from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
 from aiderm_trainer.study.threshold import youden_threshold
 
 SOURCES_FOLDER = "sources"
+DOMAINS_FOLDER = "domains"
 LEFT_OUT_FILE = "left_out.json"  # what `export --left-out` reads
 
 
@@ -62,11 +63,12 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
     results = results or load(folder)
     where = Path(os.path.relpath(folder, document.parent))
     by_source = load(folder / SOURCES_FOLDER) if (folder / SOURCES_FOLDER / PLAN_FILE).exists() else None
-    if results.plan.folds == BY_SOURCE:
+    if results.plan.folds in LEAVING_OUT:
         table = sources_of(results)
-        study_plots.plot_sources(folder / study_plots.SOURCES, *_bars(table))
+        plot = study_plots.DOMAINS if results.plan.folds == BY_DOMAIN else study_plots.SOURCES
+        study_plots.plot_sources(folder / plot, *_bars(table))
         files.write_text(folder / LEFT_OUT_FILE, _left_out(table))
-        text = study_text.sources_document(results, table, _link(where / study_plots.SOURCES))
+        text = study_text.sources_document(results, table, _link(where / plot))
         terminal = _sources_table(table)
     else:
         board = leaderboard(results)
@@ -79,6 +81,12 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
             study_plots.plot_sources(folder / study_plots.SOURCES, *_bars(table))
             files.write_text(folder / SOURCES_FOLDER / LEFT_OUT_FILE, _left_out(table))
             text += "\n" + study_text.sources_section(by_source, table, _link(where / study_plots.SOURCES))
+        if (folder / DOMAINS_FOLDER / PLAN_FILE).exists():
+            by_domain = load(folder / DOMAINS_FOLDER)
+            table = sources_of(by_domain)
+            study_plots.plot_sources(folder / study_plots.DOMAINS, *_bars(table))
+            files.write_text(folder / DOMAINS_FOLDER / LEFT_OUT_FILE, _left_out(table))
+            text += "\n" + study_text.sources_section(by_domain, table, _link(where / study_plots.DOMAINS))
     if (camera := folder / CAMERA_FILE).is_file():
         text += "\n" + camera_section(read_camera_study(camera))
     files.write_text(document, text)
@@ -86,13 +94,13 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
 
 
 def sources_of(results: Results) -> list[study_text.SourceRow]:
-    """Figures of each recipe in each source that it was not trained on.
+    """Figures of each recipe in each source or domain that it was not trained on; in domains, of biopsied lesions where known.
 
     Raises:
         PlanError: the study leaves no sources out.
     """
-    if results.plan.folds != BY_SOURCE:
-        raise PlanError(f"the study has folds, not sources. Received: folds = {results.plan.folds}")
+    if results.plan.folds not in LEAVING_OUT:
+        raise PlanError(f"the study leaves neither sources nor domains out. Received: folds = {results.plan.folds}")
     rows = []
     for recipe in results.plan.recipes:
         for source in results.folds:
@@ -100,7 +108,9 @@ def sources_of(results: Results) -> list[study_text.SourceRow]:
             if not keys:
                 continue
             index = results.held_out[keys[0]].index
-            scores = [results.held_out[key].score.astype(np.float64) for key in keys]
+            counted = results.counted[index] if results.plan.folds == BY_DOMAIN else np.ones(len(index), bool)
+            index = index[counted]
+            scores = [results.held_out[key].score[counted].astype(np.float64) for key in keys]
             inner = [results.validation[key] for key in keys]
             thresholds = [youden_threshold(results.malignant[part.index], part.score) for part in inner]
             malignant = results.malignant[index]
@@ -153,8 +163,8 @@ def _board_table(board: Leaderboard) -> Table:
 
 
 def _sources_table(rows: Sequence[study_text.SourceRow]) -> Table:
-    table = Table(title="ROC AUC in the source left out [95% interval]")
-    for name in ("recipe", "source", "ROC AUC"):
+    table = Table(title="ROC AUC in what was left out [95% interval]")
+    for name in ("recipe", "left out", "ROC AUC"):
         table.add_column(name)
     for row in rows:
         table.add_row(row.recipe, row.source, study_text.estimate(row.estimates["roc_auc"]))

@@ -15,6 +15,7 @@ from aiderm_trainer.study.leaderboard import Difference, Entry, Leaderboard
 LEADERBOARD = "leaderboard.png"
 DIFFERENCES = "differences.png"
 SOURCES = "sources.png"
+DOMAINS = "domains.png"
 _MARKS = {"real": "**", "these networks": "*", "not shown": ""}
 
 
@@ -70,7 +71,8 @@ def plot_sources(path: Path, sources: Sequence[str], bars: Sequence[tuple[str, S
         mean = np.array([value for value, _, _ in values])
         reach = np.abs(np.array([[value - low, high - value] for value, low, high in values]).T)
         axis.errorbar(at, mean, yerr=reach, fmt="s", color=COLOURS[(number + 1) % len(COLOURS)], capsize=3, label=name)
-    axis.set_xticks(range(len(sources)), sources)
+    turned = {"rotation": 20, "ha": "right"} if len(sources) > 4 else {}
+    axis.set_xticks(range(len(sources)), sources, **turned)
     axis.set_ylabel("ROC AUC")
     axis.grid(visible=True, axis="y", alpha=0.3)
     axis.legend(fontsize=8)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import Estimate
 from aiderm_trainer.evaluation.metrics import Floats
+from aiderm_trainer.study.folds import FEWEST
 from aiderm_trainer.study.leaderboard import AVERAGE, GREEDY, SIGNIFICANT, Difference, Entry, Figure, Leaderboard
-from aiderm_trainer.study.plan import Recipe
+from aiderm_trainer.study.plan import BY_DOMAIN, Recipe
 from aiderm_trainer.study.results import Results
 from aiderm_trainer.study.statistics import REPLICATES
 
@@ -245,13 +246,17 @@ def _limits(results: Results) -> str:
 
 
 def sources_section(results: Results, table: Sequence[SourceRow], plot: str) -> str:
-    """What is left of a network's figures in a source that it has never seen."""
+    """What is left of a network's figures in a source or domain that it has never seen."""
+    by_domain = results.plan.folds == BY_DOMAIN
+    what = "domain" if by_domain else "source"
+    lesions = " Benign lesions that nobody biopsied count in no figure, where that is known." if by_domain else ""
+    few = f" Domains with fewer than {FEWEST} images of either label are never left out." if by_domain else ""
     lines = [
-        "## Another source\n",
-        "Each source was left out once, with every group that reaches into it: trained on the others, epochs and threshold "
-        "chosen on a part of those, scored on the one left out. Intervals: bootstrap over groups. *Inside*: AUC inside the "
-        "sources that the network knows, on the rows that chose its epoch.\n",
-        "| recipe | source left out | benign / malignant | ROC AUC there | inside | sensitivity there | specificity there |",
+        f"## Another {what}\n",
+        f"Each {what} was left out once, with every group that reaches into it: trained on the others, epochs and threshold "
+        f"chosen on a part of those, scored on the one left out.{lesions}{few} Intervals: bootstrap over groups. *Inside*: AUC "
+        f"inside the {what}s that the network knows, on the rows that chose its epoch.\n",
+        f"| recipe | {what} left out | benign / malignant | ROC AUC there | inside | sensitivity there | specificity there |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in table:
@@ -263,11 +268,11 @@ def sources_section(results: Results, table: Sequence[SourceRow], plot: str) -> 
     lost = [row.inside - row.estimates["roc_auc"].value for row in table]
     worst = table[int(np.argmax(lost))]
     lines.append(
-        f"\nOn average {np.mean(lost):.3f} of AUC is lost in an unknown source; most, {max(lost):.3f}, by {worst.recipe} in "
-        f"{worst.source}. A threshold chosen on known sources need not keep its sensitivity elsewhere, as the table shows: a "
+        f"\nOn average {np.mean(lost):.3f} of AUC is lost in an unknown {what}; most, {max(lost):.3f}, by {worst.recipe} in "
+        f"{worst.source}. A threshold chosen on known {what}s need not keep its sensitivity elsewhere, as the table shows: a "
         "site recalibrates before it relies on one.\n"
     )
-    lines.append(f"![ROC AUC in each source left out]({plot})\n")
+    lines.append(f"![ROC AUC in each {what} left out]({plot})\n")
     counts = {t.fold: t.train_rows for t in results.trials}
     lines.append(f"Images learnt from: {', '.join(f'{n:,} without {source}' for source, n in counts.items())}.\n")
     return "\n".join(lines)

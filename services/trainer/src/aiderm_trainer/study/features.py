@@ -19,10 +19,17 @@ from aiderm_trainer.architectures.heads import dense_head
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.batches import Images, sampling_weights
+from aiderm_trainer.data.balance import balanced_weights, domain_offsets
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
-from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_domain_auc
+from aiderm_trainer.training.objective import (
+    full_logits,
+    malignant_log_odds,
+    negative_log_likelihood,
+    with_offset,
+    within_domain_auc,
+)
 
 _BATCH = 64
 
@@ -116,9 +123,10 @@ def fit_head(
     """Trains the dense head alone, with the loss and the sampling weights of every training.
 
     Args:
-        config: ``head_epochs``, ``head_learning_rate``, ``weight_decay``, ``dense``, ``dropout``, ``patience`` and ``seed``.
+        config: ``head_epochs``, ``head_learning_rate``, ``weight_decay``, ``dense``, ``dropout``, ``patience``, ``balance``,
+            ``domain_offset`` and ``seed``.
         train: rows to learn from.
-        validation: rows that choose the epoch, by AUC inside sources.
+        validation: rows that choose the epoch, by AUC inside domains.
         features: ``train``, ``validation`` and ``test``: float32 ``[N, F]``.
     """
     labels = choose_labels(train, config.task)
@@ -131,16 +139,19 @@ def fit_head(
     optimizer.build(variables)
 
     width = features["train"].shape[1]
-    signature = [tf.TensorSpec(shape, tf.float32) for shape in ([None, width], [None, len(labels)], [None])]
+    signature = [tf.TensorSpec(shape, tf.float32) for shape in ([None, width], [None, len(labels)], [None], [None])]
+    sick = tf.constant([label.malignant for label in labels], tf.float32)
 
     @tf.function(input_signature=signature)
-    def step(inputs: Any, possible: Any, weights: Any) -> None:
+    def step(inputs: Any, possible: Any, weights: Any, offset: Any) -> None:
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(weights * negative_log_likelihood(head(inputs, training=True), possible))
+            logits = with_offset(head(inputs, training=True), offset, sick)
+            loss = tf.reduce_mean(weights * negative_log_likelihood(logits, possible))
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     targets = possible_classes(train, labels)
-    weights = (sampling_weights(train) * len(train)).astype(np.float32)
+    share, offsets = _balance(config, train)
+    weights = (share * len(train)).astype(np.float32)
     rng = np.random.default_rng(config.seed)
     best: dict[str, Any] = {}
     kept: list[Any] = []
@@ -149,7 +160,7 @@ def fit_head(
         order = rng.permutation(len(train))
         for start in range(0, len(train), _BATCH):
             batch = order[start : start + _BATCH]
-            step(tf.constant(features["train"][batch]), tf.constant(targets[batch]), tf.constant(weights[batch]))
+            step(tf.constant(features["train"][batch]), tf.constant(targets[batch]), tf.constant(weights[batch]), tf.constant(offsets[batch]))
         score = malignant_log_odds(full_logits(head(features["validation"], training=False).numpy()), labels)
         auc = within_domain_auc(score, validation)
         if not best or auc > best["val_auc"]:
@@ -161,6 +172,16 @@ def fit_head(
     head.set_weights(kept)
     answers = {name: head(values, training=False).numpy() for name, values in features.items()}
     return HeadFit(labels, answers, head.count_params(), epoch, best)
+
+
+def _balance(config: TrainConfig, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """How much each row counts, and the log-odds that its domain gives away: see ``data.balance``."""
+    domains, malignant = [row.domain or row.source for row in rows], np.array([bool(row.malignant) for row in rows])
+    if config.balance == "domain":
+        share = balanced_weights(domains, malignant, [row.dx for row in rows])
+    else:
+        share = sampling_weights(rows)
+    return share, np.asarray(config.domain_offset * domain_offsets(domains, malignant, share), np.float32)
 
 
 def limit_threads(threads: int) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from aiderm_trainer.data.split import LeakError, check_leaks, make_split
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.study.plan import BY_SOURCE, PlanError
+from aiderm_trainer.study.plan import BY_DOMAIN, BY_SOURCE, PlanError
+
+FEWEST: Final = 20  # benign and malignant images each that a domain must have to be left out: with fewer it has no AUC to speak of
 
 
 def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -> dict[str, list[Row]]:
@@ -21,8 +24,9 @@ def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -
 
     Args:
         rows: that take part; their own split is forgotten.
-        folds: a number (grouped and stratified by source, malignancy and dx), or ``source``: each source is left out once,
-            and groups that reach into it are left out of its training.
+        folds: a number (grouped and stratified by source, malignancy and dx), ``source`` or ``domain``: each is left out
+            once, and groups that reach into it are left out of its training. A domain with fewer than ``FEWEST`` images of
+            either label is never left out.
         inner: share of the remaining groups that become ``validation``.
         seed: another seed is another division.
 
@@ -31,7 +35,12 @@ def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -
         LeakError: a file stands in two groups.
     """
     ordered = sorted(rows, key=lambda row: row.path)
-    held_out = _by_source(ordered) if folds == BY_SOURCE else _stratified(ordered, int(folds), seed)
+    if folds == BY_SOURCE:
+        held_out = _by_source(ordered)
+    elif folds == BY_DOMAIN:
+        held_out = _by_domain(ordered)
+    else:
+        held_out = _stratified(ordered, int(folds), seed)
     return {name: _parts(name, ordered, out, inner, seed) for name, out in held_out.items()}
 
 
@@ -42,6 +51,23 @@ def _by_source(rows: Sequence[Row]) -> dict[str, set[str]]:
     if len(sources) < 2:
         raise PlanError(f"leaving a source out takes at least two. Received: {', '.join(sources)}")
     return dict(sorted(sources.items()))
+
+
+def _by_domain(rows: Sequence[Row]) -> dict[str, set[str]]:
+    domains: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        domains[(row.domain or row.source).replace("/", "-")].append(row)  # a fold's name is a file's name too
+    fit = {}
+    for name, members in sorted(domains.items()):
+        malignant = sum(bool(row.malignant) for row in members)
+        if min(malignant, len(members) - malignant) >= FEWEST:
+            fit[name] = {row.path for row in members}
+    if not fit or len(domains) < 2:
+        raise PlanError(
+            f"leaving a domain out takes two, one of them with {FEWEST} benign and {FEWEST} malignant images. "
+            f"Received: {', '.join(domains)}"
+        )
+    return fit
 
 
 def _stratified(rows: Sequence[Row], folds: int, seed: int) -> dict[str, set[str]]:

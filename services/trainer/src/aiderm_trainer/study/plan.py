@@ -14,6 +14,8 @@ from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.table import Row
 
 BY_SOURCE = "source"
+BY_DOMAIN = "domain"
+LEAVING_OUT = (BY_SOURCE, BY_DOMAIN)
 UNTRAINED = "custom_cnn"  # nobody publishes weights of it
 _NO_FILE = ("imagenet", "none")
 
@@ -85,7 +87,8 @@ class Plan(BaseModel):
         question: what the study is to answer, a sentence or two.
         split: SPLIT.csv, relative to the plan's folder; the command's option goes before it. Its test rows never enter.
         sources: the only ones that take part; empty for all.
-        folds: number of grouped, stratified folds, or ``source``: each source is left out once.
+        folds: number of grouped, stratified folds, or ``source`` or ``domain``: each source, or each camera
+            or clinic, is left out once.
         inner: share of a fold's training groups that choose the epoch, the threshold and the ensemble's members.
         seed: of the folds.
         rows: roughly how many rows take part, whole groups by hash; None for all. To rehearse a plan.
@@ -99,7 +102,7 @@ class Plan(BaseModel):
     question: str = ""
     split: str | None = None
     sources: tuple[str, ...] = ()
-    folds: Annotated[int, Field(ge=2, le=50)] | Literal["source"] = 5
+    folds: Annotated[int, Field(ge=2, le=50)] | Literal["source", "domain"] = 5
     inner: Annotated[float, Field(gt=0, lt=0.5)] = 0.15
     seed: Annotated[int, Field(ge=0)] = 0
     rows: Annotated[int, Field(ge=1)] | None = None

@@ -73,6 +73,7 @@ class Results:
         group: number of each image's group, ``[N]``.
         source: each image's source, ``[N]``.
         malignant: ``[N]``.
+        counted: whether an image counts in figures of biopsied lesions: it is malignant, or may have been biopsied, ``[N]``.
         held_out: by recipe, fold and seed.
         validation: the same.
     """
@@ -83,6 +84,7 @@ class Results:
     group: NDArray[np.int32]
     source: NDArray[np.str_]
     malignant: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
     held_out: dict[Key, Part]
     validation: dict[Key, Part]
 
@@ -127,6 +129,7 @@ def collect(
         np.array([groups[row.group] for row in rows], np.int32),
         np.array([row.source for row in rows]),
         np.array([row.malignant for row in rows]),
+        np.array([bool(row.malignant) or row.biopsied is not False for row in rows]),
         parts["held_out"],
         parts["validation"],
     )
@@ -149,6 +152,7 @@ def save(folder: Path, results: Results) -> None:
         "group": results.group,
         "source": results.source,
         "malignant": results.malignant,
+        "counted": results.counted,
     }
     for name, parts in (("held_out", results.held_out), ("validation", results.validation)):
         arrays[f"{name}_count"] = np.array([len(parts[key].index) for key in keys], np.int32)
@@ -197,6 +201,7 @@ def load(folder: Path) -> Results:
             arrays["group"],
             arrays["source"],
             arrays["malignant"],
+            arrays["counted"] if "counted" in arrays else np.ones(len(arrays["malignant"]), bool),
             parts["held_out"],
             parts["validation"],
         )

@@ -26,7 +26,7 @@ from aiderm_trainer.architectures.network import Network
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.data.batches import WORKERS, Batch, TrainingBatches
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.training.objective import negative_log_likelihood, with_offset
+from aiderm_trainer.training.objective import log_odds, negative_log_likelihood, with_offset
 
 SMALLEST_CELL: Final = 60  # training rows from which on the mean score of a cell is worth aligning
 CELL_BATCH: Final = 32  # rows of each cell in a step
@@ -87,7 +87,7 @@ class BlindLoss:
         loss = ops.sum(weight * losses) / ops.sum(weight)
         if not self.cells.alike or not self.strength:
             return loss
-        score = self._log_odds(logits)
+        score = log_odds(logits, self.malignant)
         member = targets[:, self.classes + 2 :]
         count = ops.maximum(ops.sum(member, axis=0), 1.0)
         mean = ops.sum(member * score[:, None], axis=0) / count
@@ -97,13 +97,6 @@ class BlindLoss:
             at = np.array(group)
             penalty = penalty + ops.var(ops.take(mean, at)) + 0.5 * ops.var(ops.take(spread, at))
         return loss + self.strength * penalty / len(self.cells.alike)
-
-    def _log_odds(self, logits: Any) -> Any:
-        if logits.shape[-1] == 1:
-            return logits[:, 0]
-        malignant = ops.where(self.malignant[None] > 0, logits, -1e9)
-        benign = ops.where(self.malignant[None] > 0, -1e9, logits)
-        return ops.logsumexp(malignant, axis=-1) - ops.logsumexp(benign, axis=-1)
 
 
 class _Batches(keras.utils.PyDataset):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from aiderm_core.files import write_arrays
 from aiderm_trainer.config import ConfigError
@@ -16,7 +17,7 @@ from aiderm_trainer.config import ConfigError
 
 def save(path: Path, variables: Sequence[Any], progress: dict[str, Any]) -> None:
     """Writes the variables' values and a JSON-able progress record, atomically."""
-    values = {f"v{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
+    values = {f"v{i:05d}": np.asarray(ops.convert_to_numpy(variable)) for i, variable in enumerate(variables)}
     write_arrays(path, values | {"progress": np.frombuffer(json.dumps(progress).encode(), np.uint8)})
 
 

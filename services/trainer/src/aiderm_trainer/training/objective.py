@@ -68,6 +68,55 @@ def distilled(loss: Any, logits: Any, taught: Any, weight: float) -> Any:
     return (1.0 - share) * loss - weight * ops.sum(taught * ops.log_softmax(logits, axis=-1), axis=-1)
 
 
+def log_odds(logits: Any, malignant: Any) -> Any:
+    """Log-odds of malignancy of a batch, in the backend's tensors.
+
+    Args:
+        logits: ``[N, 1]`` or ``[N, C]``.
+        malignant: ``[C]``, 1 for malignant classes; not read for one unit.
+
+    Returns:
+        ``[N]``.
+    """
+    if logits.shape[-1] == 1:
+        return logits[:, 0]
+    sick = ops.where(malignant[None] > 0, logits, -1e9)
+    well = ops.where(malignant[None] > 0, -1e9, logits)
+    return ops.logsumexp(sick, axis=-1) - ops.logsumexp(well, axis=-1)
+
+
+def inconsistency(logits: Any, malignant: Any) -> Any:
+    """How far two views of one image are scored apart, a scalar: Huber's loss of the difference of their log-odds.
+
+    Linear for large differences, so that a view on which the lesion is lost does not rule the step.
+
+    Args:
+        logits: ``[2 N, C]``, the views of one image side by side.
+        malignant: see ``log_odds``.
+    """
+    pair = ops.reshape(log_odds(logits, malignant), (-1, 2))
+    return ops.mean(_huber(pair[:, 0] - pair[:, 1]))
+
+
+def misfit(logits: Any, taught: Any, malignant: Any) -> Any:
+    """How far rows are scored off their teachers, ``[N]``: Huber's loss of the difference of the log-odds of malignancy.
+
+    Args:
+        logits: ``[N, 1]`` or ``[N, C]``.
+        taught: teachers' probabilities ``[N, C]``, zeros for a row without; such rows give 0.
+        malignant: ``[C]``, 1 for malignant classes.
+    """
+    total = ops.sum(taught, axis=-1)
+    sick = ops.sum(taught * malignant[None], axis=-1)
+    wanted = ops.log(ops.maximum(sick, 1e-5)) - ops.log(ops.maximum(total - sick, 1e-5))
+    return ops.where(total > 0, _huber(log_odds(logits, malignant) - wanted), 0.0)
+
+
+def _huber(difference: Any) -> Any:
+    size = ops.abs(difference)
+    return ops.where(size < 1.0, 0.5 * size**2, size - 0.5)
+
+
 def full_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits of all classes: a single unit ``[N, 1]`` becomes ``[N, 2]`` with 0 for the first class."""
     return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] == 1 else logits

@@ -1,0 +1,112 @@
+"""A run that goes on from a shipped bundle's or another run's weights: see ``fine_tune``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.bundle.manifest import Label
+from aiderm_core.files import write_arrays
+from aiderm_trainer.architectures import build
+from aiderm_trainer.config import ConfigError, TrainConfig
+from aiderm_trainer.data.augment import ARTEFACT_HEAVY
+from aiderm_trainer.data.batches import Blinding, Images, TrainingBatches
+from aiderm_trainer.data.labels import choose_labels, possible_classes
+from aiderm_trainer.data.lesion_swaps import Outlines
+from aiderm_trainer.data.split import write_split
+from aiderm_trainer.data.table import Row
+from aiderm_trainer.training import checkpoint
+from aiderm_trainer.training.fine_tune import BEST, CHECKPOINT, FineTuning, Probe
+
+TAUGHT = "taught.npz"
+TURNS = ((0, False), (1, True))  # orientations that a teacher is averaged over
+LABELS, PRETRAINED, SPLIT_FILE, DATA_FILE = "labels.json", "pretrained.npz", "split.csv", "data_root"
+
+
+def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, base: Path | None = None) -> dict[str, Any]:
+    """Trains on the train rows, chooses the round on the validation rows; a run that was stopped goes on.
+
+    Args:
+        config: ``start`` is a bundle or a run; ``weights`` the pretrained ones that it was trained from.
+        rows: of SPLIT.csv, all splits.
+        root: folder that the rows' paths are relative to.
+        run: folder to write; export takes it like any other.
+        base: folder that ``config.start`` and ``config.weights`` are relative to.
+
+    Returns:
+        the best round's record: epoch, loss, val_auc, flips.
+
+    Raises:
+        ConfigError: the run was made with another configuration, a split is empty, or ``start`` holds another network.
+    """
+    parts = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
+    for name, part in parts.items():
+        if not part:
+            raise ConfigError(f"the split holds no {name} rows. Received {len(rows)} rows")
+    if config.start is None:
+        raise ConfigError("fine-tuning starts from a bundle or a run. Received: no start")
+    going_on = (run / CHECKPOINT).exists()
+    # Another time limit is no other training: a run may be given more time.
+    if going_on and TrainConfig.load(run).model_copy(update={"minutes": config.minutes}) != config:
+        raise ConfigError(f"{run} was trained with another configuration. Give the same one, or choose another --out")
+    labels = choose_labels(parts["train"], config.task)
+    keras.utils.set_random_seed(config.seed)
+    base = base or Path()
+    file = config.weights not in ("imagenet", "none")
+    network = build(config.model_copy(update={"weights": str(base / config.weights)}) if file else config, len(labels))
+    run.mkdir(parents=True, exist_ok=True)
+    if not going_on:
+        if network.novelty is not None:
+            checkpoint.save(run / PRETRAINED, network.novelty.variables, {})
+        take_over(base / config.start, network.model.variables, network)
+    config.save(run)
+    write_split(run / SPLIT_FILE, rows)
+    (run / DATA_FILE).write_text(f"{root.resolve()}\n")
+    (run / LABELS).write_text(json.dumps([label.model_dump() for label in labels], indent=2) + "\n")
+    size = network.size
+    images, possible = Images(parts["train"], root, size), possible_classes(parts["train"], labels)
+    batches = TrainingBatches(
+        images,
+        possible,
+        min(config.batch, len(parts["train"])),
+        config.seed,
+        ARTEFACT_HEAVY if config.augment else None,
+        Outlines(parts["train"], root / config.outlines, size) if config.outlines else None,
+        _taught(config, base, labels, images, possible, run / TAUGHT) if config.teachers else None,
+        blinding=Blinding(config.balance, config.domain_offset, config.hidden_offset, config.style_swap),
+    )
+    probe = Probe(parts["validation"], root, size, labels)
+    return FineTuning(config, network, labels, batches, probe, run).go()
+
+
+def _taught(
+    config: TrainConfig, base: Path, labels: Sequence[Label], images: Images, possible: NDArray[np.float32], file: Path
+) -> NDArray[np.float32]:
+    """What the teachers say of the training images, computed once a run."""
+    from aiderm_trainer.training.distillation import teach
+
+    if not file.exists():
+        networks = []
+        for teacher in config.teachers:
+            network = build(config, len(labels))
+            take_over(base / teacher, network.model.variables, network)
+            networks.append(network)
+        write_arrays(file, {"taught": teach(networks, images, possible, turns=TURNS, trust=0.0)})
+    with np.load(file) as arrays:
+        return np.asarray(arrays["taught"], np.float32)
+
+
+def take_over(start: Path, variables: Sequence[Any], network: Any) -> None:
+    """Assigns the weights of a run, or else of a bundle."""
+    if (start / BEST).exists():
+        checkpoint.restore(start / BEST, variables)
+        return
+    from aiderm_trainer.training import from_bundle
+
+    from_bundle.take_over(start, network)
