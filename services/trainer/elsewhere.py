@@ -94,7 +94,7 @@ def pack(arguments: argparse.Namespace) -> None:
         _add(archive, SETTINGS, json.dumps(settings).encode())
     shutil.copy(__file__, out / "elsewhere.py")
     sizes = [part.stat().st_size for part in sorted(out.glob("part-*"))]
-    print(f"wrote {len(sizes)} parts of at most {max(sizes) / 2**20:.0f} MiB to {out}, {len(rows)} images")
+    sys.stdout.write(f"wrote {len(sizes)} parts of at most {max(sizes) / 2**20:.0f} MiB to {out}, {len(rows)} images\n")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -127,7 +127,7 @@ def train(arguments: argparse.Namespace) -> None:
         checkpoint_steps=arguments.checkpoint_steps,
     )
     best = fine_tune(config, read_split(work / "split.csv"), work / "data", work / "run", base=work)
-    print(json.dumps(best))
+    sys.stdout.write(json.dumps(best) + "\n")
 
 
 class _Parts(io.RawIOBase):

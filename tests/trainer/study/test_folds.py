@@ -80,3 +80,20 @@ def test_too_little_is_told() -> None:
         make_folds([replace(row, source="one") for row in rows], "source", 0.2, 0)
     with pytest.raises(PlanError, match="benign and malignant"):
         make_folds([replace(row, malignant=False, dx="nv") for row in lesions(100, 5)], 2, 0.2, 0)
+
+
+def test_each_domain_with_enough_of_both_labels_is_left_out_once() -> None:
+    rows = []
+    for domain, malignant, benign in (("clinic/1", 30, 30), ("clinic/2", 25, 40), ("few", 3, 60)):
+        for i in range(malignant + benign):
+            name = f"{domain.replace('/', '')}{i}"
+            sha256 = hashlib.sha256(name.encode()).hexdigest()
+            rows.append(Row(sha256, f"{name}.png", "s", name, "train", "", i < malignant, domain))
+    folds = make_folds(rows, "domain", 0.2, 0)
+    assert sorted(folds) == ["clinic-1", "clinic-2"]
+    for name, fold in folds.items():
+        left_out = {row.domain for row in fold if row.split == "test"}
+        assert left_out == {name.replace("-", "/")}
+        assert {row.domain for row in fold if row.split != "test"} == {"clinic/1", "clinic/2", "few"} - left_out
+    with pytest.raises(PlanError, match="leaving a domain out"):
+        make_folds([row for row in rows if row.domain == "few"], "domain", 0.2, 0)

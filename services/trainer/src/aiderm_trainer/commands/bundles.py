@@ -161,7 +161,8 @@ def learning_curve(
         typer.Option(help="CSV of domain, group, malignant, malignancy, scored by models trained without the row's domain."),
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(help="A finished `compare --folds domain`, whose first recipe is measured, instead of --scores.")
+        Path | None,
+        typer.Option(help="A finished `compare --folds domain`, whose first recipe is measured, instead of --scores."),
     ] = None,
 ) -> None:
     """Measures how many labelled local images recalibrate needs, on domains that were left out in training."""

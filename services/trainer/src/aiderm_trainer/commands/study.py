@@ -28,7 +28,9 @@ def compare(
     frozen: Annotated[bool, typer.Option(help="With --arch: train the head alone, on features computed once.")] = False,
     size: Annotated[int | None, typer.Option(help="With --arch: side of the input in pixels.")] = None,
     batch: Annotated[int, typer.Option(help="With --arch: images a step.")] = 32,
-    folds: Annotated[str | None, typer.Option(help="Number of folds, or source or domain: each left out once. [default: 5]")] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Number of folds, or source or domain: each left out once. [default: 5]")
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each recipe. [default: the plan's, or 1]")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of each recipe. [default: the plan's, or 12]")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Only about so many images: a rehearsal.")] = None,
@@ -98,7 +100,9 @@ def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: 
 
 
 def study_report(
-    folder: Annotated[Path, typer.Argument(help="Folder of results: plan.json, trials.csv, scores.npz; sources/ and domains/ beside them.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of results: plan.json, trials.csv, scores.npz; sources/ and domains/ beside them.")
+    ],
     study: Annotated[Path | None, typer.Option(help="A finished study, whose results are copied there first.")] = None,
     sources: Annotated[Path | None, typer.Option(help="A finished study that leaves sources out; copied to sources/.")] = None,
     domains: Annotated[Path | None, typer.Option(help="A finished study that leaves domains out; copied to domains/.")] = None,

@@ -152,8 +152,9 @@ def fine_tune(
         check_leaks(rows)
         config = TrainConfig(
             arch=arch, weights=weights, start=str(start), freeze_until=freeze_until, size=size, outlines=outlines, batch=batch,
-            teachers=tuple(str(one) for one in teacher or ()), teaching=teaching, consistency=consistency, domain_offset=domain_offset, style_swap=style_swap, learning_rate=learning_rate,
-            epochs=epochs, minutes=minutes, average=0.99, checkpoint_steps=checkpoint_steps, seed=seed,
+            teachers=tuple(str(one) for one in teacher or ()), teaching=teaching, consistency=consistency,
+            domain_offset=domain_offset, style_swap=style_swap, learning_rate=learning_rate, epochs=epochs, minutes=minutes,
+            average=0.99, checkpoint_steps=checkpoint_steps, seed=seed,
         )  # fmt: skip
         best = tune(config, rows, data, out)
     console.print(f"best round {best['epoch']}: validation AUC inside domains {best['val_auc']:.4f}")

@@ -18,8 +18,8 @@ from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.heads import dense_head
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.config import ConfigError, TrainConfig
-from aiderm_trainer.data.batches import Images, sampling_weights
 from aiderm_trainer.data.balance import balanced_weights, domain_offsets
+from aiderm_trainer.data.batches import Images, sampling_weights
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study import files
@@ -160,7 +160,12 @@ def fit_head(
         order = rng.permutation(len(train))
         for start in range(0, len(train), _BATCH):
             batch = order[start : start + _BATCH]
-            step(tf.constant(features["train"][batch]), tf.constant(targets[batch]), tf.constant(weights[batch]), tf.constant(offsets[batch]))
+            step(
+                tf.constant(features["train"][batch]),
+                tf.constant(targets[batch]),
+                tf.constant(weights[batch]),
+                tf.constant(offsets[batch]),
+            )
         score = malignant_log_odds(full_logits(head(features["validation"], training=False).numpy()), labels)
         auc = within_domain_auc(score, validation)
         if not best or auc > best["val_auc"]:

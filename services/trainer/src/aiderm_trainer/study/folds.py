@@ -14,7 +14,9 @@ from aiderm_trainer.data.split import LeakError, check_leaks, make_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import BY_DOMAIN, BY_SOURCE, PlanError
 
-FEWEST: Final = 20  # benign and malignant images each that a domain must have to be left out: with fewer it has no AUC to speak of
+FEWEST: Final = (
+    20  # benign and malignant images each that a domain must have to be left out: with fewer it has no AUC to speak of
+)
 
 
 def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -> dict[str, list[Row]]:

@@ -25,7 +25,9 @@ def domain_scores(study: Path, fit: Fit) -> list[tuple[DomainScores, float]]:
     """
     results = load(study)
     if results.plan.folds not in LEAVING_OUT:
-        raise PlanError(f"a learning curve takes a study that leaves domains or sources out. Received: folds = {results.plan.folds}")
+        raise PlanError(
+            f"a learning curve takes a study that leaves domains or sources out. Received: folds = {results.plan.folds}"
+        )
     recipe = results.plan.recipes[0]
     found = []
     for domain in results.folds:
@@ -38,6 +40,8 @@ def domain_scores(study: Path, fit: Fit) -> list[tuple[DomainScores, float]]:
         )
         counted = results.counted[held.index]
         index, score = held.index[counted], held.score[counted].astype(np.float64)
-        scores = DomainScores(domain, known.apply(score), results.malignant[index], [str(group) for group in results.group[index]])
+        scores = DomainScores(
+            domain, known.apply(score), results.malignant[index], [str(group) for group in results.group[index]]
+        )
         found.append((scores, known.threshold))
     return found

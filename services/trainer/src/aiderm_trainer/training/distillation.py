@@ -21,8 +21,12 @@ from aiderm_trainer.training.objective import full_logits
 
 
 def teach(
-    networks: Sequence[Network], images: Images, possible: NDArray[np.float32], batch: int = 32, turns: Sequence[tuple[int, bool]] = ((0, False),),
-    trust: float = 0.9
+    networks: Sequence[Network],
+    images: Images,
+    possible: NDArray[np.float32],
+    batch: int = 32,
+    turns: Sequence[tuple[int, bool]] = ((0, False),),
+    trust: float = 0.9,
 ) -> NDArray[np.float32]:
     """Mean class probabilities of several networks, inside what the labels allow.
 

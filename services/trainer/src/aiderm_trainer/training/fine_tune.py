@@ -3,9 +3,9 @@
 Each row is shown twice, once clean and once with hair, JPEG loss, borders and the like, in other orientations and sometimes
 in another camera's colours. The loss is the likelihood of the labels, given the domain offset (``data.balance``), plus how far
 the two views are scored apart (compare Zheng et al., "Improving the Robustness of Deep Neural Networks via Stability
-Training", CVPR 2016). A teacher, such as the network to start from, may say what a clean image should be scored
-as (``distillation``); it keeps what was learnt before. Batch norm keeps its statistics, and depthwise kernels stay as they are: they hold few weights, and
-their gradient takes longer than all others.
+Training", CVPR 2016). A teacher, such as the network to start from, may say what a clean image should be
+scored as (``distillation``): that keeps what was learnt before. Batch norm keeps its statistics, and depthwise kernels stay
+as they are: they hold few weights, and their gradient takes longer than all others.
 
 Keras 3 alone does the work, whatever its backend. With TensorFlow, the layers below the first trained one run in OpenVINO.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
-from aiderm_trainer.config import ConfigError, TrainConfig
+from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.batches import WORKERS, Images, TrainingBatches
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import artefacts
@@ -166,7 +167,7 @@ class _Progress(keras.callbacks.Callback):
         """Tells the progress now and then."""
         if (batch + 1) % TOLD == 0:
             loss, done = float((logs or {}).get("loss", math.nan)), self.fit.round * self.fit.steps + batch + 1
-            print(f"step {done}/{self.fit.total}, loss {loss:.4f}, {self.fit.seconds:.0f} s", flush=True)
+            _tell(f"step {done}/{self.fit.total}, loss {loss:.4f}, {self.fit.seconds:.0f} s")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """A round is over."""
@@ -179,7 +180,8 @@ class FineTuning:
     """The moving parts of one fine-tuning.
 
     Args:
-        config: ``learning_rate``, ``consistency``, ``teaching``, ``epochs``, ``minutes``, ``average`` and ``checkpoint_steps`` are read.
+        config: ``learning_rate``, ``consistency``, ``teaching``, ``epochs``, ``minutes``, ``average`` and
+            ``checkpoint_steps`` are read.
         network: with the weights to start from, and ``trainable`` set.
         labels: the classes.
         batches: of the training rows.
@@ -214,7 +216,11 @@ class FineTuning:
         self.optimizer.build(self.trained.trainable_variables)
         for average, variable in zip(self._averages, self.trained.trainable_variables, strict=True):
             average.assign(variable)
-        self.trained.compile(self.optimizer, loss=PairLoss(labels, config.consistency, config.teaching if config.teachers else 0.0), jit_compile=_jit())
+        self.trained.compile(
+            self.optimizer,
+            loss=PairLoss(labels, config.consistency, config.teaching if config.teachers else 0.0),
+            jit_compile=_jit(),
+        )
         self.round, self.history, self.best, self.spent = 0, list[dict[str, Any]](), dict[str, Any](), 0.0
         self.began = time.monotonic()
 
@@ -238,9 +244,7 @@ class FineTuning:
         rounds = max(1, self.total // self.steps)
         if self.round < rounds and self.progress(self.round * self.steps) < 1:
             data = Rounds(self.batches, self.trunk, self.steps, self.round, self.config.consistency > 0)
-            self.trained.fit(
-                data, initial_epoch=self.round, epochs=rounds, shuffle=False, verbose=0, callbacks=[_Progress(self)]
-            )
+            self.trained.fit(data, initial_epoch=self.round, epochs=rounds, shuffle=False, verbose=0, callbacks=[_Progress(self)])
         return dict(self.best)
 
     def end_round(self, loss: float) -> None:
@@ -256,7 +260,7 @@ class FineTuning:
     def _judge(self, record: dict[str, Any]) -> None:
         found = record | {"seconds": round(self.seconds), **self.probe(self._logits)}
         self.history.append({key: value for key, value in found.items() if value == value})
-        print(json.dumps(found), flush=True)
+        _tell(json.dumps(found))
         (self.run / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
         (self.run / "seconds").write_text(f"{self.seconds:.0f}\n")
         if not self.best or found["val_auc"] - _unstable(found) > self.best["val_auc"] - _unstable(self.best):
@@ -295,6 +299,11 @@ def _parts(model: Any) -> tuple[Trunk, Any]:
         if parts:
             return trunk.Trunk(parts[0]), parts[1]
     return (lambda images: images), model
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _jit() -> bool:
