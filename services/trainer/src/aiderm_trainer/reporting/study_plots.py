@@ -71,8 +71,8 @@ def plot_sources(path: Path, sources: Sequence[str], bars: Sequence[tuple[str, S
         mean = np.array([value for value, _, _ in values])
         reach = np.abs(np.array([[value - low, high - value] for value, low, high in values]).T)
         axis.errorbar(at, mean, yerr=reach, fmt="s", color=COLOURS[(number + 1) % len(COLOURS)], capsize=3, label=name)
-    turned = {"rotation": 20, "ha": "right"} if len(sources) > 4 else {}
-    axis.set_xticks(range(len(sources)), sources, **turned)
+    many = len(sources) > 4
+    axis.set_xticks(range(len(sources)), sources, rotation=20 if many else 0, ha="right" if many else "center")
     axis.set_ylabel("ROC AUC")
     axis.grid(visible=True, axis="y", alpha=0.3)
     axis.legend(fontsize=8)
