@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containers
 
-# Sides of squares: 50 megapixels, the most that is allowed, and sizes that the default budget of 500 MB for decoding admits.
+# Sides of squares: 50 megapixels, the most that is allowed, and sizes that the default budget of 440 MB for decoding admits.
 MOST, PNG_RGB, PNG_RGBA, WEBP = 7_070, 6_100, 4_900, 4_150
 AT_ONCE = 128
 # Kinds of which some are decoded, and so hold what they may.

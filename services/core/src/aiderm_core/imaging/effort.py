@@ -19,7 +19,7 @@ def decoding_seconds(header: Header, stored: int, scale: int = 1) -> float:
     """Seconds of one core that decoding a file takes, at most.
 
     The factors are seconds for a megapixel and a megabyte, measured over noise of 6 megapixels, where compression gains
-    nothing (``python -m benchmarks.hostile`` measures them anew).
+    nothing.
 
     Args:
         header: as the file declares it.
