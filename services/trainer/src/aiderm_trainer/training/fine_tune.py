@@ -29,7 +29,7 @@ from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.batches import WORKERS, Images, TrainingBatches
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.evaluation import artefacts
+from aiderm_trainer.evaluation import drawn_artefacts
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.objective import (
     distilled,
@@ -132,7 +132,7 @@ class Probe:
         threshold = np.quantile(score[self.malignant], 1 - SENSITIVITY)
         before = score[self.watched] >= threshold
         for name in WATCHED:
-            changed = [artefacts.apply(name, self.images[int(i)], rows[int(i)].sha256) for i in self.watched]
+            changed = [drawn_artefacts.apply(name, self.images[int(i)], rows[int(i)].sha256) for i in self.watched]
             found[f"flips_{name}"] = float(((self._scores(call, changed) >= threshold) != before).mean())
         return found
 
