@@ -156,12 +156,15 @@ class _Progress(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Sets the rate of a step."""
         fit = self.fit
-        if keras.backend.backend() == "jax":  # while Keras trains in JAX, the values are not in the variables
-            self.model.jax_state_sync()
+        self._fetch_values()
         step = fit.round * fit.steps + batch
         rise = min(1.0, (step + 1) / max(1, min(50, fit.total // 10)))
         fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fit.progress(step)))
         fit.optimizer.learning_rate.assign(fit.config.learning_rate * rise * fall)
+
+    def _fetch_values(self) -> None:
+        if keras.backend.backend() == "jax":  # while Keras trains in JAX, the values are not in the variables
+            self.model.jax_state_sync()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Tells the progress now and then."""
@@ -171,6 +174,7 @@ class _Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """A round is over."""
+        self._fetch_values()
         self.fit.end_round(float((logs or {}).get("loss", math.nan)))
         if self.fit.progress(self.fit.round * self.fit.steps) >= 1:
             self.model.stop_training = True
@@ -215,7 +219,7 @@ class FineTuning:
         )
         self.optimizer.build(self.trained.trainable_variables)
         for average, variable in zip(self._averages, self.trained.trainable_variables, strict=True):
-            average.assign(variable)
+            average.assign(_copy(variable))
         self.trained.compile(
             self.optimizer,
             loss=PairLoss(labels, config.consistency, config.teaching if config.teachers else 0.0),
@@ -250,8 +254,8 @@ class FineTuning:
     def end_round(self, loss: float) -> None:
         """Judges the averaged weights, keeps them where they are the best, and writes the checkpoint."""
         self.round += 1
-        trained = [keras.ops.convert_to_numpy(variable).copy() for variable in self.trained.trainable_variables]
-        _assign(self.trained.trainable_variables, self._averages)
+        trained = [_copy(variable) for variable in self.trained.trainable_variables]
+        _assign(self.trained.trainable_variables, [_copy(average) for average in self._averages])
         self._judge({"epoch": self.round, "loss": loss})
         _assign(self.trained.trainable_variables, trained)
         progress = {"round": self.round, "history": self.history, "best": self.best, "seconds": self.seconds}
@@ -308,6 +312,11 @@ def _tell(text: str) -> None:
 
 def _jit() -> bool:
     return bool(keras.backend.backend() == "jax")  # XLA on a CPU is slow in TensorFlow
+
+
+def _copy(variable: Any) -> NDArray[Any]:
+    """Values in memory of their own: JAX would let two variables share it, and frees it once the first is used."""
+    return np.array(keras.ops.convert_to_numpy(variable), copy=True)
 
 
 def _assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
