@@ -312,7 +312,7 @@ export interface components {
         };
         /**
          * Decision
-         * @description What is said of a picture. Below the threshold is not "benign": about one cancer in twenty lies there.
+         * @description The answer for an image. Below the threshold is not "benign": about one cancer in twenty lies there.
          * @enum {string}
          */
         Decision: "low_suspicion" | "suspicious" | "uncertain" | "rejected";
@@ -369,7 +369,7 @@ export interface components {
         };
         /**
          * Input
-         * @description The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from a picture by ``geometry``.
+         * @description The graph's input: uint8 RGB ``[N, size, size, 3]``, cut from an image by ``geometry``.
          */
         Input: {
             /** Size */
@@ -551,7 +551,7 @@ export interface components {
         };
         /**
          * Novelty
-         * @description Above ``limit`` a picture is not assessed. ``false_rejection_rate``: share of real lesions beyond it.
+         * @description Above ``limit`` an image is not assessed. ``false_rejection_rate``: share of real lesions beyond it.
          */
         Novelty: {
             /** Limit */
