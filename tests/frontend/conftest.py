@@ -234,6 +234,7 @@ def sent_file() -> Callable[[Page, Callable[[], object]], bytes]:
             }; }"""
         )
         action()
+        page.wait_for_function("() => window.sentFile")
         encoded = page.evaluate(
             """() => new Promise((resolve) => { const reader = new FileReader();
             reader.onload = () => resolve(reader.result.split(',')[1]); reader.readAsDataURL(window.sentFile); })"""
