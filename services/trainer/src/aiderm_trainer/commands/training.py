@@ -10,6 +10,8 @@ from rich.table import Column, Table
 
 from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
 
+StartWeights = Annotated[str, typer.Option(help="The pretrained weights that the network was trained from.")]
+
 
 def architectures() -> None:
     """Lists the networks that can be trained, and how each is used unless told otherwise."""
@@ -92,7 +94,7 @@ def train(
 def blind_head(
     split: Annotated[Path, typer.Option(help="SPLIT.csv of prepare.")],
     bundle: Annotated[Path, typer.Option(help="A bundle whose network is taken over, such as models/melanoma/4.")],
-    weights: Annotated[str, typer.Option(help="The pretrained weights that it was trained from.")],
+    weights: StartWeights,
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     data: DataRoot = Path("data"),
     outlines: Annotated[str | None, typer.Option(help="Folder of lesion outlines in --data.")] = None,
@@ -121,8 +123,8 @@ def blind_head(
 def fine_tune(
     split: Annotated[Path, typer.Option(help="SPLIT.csv of prepare.")],
     start: Annotated[Path, typer.Option(help="A bundle, such as models/melanoma/4, or a run, whose weights are taken over.")],
-    weights: Annotated[str, typer.Option(help="The pretrained weights that it was trained from.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was stopped goes on.")],
+    weights: StartWeights,
+    out: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run is resumed.")],
     data: DataRoot = Path("data"),
     arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
     freeze_until: Annotated[
@@ -130,7 +132,7 @@ def fine_tune(
     ] = None,
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels; the architecture's own by default.")] = None,
     outlines: Annotated[str | None, typer.Option(help="Folder of lesion outlines in --data.")] = None,
-    teacher: Annotated[list[Path] | None, typer.Option(help="Bundles or runs to learn from too; as a rule, --start.")] = None,
+    teacher: Annotated[list[Path] | None, typer.Option(help="Bundles or runs to learn from; usually --start.")] = None,
     teaching: Annotated[float, typer.Option(min=0, max=1, help="Weight of the teachers against the labels.")] = 0.5,
     consistency: Annotated[float, typer.Option(min=0, help="Weight of the difference of an image's two views.")] = 1.0,
     domain_offset: Annotated[float, typer.Option(min=0, help="As in train.")] = 1.0,
@@ -138,11 +140,11 @@ def fine_tune(
     learning_rate: float = 1e-4,
     batch: int = 32,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training rows, unless --minutes ends it before.")] = 6,
-    minutes: Annotated[float | None, typer.Option(help="Time limit; the learning rate falls to it.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time limit in minutes; the learning rate falls to it.")] = None,
     checkpoint_steps: Annotated[int, typer.Option(min=1, help="Steps between validations and checkpoints.")] = 100,
     seed: int = 0,
 ) -> None:
-    """Trains a finished network on: for artefacts, orientations and cameras to change its answer less."""
+    """Fine-tunes a trained network so that artefacts, orientation and camera change its answer less."""
     with plain_errors():
         from aiderm_trainer.config import TrainConfig
         from aiderm_trainer.data.split import check_leaks, read_split
