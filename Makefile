@@ -27,15 +27,17 @@ help: ## list the targets
 run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=… for another port); Ctrl-C stops it
 	@trap : INT TERM; AIDERM_PORT=$(AIDERM_PORT) AIDERM_FRONTEND_DIR=frontend/public $(PY) -m aiderm_api || { code=$$?; [ $$code -ge 128 ] || exit $$code; }
 
+# As many processes as processors, at most four: each takes up to 2 GB. A module's tests stay together, since they share what is costly.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -le 4 ] && echo "$$n" || echo 4)
 test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for some of them; browser tests skip where Chromium is missing)
-	@$(PY) -m pytest -m "not containers and not ci and not soak" $(T) $(PYTEST_ARGS)
+	@$(PY) -m pytest -m "not (containers or ci or alone or soak)" $(if $(T),$(T),-n $(WORKERS) --dist loadfile) $(PYTEST_ARGS)
 
 # Unit tests that need no TensorFlow; conftest.py makes its import fail, so that the list stays true.
 CHECK_TESTS := tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
 	tests/api/telemetry tests/trainer/data tests/trainer/evaluation --ignore tests/trainer/evaluation/test_learning_curve.py
 check: $(DEV_STAMP) ## lint and types, and beside them the quick unit tests, without TensorFlow: under a minute on two cores
 	@log=$$(mktemp); $(MAKE) --no-print-directory lint >"$$log" 2>&1 & lint=$$!; \
-	AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -p no:schemathesis -m "not browser and not containers and not ci and not soak and not slow" $(CHECK_TESTS); tests=$$?; \
+	AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -p no:schemathesis -m "not (browser or containers or ci or alone or soak or slow)" $(CHECK_TESTS); tests=$$?; \
 	wait $$lint; lint=$$?; cat "$$log"; rm -f "$$log"; [ $$tests -eq 0 ] && [ $$lint -eq 0 ]
 
 lint: $(DEV_STAMP) ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)

@@ -41,7 +41,7 @@ def report(capsys: pytest.CaptureFixture[str], text: str) -> None:
         sys.stderr.write(f"\n{text}\n")
 
 
-@pytest.mark.ci
+@pytest.mark.alone
 def test_memory_under_hostile_images_at_once(running, hostile, honest, capsys):
     url, memory = running
     for data in honest * 2:
@@ -63,7 +63,7 @@ def test_memory_under_hostile_images_at_once(running, hostile, honest, capsys):
     assert post(url, honest[0]) == 200
 
 
-@pytest.mark.ci
+@pytest.mark.alone
 def test_every_honest_image_is_answered_among_hostile_ones_at_the_rate_limit(running, hostile, honest, capsys):
     url, _ = running
     answers = flood(url, [[data] for data in hostile.values()], honest, RATE)
