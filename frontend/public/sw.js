@@ -48,6 +48,7 @@ const REST = [
   "js/history/store.js",
   "js/history/view.js",
   "js/history/edit.js",
+  "js/history/fields.js",
   "js/history/compare.js",
   "js/history/transfer.js",
   "js/history/zip.js",

@@ -173,7 +173,7 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Crop or turn")).to_be_focused()
     page.keyboard.press("Tab")
-    for name in ("Check another picture", "Take a photograph", "Start over"):
+    for name in ("Check another picture", "Take another photograph", "Start over"):
         expect(page.get_by_role("button", name=name)).to_be_focused()
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")

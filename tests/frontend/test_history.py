@@ -166,6 +166,23 @@ def test_the_focus_stays_on_the_page_after_keeping_and_deleting(page: Page, plai
     expect(page.get_by_text("The picture was deleted.")).to_be_focused()
 
 
+def test_the_day_is_set_when_a_picture_is_kept(page: Page, plain, assess) -> None:
+    assess(page, plain(red=60))
+    page.get_by_role("button", name="Turn on the history").click()
+    day = page.locator(".keep").get_by_label("Date of the picture")
+    assert day.input_value() == page.evaluate("() => new Date().toLocaleDateString('sv')")  # today, unless it is changed
+    for wrong in ("", "2999-01-01"):
+        day.fill(wrong)
+        page.get_by_role("button", name="Keep this picture").click()
+        expect(day).to_be_focused()  # the browser says beside it what is allowed
+    page.get_by_label("Where on the body?").select_option("neck")
+    day.fill("2023-05-17")
+    page.get_by_role("button", name="Keep this picture").click()
+    expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
+    page.get_by_role("link", name="Open the history").click()
+    expect(page.get_by_role("region", name="Neck").locator("time")).to_have_text("May 17, 2023")
+
+
 def test_nothing_is_kept_until_the_history_is_turned_on(page: Page, plain, assess) -> None:
     assess(page, plain(red=230))
     expect(page.get_by_role("button", name="Turn on the history")).to_be_visible()
@@ -259,6 +276,7 @@ def test_photographing_again_lays_the_earlier_picture_over_the_live_one(page: Pa
     page.get_by_role("slider", name="Earlier picture on top").fill("0")
     assert page.locator("dialog .ghost").evaluate("ghost => getComputedStyle(ghost).opacity") == "0"
     page.get_by_role("button", name="Take the picture").click()
+    page.get_by_role("button", name="Use this picture").click()
     expect(page.locator("#check")).to_be_visible()
     page.get_by_role("button", name="Assess this picture").click()
     expect(page.locator(".verdict")).to_be_visible()

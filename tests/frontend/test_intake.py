@@ -116,18 +116,63 @@ def test_camera_without_the_lens_leads_to_advice(page: Page) -> None:
     expect(page.locator("main")).to_have_attribute("data-state", "empty")
 
 
-def test_live_camera_takes_the_centred_square(page: Page) -> None:
+# Keeps every stream that the page got, so that its state can be asked for later.
+KEEP_STREAMS = """() => {
+  window.streams = [];
+  const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (wanted) => {
+    window.streams.push(await get(wanted));
+    return window.streams.at(-1);
+  };
+}"""
+STATES = "() => window.streams.map((stream) => stream.getTracks().map(({ readyState }) => readyState).join())"
+
+
+def test_live_camera_takes_the_centred_square_and_takes_it_again(page: Page) -> None:
+    page.evaluate(KEEP_STREAMS)
     page.get_by_role("button", name="Take a photograph").click()
     page.get_by_role("button", name="Yes, the lens is on").click()
     expect(page.locator("dialog video")).to_be_visible()
     expect(page.locator(".ring")).to_be_visible()
     expect(page.locator(".gauge").first).not_to_be_empty()
     expect(page.locator("dialog [role=status]")).not_to_be_empty()
+    assert page.evaluate(STATES) == ["live"]
     page.get_by_role("button", name="Take the picture").click()
+    expect(page.get_by_role("heading", name="Is this picture good?")).to_be_focused()
+    assert page.evaluate(STATES) == ["ended"]  # nothing films while somebody looks
+    shown = page.locator("dialog canvas").evaluate("canvas => [canvas.width, canvas.height]")
+    page.get_by_role("button", name="Take it again").click()
+    expect(page.locator("dialog video")).to_be_visible()
+    assert page.evaluate(STATES) == ["ended", "live"]
+    page.get_by_role("button", name="Take the picture").click()
+    page.get_by_role("button", name="Use this picture").click()
     expect(page.locator("main")).to_have_attribute("data-state", "ready")
-    width, height = page.locator(".photo").evaluate("p => p.decode().then(() => [p.naturalWidth, p.naturalHeight])")
-    assert width == height > 100
+    size = page.locator(".photo").evaluate("p => p.decode().then(() => [p.naturalWidth, p.naturalHeight])")
+    assert size == shown
+    assert size[0] == size[1] > 100
     assert page.locator("video").count() == 0
+    assert page.evaluate(STATES) == ["ended", "ended"]
+    # after the answer the next one is one click away
+    page.get_by_role("button", name="Assess this picture").click()
+    page.get_by_role("button", name="Take another photograph").click()
+    expect(page.get_by_role("heading", name="Is a dermatoscope lens on the camera?")).to_be_focused()
+
+
+@pytest.mark.parametrize("leave", ["Escape", "history", "unplugged"])
+def test_no_camera_stays_on_when_the_dialog_is_left(page: Page, leave: str) -> None:
+    page.evaluate(KEEP_STREAMS)
+    page.get_by_role("button", name="Take a photograph").click()
+    page.get_by_role("button", name="Yes, the lens is on").click()
+    expect(page.locator("dialog video")).to_be_visible()
+    if leave == "Escape":
+        page.keyboard.press("Escape")
+    elif leave == "history":
+        page.evaluate("() => { location.hash = 'history'; }")
+    else:  # which the browser tells with this event
+        page.evaluate("() => window.streams[0].getTracks()[0].dispatchEvent(new Event('ended'))")
+        expect(page.get_by_role("dialog")).to_contain_text("The camera could not be started, or it stopped.")
+    expect(page.locator("video")).to_have_count(0)
+    assert page.evaluate(STATES) == ["ended"]
 
 
 def test_refused_camera_is_told_in_words(page: Page) -> None:

@@ -184,7 +184,7 @@ def test_the_focus_stays_on_the_page_when_pictures_are_removed(page: Page, plain
 def test_there_is_a_way_back_to_the_start(page: Page, plain: Plain, upload: Upload, assess) -> None:
     assess(page, plain(red=128))
     expect(page.locator(".next")).to_contain_text("Take another picture")
-    page.get_by_role("button", name="Take a photograph").click()
+    page.get_by_role("button", name="Take another photograph").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Start over").click()

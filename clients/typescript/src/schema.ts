@@ -312,7 +312,7 @@ export interface components {
         };
         /**
          * Decision
-         * @description The answer for an image. Below the threshold is not "benign": about one cancer in twenty lies there.
+         * @description The answer for an image. Below the threshold is not "benign": the model misses some cancers.
          * @enum {string}
          */
         Decision: "low_suspicion" | "suspicious" | "uncertain" | "rejected";

@@ -55,7 +55,7 @@ _DECISIONS: Final = {
 }
 # HL7's flags. None for low suspicion: its "normal" would say that the lesion is benign, which no answer of the model does.
 _FLAGS: Final = {Decision.SUSPICIOUS: ("A", "Abnormal"), Decision.UNCERTAIN: ("IND", "Indeterminate")}
-_NOT_BENIGN: Final = "Below the threshold is not the same as benign: about one malignant lesion in twenty lies there."
+_NOT_BENIGN: Final = "Below the threshold is not the same as benign: the model misses some malignant lesions."
 
 
 def diagnostic_report(

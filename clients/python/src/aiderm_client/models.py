@@ -16,7 +16,7 @@ class _Answer(BaseModel):
 
 
 class Decision(StrEnum):
-    """What is said of a picture. ``LOW_SUSPICION`` is not "benign": about one cancer in twenty lies below the threshold."""
+    """What is said of a picture. ``LOW_SUSPICION`` is not "benign": the model misses some cancers."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"

@@ -2,8 +2,9 @@
 /** <derm-problem>: a failure in words, with what to do, and a way to try again once the server allows it. */
 
 import { mayRetry } from "../api.js";
-import { button, el, foreign } from "../dom.js";
+import { button, el } from "../dom.js";
 import { currentLanguage, has, inLanguage, t } from "../i18n.js";
+import { served } from "../served.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 
@@ -46,7 +47,7 @@ export class DermProblem extends HTMLElement {
               { class: "problem-detail" },
               el("strong", {}, t("problem.detail")),
               " ",
-              problem.own ? problem.detail : foreign(problem.detail),
+              problem.own ? problem.detail : served(problem.detail),
             ),
           ]
         : []),

@@ -171,6 +171,7 @@ export class CheckView {
     const still = item && ["ready", "result", "problem"].includes(item.state);
     this.editing.hidden = !still || !item.file || !item.viewable;
     this.cameraAgain.hidden = !["result", "problem"].includes(state);
+    if (!this.cameraAgain.hidden) this.cameraAgain.textContent = t("camera.another");
     const leads = state === "result" || (problem !== null && !mayRetry(problem));
     this.another.classList.toggle("primary", leads && this.queue.items.length < 2);
   }

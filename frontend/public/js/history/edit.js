@@ -3,18 +3,11 @@
 
 import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";
-import { moleName } from "./keep.js";
-import { SITES, changePicture, write } from "./store.js";
+import { dayField, moleField, spotFields } from "./fields.js";
+import { changePicture, write } from "./store.js";
 
 /** @typedef {import("./store.js").Mole} Mole */
 /** @typedef {import("./store.js").Picture} Picture */
-
-/** Of a day in this device's time. @param {number} at milliseconds since 1970 */
-function dayOf(at) {
-  const day = new Date(at);
-  const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
-  return `${day.getFullYear()}-${two(day.getMonth() + 1)}-${two(day.getDate())}`;
-}
 
 /**
  * @param {Picture} picture
@@ -22,24 +15,13 @@ function dayOf(at) {
  * @param {{image: HTMLElement, title: string, changed: () => Promise<void>}} content
  */
 export function openPicture(picture, moles, { image, title, changed }) {
-  const day = /** @type {HTMLInputElement} */ (
-    el("input", { type: "date", value: dayOf(picture.takenAt), max: dayOf(Date.now()) })
-  );
-  const which = /** @type {HTMLSelectElement} */ (
-    el(
-      "select",
-      {},
-      ...moles.map((mole) =>
-        el("option", { value: mole.id, selected: mole.id === picture.mole }, moleName(mole)),
-      ),
-    )
-  );
+  const day = dayField(picture.takenAt);
+  const which = moleField(moles, picture.mole);
   const save = async () => {
-    const chosen = day.valueAsDate && day.value !== dayOf(picture.takenAt);
-    // at noon, so that no change of the clocks moves it to another day
-    const takenAt = chosen ? new Date(`${day.value}T12:00`).getTime() : picture.takenAt;
+    const takenAt = day.read();
+    if (takenAt === null) return;
     dialog.close();
-    await changePicture({ ...picture, takenAt, mole: which.value });
+    await changePicture({ ...picture, takenAt, mole: which.control.value });
     await changed();
   };
   const again = () => {
@@ -51,16 +33,9 @@ export function openPicture(picture, moles, { image, title, changed }) {
     "picture-dialog",
     el("h2", {}, title),
     image,
-    el(
-      "div",
-      { class: "form" },
-      el("label", { class: "field" }, t("history.edit.date"), day),
-      el("label", { class: "field" }, t("history.keep.which"), which),
-    ),
-    el(
-      "div",
-      { class: "actions" },
-      button(t("history.edit.save"), save, "primary"),
+    el("div", { class: "form" }, day.field, which.field),
+    actions(
+      save,
       button(t("history.edit.again"), again),
       button(t("common.close"), () => dialog.close()),
     ),
@@ -69,31 +44,23 @@ export function openPicture(picture, moles, { image, title, changed }) {
 
 /** @param {Mole} mole @param {() => Promise<void>} changed */
 export function renameMole(mole, changed) {
-  const site = /** @type {HTMLSelectElement} */ (
-    el(
-      "select",
-      {},
-      ...SITES.map((name) => el("option", { value: name, selected: name === mole.site }, t(`site.${name}`))),
-    )
-  );
-  const label = /** @type {HTMLInputElement} */ (
-    el("input", { type: "text", maxlength: 60, autocomplete: "off", value: mole.label })
-  );
+  const spot = spotFields(mole);
   const save = async () => {
     dialog.close();
-    await write({ moles: [{ ...mole, site: site.value, label: label.value.trim() }], pictures: [] });
+    await write({ moles: [{ ...mole, ...spot.read() }], pictures: [] });
     await changed();
   };
   const dialog = openDialog(
     "rename",
     el("h2", {}, t("history.edit.rename")),
-    el("label", { class: "field" }, t("history.keep.site"), site),
-    el("label", { class: "field" }, t("history.keep.label"), label),
-    el(
-      "div",
-      { class: "actions" },
-      button(t("history.edit.save"), save, "primary"),
+    ...spot.fields,
+    actions(
+      save,
       button(t("common.cancel"), () => dialog.close()),
     ),
   );
 }
+
+/** @param {() => Promise<void>} save @param {...HTMLElement} others */
+const actions = (save, ...others) =>
+  el("div", { class: "actions" }, button(t("history.edit.save"), save, "primary"), ...others);

@@ -5,7 +5,8 @@ import { assessmentOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
-import { SITES, isOn, newId, readAll, turnOn, write } from "./store.js";
+import { dayField, moleField, spotFields } from "./fields.js";
+import { isOn, newId, readAll, turnOn, write } from "./store.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
 
@@ -55,48 +56,29 @@ const kept = () => [t("history.keep.saved"), " ", el("a", { href: "#history" }, 
 /** @param {HTMLElement} card @param {Item} item */
 async function form(card, item) {
   const { moles } = await readAll();
-  const which = /** @type {HTMLSelectElement} */ (
-    el(
-      "select",
-      {},
-      el("option", { value: "" }, t("history.keep.newMole")),
-      ...moles.map((mole) =>
-        el("option", { value: mole.id, selected: mole.id === item.mole }, moleName(mole)),
-      ),
-    )
-  );
-  const site = /** @type {HTMLSelectElement} */ (
-    el("select", {}, ...SITES.map((name) => el("option", { value: name }, t(`site.${name}`))))
-  );
-  const label = /** @type {HTMLInputElement} */ (
-    el("input", { type: "text", maxlength: 60, autocomplete: "off" })
-  );
-  const fresh = el(
-    "div",
-    { class: "form" },
-    el("label", { class: "field" }, t("history.keep.site"), site),
-    el("label", { class: "field" }, t("history.keep.label"), label),
-  );
-  const choose = () => (fresh.hidden = which.value !== "");
-  which.addEventListener("change", choose);
+  const which = moleField(moles, item.mole, true);
+  const spot = spotFields();
+  const day = dayField((item.answer?.at ?? new Date()).getTime());
+  const choose = () => spot.fields.forEach((field) => (field.hidden = which.control.value !== ""));
+  which.control.addEventListener("change", choose);
   choose();
   const said = el("p", { role: "status", class: "said" });
   const save = button(t("history.keep.save"), async () => {
-    const { file, answer } = item;
+    const { file } = item;
     const assessment = assessmentOf(item);
-    if (!file || !answer || !assessment || save.getAttribute("aria-disabled") === "true") return;
+    if (!file || !assessment || save.getAttribute("aria-disabled") === "true") return;
+    const takenAt = day.read();
+    if (takenAt === null) return;
     save.setAttribute("aria-disabled", "true");
-    const mole = moles.find(({ id }) => id === which.value) ?? {
+    const mole = moles.find(({ id }) => id === which.control.value) ?? {
       id: newId(),
-      label: label.value.trim(),
-      site: site.value,
+      ...spot.read(),
       createdAt: Date.now(),
     };
     try {
       const type = await typeOf(file); // whatever the browser took it for
       const picture = new Blob([file], { type }); // without its name
       const model = `${assessment.model.name} ${assessment.model.version}`;
-      const takenAt = answer.at.getTime();
       await write({
         moles: [mole],
         pictures: [{ id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model }],
@@ -114,13 +96,8 @@ async function form(card, item) {
   card.replaceChildren(
     title(),
     el("p", { class: "soft" }, t("history.stays")),
-    moles.length > 0 ? el("label", { class: "field" }, t("history.keep.which"), which) : "",
-    fresh,
+    el("div", { class: "form" }, moles.length > 0 && which.field, ...spot.fields, day.field),
     el("div", { class: "actions" }, save),
     said,
   );
 }
-
-/** @param {import("./store.js").Mole} mole */
-export const moleName = ({ label, site }) =>
-  label ? t("history.moleNamed", { site: t(`site.${site}`), label }) : t(`site.${site}`);

@@ -8,7 +8,7 @@ import { button, download, el, openDialog } from "../dom.js";
 import { bytes, date, t } from "../i18n.js";
 import { compare } from "./compare.js";
 import { openPicture, renameMole } from "./edit.js";
-import { moleName } from "./keep.js";
+import { moleName } from "./fields.js";
 import { deleteAll, deletePicture, isOn, readAll, turnOn, write } from "./store.js";
 import { fromFile, toFile } from "./transfer.js";
 

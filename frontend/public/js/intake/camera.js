@@ -1,7 +1,8 @@
 // @ts-check
 /**
- * The camera's dialog: asks for the dermatoscope lens first, then shows the live picture in a ring, or hands
- * over to the device's camera.
+ * The camera's dialog: asks for the dermatoscope lens first, then shows the live picture in a ring, and what
+ * was taken of it before it is used; or it hands over to the device's camera. The camera is off as soon as a
+ * picture is taken or the dialog is left.
  */
 
 import { button, el, openDialog, setVars } from "../dom.js";
@@ -32,6 +33,8 @@ class CameraDialog {
   #taken = null;
   #content = el("div", { class: "camera-content" });
   #dialog = openDialog("camera", this.#content);
+  /** Switches the camera off. */
+  #live = new AbortController();
   #closing = new AbortController();
   /** @type {Promise<File | null>} */
   closed;
@@ -41,10 +44,14 @@ class CameraDialog {
     this.ghost = ghost;
     this.closed = new Promise((resolve) => {
       this.#dialog.addEventListener("close", () => {
+        this.#live.abort();
         this.#closing.abort();
         resolve(this.#taken);
       });
     });
+    // another part of the page was opened below it, as by the key that goes back
+    const leave = () => this.#dialog.close();
+    window.addEventListener("hashchange", leave, { signal: this.#closing.signal });
     this.#askForLens();
   }
 
@@ -102,15 +109,49 @@ class CameraDialog {
       el("p", { role: "status" }, t("camera.starting")),
       el("div", { class: "actions" }, this.#close()),
     );
-    const { signal } = this.#closing;
+    const camera = new AbortController();
+    const { signal } = camera;
+    this.#live = camera;
+    const fail = (/** @type {unknown} */ error) => {
+      if (signal.aborted) return;
+      camera.abort();
+      const reason = FAILURES[/** @type {Error} */ (error)?.name] ?? "other";
+      this.#handOver(t(`camera.failure.${reason}`));
+    };
     try {
-      const view = await live(signal, this.ghost, (file) => this.#take(file));
+      const view = await live(signal, this.ghost, {
+        take: (canvas) => {
+          camera.abort();
+          this.#review(canvas);
+        },
+        fail,
+      });
       view.at(-1)?.append(this.#close());
       if (!signal.aborted) this.#show(...view);
     } catch (error) {
-      const reason = FAILURES[/** @type {Error} */ (error)?.name] ?? "other";
-      if (!signal.aborted) this.#handOver(t(`camera.failure.${reason}`));
+      fail(error);
     }
+  }
+
+  /** What was taken, before it is used. @param {HTMLCanvasElement} canvas */
+  #review(canvas) {
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", t("camera.taken"));
+    const { light, sharp } = gauges();
+    assess(canvas, canvas.width, canvas.height, light, sharp);
+    const use = button(
+      t("camera.use"),
+      () =>
+        fileOf(canvas).then((file) => (file ? this.#take(file) : this.#handOver(t("camera.failure.other")))),
+      "primary",
+    );
+    const again = button(t("camera.retake"), () => this.#chooseWay());
+    this.#show(
+      el("h2", {}, t("camera.taken")),
+      el("div", { class: "camera-stage" }, canvas),
+      el("p", { class: "gauges", role: "status" }, light, sharp),
+      el("div", { class: "actions" }, use, again, this.#close()),
+    );
   }
 
   /** The device's own camera application. @param {string} why there is no live picture */
@@ -130,13 +171,34 @@ class CameraDialog {
   }
 }
 
+const gauges = () => ({ light: el("span", { class: "gauge" }), sharp: el("span", { class: "gauge" }) });
+
+/**
+ * Says in two words each whether there is light enough and whether it is sharp.
+ *
+ * @param {CanvasImageSource} source
+ * @param {number} width
+ * @param {number} height
+ * @param {HTMLElement} light
+ * @param {HTMLElement} sharp
+ */
+function assess(source, width, height, light, sharp) {
+  const { brightness, sharpness } = look(source, width, height);
+  const [dark, blurred] = [brightness < DARK, sharpness < BLURRED];
+  light.textContent = t(dark ? "camera.hint.dark" : "camera.hint.light");
+  sharp.textContent = t(blurred ? "camera.hint.blurred" : "camera.hint.sharp");
+  light.dataset.good = String(!dark);
+  sharp.dataset.good = String(!blurred);
+}
+
 /**
  * @param {AbortSignal} signal ends the stream
  * @param {string} ghost
- * @param {(file: File) => void} take
+ * @param {{take: (canvas: HTMLCanvasElement) => void, fail: (error: unknown) => void}} then what happens when
+ *   a picture is taken, or the camera stops by itself
  * @returns {Promise<HTMLElement[]>} the view, its actions last, once the camera delivers
  */
-async function live(signal, ghost, take) {
+async function live(signal, ghost, { take, fail }) {
   const stream = await navigator.mediaDevices.getUserMedia({
     audio: false,
     video: { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1920 } },
@@ -151,18 +213,14 @@ async function live(signal, ghost, take) {
   video.srcObject = stream;
   await video.play();
 
-  const light = el("span", { class: "gauge" });
-  const sharp = el("span", { class: "gauge" });
+  const track = stream.getVideoTracks()[0];
+  track.addEventListener("ended", fail);
+  const { light, sharp } = gauges();
   const said = el("p", { class: "visually-hidden", role: "status" });
   let lastSaid = 0;
   const timer = setInterval(() => {
     if (!video.videoWidth) return;
-    const { brightness, sharpness } = look(video, video.videoWidth, video.videoHeight);
-    const [dark, blurred] = [brightness < DARK, sharpness < BLURRED];
-    light.textContent = t(dark ? "camera.hint.dark" : "camera.hint.light");
-    sharp.textContent = t(blurred ? "camera.hint.blurred" : "camera.hint.sharp");
-    light.dataset.good = String(!dark);
-    sharp.dataset.good = String(!blurred);
+    assess(video, video.videoWidth, video.videoHeight, light, sharp);
     const words = `${light.textContent} ${sharp.textContent}`;
     if (words === said.textContent || Date.now() - lastSaid < SAY_MS) return;
     said.textContent = words;
@@ -179,10 +237,12 @@ async function live(signal, ghost, take) {
   );
   const shutter = button(
     t("camera.take"),
-    () => capture(video).then((file) => file && take(file)),
+    () => {
+      const canvas = centredSquare(video);
+      if (canvas) take(canvas);
+    },
     "primary shutter",
   );
-  const track = stream.getVideoTracks()[0];
   return [
     el("h2", {}, t("camera.live")),
     el("p", { class: "hint" }, t("camera.framing")),
@@ -225,10 +285,10 @@ function torch(track) {
 }
 
 /**
- * The centred square, which is what is judged, at the camera's own resolution.
+ * The centred square, which is what is assessed, at the camera's own resolution; null before its first frame.
  * @param {HTMLVideoElement} video
  */
-async function capture(video) {
+function centredSquare(video) {
   const { videoWidth, videoHeight } = video;
   const side = Math.min(videoWidth, videoHeight);
   if (side === 0) return null;
@@ -237,6 +297,14 @@ async function capture(video) {
   canvas
     .getContext("2d")
     ?.drawImage(video, (videoWidth - side) / 2, (videoHeight - side) / 2, side, side, 0, 0, side, side);
+  return canvas;
+}
+
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @returns {Promise<File | null>} null where the memory does not suffice
+ */
+async function fileOf(canvas) {
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
   return blob ? new File([blob], `${t("camera.fileName")}.jpg`, { type: "image/jpeg" }) : null;
 }

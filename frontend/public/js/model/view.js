@@ -2,10 +2,11 @@
 /** The model that answers: what it is for, how well it does with intervals, its curves, its card. */
 
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
-import { button, el, foreign } from "../dom.js";
+import { button, el } from "../dom.js";
 import { figure, has, number, outOfHundred, percent, t, useWords } from "../i18n.js";
 import { onBiopsied } from "../answer/frequency.js";
 import { classText } from "../answer/words.js";
+import { served } from "../served.js";
 import { curvesOf } from "./curves.js";
 import { render } from "./markdown.js";
 
@@ -73,7 +74,7 @@ function failure(error, again) {
     { class: "card" },
     el("h2", {}, t(`problem.${known}.title`)),
     el("p", {}, t(`problem.${known}.text`)),
-    error instanceof Problem && error.detail && el("p", {}, foreign(error.detail)),
+    error instanceof Problem && error.detail && el("p", {}, served(error.detail)),
     el(
       "div",
       { class: "actions" },
@@ -137,7 +138,7 @@ async function fill(body, name) {
       "section",
       { class: "card" },
       el("h2", {}, t("figure.modelVersion", { name: model.name, version: model.version })),
-      el("p", {}, foreign(model.intended_use)),
+      el("p", {}, served(model.intended_use)),
       facts(model),
     ),
     el(
@@ -147,7 +148,7 @@ async function fill(body, name) {
       el(
         "ul",
         { class: "plain-list" },
-        ...model.limitations.map((/** @type {string} */ line) => el("li", {}, foreign(line))),
+        ...model.limitations.map((/** @type {string} */ line) => el("li", {}, served(line))),
       ),
     ),
     el(

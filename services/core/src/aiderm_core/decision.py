@@ -12,7 +12,7 @@ from aiderm_core.quality.measurements import QualityWarning
 
 
 class Decision(StrEnum):
-    """The answer for an image. Below the threshold is not "benign": about one cancer in twenty lies there."""
+    """The answer for an image. Below the threshold is not "benign": the model misses some cancers."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"

@@ -204,7 +204,7 @@ class _Export:
             golden=golden_cases(folder, runtime, self.spec),
             files={},
             intended_use=INTENDED_USE,
-            limitations=_limitations(labels, self.spec.size),
+            limitations=_limitations(labels, self.spec.size, fit.decision.target_sensitivity),
         )
 
     def _thorough(self, runtime: Runtime) -> Thorough | None:
@@ -276,12 +276,13 @@ def _history(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _limitations(labels: Sequence[Label], size: int) -> list[str]:
+def _limitations(labels: Sequence[Label], size: int, target_sensitivity: float) -> list[str]:
+    """What the page translates by these sentences; it knows them by heart (frontend/public/js/served.js)."""
     limits = [
-        "Judges only dermoscopic pictures of a single lesion; it was not trained on ordinary photographs of skin.",
-        "Below the threshold does not mean benign: the threshold is set to find 95% of malignant lesions, so about one in "
-        "twenty lies there.",
-        "The pictures that it learnt from show mostly light skin; how it does on dark skin is unknown.",
+        "Assesses only dermoscopic pictures of a single lesion; it was not trained on ordinary photographs of skin.",
+        f"Below the threshold does not mean benign: the threshold is set to find {100 * target_sensitivity:.0f}% of malignant "
+        "lesions, and the others lie below it.",
+        "The pictures that it was trained on show mostly light skin; how it does on dark skin is unknown.",
         f"An image is seen at {size} x {size} pixels: finer structures are not.",
     ]
     if tuple(labels) == BINARY:
