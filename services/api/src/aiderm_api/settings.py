@@ -18,7 +18,7 @@ from aiderm_core.runtime import Precision
 from aiderm_core.runtime.cores import usable_cores
 
 MEGABYTE = 1_000_000
-MOST_DECODED_BYTES = 440 * MEGABYTE  # by default: with models and uploads the process then stays below 1.2 GB
+MOST_DECODED_BYTES = 440 * MEGABYTE  # by default: with models and uploads the process then stays below 1 GB
 PREFIX = "AIDERM_"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
