@@ -40,13 +40,12 @@ def pack(arguments: argparse.Namespace) -> None:
     from aiderm_trainer.architectures import build
     from aiderm_trainer.config import TrainConfig
     from aiderm_trainer.data.labels import choose_labels
-    from aiderm_trainer.data.split import check_leaks, read_split, write_split
+    from aiderm_trainer.data.split import read_split, write_split
     from aiderm_trainer.training import checkpoint
-    from aiderm_trainer.training.fine_tune import BEST
     from aiderm_trainer.training.fine_tune_run import take_over
+    from aiderm_trainer.training.run_folder import BEST
 
     rows = read_split(arguments.split)
-    check_leaks(rows)
     rows = [row for row in rows if row.split in ("train", "validation")]
     out: Path = arguments.out
     if any(out.glob("part-*")):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from aiderm_trainer.commands.quiet import SETTINGS
+
 NAME = "TF_CPP_MIN_LOG_LEVEL"
 PROBE = f"""
 import os, sys
@@ -23,3 +25,40 @@ def test_libraries_are_silenced_before_they_are_imported(options, given, level):
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == f"level {level}"
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a user does: in a process of its own."""
+    command = [sys.executable, "-m", "aiderm_trainer.cli", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+
+
+def test_a_training_writes_nothing_but_its_own_lines(synthetic_split, tmp_path):
+    split, data = synthetic_split
+    sizes = ["--size", 48, "--epochs", 1, "--head-epochs", 1, "--batch", 16]
+    done = run("train", "--split", split, "--data", data, "--arch", "custom_cnn", *sizes, "--out", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, result, suggestion = done.stdout.splitlines()
+    assert result.startswith("best epoch 1: ")
+    assert suggestion == f"Next: aiderm-train export {tmp_path / 'run'} --name NAME --version 1"
+
+
+def test_verbose_brings_the_messages_of_the_libraries_back(tmp_path):
+    done = run("--verbose", "train", "--split", tmp_path / "none.csv", "--arch", "custom_cnn", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "absl" in done.stderr
+    assert f"error: cannot read {tmp_path / 'none.csv'}" in done.stderr
+
+
+def test_only_native_messages_are_hidden():
+    code = """
+import os, sys
+from aiderm_trainer.commands.quiet import native_messages_hidden
+with native_messages_hidden():
+    os.write(2, b"native")
+    print("python", file=sys.stderr)
+os.write(2, b"after")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "python\nafter"

@@ -19,7 +19,8 @@ from aiderm_trainer.export.bundle import export_runs
 from aiderm_trainer.export.members import Members, depths, overlaps, shrink
 from aiderm_trainer.export.recalibration import recalibrate
 from aiderm_trainer.export.saved_model import Assessor, write
-from aiderm_trainer.training.fit import SPLIT_FILE, train
+from aiderm_trainer.training.fit import train
+from aiderm_trainer.training.run_folder import SPLIT
 
 LABELS = (
     Label(id="a", name="A", malignant=False),
@@ -160,7 +161,7 @@ def test_members_that_do_not_fit_are_refused(runs: list[Path], synthetic_split: 
     for file in runs[1].iterdir():
         if file.is_file():
             (other / file.name).write_bytes(file.read_bytes())
-    write_split(other / SPLIT_FILE, read_split(other / SPLIT_FILE)[1:])
+    write_split(other / SPLIT, read_split(other / SPLIT)[1:])
     refused([runs[0], other], "other splits: 1 rows")
     (other / "labels.json").write_text((other / "labels.json").read_text().replace('"id": "benign"', '"id": "harmless"'))
     refused([runs[0], other], "other labels: benign, malignant and harmless, malignant")

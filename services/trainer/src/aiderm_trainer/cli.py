@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aiderm_trainer.commands import bundles, data, study, training
-from aiderm_trainer.commands.quiet import silence_libraries
+from aiderm_trainer.commands.quiet import native_messages_hidden, silence_libraries
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Trains melanoma classifiers and writes the bundles that the API serves."
@@ -16,11 +16,13 @@ app = typer.Typer(
 
 @app.callback()
 def options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the messages of TensorFlow, CUDA and others.")] = False,
 ) -> None:
     """Trains melanoma classifiers and writes the bundles that the API serves."""
     if not verbose:
         silence_libraries()  # the commands import TensorFlow only when they run
+        context.with_resource(native_messages_hidden())
 
 
 fetching = typer.Typer(no_args_is_help=True, help="Downloads images with labels from public archives.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +12,13 @@ CONFIG_FILE = "config.json"
 
 class ConfigError(ValueError):
     """A configuration that is missing, broken, or does not fit what is there."""
+
+
+def in_one_sentence(error: ValidationError) -> str:
+    """What is wrong with which fields, the first five, without pydantic's links and types."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']}. Received: {e['input']!r:.80}" for e in error.errors()[:5]
+    )
 
 
 class TrainConfig(BaseModel):
@@ -49,6 +56,18 @@ class TrainConfig(BaseModel):
     teaching: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5  # weight of the teachers against the labels
     seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_steps: Annotated[int, Field(ge=1)] = 100
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """A configuration from values.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ConfigError(in_one_sentence(error)) from error
 
     def save(self, run: Path) -> None:
         """Writes RUN/config.json."""

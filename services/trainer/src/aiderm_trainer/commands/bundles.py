@@ -202,7 +202,7 @@ def quantise(
     precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again. [default: both]")] = None,
 ) -> None:
     """Adds forms of reduced precision, each evaluated by itself, as a new version; none that costs too much is written."""
-    from aiderm_trainer.data.split import check_leaks, read_split
+    from aiderm_trainer.data.split import read_split
     from aiderm_trainer.export.precision import REDUCED, reduce_precision
 
     with plain_errors():
@@ -211,7 +211,6 @@ def quantise(
             raise ValueError(f"--precision must be {' or '.join(REDUCED)}. Received: {', '.join(precision)}")
         verify(bundle)
         rows = read_split(split)
-        check_leaks(rows)
         written, trials = reduce_precision(bundle, version, ModelStore(bundle.resolve().parent.parent), rows, data, wanted)
     for trial in trials:
         if trial.form is not None:
@@ -255,9 +254,9 @@ def rollback(name: str, models: Models = Path("models")) -> None:
 
 
 def _trained_on(run: Path) -> Path:
-    from aiderm_trainer.training.fit import DATA_FILE
+    from aiderm_trainer.training.run_folder import read_data_root
 
-    return Path((run / DATA_FILE).read_text().strip())
+    return read_data_root(run)
 
 
 def _announce(bundle: Path) -> None:
@@ -266,14 +265,12 @@ def _announce(bundle: Path) -> None:
 
 
 def _side_rows(split: Path, data: Path, side: str) -> tuple[list[Any], Path]:
-    from aiderm_trainer.data.split import check_leaks, read_split
+    from aiderm_trainer.data.split import read_split
 
     sides = ("test", "validation", "calibration")
     if side not in sides:
         raise ValueError(f"--side must be one of {', '.join(sides)}. Received: {side!r}")
-    rows = read_split(split)
-    check_leaks(rows)
-    return [row for row in rows if row.split == side], data
+    return [row for row in read_split(split) if row.split == side], data
 
 
 def _all_rows(data: Path, labels: list[Label]) -> tuple[list[Any], Path]:

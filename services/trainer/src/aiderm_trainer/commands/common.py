@@ -17,11 +17,33 @@ from aiderm_core.imaging.errors import ImageError
 console = Console()
 
 Models = Annotated[Path, typer.Option(help="Folder of the bundles.")]
+Bundle = Annotated[Path, typer.Argument(help="A bundle: models/NAME/VERSION.")]
+NewVersion = Annotated[str, typer.Option("--version", help="Version to write, in the same model.")]
 DataRoot = Annotated[Path, typer.Option("--data", help="Folder that the split's paths are relative to.", envvar="AIDERM_DATA")]
-RunData = Annotated[Path | None, typer.Option(help="Folder of the images, where it is another than in training.")]
-Licence = Annotated[str, typer.Option(help="Licence of the training data, for manifest and card.")]
-NotLesions = Annotated[Path | None, typer.Option(help="Pictures that are no lesions, to measure novelty with.")]
-Sensitivity = Annotated[float, typer.Option(help="That the threshold must reach.")]
+RunData = Annotated[Path | None, typer.Option(help="Folder of the images. [default: the folder that was used in training]")]
+Licence = Annotated[str, typer.Option(help="Licence of the training data, for the manifest and the model card.")]
+NotLesions = Annotated[Path | None, typer.Option(help="Folder of images that show no lesion, to set the novelty limit with.")]
+Sensitivity = Annotated[float, typer.Option(help="Sensitivity that the threshold must reach.")]
+SplitTable = Annotated[Path, typer.Option("--split", help="SPLIT.csv, as `aiderm-train prepare` writes it.")]
+RunFolder = Annotated[Path, typer.Option("--out", help="Folder to write the run to.")]
+FreezeUntil = Annotated[
+    str | None,
+    typer.Option(help="First layer to train, or the fraction of layers to freeze. [default: depends on the architecture]"),
+]
+InputSize = Annotated[
+    int | None, typer.Option("--size", help="Side of the input in pixels. [default: depends on the architecture]")
+]
+Outlines = Annotated[
+    str | None,
+    typer.Option(help="Folder of lesion outlines in --data: some lesions are painted over or moved to other skin in training."),
+]
+DomainOffset = Annotated[
+    float,
+    typer.Option(min=0, help="How much of a camera's own log-odds is added in training, so that the camera teaches nothing."),
+]
+StyleSwap = Annotated[float, typer.Option(min=0, max=1, help="Share of training images shown in another camera's colours.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images per step.")]
 
 
 def suggest(command: str) -> None:

@@ -22,7 +22,7 @@ from aiderm_core.quality import measurements
 from aiderm_core.runtime import Runtime, load_runtime
 from aiderm_trainer.config import ConfigError
 from aiderm_trainer.data.labels import BINARY, CLASS_MAP, class_index
-from aiderm_trainer.data.split import check_leaks, fingerprint, read_split
+from aiderm_trainer.data.split import fingerprint, read_split
 from aiderm_trainer.data.table import DIAGNOSES, Row
 from aiderm_trainer.evaluation.evaluate import write_report
 from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, FindingsRequest, investigate
@@ -36,7 +36,7 @@ from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.export.tta import fit_tta
 from aiderm_trainer.reporting.render import render_card
-from aiderm_trainer.training.fit import HISTORY, SPLIT_FILE
+from aiderm_trainer.training.run_folder import HISTORY, SPLIT
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FOLDER = "report"
@@ -124,9 +124,8 @@ class _Export:
     def __init__(self, members: Sequence[TrainedRun], task: Task) -> None:
         self.members, self.task = members, task
         self.labels = members[0].labels
-        self.split = members[0].folder / SPLIT_FILE
+        self.split = members[0].folder / SPLIT
         self.rows = read_split(self.split)
-        check_leaks(self.rows)
         self.train, self.calibration, self.test = (_rows(self.rows, side) for side in ("train", "calibration", "test"))
         networks = [member.network for member in members]
         unfitted = saved_model.Assessor(networks, self.labels, weights=task.weights)
@@ -144,7 +143,7 @@ class _Export:
         runtime = load_runtime("openvino", folder)
         tested = score_bundle(runtime, self.spec, self.test, self.task.root)
         (folder / REPORT_FOLDER).mkdir()
-        _write_split(folder / REPORT_FOLDER / SPLIT_FILE, self.rows)
+        _write_split(folder / REPORT_FOLDER / SPLIT, self.rows)
         manifest = self._manifest(folder, runtime, fit, prior, self._novelty(runtime, tested, fit))
         findings = investigate(runtime, tested, self.task.root, manifest, self.task.request, self.train)
         # Curves of several trainings are no one curve: an ensemble's report has none.

@@ -21,7 +21,7 @@ from aiderm_trainer.export import saved_model
 from aiderm_trainer.export.bundle import REPORT_FOLDER, write_version
 from aiderm_trainer.export.class_prior import move_class_prior
 from aiderm_trainer.export.golden import golden_cases
-from aiderm_trainer.training.fit import SPLIT_FILE
+from aiderm_trainer.training.run_folder import SPLIT
 
 PREVALENCES: Final = (1e-4, 1 - 1e-4)
 TOLERANCE: Final = 1e-3  # as a server's self-test allows
@@ -122,10 +122,10 @@ def _limitation(version: str, before: float, prevalence: float) -> str:
 
 def _keep_split(bundle: Path, folder: Path) -> None:
     """What was learnt from which images stays true."""
-    split = bundle / REPORT_FOLDER / SPLIT_FILE
+    split = bundle / REPORT_FOLDER / SPLIT
     if split.is_file():
         (folder / REPORT_FOLDER).mkdir()
-        shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT_FILE)
+        shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT)
 
 
 def _thorough(thorough: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:

@@ -12,7 +12,8 @@ from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.training.fit import SPLIT_FILE, load_run
+from aiderm_trainer.training.fit import load_run
+from aiderm_trainer.training.run_folder import SPLIT
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ def load_members(runs: Sequence[Path], weights: Sequence[float] | None = None) -
 def _check_fit(members: Sequence[TrainedRun]) -> None:
     """Refuses members that do not answer the same question, or learnt from what another is assessed on."""
     first = members[0]
-    split = set(read_split(first.folder / SPLIT_FILE))
+    split = set(read_split(first.folder / SPLIT))
     for other in members[1:]:
         pair = f"{first.folder} and {other.folder}"
         if other.labels != first.labels:
             said = " and ".join(", ".join(label.id for label in member.labels) for member in (first, other))
             raise ConfigError(f"{pair} have other labels: {said}")
-        differing = split ^ set(read_split(other.folder / SPLIT_FILE))
+        differing = split ^ set(read_split(other.folder / SPLIT))
         if differing:
             raise ConfigError(f"{pair} were trained on other splits: {len(differing)} rows stand in one of them only")

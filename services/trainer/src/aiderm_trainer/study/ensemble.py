@@ -20,8 +20,9 @@ from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import PlanError
 from aiderm_trainer.study.selection import ROUNDS, select
-from aiderm_trainer.training.fit import SPLIT_FILE, load_run
+from aiderm_trainer.training.fit import load_run
 from aiderm_trainer.training.objective import full_logits, within_domain_auc
+from aiderm_trainer.training.run_folder import SPLIT
 
 _BATCH = 64
 _BYTES = 4  # of a float32 weight
@@ -58,11 +59,11 @@ def choose(
     if len(folders) < 2:
         raise PlanError(f"an ensemble is chosen from at least two runs. Received: {len(folders)}")
     first = next(iter(folders.values()))
-    table = set(read_split(first / SPLIT_FILE))
+    table = set(read_split(first / SPLIT))
     rows = sorted((row for row in table if row.split == "validation"), key=lambda row: row.path)
     candidates: dict[str, _Candidate] = {}
     for name, run in folders.items():
-        if set(read_split(run / SPLIT_FILE)) != table:
+        if set(read_split(run / SPLIT)) != table:
             raise PlanError(f"{run} was trained on another split than {first}; an ensemble takes one")
         found = candidates[name] = _score(run, rows, root)
         ids, others = ([label.id for label in each.labels] for each in (found, candidates[str(first)]))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aiderm_trainer.config import TrainConfig
+from aiderm_trainer.config import TrainConfig, in_one_sentence
 from aiderm_trainer.data.table import Row
 
 BY_SOURCE = "source"
@@ -130,7 +130,7 @@ class Plan(BaseModel):
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise PlanError(f"{path} is no TOML: {error}") from error
         except ValidationError as error:
-            raise PlanError(f"{path}: {_plain(error)}") from error
+            raise PlanError(f"{path}: {in_one_sentence(error)}") from error
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -142,7 +142,7 @@ class Plan(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise PlanError(_plain(error)) from error
+            raise PlanError(in_one_sentence(error)) from error
 
     def change(self, *, epochs: int | None = None, seeds: int | None = None, **fields: Any) -> Plan:
         """The plan with what is given (not None) instead: other folds, epochs of every recipe, number of seeds, rows."""
@@ -213,7 +213,3 @@ def rows_of(plan: Plan, rows: list[Row]) -> list[Row]:
         share = plan.rows / len(taken)
         taken = [row for row in taken if int(hashlib.sha256(row.group.encode()).hexdigest()[:8], 16) / 2**32 < share]
     return sorted(taken, key=lambda row: row.path)
-
-
-def _plain(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(str(part) for part in e['loc']) or 'plan'}: {e['msg']}" for e in error.errors()[:5])

@@ -27,6 +27,7 @@ from aiderm_trainer.study.features import fit_head, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.threshold import youden_threshold
 from aiderm_trainer.training import fit as training
+from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 
 LOG = "log.txt"
@@ -89,7 +90,7 @@ class _Fitted:
 
 
 def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fitted:
-    resume = (folder / training.CHECKPOINT).exists()
+    resume = (folder / run_folder.CHECKPOINT).exists()
     if resume:
         # A kill while training wrote it again would have left half of it.
         files.write_text(folder / CONFIG_FILE, trial.config.model_dump_json(indent=2) + "\n")
@@ -104,7 +105,7 @@ def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fi
     for name, part in _PARTS.items():
         images = Images([row for row in rows if row.split == part], root, network.size, budget=0)
         logits[name] = np.concatenate([call(batch).numpy() for batch in images.batches(_BATCH)])
-    epochs = len((folder / training.HISTORY).read_text().splitlines())
+    epochs = len((folder / run_folder.HISTORY).read_text().splitlines())
     return _Fitted(labels, logits, network.model.count_params(), network.size, epochs, best, seconds)
 
 
@@ -182,7 +183,7 @@ def _result(trial: Trial, rows: Sequence[Row], parts: dict[str, list[Row]], fitt
 
 def _clean(folder: Path) -> None:
     """Removes what a finished trial no longer needs: outputs, result and log stay."""
-    for name in (training.CHECKPOINT, training.BEST, training.PRETRAINED):
+    for name in (run_folder.CHECKPOINT, run_folder.BEST, run_folder.PRETRAINED):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 

@@ -41,10 +41,8 @@ from aiderm_trainer.training.objective import (
     with_offset,
     within_domain_auc,
 )
+from aiderm_trainer.training.run_folder import BEST, CHECKPOINT, write_history
 
-CHECKPOINT: Final = "checkpoint.npz"
-BEST: Final = "best.npz"
-HISTORY: Final = "history.jsonl"
 WATCHED: Final = ("hair", "jpeg_loss")  # artefacts whose flips are counted after each round
 WATCHED_IMAGES: Final = 300
 SENSITIVITY: Final = 0.95  # of the threshold at which flips are counted
@@ -244,7 +242,7 @@ class FineTuning:
             saved = checkpoint.restore(self.run / CHECKPOINT, self._state)
             self.round, self.history, self.best, self.spent = (saved[key] for key in ("round", "history", "best", "seconds"))
         else:
-            self._judge({"epoch": 0, "loss": math.nan})
+            self._assess({"epoch": 0, "loss": math.nan})
         rounds = max(1, self.total // self.steps)
         if self.round < rounds and self.progress(self.round * self.steps) < 1:
             data = Rounds(self.batches, self.trunk, self.steps, self.round, self.config.consistency > 0)
@@ -252,21 +250,20 @@ class FineTuning:
         return dict(self.best)
 
     def end_round(self, loss: float) -> None:
-        """Judges the averaged weights, keeps them where they are the best, and writes the checkpoint."""
+        """Assesses the averaged weights, keeps them where they are the best, and writes the checkpoint."""
         self.round += 1
         trained = [_copy(variable) for variable in self.trained.trainable_variables]
         _assign(self.trained.trainable_variables, [_copy(average) for average in self._averages])
-        self._judge({"epoch": self.round, "loss": loss})
+        self._assess({"epoch": self.round, "loss": loss})
         _assign(self.trained.trainable_variables, trained)
         progress = {"round": self.round, "history": self.history, "best": self.best, "seconds": self.seconds}
         checkpoint.save(self.run / CHECKPOINT, self._state, progress)
 
-    def _judge(self, record: dict[str, Any]) -> None:
+    def _assess(self, record: dict[str, Any]) -> None:
         found = record | {"seconds": round(self.seconds), **self.probe(self._logits)}
         self.history.append({key: value for key, value in found.items() if value == value})
         _tell(json.dumps(found))
-        (self.run / HISTORY).write_text("".join(json.dumps(entry) + "\n" for entry in self.history))
-        (self.run / "seconds").write_text(f"{self.seconds:.0f}\n")
+        write_history(self.run, self.history, self.seconds)
         if not self.best or found["val_auc"] - _unstable(found) > self.best["val_auc"] - _unstable(self.best):
             self.best = self.history[-1]
             checkpoint.save(self.run / BEST, self.variables, self.best)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,15 @@ from aiderm_core.files import write_arrays
 from aiderm_trainer.architectures import build
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.augment import ARTEFACT_HEAVY
-from aiderm_trainer.data.batches import Blinding, Images, TrainingBatches
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import choose_labels, possible_classes
-from aiderm_trainer.data.lesion_swaps import Outlines
-from aiderm_trainer.data.split import write_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import checkpoint
-from aiderm_trainer.training.fine_tune import BEST, CHECKPOINT, FineTuning, Probe
+from aiderm_trainer.training.fine_tune import FineTuning, Probe
+from aiderm_trainer.training.run_folder import BEST, CHECKPOINT, PRETRAINED, sides, training_batches, write_inputs
 
 TAUGHT = "taught.npz"
 TURNS = ((0, False), (1, True))  # orientations that a teacher is averaged over
-LABELS, PRETRAINED, SPLIT_FILE, DATA_FILE = "labels.json", "pretrained.npz", "split.csv", "data_root"
 
 
 def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, base: Path | None = None) -> dict[str, Any]:
@@ -45,17 +42,14 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
     Raises:
         ConfigError: the run was made with another configuration, a split is empty, or ``start`` holds another network.
     """
-    parts = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
-    for name, part in parts.items():
-        if not part:
-            raise ConfigError(f"the split holds no {name} rows. Received {len(rows)} rows")
+    train_rows, validation_rows = sides(rows)
     if config.start is None:
         raise ConfigError("fine-tuning starts from a bundle or a run. Received: no start")
     going_on = (run / CHECKPOINT).exists()
     # Another time limit is no other training: a run may be given more time.
     if going_on and TrainConfig.load(run).model_copy(update={"minutes": config.minutes}) != config:
         raise ConfigError(f"{run} was trained with another configuration. Give the same one, or choose another --out")
-    labels = choose_labels(parts["train"], config.task)
+    labels = choose_labels(train_rows, config.task)
     keras.utils.set_random_seed(config.seed)
     base = base or Path()
     file = config.weights not in ("imagenet", "none")
@@ -65,23 +59,11 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
         if network.novelty is not None:
             checkpoint.save(run / PRETRAINED, network.novelty.variables, {})
         take_over(base / config.start, network.model.variables, network)
-    config.save(run)
-    write_split(run / SPLIT_FILE, rows)
-    (run / DATA_FILE).write_text(f"{root.resolve()}\n")
-    (run / LABELS).write_text(json.dumps([label.model_dump() for label in labels], indent=2) + "\n")
-    size = network.size
-    images, possible = Images(parts["train"], root, size), possible_classes(parts["train"], labels)
-    batches = TrainingBatches(
-        images,
-        possible,
-        min(config.batch, len(parts["train"])),
-        config.seed,
-        ARTEFACT_HEAVY if config.augment else None,
-        Outlines(parts["train"], root / config.outlines, size) if config.outlines else None,
-        _taught(config, base, labels, images, possible, run / TAUGHT) if config.teachers else None,
-        blinding=Blinding(config.balance, config.domain_offset, config.hidden_offset, config.style_swap),
-    )
-    probe = Probe(parts["validation"], root, size, labels)
+    write_inputs(run, config, rows, root, labels)
+    images, possible = Images(train_rows, root, network.size), possible_classes(train_rows, labels)
+    taught = _taught(config, base, labels, images, possible, run / TAUGHT) if config.teachers else None
+    batches = training_batches(config, images, possible, ARTEFACT_HEAVY if config.augment else None, taught)
+    probe = Probe(validation_rows, root, network.size, labels)
     return FineTuning(config, network, labels, batches, probe, run).go()
 
 

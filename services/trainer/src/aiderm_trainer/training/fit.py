@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +18,9 @@ from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.augment import Augmentation
-from aiderm_trainer.data.batches import Blinding, Images, TrainingBatches
+from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import choose_labels, possible_classes
-from aiderm_trainer.data.lesion_swaps import Outlines
-from aiderm_trainer.data.split import read_split, write_split
+from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.distillation import teach
@@ -34,14 +32,17 @@ from aiderm_trainer.training.objective import (
     with_offset,
     within_domain_auc,
 )
-
-CHECKPOINT = "checkpoint.npz"
-BEST = "best.npz"
-LABELS = "labels.json"
-HISTORY = "history.jsonl"
-PRETRAINED = "pretrained.npz"
-SPLIT_FILE = "split.csv"
-DATA_FILE = "data_root"
+from aiderm_trainer.training.run_folder import (
+    BEST,
+    CHECKPOINT,
+    PRETRAINED,
+    SPLIT,
+    read_labels,
+    sides,
+    training_batches,
+    write_history,
+    write_inputs,
+)
 
 
 def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, resume: bool = False) -> dict[str, Any]:
@@ -60,25 +61,17 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
     Raises:
         ConfigError: the run exists and ``resume`` is False, it was made with another configuration, or a split is empty.
     """
-    parts = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
-    for name, part in parts.items():
-        if not part:
-            raise ConfigError(f"the split holds no {name} rows. Received {len(rows)} rows")
+    train_rows, validation_rows = sides(rows)
     if (run / CHECKPOINT).exists() and not resume:
         raise ConfigError(f"{run} holds a run already. Go on with --resume, or choose another --out")
-    run.mkdir(parents=True, exist_ok=True)
     if resume and (run / "config.json").exists() and TrainConfig.load(run) != config:
         raise ConfigError(f"{run} was trained with another configuration; --resume takes the same one")
-    if resume and (run / SPLIT_FILE).exists() and read_split(run / SPLIT_FILE) != sorted(rows, key=lambda row: row.path):
+    if resume and (run / SPLIT).exists() and read_split(run / SPLIT) != sorted(rows, key=lambda row: row.path):
         raise ConfigError(f"{run} was trained on another split; --resume takes the same one")
-    config.save(run)
-    write_split(run / SPLIT_FILE, rows)
-    (run / DATA_FILE).write_text(f"{root.resolve()}\n")
-    labels = choose_labels(parts["train"], config.task)
-    (run / LABELS).write_text(json.dumps([label.model_dump() for label in labels], indent=2) + "\n")
-
+    labels = choose_labels(train_rows, config.task)
+    write_inputs(run, config, rows, root, labels)
     keras.utils.set_random_seed(config.seed)
-    return _Fit(config, labels, parts["train"], parts["validation"], root, run).go(resume)
+    return _Fit(config, labels, train_rows, validation_rows, root, run).go(resume)
 
 
 class _Fit:
@@ -94,16 +87,8 @@ class _Fit:
         self.validation = Images(validation, root, size)
         self.validation_targets = possible_classes(validation, labels)
         images, possible = Images(train, root, size), possible_classes(train, labels)
-        self.batches = TrainingBatches(
-            images,
-            possible,
-            min(config.batch, len(train)),
-            config.seed,
-            Augmentation() if config.augment else None,
-            Outlines(train, root / config.outlines, size) if config.outlines else None,
-            teach(_teachers(config.teachers, labels), images, possible) if config.teachers else None,
-            Blinding(config.balance, config.domain_offset, config.hidden_offset, config.style_swap),
-        )
+        taught = teach(_teachers(config.teachers, labels), images, possible) if config.teachers else None
+        self.batches = training_batches(config, images, possible, Augmentation() if config.augment else None, taught)
         self.malignant = tf.constant([label.malignant for label in labels], tf.float32)
         if config.start:
             _take_over(Path(config.start), labels, self.network)
@@ -191,18 +176,13 @@ class _Fit:
                         checkpoint.save(self.run / BEST, self.model.variables, result)
                 epoch, start, loss_sum = epoch + 1, 0, 0.0
                 record(epoch, 0, 0.0)
-                self._write_history(spent + time.monotonic() - began)
+                write_history(self.run, self.history, spent + time.monotonic() - began)
         if best is None:
             raise ConfigError("no epoch was trained")
         return dict(best)
 
     def _stale(self, best: dict[str, Any] | None) -> bool:
         return best is not None and len(self.history) - best["epoch"] >= self.config.patience
-
-    def _write_history(self, seconds: float) -> None:
-        lines = [json.dumps(entry) for entry in self.history]
-        (self.run / HISTORY).write_text("\n".join(lines) + "\n")
-        (self.run / "seconds").write_text(f"{seconds:.0f}\n")
 
     def _average_from_start(self) -> None:
         for average, variable in zip(self.averaged, self.trainable, strict=True):
@@ -257,10 +237,7 @@ def _take_over(run: Path, labels: Sequence[Label], network: Network) -> None:
 
 
 def _same_labels(run: Path, labels: Sequence[Label]) -> None:
-    try:
-        known = tuple(Label(**label) for label in json.loads((run / LABELS).read_text()))
-    except OSError as error:
-        raise ConfigError(f"{run} is no run of `aiderm-train train`: cannot read {LABELS}: {error.strerror}") from error
+    known = read_labels(run)
     if known != tuple(labels):
         raise ConfigError(f"{run} has other classes: {[k.id for k in known]}, not {[label.id for label in labels]}")
 
@@ -294,7 +271,7 @@ def load_run(run: Path) -> tuple[TrainConfig, tuple[Label, ...], Network]:
         ConfigError: no run, or one that has not finished an epoch.
     """
     config = TrainConfig.load(run)
-    labels = tuple(Label(**label) for label in json.loads((run / LABELS).read_text()))
+    labels = read_labels(run)
     network = build(config, len(labels), load=False)
     if network.novelty is not None:
         checkpoint.restore(run / PRETRAINED, network.novelty.variables)
