@@ -31,12 +31,8 @@ QUALITY = 95  # of images that are scaled to the input
 
 def pack(arguments: argparse.Namespace) -> None:
     """Writes parts of a tar archive: code, images of the train and validation rows at the input's size, outlines, weights."""
-    import cv2
-
     import aiderm_core
     import aiderm_trainer
-    from aiderm_core.imaging.decode import decode_image
-    from aiderm_core.imaging.geometry import to_model_input
     from aiderm_trainer.architectures import build
     from aiderm_trainer.config import TrainConfig
     from aiderm_trainer.data.labels import choose_labels
@@ -65,24 +61,17 @@ def pack(arguments: argparse.Namespace) -> None:
         for package in (aiderm_core, aiderm_trainer):
             source = Path(next(iter(package.__path__)))
             archive.add(source, f"code/{source.name}", filter=_no_caches)
-        there = []
+        packed = []
         for row in rows:
-            data = (arguments.data / row.path).read_bytes()
-            image = decode_image(data).pixels
-            path = row.path
-            if image.shape[:2] != (side, side):
-                image = to_model_input(image, side)
-                quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-                data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
-                path += ".jpg"
-            _add(archive, f"data/{path}", data)
-            there.append(replace(row, path=path))
+            data, scaled = _at_side((arguments.data / row.path).read_bytes(), side)
+            packed.append(replace(row, path=f"{row.path}.jpg") if scaled else row)
+            _add(archive, f"data/{packed[-1].path}", data)
         if arguments.outlines:
             stems = {Path(row.path).stem for row in rows}
             for file in sorted((arguments.data / arguments.outlines).glob("*.png")):
                 if file.stem in stems:
                     archive.add(file, f"data/outlines/{file.name}")
-        write_split(staged / "split.csv", there)
+        write_split(staged / "split.csv", packed)
         archive.add(staged / "split.csv", "split.csv")
         settings = {
             "arch": arguments.arch,
@@ -94,6 +83,20 @@ def pack(arguments: argparse.Namespace) -> None:
     shutil.copy(__file__, out / "elsewhere.py")
     sizes = [part.stat().st_size for part in sorted(out.glob("part-*"))]
     sys.stdout.write(f"wrote {len(sizes)} parts of at most {max(sizes) / 2**20:.0f} MiB to {out}, {len(rows)} images\n")
+
+
+def _at_side(data: bytes, side: int) -> tuple[bytes, bool]:
+    """An image's file at ``side`` x ``side`` pixels, and whether it had to be scaled and encoded anew."""
+    import cv2
+
+    from aiderm_core.imaging.decode import decode_image
+    from aiderm_core.imaging.geometry import to_model_input
+
+    image = decode_image(data).pixels
+    if image.shape[:2] == (side, side):
+        return data, False
+    scaled = cv2.cvtColor(to_model_input(image, side), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", scaled, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes(), True
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from aiderm_trainer.cli import app
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.findings import read_left_out
 from aiderm_trainer.evaluation.metrics import roc_auc
-from aiderm_trainer.reporting.study import publish, write_report
+from aiderm_trainer.reporting.study_report import publish, write_report
 from aiderm_trainer.study.folds import make_folds
 from aiderm_trainer.study.leaderboard import AVERAGE, GREEDY, leaderboard
 from aiderm_trainer.study.plan import Plan, PlanError

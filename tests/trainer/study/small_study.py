@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from aiderm_trainer.study import files
+from aiderm_core import files
 
 # Both kinds of trial: a head on cached features, and a network of its own.
 PLAN = """
@@ -61,7 +61,7 @@ def compare_command(folder: Path, synthetic_split: tuple[Path, Path]) -> list[st
 
 def equal_tables(one: Path, other: Path) -> list[dict[str, str]]:
     """Asserts that two studies have the same trials and figures, but for durations, and returns the first table."""
-    tables = [files.read_table(out / "trials.csv") for out in (one, other)]
+    tables = [files.read_rows(out / "trials.csv") for out in (one, other)]
     for expected, found in zip(*tables, strict=True):
         for name in expected.keys() - {"seconds"}:
             if "." in expected[name]:

@@ -12,8 +12,8 @@ from rich.console import Console
 from tests.trainer.study.small_study import compare_command, equal_tables, write_study
 
 from aiderm_compute.executor import local_processes
+from aiderm_core import files
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.study import files
 from aiderm_trainer.study.compare import StudyError, compare
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.results import load, read_identity
@@ -53,7 +53,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     assert not (half_trained / "result.json").exists(), "it was killed too late"
     finished = {path: path.stat().st_mtime_ns for path in (broken / "trials").glob("frozen*/result.json")}
     assert len(finished) == 4
-    assert len(files.read_table(broken / "trials.csv")) == 4
+    assert len(files.read_rows(broken / "trials.csv")) == 4
 
     said = finish(start(folder, synthetic_split, broken))
     assert "6 trials, 4 of them finished already" in said
@@ -75,7 +75,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     known = {bytes(value).hex() for value in results.sha256}
     assert known == set(table) - test
     held_out = read_split(broken / "folds" / "1.csv")
-    outputs = files.read_npz(broken / "trials" / "frozen--1--1" / "outputs.npz")
+    outputs = files.read_arrays(broken / "trials" / "frozen--1--1" / "outputs.npz")
     for name, part in (("held_out", "test"), ("validation", "validation")):
         assert outputs[f"{name}_sha256"].tolist() == [row.sha256 for row in held_out if row.split == part]
         assert outputs[f"{name}_probability"].sum(axis=1) == pytest.approx(1.0)
@@ -101,7 +101,7 @@ def test_what_cannot_be_trained_is_told_and_leaves_the_rest(synthetic_split: tup
         arguments = {"executor": executor, "console": Console(quiet=True)}
         with pytest.raises(StudyError, match=r"2 of 4 trials failed.*unknown architecture"):
             compare(Plan.of(recipes=recipes, folds=2), read_split(split), data, tmp_path / "out", **arguments)
-    assert [row["recipe"] for row in files.read_table(tmp_path / "out" / "trials.csv")] == ["small", "small"]
+    assert [row["recipe"] for row in files.read_rows(tmp_path / "out" / "trials.csv")] == ["small", "small"]
     missing = Plan.of(recipes=[{"name": "a", "train": {"arch": "mobilenet_v2", "weights": "no.h5"}}])
     with pytest.raises(PlanError, match="--weights-folder"):
         compare(missing, read_split(split), data, tmp_path / "other", **arguments)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from aiderm_core import files
 from aiderm_core.bundle.store import sha256_file
-from aiderm_trainer.study import files
 from aiderm_trainer.study.requirements import Requirements, find_missing, packages
 
 
@@ -18,13 +18,13 @@ def needs(tmp_path: Path) -> Requirements:
 
 
 def test_nothing_is_lacking_while_the_study_runs(needs: Requirements) -> None:
-    with files.only_one(needs.lock):
+    with files.locked(needs.lock):
         assert find_missing(needs) is None
 
 
 def test_each_thing_that_differs_is_named(needs: Requirements, tmp_path: Path) -> None:
     assert "no folder" in (find_missing(needs) or "")
-    with files.only_one(needs.lock):
+    with files.locked(needs.lock):
         pass
     # The folder is there and so is the file, but nobody holds its lock: it is not the study's, or locks do not reach here.
     assert "another folder" in (find_missing(needs) or "")
@@ -32,7 +32,7 @@ def test_each_thing_that_differs_is_named(needs: Requirements, tmp_path: Path) -
     assert "another folder" in (find_missing(needs) or "")
     assert not needs.lock.exists()
 
-    with files.only_one(needs.lock):
+    with files.locked(needs.lock):
         (image,) = needs.files
         missing = tmp_path / "b.png"
         assert find_missing(replace(needs, files={missing: "0" * 64})) == f"{missing}: No such file or directory"

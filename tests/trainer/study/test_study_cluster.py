@@ -14,7 +14,7 @@ from tests.machines import eventually
 from tests.ray_cluster import RayCluster, RayNode, ray_cluster
 from tests.trainer.study.small_study import compare_command, equal_tables, write_study
 
-from aiderm_trainer.study import files
+from aiderm_core import files
 
 pytestmark = pytest.mark.soak
 
@@ -87,7 +87,7 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
         f"{recipe}--{fold}--0" for recipe in ("frozen", "scratch") for fold in (1, 2)
     ]
     for folder in (alone / "trials").iterdir():
-        one, other = (files.read_npz(where / "trials" / folder.name / "outputs.npz") for where in (alone, out))
+        one, other = (files.read_arrays(where / "trials" / folder.name / "outputs.npz") for where in (alone, out))
         for name, expected in one.items():
             if expected.dtype.kind == "f":
                 assert other[name] == pytest.approx(expected, abs=1e-4)
@@ -112,13 +112,13 @@ from rich.console import Console
 from aiderm_core.bundle.store import sha256_file
 from aiderm_compute.ray_executor import ray_nodes
 from aiderm_compute.executor import Call
-from aiderm_trainer.study.files import only_one
+from aiderm_core.files import locked
 from aiderm_trainer.study.requirements import Requirements, find_missing, packages
 
 address, folder, calls, waits = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4] == "wait"
 functions = {"add": operator.add, "divide": operator.truediv, "die": os._exit, "sleep": time.sleep}
 image, lock = folder / "data" / "image", folder / "study" / ".lock"
-with only_one(lock), ray_nodes(address, 4, 0, Console(width=1000)) as executor:
+with locked(lock), ray_nodes(address, 4, 0, Console(width=1000)) as executor:
     executor.check(partial(find_missing, Requirements(lock, {image: sha256_file(image)}, packages())))
     (folder / "checked").touch()
     while waits and not (folder / "go").exists():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self, TypedDict, TypeVar, get_args, get_type_hints
 
 import anyio
 import anyio.to_thread
@@ -89,16 +89,19 @@ def _request(call: ApiCall[Any]) -> dict[str, Any]:
     }
 
 
-class Client:
-    """Synchronous client; safe to share between threads.
+class _Connected:
+    """What the two clients are made from.
 
     Args:
         base_url: of the service, with its prefix where it has one, such as ``http://127.0.0.1:8080/api``.
         api_key: sent as ``Authorization: Bearer``.
         timeout: seconds for each step of one attempt (to send, to receive; to connect at most 5).
         retry: when to try again.
-        transport: another way to send requests; for tests and unusual networks.
+        transport: another way to send requests, ``httpx.BaseTransport`` or ``httpx.AsyncBaseTransport``; for tests and
+            unusual networks.
     """
+
+    _http_client: ClassVar[type[httpx.Client] | type[httpx.AsyncClient]]
 
     def __init__(
         self,
@@ -107,10 +110,16 @@ class Client:
         api_key: str | None = None,
         timeout: float = 60.0,
         retry: Retry | None = None,
-        transport: httpx.BaseTransport | None = None,
+        transport: Any = None,
     ) -> None:
         self._retry = retry or Retry()
-        self._http = httpx.Client(**_settings(base_url, api_key, timeout), transport=transport)
+        self._http: Any = self._http_client(**_settings(base_url, api_key, timeout), transport=transport)
+
+
+class Client(_Connected):
+    """Synchronous client; safe to share between threads."""
+
+    _http_client = httpx.Client
 
     predict = _blocking(calls.predict)
     predict_batch = _blocking(calls.predict_batch)
@@ -142,25 +151,16 @@ class Client:
 
     def _attempt(self, call: ApiCall[Any]) -> Outcome:
         try:
-            return self._http.request(**_request(call))
+            response: httpx.Response = self._http.request(**_request(call))
+            return response
         except httpx.TransportError as error:
             return error
 
 
-class AsyncClient:
+class AsyncClient(_Connected):
     """Asynchronous client: the same calls, arguments and errors as ``Client``, to be awaited."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout: float = 60.0,
-        retry: Retry | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._retry = retry or Retry()
-        self._http = httpx.AsyncClient(**_settings(base_url, api_key, timeout), transport=transport)
+    _http_client = httpx.AsyncClient
 
     predict = _awaitable(calls.predict)
     predict_batch = _awaitable(calls.predict_batch)
@@ -192,6 +192,7 @@ class AsyncClient:
 
     async def _attempt(self, call: ApiCall[Any]) -> Outcome:
         try:
-            return await self._http.request(**_request(call))
+            response: httpx.Response = await self._http.request(**_request(call))
+            return response
         except httpx.TransportError as error:
             return error

@@ -1,15 +1,16 @@
-"""From the bytes of one picture to a verdict: decode, measure, run, decide. The one path of every service that answers."""
+"""From the bytes of one image to a decision: decode, measure, run, decide. Every service assesses images through this module."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.bundle.manifest import DecisionRule, Manifest
+from aiderm_core.bundle.manifest import DecisionRule, Input, Manifest
 from aiderm_core.decision import Verdict, decide
 from aiderm_core.imaging.budget import Budget
 from aiderm_core.imaging.decode import Plan, decoding
@@ -25,12 +26,12 @@ ROUNDING = 1e-4
 
 
 class BrokenOutputError(RuntimeError):
-    """A graph answered with something that must never be served."""
+    """A model's outputs are not probabilities and must not be served."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Time of the stages; the quality is measured while the graph runs."""
+    """Seconds that each stage took; the quality is measured while the model runs."""
 
     decode: float
     quality: float
@@ -39,7 +40,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class ImageAssessment:
-    """What is known of one picture.
+    """What is known of one image.
 
     Attributes:
         image: format, size and what was done to decode it.
@@ -66,6 +67,15 @@ class ImageAssessment:
     heatmap: NDArray[np.float32]
     verdict: Verdict
     seconds: Seconds
+
+
+class _Prepared(NamedTuple):
+    """A decoded image: what is told of it, the part that is assessed, and its pixels for the model and for the measurements."""
+
+    info: ImageInfo
+    region: Region
+    batch: NDArray[np.uint8]
+    working: NDArray[np.uint8]
 
 
 def assess(
@@ -100,17 +110,7 @@ def assess(
         BrokenOutputError: the graph's answer is no probability.
     """
     start = time.perf_counter()
-    spec = manifest.input
-    with decoding(data, limits, spec.size, budget, deadline, planned) as image:
-        info = image.info
-        region = assessed_region(image.width, image.height, spec.geometry)
-        height, width = image.pixels.shape[:2]  # fewer than the image's own where it was decoded at a smaller scale
-        square = crop(image.pixels, assessed_region(width, height, spec.geometry))
-        batch = to_model_input(square, spec.size)[np.newaxis]
-        # At the usual input size both want the same pixels, and scaling them takes longer than all that is measured.
-        same = spec.size == measurements.WORKING_SIZE
-        working = batch[0] if same else to_model_input(square, measurements.WORKING_SIZE)
-        del image, square  # the only references to the pixels
+    image = _prepare(data, manifest.input, limits, budget, deadline, planned)
     decoded = time.perf_counter()
     measures: dict[str, float] = {}
     measuring = 0.0
@@ -118,18 +118,16 @@ def assess(
     def measure() -> None:
         nonlocal measuring
         began = time.perf_counter()
-        measures.update(measurements.measure(working, working, min(region.width, region.height)))
+        measures.update(measurements.measure(image.working, image.working, min(image.region.width, image.region.height)))
         measuring = time.perf_counter() - began
 
-    outputs = runtime.run(batch, before_inference(), measure)
+    outputs = runtime.run(image.batch, before_inference(), measure)
     forward = time.perf_counter() - decoded
     probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
     warnings = measurements.warnings(measures, manifest.quality)
-    verdict = decide(malignancy, novelty, measures, warnings, manifest, rule)
-    seconds = Seconds(decoded - start, measuring, forward)
     return ImageAssessment(
-        image=info,
-        region=region,
+        image=image.info,
+        region=image.region,
         measures=measures,
         warnings=warnings,
         probabilities=probabilities,
@@ -137,9 +135,24 @@ def assess(
         most_likely=most_likely(probabilities, manifest),
         novelty=novelty,
         heatmap=outputs.heatmap[0],
-        verdict=verdict,
-        seconds=seconds,
+        verdict=decide(malignancy, novelty, measures, warnings, manifest, rule),
+        seconds=Seconds(decoded - start, measuring, forward),
     )
+
+
+def _prepare(
+    data: bytes, spec: Input, limits: Limits, budget: Budget | None, deadline: float | None, planned: Plan | None
+) -> _Prepared:
+    with decoding(data, limits, spec.size, budget, deadline, planned) as image:
+        info, region = image.info, assessed_region(image.width, image.height, spec.geometry)
+        height, width = image.pixels.shape[:2]  # fewer than the image's own where it was decoded at a smaller scale
+        square = crop(image.pixels, assessed_region(width, height, spec.geometry))
+        batch = to_model_input(square, spec.size)[np.newaxis]
+        # At the usual input size both want the same pixels, and scaling them takes longer than all that is measured.
+        same = spec.size == measurements.WORKING_SIZE
+        working = batch[0] if same else to_model_input(square, measurements.WORKING_SIZE)
+        del image, square  # the only references to the pixels
+    return _Prepared(info, region, batch, working)
 
 
 def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import os
 import tempfile
@@ -63,6 +64,12 @@ def write_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = Fa
         save(file, allow_pickle=False, **arrays)
 
 
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Reads all arrays of a .npz file."""
+    with path.open("rb") as file, np.load(file) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Writes a CSV table in one step."""
     buffer = io.StringIO()
@@ -70,6 +77,20 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, buffer.getvalue())
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Reads a CSV table: one dictionary per row."""
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock, here or on another machine; it goes with its holder, however that ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def sync(path: Path) -> None:

@@ -39,12 +39,16 @@ def main(
     out: Annotated[Path, typer.Option(help="Parquet output; an interrupted run is resumed.")],
     models: Annotated[Path, typer.Option(help="Folder of models.", envvar="AIDERM_MODELS_DIR")] = Path("models"),
     model: Annotated[str, typer.Option(help="Name of the model.", envvar="AIDERM_DEFAULT_MODEL")] = "melanoma",
-    version: Annotated[str | None, typer.Option(help="Version of the model. [default: the promoted one]")] = None,
+    version: Annotated[str | None, typer.Option(help="Version of the model.", show_default="the promoted one")] = None,
     precision: Annotated[
         str, typer.Option(help="Precision of the variant to run: f32, bf16 or int8.", envvar="AIDERM_PRECISION")
     ] = "f32",
-    column: Annotated[str | None, typer.Option(help="Column of a list that holds the paths. [default: path, image ...]")] = None,
-    root: Annotated[str | None, typer.Option(help="Folder that a list's paths are relative to. [default: the list's]")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Column of a list that holds the paths.", show_default="path, image ...")
+    ] = None,
+    root: Annotated[
+        str | None, typer.Option(help="Folder that a list's paths are relative to.", show_default="the list's")
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(help="Also let lists name addresses of this scheme (https) or host (https://images.example.org)."),
@@ -55,7 +59,7 @@ def main(
     again: Annotated[bool, typer.Option("--again", help="Retry images that failed for a reason that may have passed.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard --out and start over.")] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes. [default: one per core, here or on the cluster]")
+        int | None, typer.Option(min=1, help="Worker processes.", show_default="one per core, here or on the cluster")
     ] = None,
     cluster: Annotated[str | None, typer.Option(help="Run on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT.")] = None,
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds allowed per image.")] = 60.0,

@@ -1,7 +1,8 @@
-"""``aiderm-train``: prepare, train, compare, ensemble, export, evaluate, recalibrate, promote, rollback (contract 4)."""
+"""The command line ``aiderm-train``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,28 +27,19 @@ def options(
 
 
 fetching = typer.Typer(no_args_is_help=True, help="Downloads images with labels from public archives.")
-
-# In the order in which they are needed: it is the order of --help.
-app.command()(data.prepare)
-app.command("check-leaks")(data.check_leaks)
-app.add_typer(fetching, name="fetch")
 fetching.command()(data.isic)
-app.command()(data.synthetic)
-app.command()(training.architectures)
-app.command()(training.train)
-app.command()(training.blind_head)
-app.command("fine-tune")(training.fine_tune)
-app.command()(bundles.export)
-app.command()(bundles.evaluate)
-app.command()(bundles.recalibrate)
-app.command("learning-curve")(bundles.learning_curve)
-app.command()(bundles.quantise)
-app.command()(study.compare)
-app.command("study-report")(study.study_report)
-app.command()(bundles.ensemble)
-app.command()(bundles.papers)
-app.command()(bundles.promote)
-app.command()(bundles.rollback)
+
+# In the order in which they are needed, which is the order of --help.
+app.command()(data.prepare)
+app.command()(data.check_leaks)
+app.add_typer(fetching, name="fetch")
+_commands: tuple[Callable[..., None], ...] = (
+    *(data.synthetic, training.architectures, training.train, training.blind_head, training.fine_tune),
+    *(bundles.export, bundles.evaluate, bundles.recalibrate, bundles.learning_curve, bundles.quantise),
+    *(study.compare, study.study_report, bundles.ensemble, bundles.papers, bundles.promote, bundles.rollback),
+)
+for command in _commands:
+    app.command()(command)
 
 if __name__ == "__main__":
     app()

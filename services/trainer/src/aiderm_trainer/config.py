@@ -84,6 +84,6 @@ class TrainConfig(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:
-            raise ConfigError(f"{run} is no run of `aiderm-train train`: cannot read {CONFIG_FILE}: {error.strerror}") from error
+            raise ConfigError(f"{run} holds no run of aiderm-train: cannot read {CONFIG_FILE}: {error.strerror}") from error
         except ValidationError as error:
             raise ConfigError(f"{path} is broken: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,61 +24,80 @@ from aiderm_trainer.commands.common import (
     plain_errors,
     suggest,
 )
-from aiderm_trainer.commands.report_options import with_report_options
+from aiderm_trainer.commands.report_options import with_options, with_report_options
 
 
-@with_report_options
-def export(
-    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; of several runs, for an ensemble of them.")],
+@dataclass(frozen=True)
+class ExportOptions:
+    """What ``export`` and ``ensemble`` make a bundle from, besides the runs."""
+
+    name: str
+    version: str
+    models: Path
+    data: Path | None
+    licence: str
+    not_lesions: Path | None
+    sensitivity: float
+
+    def root(self, run: Path) -> Path:
+        """Folder of the images: the one that was given, or that of the run."""
+        from aiderm_trainer.training.run_folder import read_data_root
+
+        return self.data or read_data_root(run)
+
+    def export(self, runs: Sequence[Path], weights: Sequence[float] | None, request: Any) -> Path:
+        """Writes the bundle of these runs and returns its folder."""
+        from aiderm_trainer.export.bundle import export_runs
+
+        return export_runs(
+            runs, self.name, self.version, ModelStore(self.models), self.root(runs[0]), licence=self.licence,
+            not_lesions=self.not_lesions, target_sensitivity=self.sensitivity, weights=weights, request=request,
+        )  # fmt: skip
+
+
+def _export_options(
     name: Annotated[str, typer.Option(help="Name of the model.")],
-    version: Annotated[str, typer.Option(help="Version, new in that model.")],
+    version: Annotated[str, typer.Option(help="Version to write; the model must not have it yet.")],
     models: Models = Path("models"),
     data: RunData = None,
     licence: Licence = "not stated; see the sources",
     not_lesions: NotLesions = None,
     sensitivity: Sensitivity = 0.95,
-    weights: Annotated[str | None, typer.Option(help="Of several runs in their mean, comma separated; alike by default.")] = None,
+) -> ExportOptions:
+    return ExportOptions(name, version, models, data, licence, not_lesions, sensitivity)
+
+
+@with_report_options
+@with_options(_export_options, "target")
+def export(
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run; several runs are averaged.")],
+    weights: Annotated[
+        str | None, typer.Option(help="Weight of each run in the average, separated by commas.", show_default="equal")
+    ] = None,
+    target: Any = None,
     request: Any = None,
 ) -> None:
-    """Calibrates a run or an ensemble, folds everything into one SavedModel, evaluates that, and writes the bundle."""
-    from aiderm_trainer.export.bundle import export_runs
-
+    """Calibrates a run or an ensemble, writes it as one SavedModel, evaluates that, and writes the bundle."""
     with plain_errors():
-        root = data or _trained_on(runs[0])
-        bundle = export_runs(
-            runs, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
-            target_sensitivity=sensitivity, weights=None if weights is None else numbers("--weights", weights),
-            request=request,
-        )  # fmt: skip
+        bundle = target.export(runs, None if weights is None else numbers("--weights", weights), request)
     _announce(bundle)
 
 
 @with_report_options
+@with_options(_export_options, "target")
 def ensemble(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, trained on one split.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
-    version: Annotated[str, typer.Option(help="Version, new in that model.")],
-    models: Models = Path("models"),
-    data: RunData = None,
-    max_megabytes: Annotated[float, typer.Option(min=1, help="The members' weights together at most.")] = 60.0,
-    rounds: Annotated[int, typer.Option(min=1, help="Members to add at most, with replacement.")] = 30,
-    licence: Licence = "not stated; see the sources",
-    not_lesions: NotLesions = None,
-    sensitivity: Sensitivity = 0.95,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs that were trained on one split.")],
+    max_megabytes: Annotated[float, typer.Option(min=1, help="Largest size of all members' weights together.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Most rounds of selection; a run may be taken more than once.")] = 30,
+    target: Any = None,
     request: Any = None,
 ) -> None:
     """Chooses runs by greedy selection on their validation rows and exports their average as one SavedModel."""
-    from aiderm_trainer.export.bundle import export_runs
     from aiderm_trainer.study.ensemble import choose
 
     with plain_errors():
-        root = data or _trained_on(runs[0])
-        members, weights = choose(runs, root, max_megabytes=max_megabytes, rounds=rounds, console=console)
-        bundle = export_runs(
-            members, name, version, ModelStore(models), root, licence=licence, not_lesions=not_lesions,
-            target_sensitivity=sensitivity, weights=weights,
-            request=request,
-        )  # fmt: skip
+        members, weights = choose(runs, target.root(runs[0]), max_megabytes=max_megabytes, rounds=rounds, console=console)
+        bundle = target.export(members, weights, request)
     _announce(bundle)
 
 
@@ -199,7 +220,7 @@ def quantise(
     split: Annotated[Path, typer.Option(help="SPLIT.csv that it was trained on; calibration and validation rows are used.")],
     version: Annotated[str, typer.Option(help="Version to write, in the same model.")],
     data: DataRoot = Path("data"),
-    precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again. [default: both]")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again.", show_default="both")] = None,
 ) -> None:
     """Adds forms of reduced precision, each evaluated by itself, as a new version; none that costs too much is written."""
     from aiderm_trainer.data.split import read_split
@@ -251,12 +272,6 @@ def rollback(name: str, models: Models = Path("models")) -> None:
         version = ModelStore(models).rollback(name)
     console.print(f"{name} {version} serves")
     suggest(f"evaluate {models}/{name}/{version}")
-
-
-def _trained_on(run: Path) -> Path:
-    from aiderm_trainer.training.run_folder import read_data_root
-
-    return read_data_root(run)
 
 
 def _announce(bundle: Path) -> None:

@@ -20,7 +20,7 @@ Models = Annotated[Path, typer.Option(help="Folder of the bundles.")]
 Bundle = Annotated[Path, typer.Argument(help="A bundle: models/NAME/VERSION.")]
 NewVersion = Annotated[str, typer.Option("--version", help="Version to write, in the same model.")]
 DataRoot = Annotated[Path, typer.Option("--data", help="Folder that the split's paths are relative to.", envvar="AIDERM_DATA")]
-RunData = Annotated[Path | None, typer.Option(help="Folder of the images. [default: the folder that was used in training]")]
+RunData = Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="the folder that was used in training")]
 Licence = Annotated[str, typer.Option(help="Licence of the training data, for the manifest and the model card.")]
 NotLesions = Annotated[Path | None, typer.Option(help="Folder of images that show no lesion, to set the novelty limit with.")]
 Sensitivity = Annotated[float, typer.Option(help="Sensitivity that the threshold must reach.")]
@@ -28,10 +28,10 @@ SplitTable = Annotated[Path, typer.Option("--split", help="SPLIT.csv, as `aiderm
 RunFolder = Annotated[Path, typer.Option("--out", help="Folder to write the run to.")]
 FreezeUntil = Annotated[
     str | None,
-    typer.Option(help="First layer to train, or the fraction of layers to freeze. [default: depends on the architecture]"),
+    typer.Option(help="First layer to train, or the fraction of layers to freeze.", show_default="depends on the architecture"),
 ]
 InputSize = Annotated[
-    int | None, typer.Option("--size", help="Side of the input in pixels. [default: depends on the architecture]")
+    int | None, typer.Option("--size", help="Side of the input in pixels.", show_default="depends on the architecture")
 ]
 Outlines = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""The report options that export, ensemble and evaluate share: what to examine besides the metrics."""
+"""Options that several commands share as a group: what a report examines, besides the metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _options(
         bool, typer.Option("--stress", help="Add artefacts to the images, turn them, and report what changes.")
     ] = False,
     stress_images: Annotated[
-        int | None, typer.Option(min=2, help="With --stress: at most this many images, drawn at random. [default: all]")
+        int | None, typer.Option(min=2, help="With --stress: at most this many images, drawn at random.", show_default="all")
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder of lesion outlines NAME.png: the heatmap against them, the lesion painted over.")
@@ -50,17 +50,27 @@ def _options(
 
 def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the report's options; its parameter ``request`` receives what they ask for."""
-    shared = list(inspect.signature(_options, eval_str=True).parameters.values())
-    own = inspect.signature(command, eval_str=True)
-    kept = [parameter for parameter in own.parameters.values() if parameter.name != "request"]
+    return with_options(_options, "request")(command)
 
-    @wraps(command)
-    def run(**given: Any) -> None:
-        with plain_errors():
-            request = _options(**{parameter.name: given.pop(parameter.name) for parameter in shared})
-        command(**given, request=request)
 
-    run.__signature__ = own.replace(parameters=[*kept, *shared])  # type: ignore[attr-defined]
-    hints = get_type_hints(command, include_extras=True) | get_type_hints(_options, include_extras=True)
-    run.__annotations__ = {name: hint for name, hint in hints.items() if name not in ("request", "return")}
-    return run
+def with_options(options: Callable[..., Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options that ``options`` takes; the command's parameter ``name`` receives what it makes of them."""
+    shared = inspect.signature(options, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        parameters = {**{key: value for key, value in own.parameters.items() if key != name}, **shared}
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            with plain_errors():
+                made = options(**{key: given.pop(key) for key in shared})
+            command(**given, **{name: made})
+
+        required_first = sorted(parameters.values(), key=lambda parameter: parameter.default is not parameter.empty)
+        run.__signature__ = own.replace(parameters=required_first)  # type: ignore[attr-defined]
+        hints = get_type_hints(command, include_extras=True) | get_type_hints(options, include_extras=True)
+        run.__annotations__ = {key: hint for key, hint in hints.items() if key not in (name, "return")}
+        return run
+
+    return decorate

@@ -56,7 +56,7 @@ def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None, fin
         extras=extras or {},
         binds=re.search(r"\bNC\b|non-?commercial", manifest.data.licence, re.IGNORECASE) is not None,
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return without_gaps(text)
 
 
 def render_page(report: EvaluationReport, pictures: Sequence[str]) -> str:
@@ -77,6 +77,11 @@ def render_page(report: EvaluationReport, pictures: Sequence[str]) -> str:
         splits=sorted({key.split("/")[0] for key in report.metrics}),
         pictures=[(name, _ALT.get(name.removesuffix(".png"), name)) for name in pictures],
     )
+
+
+def without_gaps(text: str) -> str:
+    """Markdown with one blank line where a template left several."""
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def render(template: str, **context: Any) -> str:
@@ -101,6 +106,7 @@ def _environment() -> Environment:
         "number": number,
         "interval": _interval,
         "bar": lambda text: str(text).replace("|", "\\|"),
+        "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
         "words": lambda text: str(text).replace("_", " "),
     }
     environment.globals |= {

@@ -14,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from aiderm_compute.executor import Call, Done, Executor
+from aiderm_core import files
 from aiderm_trainer.data.split import write_split
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.study import files
 from aiderm_trainer.study.folds import check_untouched, make_folds
 from aiderm_trainer.study.plan import Plan, PlanError, rows_of, weights_file
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
@@ -91,7 +91,7 @@ def compare(
         failed = _run(left, done, trials, folds, taken, root, study, identity, executor, keep_weights, console)
         _raise_failures(failed, len(trials))
         finished = [done[trial.id] for trial in trials]
-        outputs = {(t.recipe, t.fold, t.config.seed): files.read_npz(_folder(study, t) / OUTPUTS) for t in trials}
+        outputs = {(t.recipe, t.fold, t.config.seed): files.read_arrays(_folder(study, t) / OUTPUTS) for t in trials}
         results = collect(identity, taken, finished, outputs)
         save(study, results)
     return results

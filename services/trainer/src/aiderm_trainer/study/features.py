@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from aiderm_core import files
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.heads import dense_head
@@ -22,7 +23,6 @@ from aiderm_trainer.data.balance import balanced_weights, domain_offsets
 from aiderm_trainer.data.batches import Images, sampling_weights
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.study import files
 from aiderm_trainer.training.objective import (
     full_logits,
     malignant_log_odds,
@@ -66,7 +66,7 @@ def compute_features(config: TrainConfig, rows: Sequence[Row], root: Path, path:
     Raises:
         ConfigError: the architecture has no pretrained backbone.
     """
-    with files.only_one(path.with_suffix(".lock")):
+    with files.locked(path.with_suffix(".lock")):
         if not path.exists():
             _compute(config, rows, root, path, threads)
 
@@ -81,20 +81,14 @@ def _compute(config: TrainConfig, rows: Sequence[Row], root: Path, path: Path, t
     once = list({row.sha256: row for row in rows}.values())
     run = Trunk(backbone)
     values = np.concatenate([run(batch) for batch in Images(once, root, network.size, budget=0).batches(_BATCH)])
-    files.write_npz(
-        path,
-        {
-            "sha256": np.array([row.sha256 for row in once]),
-            "values": values,
-            "size": network.size,
-            "parameters": backbone.count_params(),
-        },
-    )
+    shas = np.array([row.sha256 for row in once])
+    arrays = {"sha256": shas, "values": values, "size": network.size, "parameters": backbone.count_params()}
+    files.write_arrays(path, arrays, compressed=True)
 
 
 def read_features(path: Path) -> Features:
     """Reads what ``compute_features`` wrote."""
-    arrays = files.read_npz(path)
+    arrays = files.read_arrays(path)
     return Features(arrays["sha256"], arrays["values"], int(arrays["size"]), int(arrays["parameters"]))
 
 

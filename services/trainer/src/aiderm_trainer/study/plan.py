@@ -144,6 +144,16 @@ class Plan(BaseModel):
         except ValidationError as error:
             raise PlanError(in_one_sentence(error)) from error
 
+    def split_beside(self, file: Path | None) -> Path:
+        """The SPLIT.csv that the plan names, relative to the plan's own file.
+
+        Raises:
+            PlanError: it names none.
+        """
+        if file is None or self.split is None:
+            raise PlanError("the study needs a split: give --split SPLIT.csv, or a plan that names one")
+        return file.parent / self.split
+
     def change(self, *, epochs: int | None = None, seeds: int | None = None, **fields: Any) -> Plan:
         """The plan with what is given (not None) instead: other folds, epochs of every recipe, number of seeds, rows."""
         recipes = [recipe.model_dump() for recipe in self.recipes]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from aiderm_core import files
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.study import files
 from aiderm_trainer.study.plan import Plan, PlanError
 from aiderm_trainer.study.record import TrialResult
 
@@ -137,7 +137,7 @@ def collect(
 
 def write_trials(path: Path, trials: Sequence[TrialResult]) -> None:
     """Writes trials.csv, one row a trial, in one step."""
-    files.write_table(path, COLUMNS, (_cells(trial) for trial in trials))
+    files.write_rows(path, COLUMNS, (_cells(trial) for trial in trials))
 
 
 def _cells(trial: TrialResult) -> dict[str, Any]:
@@ -160,11 +160,12 @@ def save(folder: Path, results: Results) -> None:
         arrays[f"{name}_score"] = np.concatenate([parts[key].score for key in keys])
     write_identity(folder, results.identity)
     write_trials(folder / TRIALS_FILE, results.trials)
-    files.write_npz(folder / SCORES_FILE, arrays)
+    files.write_arrays(folder / SCORES_FILE, arrays, compressed=True)
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
-    """Writes plan.json in one step."""
+    """Writes plan.json in one step, and makes the folder for it."""
+    folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / PLAN_FILE, json.dumps(identity.model_dump(mode="json"), indent=2) + "\n")
 
 
@@ -190,9 +191,9 @@ def load(folder: Path) -> Results:
     """
     identity = read_identity(folder)
     try:
-        cells = files.read_table(folder / TRIALS_FILE)
+        cells = files.read_rows(folder / TRIALS_FILE)
         trials = tuple(TrialResult.model_validate({k: v for k, v in row.items() if v != ""}) for row in cells)
-        arrays = files.read_npz(folder / SCORES_FILE)
+        arrays = files.read_arrays(folder / SCORES_FILE)
         parts = {name: _parts(trials, arrays, name) for name in ("held_out", "validation")}
         return Results(
             identity,

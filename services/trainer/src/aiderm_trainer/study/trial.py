@@ -16,13 +16,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from aiderm_core import files
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.config import CONFIG_FILE
 from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import class_index
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.study import files
 from aiderm_trainer.study.features import fit_head, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.threshold import youden_threshold
@@ -56,7 +56,7 @@ def run_trial(
         ConfigError: the configuration describes no network.
         OSError, aiderm_core.imaging.errors.ImageError: an image cannot be read.
     """
-    with files.only_one(folder / ".lock"):
+    with files.locked(folder / ".lock"):
         if (folder / RESULT).exists():
             if not keep_weights:
                 _clean(folder)
@@ -67,7 +67,7 @@ def run_trial(
         with (folder / LOG).open("a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
             fitted = _head(trial, rows, features) if trial.frozen and features else _network(trial, rows, root, folder)
         parts = {name: [row for row in rows if row.split == part] for name, part in _PARTS.items()}
-        files.write_npz(folder / OUTPUTS, _outputs(parts, fitted))
+        files.write_arrays(folder / OUTPUTS, _outputs(parts, fitted), compressed=True)
         result = _result(trial, rows, parts, fitted, began)
         files.write_text(folder / RESULT, result.model_dump_json(indent=2) + "\n")
         if not keep_weights:

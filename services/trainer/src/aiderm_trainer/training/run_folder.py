@@ -74,7 +74,7 @@ def read_labels(run: Path) -> tuple[Label, ...]:
     try:
         return tuple(Label(**label) for label in json.loads((run / _LABELS).read_text()))
     except OSError as error:
-        raise ConfigError(f"{run} is no training run: cannot read {_LABELS}: {error.strerror}") from error
+        raise ConfigError(f"{run} holds no run of aiderm-train: cannot read {_LABELS}: {error.strerror}") from error
 
 
 def read_data_root(run: Path) -> Path:
@@ -86,7 +86,7 @@ def read_data_root(run: Path) -> Path:
     try:
         return Path((run / _DATA_ROOT).read_text().strip())
     except OSError as error:
-        raise ConfigError(f"{run} is no training run: cannot read {_DATA_ROOT}: {error.strerror}") from error
+        raise ConfigError(f"{run} holds no run of aiderm-train: cannot read {_DATA_ROOT}: {error.strerror}") from error
 
 
 def training_batches(

@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from aiderm_core import files
 from aiderm_trainer.evaluation.bootstrap import bootstrap
-from aiderm_trainer.reporting import study_plots, study_text
+from aiderm_trainer.reporting import study_plots, study_tables
 from aiderm_trainer.reporting.camera import CAMERA_FILE, camera_section, read_camera_study
-from aiderm_trainer.study import files
-from aiderm_trainer.study.leaderboard import Leaderboard, leaderboard
+from aiderm_trainer.reporting.render import render, without_gaps
+from aiderm_trainer.reporting.study_tables import LeftOutPart, LeftOutRow
+from aiderm_trainer.study.leaderboard import SIGNIFICANT, Leaderboard, leaderboard
 from aiderm_trainer.study.plan import BY_DOMAIN, LEAVING_OUT, PlanError
 from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
+from aiderm_trainer.study.statistics import REPLICATES
 from aiderm_trainer.study.threshold import youden_threshold
 
 SOURCES_FOLDER = "sources"
@@ -45,6 +48,7 @@ def publish(study: Path, folder: Path) -> None:
         PlanError: the study is not finished.
     """
     load(study)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         files.write_bytes(folder / name, (study / name).read_bytes())
 
@@ -53,7 +57,7 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
     """Writes the document, and beside the results its plots and ``left_out.json``.
 
     Args:
-        folder: of the results, which may hold those of a study by sources in ``sources/``.
+        folder: of the results, which may hold those of a study by sources in ``sources/``, and by domains in ``domains/``.
         document: the Markdown file.
         results: of the folder, where they are at hand.
 
@@ -61,39 +65,53 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
         PlanError: the folder holds no finished study.
     """
     results = results or load(folder)
-    where = Path(os.path.relpath(folder, document.parent))
-    by_source = load(folder / SOURCES_FOLDER) if (folder / SOURCES_FOLDER / PLAN_FILE).exists() else None
+    link = Path(os.path.relpath(folder, document.parent))
     if results.plan.folds in LEAVING_OUT:
-        table = sources_of(results)
-        plot = study_plots.DOMAINS if results.plan.folds == BY_DOMAIN else study_plots.SOURCES
-        study_plots.plot_sources(folder / plot, *_bars(table))
-        files.write_text(folder / LEFT_OUT_FILE, _left_out(table))
-        text = study_text.sources_document(results, table, _link(where / plot))
-        terminal = _sources_table(table)
+        part, rows = _left_out_part(results, folder, folder, link)
+        text = render("study.md.j2", results=results, board=None, left_out=[part], camera=_camera(folder))
+        terminal = _left_out_table(rows)
     else:
         board = leaderboard(results)
         study_plots.plot_leaderboard(folder / study_plots.LEADERBOARD, board.entries)
         study_plots.plot_differences(folder / study_plots.DIFFERENCES, board)
-        text = study_text.document(results, board, _link(where / study_plots.LEADERBOARD), _link(where / study_plots.DIFFERENCES))
-        terminal = _board_table(board)
-        if by_source is not None:
-            table = sources_of(by_source)
-            study_plots.plot_sources(folder / study_plots.SOURCES, *_bars(table))
-            files.write_text(folder / SOURCES_FOLDER / LEFT_OUT_FILE, _left_out(table))
-            text += "\n" + study_text.sources_section(by_source, table, _link(where / study_plots.SOURCES))
-        if (folder / DOMAINS_FOLDER / PLAN_FILE).exists():
-            by_domain = load(folder / DOMAINS_FOLDER)
-            table = sources_of(by_domain)
-            study_plots.plot_sources(folder / study_plots.DOMAINS, *_bars(table))
-            files.write_text(folder / DOMAINS_FOLDER / LEFT_OUT_FILE, _left_out(table))
-            text += "\n" + study_text.sources_section(by_domain, table, _link(where / study_plots.DOMAINS))
-    if (camera := folder / CAMERA_FILE).is_file():
-        text += "\n" + camera_section(read_camera_study(camera))
+        subfolders = [folder / name for name in (SOURCES_FOLDER, DOMAINS_FOLDER) if (folder / name / PLAN_FILE).exists()]
+        text = render(
+            "study.md.j2",
+            results=results,
+            board=board,
+            setup=study_tables.setup(results),
+            leaderboard=study_tables.board_table(board),
+            published=study_tables.published_table(results, board),
+            averages=study_tables.averages(board),
+            plots={name: (link / f"{name}.png").as_posix() for name in ("leaderboard", "differences")},
+            replicates=REPLICATES,
+            significant=SIGNIFICANT,
+            left_out=[_left_out_part(load(each), each, folder, link)[0] for each in subfolders],
+            camera=_camera(folder),
+        )
+        terminal = _leaderboard_table(board)
+    text = without_gaps(text)
     files.write_text(document, text)
     return StudyDocument(text, terminal)
 
 
-def sources_of(results: Results) -> list[study_text.SourceRow]:
+def _left_out_part(
+    results: Results, results_folder: Path, plots_folder: Path, link: Path
+) -> tuple[LeftOutPart, list[LeftOutRow]]:
+    """What the document says of a study that leaves sources or domains out; writes its plot and its figures for cards."""
+    rows = left_out_rows(results)
+    plot = study_plots.DOMAINS if results.plan.folds == BY_DOMAIN else study_plots.SOURCES
+    study_plots.plot_sources(plots_folder / plot, *_bars(rows))
+    files.write_text(results_folder / LEFT_OUT_FILE, _left_out_json(rows))
+    return study_tables.left_out_part(results, rows, (link / plot).as_posix()), rows
+
+
+def _camera(folder: Path) -> str:
+    file = folder / CAMERA_FILE
+    return camera_section(read_camera_study(file)) if file.is_file() else ""
+
+
+def left_out_rows(results: Results) -> list[LeftOutRow]:
     """Figures of each recipe in each source or domain that it was not trained on; in domains, of biopsied lesions where known.
 
     Raises:
@@ -115,14 +133,14 @@ def sources_of(results: Results) -> list[study_text.SourceRow]:
             thresholds = [youden_threshold(results.malignant[part.index], part.score) for part in inner]
             malignant = results.malignant[index]
             found = bootstrap(
-                [str(group) for group in results.group[index]], study_text.source_statistic(malignant, scores, thresholds)
+                [str(group) for group in results.group[index]], study_tables.left_out_statistic(malignant, scores, thresholds)
             )
             inside = float(np.mean([t.validation_auc for t in results.trials if (t.recipe, t.fold) == (recipe.name, source)]))
-            rows.append(study_text.SourceRow(recipe.name, source, int((~malignant).sum()), int(malignant.sum()), inside, found))
+            rows.append(LeftOutRow(recipe.name, source, int((~malignant).sum()), int(malignant.sum()), inside, found))
     return rows
 
 
-def _bars(table: Sequence[study_text.SourceRow]) -> tuple[list[str], list[tuple[str, list[tuple[float, float, float]]]]]:
+def _bars(table: Sequence[LeftOutRow]) -> tuple[list[str], list[tuple[str, list[tuple[float, float, float]]]]]:
     sources = list(dict.fromkeys(row.source for row in table))
     recipes = list(dict.fromkeys(row.recipe for row in table))
     complete = [name for name in recipes if sum(row.recipe == name for row in table) == len(sources)]
@@ -135,7 +153,7 @@ def _bars(table: Sequence[study_text.SourceRow]) -> tuple[list[str], list[tuple[
     ]
 
 
-def _left_out(table: Sequence[study_text.SourceRow]) -> str:
+def _left_out_json(table: Sequence[LeftOutRow]) -> str:
     """The first recipe's figures, source -> metric -> {value, ci95}, for the cards of models of its kind."""
     found = {
         row.source: {
@@ -148,24 +166,20 @@ def _left_out(table: Sequence[study_text.SourceRow]) -> str:
     return json.dumps(found, indent=1) + "\n"
 
 
-def _link(path: Path) -> str:
-    return path.as_posix()
-
-
-def _board_table(board: Leaderboard) -> Table:
+def _leaderboard_table(board: Leaderboard) -> Table:
     shown = ("roc_auc", "accuracy", "brier")  # what a terminal has room for; the document holds all
     table = Table(title="mean over folds [95% interval]")
     for name in ("recipe", "ROC AUC", "accuracy", "Brier"):
         table.add_column(name, no_wrap=name != "recipe")
     for entry in board.entries:
-        table.add_row(entry.name, *(study_text.figure(entry.figures[metric]) for metric in shown))
+        table.add_row(entry.name, *(str(entry.figures[metric]) for metric in shown))
     return table
 
 
-def _sources_table(rows: Sequence[study_text.SourceRow]) -> Table:
+def _left_out_table(rows: Sequence[LeftOutRow]) -> Table:
     table = Table(title="ROC AUC in what was left out [95% interval]")
     for name in ("recipe", "left out", "ROC AUC"):
         table.add_column(name)
     for row in rows:
-        table.add_row(row.recipe, row.source, study_text.estimate(row.estimates["roc_auc"]))
+        table.add_row(row.recipe, row.source, study_tables.estimate(row.estimates["roc_auc"]))
     return table
