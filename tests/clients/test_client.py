@@ -15,9 +15,8 @@ import pytest
 
 import aiderm_client
 from aiderm_api.errors import problems as api_problems
-from aiderm_client import AidermError, AsyncClient, Client, Decision, ProblemError, Retry, UnexpectedAnswer
-from aiderm_client import errors as client_errors
-from aiderm_client import models as client_models
+from aiderm_client import AidermError, AsyncClient, Client, Decision, ProblemError, Retry, UnexpectedAnswer, client_errors
+from aiderm_client import response_models as client_models
 
 OPENAPI = Path(__file__).parents[2] / "clients" / "openapi.json"
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from aiderm_trainer.cli import app
 from aiderm_trainer.commands.quiet import SETTINGS
 
 NAME = "TF_CPP_MIN_LOG_LEVEL"
@@ -62,3 +64,9 @@ os.write(2, b"after")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr == "python\nafter"
+
+
+def test_brackets_in_messages_are_shown(tmp_path):
+    result = CliRunner().invoke(app, ["promote", "melanoma", "1[int8]", "--models", str(tmp_path)])
+    assert result.exit_code == 2
+    assert result.output.endswith("Received: '1[int8]'\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiderm_client.client import AsyncClient, Client
-from aiderm_client.errors import (
+from aiderm_client.client_errors import (
     AidermError,
     ConnectionFailed,
     CrossSite,
@@ -36,7 +36,7 @@ from aiderm_client.errors import (
     UnsupportedType,
 )
 from aiderm_client.fhir import diagnostic_report
-from aiderm_client.models import (
+from aiderm_client.response_models import (
     Assessment,
     BatchItem,
     Decision,

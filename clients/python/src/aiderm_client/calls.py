@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from aiderm_client.models import Assessment, BatchAnswer, BatchItem, Health, ModelDetail, ModelList
+from aiderm_client.response_models import Assessment, BatchAnswer, BatchItem, Health, ModelDetail, ModelList
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO

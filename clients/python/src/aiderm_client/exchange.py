@@ -9,7 +9,7 @@ import httpx
 from pydantic import ValidationError
 
 from aiderm_client.calls import ApiCall
-from aiderm_client.errors import AidermError, ConnectionFailed, Problem, ProblemError, TimedOut, UnexpectedAnswer
+from aiderm_client.client_errors import AidermError, ConnectionFailed, Problem, ProblemError, TimedOut, UnexpectedAnswer
 from aiderm_client.retry import CONNECTION_FAILURES, STATUSES, Retry, retry_after_of
 
 T = TypeVar("T")

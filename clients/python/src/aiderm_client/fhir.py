@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any, Final
 
-from aiderm_client.models import Assessment, ClassProbability, Decision, Quality
+from aiderm_client.response_models import Assessment, ClassProbability, Decision, Quality
 
 Json = dict[str, Any]
 

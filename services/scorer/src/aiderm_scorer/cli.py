@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from aiderm_core import DISCLAIMER
 from aiderm_core.bundle.store import BundleError, ModelStore
@@ -70,7 +71,7 @@ def main(
 
     Run the same command again to resume an interrupted run. Research use only; not a medical device; not a diagnosis.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, markup=False)
     before = signal.signal(signal.SIGTERM, _stop)  # a container's end is a stop like Ctrl-C
     try:
         chosen = _model(models, model, version, precision, Limits(max_bytes, max_pixels))
@@ -78,9 +79,7 @@ def main(
         listing = find(inputs, column=column, root=root, every_file=every_file, allowed=allowed)
         summary = score(listing, chosen, out, _executor(cluster, jobs, timeout), fresh=fresh, again=again, console=console)
     except KeyboardInterrupt:
-        console.print(
-            f"stopped; finished scores are kept in {out}.parts. Run the same command to resume", highlight=False, soft_wrap=True
-        )
+        console.print(f"stopped; finished scores are kept in {out}.parts. Run the same command to resume", soft_wrap=True)
         raise typer.Exit(130) from None
     except (
         BundleError,
@@ -89,7 +88,7 @@ def main(
         ValueError,
         OSError,
     ) as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -114,24 +113,22 @@ def _executor(cluster: str | None, jobs: int | None, timeout: float) -> ChunkSco
 def _print_summary(console: Console, listing: Listing, summary: Summary, out: Path) -> None:
     if summary.added:
         rate = summary.added / max(summary.seconds, 1e-9)
-        console.print(f"{summary.added:,} images in {summary.seconds:,.0f} s, {rate:.1f}/s", highlight=False)
+        console.print(f"{summary.added:,} images in {summary.seconds:,.0f} s, {rate:.1f}/s")
     hidden, others = listing.skipped[HIDDEN], listing.skipped - Counter({HIDDEN: listing.skipped[HIDDEN]})
     if hidden:
-        console.print(f"skipped: {hidden:,} hidden files or system files (._*, __MACOSX, @eaDir)", highlight=False)
+        console.print(f"skipped: {hidden:,} hidden files or system files (._*, __MACOSX, @eaDir)")
     if others:
-        console.print(
-            f"skipped, not images by their names: {_format_counts(others)} (--every-file includes them)", highlight=False
-        )
+        console.print(f"skipped, not images by their names: {_format_counts(others)} (--every-file includes them)")
     if listing.repeated:
-        console.print(f"named more than once, scored once: {listing.repeated:,}", highlight=False)
-    console.print(f"decisions: {_format_counts(summary.decisions)}", highlight=False)
-    console.print(f"errors: {_format_counts(summary.errors)}", highlight=False)
-    console.print(f"wrote {out}: {summary.rows:,} rows. {DISCLAIMER}", highlight=False, soft_wrap=True)
+        console.print(f"named more than once, scored once: {listing.repeated:,}")
+    console.print(f"decisions: {_format_counts(summary.decisions)}")
+    console.print(f"errors: {_format_counts(summary.errors)}")
+    console.print(f"wrote {out}: {summary.rows:,} rows. {DISCLAIMER}", soft_wrap=True)
     if any(code in summary.errors for code in PASSING):
-        console.print("next: the same command with --again retries images that could not be read", highlight=False)
+        console.print("next: the same command with --again retries images that could not be read")
     else:
         read = f"import pandas; print(pandas.read_parquet('{out}').decision.value_counts())"
-        console.print(f'next: read the table, for instance: python -c "{read}"', highlight=False, soft_wrap=True)
+        console.print(f'next: read the table, for instance: python -c "{read}"', soft_wrap=True)
 
 
 def _format_counts(counts: Counter[str]) -> str:

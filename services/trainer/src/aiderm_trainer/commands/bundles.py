@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.bundle.store import ModelStore, verify
@@ -23,6 +22,7 @@ from aiderm_trainer.commands.common import (
     numbers,
     plain_errors,
     suggest,
+    warn,
 )
 from aiderm_trainer.commands.report_options import with_options, with_report_options
 
@@ -135,10 +135,10 @@ def evaluate(
     for table in report_tables(metrics, findings, main_split(list(metrics))):
         console.print(table)
     if shown:
-        Console(stderr=True).print(
-            f"[yellow]{', '.join(str(path) for path in shown)} show pictures of the data, which belong to its owners: they are "
-            "for your eyes, not for publishing or committing.[/yellow]",
-            soft_wrap=True,
+        warn(
+            f"{', '.join(str(path) for path in shown)} show images of the data set. Do not publish or commit them: they belong "
+            "to the owners of the data.",
+            style="yellow",
         )
     suggest(f"promote {manifest.name} {manifest.version}")
 
@@ -237,7 +237,7 @@ def quantise(
         if trial.form is not None:
             console.print(f"{trial.precision}: AUC loss {trial.auc_loss:.4f}, {trial.flipped:.2%} of decisions flipped; offered")
         else:
-            console.print(f"{trial.precision}: not offered: {trial.reason}", highlight=False, soft_wrap=True)
+            console.print(f"{trial.precision}: not offered: {trial.reason}", soft_wrap=True)
     if written is None:
         console.print("nothing was written")
         suggest(f"evaluate {bundle}")
@@ -255,7 +255,7 @@ def papers(
     with plain_errors():
         for path in write_papers(verify(bundle), out):
             console.print(str(path), soft_wrap=True)
-    suggest(f"evaluate {bundle} --data FOLDER   (how the model does on your own images)")
+    suggest(f"evaluate {bundle} --data FOLDER   (measures the model on your own images)")
 
 
 def promote(name: str, version: str, models: Models = Path("models")) -> None:
@@ -294,5 +294,5 @@ def _all_rows(data: Path, labels: list[Label]) -> tuple[list[Any], Path]:
 
     found = index(data, classify=of_labels(labels))
     for unreadable in found.unreadable:
-        Console(stderr=True).print(f"left out: {unreadable}", highlight=False)
+        warn(f"{unreadable.path}: {unreadable.reason}", label="left out:", style="yellow")
     return found.rows, found.root

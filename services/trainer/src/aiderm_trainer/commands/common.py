@@ -10,11 +10,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from aiderm_core.bundle.store import BundleError
 from aiderm_core.imaging.errors import ImageError
 
-console = Console()
+# No markup: file names and messages may hold brackets, such as those of pip install 'aiderm-trainer[int8]'.
+console = Console(highlight=False, markup=False)
 
 Models = Annotated[Path, typer.Option(help="Folder of the bundles.")]
 Bundle = Annotated[Path, typer.Argument(help="A bundle: models/NAME/VERSION.")]
@@ -48,7 +50,13 @@ BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images per step.
 
 def suggest(command: str) -> None:
     """Names the command that usually comes next."""
-    console.print(f"Next: aiderm-train {command}", highlight=False, soft_wrap=True)
+    console.print(f"Next: aiderm-train {command}", soft_wrap=True)
+
+
+def warn(text: str, *, label: str = "", style: str = "red") -> None:
+    """Writes a line to standard error, after a coloured label such as "error:"."""
+    line = Text.assemble((f"{label} ", style), text) if label else Text(text, style)
+    Console(stderr=True).print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -58,7 +66,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except (ValueError, BundleError, ImageError, OSError) as error:
         logging.getLogger(__name__).debug("failed", exc_info=True)
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        warn(str(error), label="error:")
         raise typer.Exit(2) from error
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
-from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest
+from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest, warn
 
 Column = Annotated[str | None, typer.Option(help="Column of the table.")]
 Weights = Annotated[
@@ -99,11 +98,11 @@ def isic(
         report = fetch(out, request, api=api, workers=workers)
     console.print(f"{report.rows} images in {report.table}: {report.fetched} fetched, {report.kept} there already")
     for reason, count in report.skipped.items():
-        console.print(f"left out, {reason}: {count}", highlight=False)
+        console.print(f"left out, {reason}: {count}")
     for isic_id, why in list(report.failed.items())[:10]:
-        Console(stderr=True).print(f"[red]failed:[/red] {isic_id}: {why}", highlight=False, soft_wrap=True)
+        warn(f"{isic_id}: {why}", label="failed:")
     if report.failed:
-        Console(stderr=True).print(f"{len(report.failed)} failed; run the same command again to fetch them")
+        warn(f"{len(report.failed)} images could not be fetched. Run the same command again to retry them.")
         raise typer.Exit(1)
     suggest(f"prepare {report.table} --out split.csv")
 

@@ -34,7 +34,7 @@ from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelty, photographs
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
-from aiderm_trainer.export.tta import fit_tta
+from aiderm_trainer.export.tta_gain import fit_tta
 from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.run_folder import HISTORY, SPLIT
 

@@ -35,7 +35,7 @@ def terminal_table(of: Table) -> rich_table.Table:
     """One table for the terminal."""
     out = rich_table.Table(title=of.title)
     for number, heading in enumerate(of.header):
-        out.add_column(heading, justify="right" if number else "left")
+        out.add_column(heading, justify="right" if number else "left", overflow="fold")
     for number, row in enumerate(of.rows):
         out.add_row(*(text.replace("**", "") for text in row), style="bold" if number in of.marked else None)
     return out

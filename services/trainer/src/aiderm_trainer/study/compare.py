@@ -175,7 +175,7 @@ def _run(
 
     def tell_failure(trial: Trial, error: str) -> None:
         failed[trial.id] = error
-        console.print(f"[red]failed[/red] {trial.id}: {error}", highlight=False)
+        console.print(f"failed: {trial.id}: {error}", highlight=False, markup=False)
 
     cached = {trial.id: _features_file(study, trial, rows, identity) for trial in left if trial.frozen}
     missing = {str(cached[trial.id]): trial for trial in left if trial.frozen and not cached[trial.id].exists()}

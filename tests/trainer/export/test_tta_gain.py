@@ -13,7 +13,7 @@ from aiderm_core.runtime import Outputs
 from aiderm_core.tta import VIEWS, TtaRuntime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.scores import score_bundle
-from aiderm_trainer.export.tta import fit_tta, measure_gain
+from aiderm_trainer.export.tta_gain import fit_tta, measure_gain
 
 LABELS = (Label(id="benign", name="Benign", malignant=False), Label(id="malignant", name="Malignant", malignant=True))
 SPEC = Input(size=32)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from aiderm_client.errors import Problem, ProblemError
+from aiderm_client.client_errors import Problem, ProblemError
 
 
 class _Answer(BaseModel):
