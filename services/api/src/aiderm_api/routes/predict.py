@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from aiderm_api import schemas
 from aiderm_api.auth.access import caller_of
@@ -31,23 +31,16 @@ _IMAGE_PROBLEMS = (
     *(problems.TooSmall, problems.TooManyPixels, problems.InvalidParameter),
 )
 
-_MODEL = "name of a model in /models; the default model when absent"
-_TTA = (
-    "test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; "
-    "takes longer"
-)
-
-
-async def _asked(
-    request: Request,
-    services: ServicesDep,
-    model: Annotated[str | None, Query(description=_MODEL)] = None,
-    explain: Annotated[bool, Query(description="also draw the heatmap")] = False,
-    tta: Annotated[bool, Query(description=_TTA)] = False,
-    thorough: Annotated[bool, Query(deprecated=True, description="the former name of `tta`, which replaces it")] = False,
-) -> AssessmentRequest:
-    request_id, key_id = problems.request_id_of(request), caller_of(request.scope).key_id
-    return AssessmentRequest(services.registry.get(model), explain, tta or thorough, request_id, key_id)
+ModelQuery = Annotated[str | None, Query(description="name of a model in /models; the default model when absent")]
+ExplainQuery = Annotated[bool, Query(description="also draw the heatmap")]
+TtaQuery = Annotated[
+    bool,
+    Query(
+        description="test-time augmentation: average over eight orientations of the image, where /models says that the model "
+        "offers it; takes longer"
+    ),
+]
+ThoroughQuery = Annotated[bool, Query(deprecated=True, description="the former name of `tta`, which replaces it")]
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -62,8 +55,16 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     responses=responses(*_REQUEST, *_IMAGE_PROBLEMS, *_BUSY),
     openapi_extra=_form("file", _IMAGE),
 )
-async def predict(request: Request, services: ServicesDep, asked: Annotated[AssessmentRequest, Depends(_asked)]) -> Response:
+async def predict(
+    request: Request,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    explain: ExplainQuery = False,
+    tta: TtaQuery = False,
+    thorough: ThoroughQuery = False,
+) -> Response:
     """Assesses the image in the form's part `file`. It is neither stored nor logged."""
+    asked = _parse(request, services, model, explain, tta or thorough)
     with services.budget.lease() as lease:
         [upload] = await _receive(request, services, services.single_upload, lease)
         return _respond(request, await unless_disconnected(request, services.assessments.assess(upload, asked)))
@@ -77,9 +78,15 @@ async def predict(request: Request, services: ServicesDep, asked: Annotated[Asse
     openapi_extra=_form("files", {"type": "array", "items": _IMAGE, "minItems": 1}),
 )
 async def predict_batch(
-    request: Request, services: ServicesDep, asked: Annotated[AssessmentRequest, Depends(_asked)]
+    request: Request,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    explain: ExplainQuery = False,
+    tta: TtaQuery = False,
+    thorough: ThoroughQuery = False,
 ) -> Response:
     """Assesses every part `files`; each has an assessment or a problem of its own, in the order of the request."""
+    asked = _parse(request, services, model, explain, tta or thorough)
     with services.budget.lease() as lease:
         uploads = await _receive(request, services, services.batch_upload, lease)
         caller_of(request.scope).charge(len(uploads) - 1)
@@ -91,6 +98,11 @@ async def predict_batch(
             for index, answer in enumerate(answers)
         ]
         return _respond(request, schemas.BatchAnswer(results=results))
+
+
+def _parse(request: Request, services: Services, model: str | None, explain: bool, tta: bool) -> AssessmentRequest:
+    request_id, key_id = problems.request_id_of(request), caller_of(request.scope).key_id
+    return AssessmentRequest(services.registry.get(model), explain, tta, request_id, key_id)
 
 
 async def _receive(request: Request, services: Services, limits: UploadLimits, lease: Lease) -> list[Upload]:

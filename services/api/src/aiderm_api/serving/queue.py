@@ -47,11 +47,6 @@ class Ticket:
         return (self.started - self.submitted) * 1000
 
     @property
-    def seconds_left(self) -> float:
-        """Seconds until the deadline; negative after it."""
-        return self.deadline - self._clock()
-
-    @property
     def hint(self) -> Hint:
         """How to use the cores now: all of them for an item that is alone, else one core for each item."""
         pool = self._pool

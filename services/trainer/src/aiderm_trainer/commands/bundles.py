@@ -12,9 +12,11 @@ import typer
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_trainer.commands.common import (
+    Bundle,
     DataRoot,
     Licence,
     Models,
+    NewVersion,
     NotLesions,
     RunData,
     Sensitivity,
@@ -103,7 +105,7 @@ def ensemble(
 
 @with_report_options
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    bundle: Bundle,
     split: Annotated[Path | None, typer.Option(help="SPLIT.csv; the rows of one side are scored, from --data.")] = None,
     data: DataRoot = Path("data"),
     side: Annotated[str, typer.Option(help="With --split: test, validation or calibration.")] = "test",
@@ -144,8 +146,8 @@ def evaluate(
 
 
 def recalibrate(
-    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
-    version: Annotated[str, typer.Option(help="Version to write, in the same model.")],
+    bundle: Bundle,
+    version: NewVersion,
     data: Annotated[Path | None, typer.Option(help="A table or folder of labelled images of the site.")] = None,
     prevalence: Annotated[
         float | None, typer.Option(help="Share of malignant lesions that the probabilities shall assume; no decision changes.")
@@ -216,9 +218,9 @@ def learning_curve(
 
 
 def quantise(
-    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    bundle: Bundle,
     split: Annotated[Path, typer.Option(help="SPLIT.csv that it was trained on; calibration and validation rows are used.")],
-    version: Annotated[str, typer.Option(help="Version to write, in the same model.")],
+    version: NewVersion,
     data: DataRoot = Path("data"),
     precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again.", show_default="both")] = None,
 ) -> None:
@@ -246,7 +248,7 @@ def quantise(
 
 
 def papers(
-    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION.")],
+    bundle: Bundle,
     out: Annotated[Path, typer.Option(help="Folder for the papers.")] = Path("papers"),
 ) -> None:
     """Writes what a hospital asks for: facts label, EU AI Act skeleton, GMLP checklist, data sheet and threat model."""
