@@ -69,6 +69,23 @@ def test_the_old_picture_cannot_be_sent_while_the_cut_one_is_made(page: Page, up
     assert page.locator(".photo").evaluate("photo => [photo.naturalWidth, photo.naturalHeight]") == [220, 220]
 
 
+def test_bytes_that_are_not_those_on_show_are_not_sent(page: Page, upload: Callable[..., dict]) -> None:
+    page.set_input_files("#choose", upload(halves()))
+    expect(page.get_by_role("button", name="Crop or turn")).to_be_visible()
+    page.evaluate(KEEP_SENT)
+    page.evaluate(  # as if the file had changed on the disk
+        """() => { const read = Blob.prototype.arrayBuffer;
+        Blob.prototype.arrayBuffer = async function () {
+          const bytes = new Uint8Array(await read.call(this));
+          bytes[bytes.length - 20] ^= 1;
+          return bytes.buffer;
+        }; }"""
+    )
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.get_by_role("heading", name="The file cannot be read")).to_be_focused()
+    assert page.evaluate("() => window.sent") == []
+
+
 def test_an_answer_goes_when_its_picture_is_cut(page: Page, upload, assess) -> None:
     assess(page, halves())
     before = shown(page)

@@ -28,11 +28,11 @@ def row(page: Page, name: str):
 def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain: Plain, upload: Upload) -> None:
     page = new_page(service.url, width=360, height=740)
     files = [
-        upload(plain(red=250), "first.png"),
+        upload(plain(red=30), "last.png"),  # the one that is looked at while the others are assessed
         upload(plain(red=230), "second.png"),
         upload(plain(red=230, blue=220), "photograph.png"),
         upload(b"%PDF", "note.pdf", "application/pdf"),
-        upload(plain(red=30), "last.png"),
+        upload(plain(red=250), "first.png"),
     ]
     page.set_input_files("#choose", files)
     page.get_by_role("button", name="Assess all 4 pictures").click()
@@ -59,6 +59,9 @@ def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain:
 def test_a_single_answer_carries_its_name(page: Page, plain: Plain, assess) -> None:
     assess(page, plain(red=230), "mole on the back.png")
     expect(page.locator("#answer-of")).to_have_text("mole on the back.png")
+    expect(page.locator("#answer-of")).to_be_in_viewport(ratio=1)
+    covered = page.locator(".disclaimer").bounding_box()
+    assert page.locator("#answer-of").bounding_box()["y"] >= covered["y"] + covered["height"]  # which stays in sight above it
     assert page.get_by_role("heading", name="Suspicious").get_attribute("aria-describedby") == "answer-name"
 
 

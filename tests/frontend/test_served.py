@@ -53,7 +53,7 @@ def test_sentences_of_the_server_are_translated(page: Page, language: str) -> No
         numbers = {number.replace(",", "") for number in re.findall(r"\d[\d,]*", text.replace("%", " 100"))}
         assert {re.sub(r"\D", "", number) for number in re.findall(r"\d[\d.,\s  ]*", words)} <= numbers  # and none is made up
     assert page.evaluate(SERVED, [language, ["The flux is low."]]) == [["en", "The flux is low."]]
-    assert page.evaluate(SERVED, ["en", said]) == [["", text] for text in said]
+    assert page.evaluate(SERVED, ["en", said]) == [["en", text] for text in said]
 
 
 def test_refusals_and_limits_are_read_in_german(new_page, service, plain) -> None:

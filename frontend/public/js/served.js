@@ -75,8 +75,7 @@ const valueOf = (value) =>
 
 /** @param {string} text a sentence of the server @returns {Node | string} what to show of it */
 export function served(text) {
-  if (currentLanguage() === "en") return text;
-  for (const [key, pattern] of KNOWN) {
+  for (const [key, pattern] of currentLanguage() === "en" ? [] : KNOWN) {
     const found = pattern.exec(text);
     if (!found) continue;
     const values = Object.entries(found.groups ?? {}).map(([name, value]) => [name, valueOf(value)]);

@@ -33,13 +33,20 @@ const pathOf = ({ id }, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
  * Writes the archive and reads it back.
  *
  * @param {Content} content
- * @returns {Promise<Blob>} rejects when what is read back is not what was written
+ * @returns {Promise<{archive: Blob, count: number, left: number[]}>} with so many pictures; `left` are the
+ *   days of those that this device can no longer read. Rejects when what is read back is not what was written
  */
 export async function toFile({ moles, pictures }) {
   const entries = [];
   const list = [];
+  const left = [];
   for (const picture of pictures) {
-    const path = pathOf(picture, await typeOf(picture.picture));
+    const type = await typeOf(picture.picture).catch(() => "");
+    if (!type) {
+      left.push(picture.takenAt);
+      continue;
+    }
+    const path = pathOf(picture, type);
     entries.push({ name: path, content: picture.picture });
     list.push({ ...picture, picture: path });
   }
@@ -48,10 +55,10 @@ export async function toFile({ moles, pictures }) {
   const { pictures: back, damaged } = await fromFile(archive);
   const sizes = new Map(pictures.map(({ id, picture }) => [id, picture.size]));
   const whole = back.filter(({ id, picture }) => sizes.get(id) === picture.size);
-  if (damaged.length > 0 || whole.length !== pictures.length) {
-    throw new Error(`the archive holds ${whole.length} whole pictures. Expected: ${pictures.length}`);
+  if (damaged.length > 0 || whole.length !== list.length) {
+    throw new Error(`the archive holds ${whole.length} whole pictures. Expected: ${list.length}`);
   }
-  return archive;
+  return { archive, count: list.length, left };
 }
 
 /** @param {unknown} value @returns {value is string} */

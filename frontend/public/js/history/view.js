@@ -204,12 +204,18 @@ function handling(place, on) {
   );
 }
 
+/** @param {(number | null)[]} days milliseconds since 1970, where they are known */
+const daysOf = (days) =>
+  days.map((at) => (at === null ? t("history.dayUnknown") : date(new Date(at), true))).join("; ");
+
 /** Hands out the whole history as a file. @returns {Promise<string>} what to say of it */
 async function handOut() {
-  const content = await readAll();
-  const file = await toFile(content);
-  download(file, "aiderm-history.zip");
-  return t("history.exported", { count: content.pictures.length, size: bytes(file.size) });
+  const { archive, count, left } = await toFile(await readAll());
+  if (count === 0 && left.length > 0) throw new Error("no picture can be read");
+  download(archive, "aiderm-history.zip");
+  const words = [t("history.exported", { count, size: bytes(archive.size) })];
+  if (left.length > 0) words.push(t("history.leftOut", { count: left.length, days: daysOf(left) }));
+  return words.join(" ");
 }
 
 /**
@@ -235,8 +241,7 @@ async function takeIn(file) {
   }
   const words = [t("history.imported", { count })];
   if (damaged.length > 0) {
-    const days = damaged.map((at) => (at === null ? t("history.dayUnknown") : date(new Date(at), true)));
-    words.push(t("history.damaged", { count: damaged.length, days: days.join("; ") }));
+    words.push(t("history.damaged", { count: damaged.length, days: daysOf(damaged) }));
   }
   return words.join(" ");
 }

@@ -28,40 +28,46 @@ export const isShown = async (file) =>
     () => false,
   );
 
+/** Of a JPEG that the page makes; benchmarks/page/reencoding.py measures what it does to the answers. */
+const QUALITY = 0.95;
+
+/**
+ * Every picture that the page itself makes is encoded here.
+ *
+ * @param {HTMLCanvasElement} canvas
+ * @param {"image/png" | "image/jpeg"} type
+ * @returns {Promise<Blob | null>} null where the memory does not suffice
+ */
+export const encoded = (canvas, type) => new Promise((resolve) => canvas.toBlob(resolve, type, QUALITY));
+
 /**
  * @param {ImageBitmap} bitmap
- * @returns {Promise<Blob>} the same picture in a format that every browser shows
+ * @param {number} [side] pixels that the longer side may have at most
+ * @returns {Promise<Blob>} the same picture in a format that every browser shows, without loss
  */
-export async function asPng(bitmap) {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
-  return new Promise((resolve, reject) => {
-    canvas.toBlob(
-      (blob) => (blob ? resolve(blob) : reject(new Error("it could not be encoded"))),
-      "image/png",
-    );
-  });
-}
-
-const COPY_SIDE = 2000; // pixels; the model sees 224
-
-/**
- * @param {File} file that is too large to be sent
- * @returns {Promise<File>} the whole picture with at most 2,000 pixels a side, without loss
- */
-export async function smallerCopy(file) {
-  const bitmap = await bitmapOf(file);
-  const scale = Math.min(1, COPY_SIDE / Math.max(bitmap.width, bitmap.height));
+export async function asPng(bitmap, side = Infinity) {
+  const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  /** @type {Blob | null} */
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const blob = await encoded(canvas, "image/png");
   if (!blob) throw new Error("it could not be encoded");
+  return blob;
+}
+
+const COPY_SIDE = 2000; // pixels; the model sees 224
+
+/**
+ * @param {File} file that is too large to be sent
+ * @param {number} [side] pixels
+ * @returns {Promise<File>} the whole picture with at most so many pixels a side, without loss
+ */
+export async function smallerCopy(file, side = COPY_SIDE) {
+  const bitmap = await bitmapOf(file);
+  const blob = await asPng(bitmap, side);
+  bitmap.close();
   return new File([blob], file.name.replace(/\.\w+$/, "") + ".png", { type: "image/png" });
 }

@@ -7,6 +7,7 @@
 
 import { button, el, openDialog, setVars } from "../dom.js";
 import { t } from "../i18n.js";
+import { encoded } from "./bitmap.js";
 import { BLURRED, DARK, look } from "./looks.js";
 
 const LOOK_MS = 400;
@@ -305,6 +306,6 @@ function centredSquare(video) {
  * @returns {Promise<File | null>} null where the memory does not suffice
  */
 async function fileOf(canvas) {
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
+  const blob = await encoded(canvas, "image/jpeg");
   return blob ? new File([blob], `${t("camera.fileName")}.jpg`, { type: "image/jpeg" }) : null;
 }

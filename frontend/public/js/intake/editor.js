@@ -7,7 +7,7 @@
 
 import { button, el, openDialog, setVars } from "../dom.js";
 import { number, t } from "../i18n.js";
-import { bitmapOf } from "./bitmap.js";
+import { bitmapOf, encoded } from "./bitmap.js";
 
 const SMALLEST = 100; // pixels a side that the server takes
 const STEP = 0.02; // of the frame's side, for an arrow key
@@ -304,8 +304,7 @@ async function render(bitmap, cut, file) {
   drawTurned(canvas, bitmap, cut.turns, 1, whole ? { x: 0, y: 0 } : corner);
   const lossless = canvas.width * canvas.height <= LOSSLESS_PIXELS;
   const type = lossless ? "image/png" : "image/jpeg";
-  /** @type {Blob | null} */
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, 0.95));
+  const blob = await encoded(canvas, type);
   if (!blob) return null;
   return new File([blob], file.name.replace(/\.\w+$/, "") + (lossless ? ".png" : ".jpg"), { type });
 }
