@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from benchmarks.scale import document
-from benchmarks.serving import pictures
+from benchmarks.serving import images
 from benchmarks.serving.__main__ import processor
 from benchmarks.serving.subjects import Limit, Subject, tree_memory
 
@@ -132,7 +132,7 @@ def load_on(running: list[Subject], files: list[Path], seconds: float) -> dict[s
 
 
 def row_bytes(model: Model, files: list[Path], folder: Path) -> float:
-    """Bytes of the table for each image before compression, which few distinct pictures would flatter."""
+    """Bytes of the table for each image before compression, which few distinct images would flatter."""
     out = folder / "scores.parquet"
     items = [Item(f"{path}-{index}", str(path)) for index in range(250) for path in files]
     score(Listing(items), model, out, partial(on_this_machine, jobs=2, timeout=60))
@@ -168,7 +168,7 @@ def main() -> None:
         result |= {"about": about}
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            files = pictures.write(folder)
+            files = images.write(folder)
             sizes = {kind: sum(path.stat().st_size for path in paths) / len(paths) for kind, paths in files.items()}
             result["bytes"] = {kind: round(size) for kind, size in sizes.items()}
             result["row_bytes"] = row_bytes(model, files[document.KIND], folder)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import pictures, report
+from benchmarks.serving import images, report
 from benchmarks.serving.subjects import Subject, subjects
 
 from aiderm_core.bundle.manifest import Manifest
@@ -81,7 +81,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each cell")
     parser.add_argument("--concurrency", type=int, nargs="+", default=CONCURRENCY)
-    parser.add_argument("--kinds", nargs="+", choices=list(pictures.KINDS), default=list(pictures.KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=list(images.KINDS), default=list(images.KINDS))
     parser.add_argument("--no-peers", action="store_true", help="only this service and the limit; installs nothing")
     parser.add_argument("--only", nargs="+", default=[], help="subjects whose names hold one of these, and the limit")
     parser.add_argument("--quick", action="store_true", help="one round of 2 s a cell, to try it out")
@@ -107,7 +107,7 @@ def main() -> None:
         chosen = [s for s in chosen if s.name == report.LIMIT or any(part in s.name for part in options.only)]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        files = pictures.write(folder, sorted({*options.kinds, "224px", report.MAIN}))
+        files = images.write(folder, sorted({*options.kinds, "224px", report.MAIN}))
         logs = ENVIRONMENT.parent
         logs.mkdir(parents=True, exist_ok=True)
         for subject in chosen:

@@ -22,8 +22,8 @@ from aiderm_core.runtime import Hint, Runtime, load_runtime
 
 
 def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """As many threads as there are clients or cores, each with one picture at a time in hand."""
-    pictures = [Path(name).read_bytes() for name in wanted["pictures"]]
+    """As many threads as there are clients or cores, each with one image at a time in hand."""
+    images = [Path(name).read_bytes() for name in wanted["images"]]
     workers = min(cores, wanted["concurrency"])
     hint: Hint = "latency" if workers == 1 else "throughput"
     milliseconds: list[float] = []
@@ -32,7 +32,7 @@ def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -
 
     def work(turn: int) -> None:
         while (started := time.perf_counter()) < end:
-            image = decode_image(pictures[turn % len(pictures)])
+            image = decode_image(images[turn % len(images)])
             runtime.run(to_model_input(image.pixels, spec.size, spec.geometry)[None], hint)
             milliseconds.append((time.perf_counter() - started) * 1000)
             turn += 1

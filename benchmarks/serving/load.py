@@ -28,10 +28,10 @@ class Result:
     client_seconds: float = 0.0
 
 
-def request(path: str, picture: bytes, *, field_name: str = "file", host: str = "127.0.0.1") -> bytes:
-    """A whole HTTP request that uploads ``picture`` as a form's part."""
+def request(path: str, image: bytes, *, field_name: str = "file", host: str = "127.0.0.1") -> bytes:
+    """A whole HTTP request that uploads ``image`` as a form's part."""
     head = b'--%s\r\nContent-Disposition: form-data; name="%s"; filename="lesion.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-    body = head % (BOUNDARY, field_name.encode()) + picture + b"\r\n--" + BOUNDARY + b"--\r\n"
+    body = head % (BOUNDARY, field_name.encode()) + image + b"\r\n--" + BOUNDARY + b"--\r\n"
     lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: multipart/form-data; boundary={BOUNDARY.decode()}\r\n"
     return f"{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -166,12 +166,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("path")
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=float)
     options = parser.parse_args()
-    requests = [request(options.path, picture.read_bytes()) for picture in options.pictures]
+    requests = [request(options.path, image.read_bytes()) for image in options.images]
     result = asyncio.run(drive(options.port, requests, options.concurrency, options.seconds, options.rate))
     json.dump(asdict(result), sys.stdout)
 

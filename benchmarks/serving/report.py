@@ -137,7 +137,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Requests a second as a share of the limit, a panel for each kind of picture; PNG."""
+    """Requests a second as a share of the limit, a panel for each kind of image; PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -44,7 +44,7 @@ class Subject:
     ready_seconds: float = 0.0
     process: subprocess.Popen[bytes] | None = None
 
-    def start(self, picture: bytes, log: Path) -> None:
+    def start(self, image: bytes, log: Path) -> None:
         """Starts it, and waits for its first answer.
 
         Raises:
@@ -58,7 +58,7 @@ class Subject:
                 [part.format(port=self.port) for part in self.command],
                 env=os.environ | values, cwd=self.folder, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
-        data = load.request("/predict", picture)
+        data = load.request("/predict", image)
         while time.perf_counter() - began < START_SECONDS:
             if self.process.poll() is not None:
                 raise SubjectError(f"{self.name} ended while it started; see {log}")
@@ -69,9 +69,9 @@ class Subject:
             time.sleep(0.02)
         raise SubjectError(f"{self.name} did not answer within {START_SECONDS:g} s; see {log}")
 
-    def measure(self, pictures: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
+    def measure(self, images: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
         """One cell of the table; the load runs in a process of its own."""
-        command = [sys.executable, str(HERE / "load.py"), str(self.port), "/predict", *map(str, pictures)]
+        command = [sys.executable, str(HERE / "load.py"), str(self.port), "/predict", *map(str, images)]
         command += [
             "--concurrency",
             str(concurrency),
@@ -100,23 +100,23 @@ class Subject:
 class Limit(Subject):
     """Decode and forward without a server."""
 
-    def start(self, picture: bytes, log: Path) -> None:
-        """Starts it; it is ready once it has judged a picture."""
+    def start(self, image: bytes, log: Path) -> None:
+        """Starts it; it is ready once it has assessed an image."""
         began = time.perf_counter()
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, start_new_session=True
             )
         first = log.with_suffix(".jpg")
-        first.write_bytes(picture)
+        first.write_bytes(image)
         self.measure([first], 1, 0.01)
         self.ready_seconds = time.perf_counter() - began
 
-    def measure(self, pictures: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
+    def measure(self, images: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
         """One cell of the table."""
         if self.process is None or self.process.stdin is None or self.process.stdout is None:
             raise SubjectError(f"{self.name} was not started")
-        wanted = {"pictures": [str(path) for path in pictures], "concurrency": concurrency, "seconds": seconds}
+        wanted = {"images": [str(path) for path in images], "concurrency": concurrency, "seconds": seconds}
         self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks.serving import load
-from benchmarks.serving.pictures import write
+from benchmarks.serving.images import write
 from benchmarks.serving.subjects import Subject
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -23,7 +23,7 @@ export type ModelDetail = components["schemas"]["ModelDetail"];
 export type ModelList = components["schemas"]["ModelList"];
 export type Report = Record<string, unknown>;
 
-/** A picture's bytes, or a file of a form. In Node: `await openAsBlob(path)` of `node:fs`. Its name is not sent. */
+/** An image's bytes, or a file of a form. In Node: `await openAsBlob(path)` of `node:fs`. Its name is not sent. */
 export type Picture = Blob | Uint8Array | ArrayBuffer;
 
 export interface ClientOptions {
@@ -40,7 +40,7 @@ export interface PredictOptions {
   readonly model?: string;
   /** Draw the heatmap as well. */
   readonly explain?: boolean;
-  /** Judge eight orientations, where `models()` says that the model offers it; takes longer. */
+  /** Assess eight orientations, where `models()` says that the model offers it; takes longer. */
   readonly thorough?: boolean;
   /** Sent as `X-Request-ID` and found in the service's log. */
   readonly requestId?: string;
@@ -69,14 +69,14 @@ export class Client {
     });
   }
 
-  /** Has one dermoscopic picture assessed. */
+  /** Has one dermoscopic image assessed. */
   async predict(picture: Picture, options: PredictOptions = {}): Promise<Assessment> {
     // The schema calls a file's content a string; what is sent is the form.
     const body = form("file", [picture]) as unknown as { file: string };
     return settle<Assessment>(this.#http.POST("/predict", { body, ...parameters(options) }), options.signal);
   }
 
-  /** Has several pictures assessed in one request; one item a picture, in their order, each with an assessment or a problem. */
+  /** Has several images assessed in one request; one item per image, in their order, each with an assessment or a problem. */
   async predictBatch(pictures: readonly Picture[], options: PredictOptions = {}): Promise<BatchItem[]> {
     const body = form("files", pictures) as unknown as { files: string[] };
     const asked = this.#http.POST("/predict/batch", { body, ...parameters(options) });

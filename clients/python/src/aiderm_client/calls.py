@@ -16,7 +16,7 @@ from aiderm_client.response_models import Assessment, BatchAnswer, BatchItem, He
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A picture: the path of a file, its bytes, or an open binary file."""
+"""An image: the path of a file, its bytes, or an open binary file."""
 
 _OK = frozenset({200})
 # A file's name may name a patient; the service needs none.
@@ -44,13 +44,13 @@ class ApiCall(Generic[T]):
 def predict(
     file: File, *, model: str | None = None, explain: bool = False, thorough: bool = False, request_id: str | None = None
 ) -> ApiCall[Assessment]:
-    """Has one dermoscopic picture assessed.
+    """Has one dermoscopic image assessed.
 
     Args:
-        file: the picture: a path, bytes, or an open binary file. Its name is not sent.
+        file: the image: a path, bytes, or an open binary file. Its name is not sent.
         model: name of a model in ``models()``; the service's default one when None.
         explain: draw the heatmap as well.
-        thorough: judge eight orientations, where ``models()`` says that the model offers it; takes longer.
+        thorough: assess eight orientations, where ``models()`` says that the model offers it; takes longer.
         request_id: sent as ``X-Request-ID`` and found in the service's log; up to 64 letters, digits and ``._-``.
 
     Raises:
@@ -76,16 +76,16 @@ def predict_batch(
     thorough: bool = False,
     request_id: str | None = None,
 ) -> ApiCall[tuple[BatchItem, ...]]:
-    """Has several pictures assessed in one request; one item a picture, in their order.
+    """Has several images assessed in one request; one item per image, in their order.
 
-    A picture that is refused does not fail the others: its item holds the problem, and ``item.result()`` raises it. The
+    An image that is refused does not fail the others: its item holds the problem, and ``item.result()`` raises it. The
     service limits the number of files and their sum (16 and 60 MB by default).
 
     Args:
-        files: the pictures, at least one; each as for ``predict``.
+        files: the images, at least one; each as for ``predict``.
         model: as for ``predict``; ``explain``, ``thorough`` and ``request_id`` too.
         explain: draw the heatmaps as well.
-        thorough: judge eight orientations of each.
+        thorough: assess eight orientations of each.
         request_id: of the whole request.
 
     Raises:
@@ -127,7 +127,7 @@ def report(name: str) -> ApiCall[dict[str, Any]]:
 
 
 def read_file(file: File) -> bytes:
-    """The bytes of a picture. All of them: a stream could not be sent a second time.
+    """The bytes of an image. All of them: a stream could not be sent a second time.
 
     Raises:
         TypeError: it is no path, bytes or binary file.
@@ -138,7 +138,7 @@ def read_file(file: File) -> bytes:
         return bytes(file)
     data = file.read() if hasattr(file, "read") else file
     if not isinstance(data, bytes):
-        raise TypeError(f"a picture is a path, bytes, or a file opened in binary mode. Received: {type(file).__name__}")
+        raise TypeError(f"an image is a path, bytes, or a file opened in binary mode. Received: {type(file).__name__}")
     return data
 
 

@@ -31,7 +31,7 @@ class ConnectionFailed(AidermError):
 
 
 class TimedOut(ConnectionFailed):
-    """No answer came in time. Raise ``timeout``, or send fewer pictures at once."""
+    """No answer came in time. Raise ``timeout``, or send fewer images at once."""
 
 
 class UnexpectedAnswer(AidermError):

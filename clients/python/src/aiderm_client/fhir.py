@@ -28,13 +28,13 @@ HL7: Final = "http://terminology.hl7.org/CodeSystem/"
 _CODES: Final = {
     "report": "Dermoscopic image assessed by the AI Dermatologist",
     "malignancy": "Calibrated probability of malignancy",
-    "threshold": "Threshold at and above which the picture counts as suspicious",
+    "threshold": "Threshold at and above which the image counts as suspicious",
     "uncertain": "Band of probabilities in which no side is taken",
     "prevalence": "Share of malignant lesions that the probability assumes",
     "classes": "Calibrated probability of each class of the model",
-    "novelty": "Distance of the picture from the pictures that the model was trained on",
-    "novelty_limit": "Distance above which a picture is not assessed",
-    "quality": "Quality of the judged region of the picture",
+    "novelty": "Distance of the image from the images that the model was trained on",
+    "novelty_limit": "Distance above which an image is not assessed",
+    "quality": "Quality of the assessed region of the image",
     "sharpness": "Variance of the Laplacian of the luminance",
     "brightness": "Mean luminance",
     "contrast": "Standard deviation of the luminance",
@@ -67,14 +67,14 @@ def diagnostic_report(
 ) -> Json:
     """A DiagnosticReport resource (R4, 4.0.1) as JSON, with its Observations and the model (a Device) contained.
 
-    Its status is ``preliminary``: nobody has verified what the model says. A rejected picture's report holds no number at
+    Its status is ``preliminary``: nobody has verified what the model says. A rejected image's report holds no number at
     all: the probability's Observation is ``cancelled`` with a reason for the absent value, and the others say in words
     what stood in the way. The heatmap is not part of the report.
 
     Args:
         assessment: what the service answered.
         subject: the patient, as a reference such as ``Patient/123`` or a whole Reference.
-        effective: when the picture was taken; with a time zone.
+        effective: when the image was taken; with a time zone.
         issued: when this report was made; with a time zone.
 
     Raises:
@@ -109,7 +109,7 @@ def diagnostic_report(
 
 
 def _observations(assessment: Assessment) -> Iterable[Json]:
-    """Without what they have in common; a picture that was not judged has no classes."""
+    """Without what they have in common; an image that was not assessed has no classes."""
     yield _observation("malignancy", _malignancy(assessment))
     if assessment.classes:
         yield _observation("classes", {"component": [_class(item) for item in assessment.classes]})

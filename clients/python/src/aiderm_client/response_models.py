@@ -16,7 +16,7 @@ class _Answer(BaseModel):
 
 
 class Decision(StrEnum):
-    """What is said of a picture. ``LOW_SUSPICION`` is not "benign": the model misses some cancers."""
+    """What is said of an image. ``LOW_SUSPICION`` is not "benign": the model misses some cancers."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"
@@ -57,7 +57,7 @@ class ClassProbability(_Answer):
 
 
 class QualityWarning(_Answer):
-    """A metric of the picture beyond its usual range, and what to do about it.
+    """A metric of the image beyond its usual range, and what to do about it.
 
     An ``advisory`` one is shown only; the others also withhold a low suspicion.
     """
@@ -68,7 +68,7 @@ class QualityWarning(_Answer):
 
 
 class Quality(_Answer):
-    """Measures of the judged region: ``resolution`` in pixels, ``sharpness`` a variance, the others shares of 1."""
+    """Measures of the assessed region: ``resolution`` in pixels, ``sharpness`` a variance, the others shares of 1."""
 
     sharpness: float
     brightness: float
@@ -85,14 +85,14 @@ class Quality(_Answer):
 
 
 class Novelty(_Answer):
-    """Distance from the training images; above the limit a picture is not assessed."""
+    """Distance from the training images; above the limit an image is not assessed."""
 
     score: float
     limit: float
 
 
 class Region(_Answer):
-    """The part of the upright picture that was judged, in pixels."""
+    """The part of the upright image that was assessed, in pixels."""
 
     x: int
     y: int
@@ -101,7 +101,7 @@ class Region(_Answer):
 
 
 class Image(_Answer):
-    """The upright picture as it was decoded; notes are codes such as ``first_frame``."""
+    """The upright image as it was decoded; notes are codes such as ``first_frame``."""
 
     width: int
     height: int
@@ -129,7 +129,7 @@ class MostLikely(_Answer):
 
 
 class Assessment(_Answer):
-    """What a model says of one picture. A rejected picture has no malignancy, classes or heatmap."""
+    """What a model says of one image. A rejected image has no malignancy, classes or heatmap."""
 
     request_id: str
     model: ModelRef
@@ -213,7 +213,7 @@ class DecisionRule(_Answer):
 
 
 class Input(_Answer):
-    """Side of the graph's square input in pixels, and how it is cut from a picture."""
+    """Side of the graph's square input in pixels, and how it is cut from an image."""
 
     size: int
     geometry: str

@@ -1,4 +1,4 @@
-"""Commands that write, judge and promote bundles."""
+"""Commands that write, evaluate and promote bundles."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def evaluate(
     side: Annotated[str, typer.Option(help="With --split: test, validation or calibration.")] = "test",
     runtime: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
     out: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and plots.")] = None,
-    pictures: Annotated[bool, typer.Option("--pictures", help="With --out: the worst errors as pictures too.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="With --out: also write the worst errors as images.")] = False,
     request: Any = None,
 ) -> None:
     """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""

@@ -31,7 +31,7 @@ def prepare(
         str | None, typer.Option(help="Classes that count as malignant, comma separated; classes may then have any names.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
-    near_duplicates: Annotated[bool, typer.Option(help="Keep pictures of one scene on one side.")] = True,
+    near_duplicates: Annotated[bool, typer.Option(help="Keep near-duplicate images on one side.")] = True,
     weights: Weights = None,
 ) -> None:
     """Indexes labelled images, finds duplicates and unreadable files, and splits them by lesion."""

@@ -45,7 +45,7 @@ class Augmentation:
 
 
 def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
-    """Rotation, flip, zoom, aspect and shift as one affine matrix, so the picture is interpolated once.
+    """Rotation, flip, zoom, aspect and shift as one affine matrix, so the image is interpolated once.
 
     Args:
         image: uint8 ``[S, S, 3]``.
@@ -58,7 +58,7 @@ def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
     stretch = how.aspect ** rng.uniform(-0.5, 0.5)
     flip = 1 if rng.random() < 0.5 else -1
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # Stretch acts in the picture's own axes before the rotation: that is where cameras and resizers squash.
+    # Stretch acts in the image's own axes before the rotation: that is where cameras and resizers squash.
     matrix = rotation @ np.diag([flip * zoom * stretch, zoom / stretch])
     center = np.array([side / 2 - 0.5] * 2)
     offset = center + rng.uniform(-how.shift, how.shift, 2) * side - matrix @ center
@@ -76,7 +76,7 @@ def recolor(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
     curve = (levels[:, None] ** gamma - 0.5) * contrast + 0.5 + brightness
     table = np.clip(curve * gains * 255, 0, 255).astype(np.uint8)[None]
     colored = cv2.LUT(image, table)
-    if rng.random() < 0.3:  # saturation: blend with the picture's own grey
+    if rng.random() < 0.3:  # saturation: blend with the image's own grey
         grey = cv2.cvtColor(cv2.cvtColor(colored, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         amount = rng.uniform(-1.5, 1.5) * how.color
         colored = cv2.addWeighted(colored, 1 + amount, grey, -amount, 0)
@@ -143,7 +143,7 @@ def ink(image: Image, rng: np.random.Generator) -> Image:
 
 
 def hair(image: Image, rng: np.random.Generator) -> Image:
-    """A few dark, or fair, curved hairs across the picture."""
+    """A few dark, or fair, curved hairs across the image."""
     out = image.copy()
     side = out.shape[0]
     shade = [int(v) for v in (rng.integers(10, 70, 3) if rng.random() < 0.8 else rng.integers(150, 220, 3))]

@@ -72,12 +72,12 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
 
-    picture = _skin(rng, size)
-    picture = _paint_lesion(rng, picture, x, y, criteria)
-    picture = _hairs(rng, picture)
-    picture = _gel_bubbles(rng, picture)
-    picture = _camera(rng, picture, x, y)
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+    image = _skin(rng, size)
+    image = _paint_lesion(rng, image, x, y, criteria)
+    image = _hairs(rng, image)
+    image = _gel_bubbles(rng, image)
+    image = _camera(rng, image, x, y)
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
 def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
@@ -96,7 +96,7 @@ def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
         ValueError: ``count`` is below 4.
     """
     if count < 4:
-        raise ValueError(f"count must be at least 4, one picture of each label and split. Received: {count=}")
+        raise ValueError(f"count must be at least 4, one image of each label and split. Received: {count=}")
     for label, malignant in (("benign", False), ("malignant", True)):
         share = count // 2 if malignant else count - count // 2
         tests = max(1, round(share / 5))
@@ -118,18 +118,18 @@ def _noise(rng: np.random.Generator, size: int, cells: float) -> _Field:
     return np.asarray(field * np.float32(1.35 / (grid.std() + 1e-6)), dtype=np.float32)  # interpolation flattens
 
 
-def _absorb(picture: _Field, *layers: tuple[_Field, tuple[float, float, float]]) -> _Field:
+def _absorb(image: _Field, *layers: tuple[_Field, tuple[float, float, float]]) -> _Field:
     """The light that is left after layers of (density, absorber)."""
     channels = []
     for channel in range(3):
         total = sum(density * np.float32(-absorber[channel]) for density, absorber in layers)
-        channels.append(picture[..., channel] * cv2.exp(total))
+        channels.append(image[..., channel] * cv2.exp(total))
     return cv2.merge(channels)
 
 
-def _blend(picture: _Field, cover: _Field, colour: NDArray[np.float32] | np.float32) -> _Field:
+def _blend(image: _Field, cover: _Field, colour: NDArray[np.float32] | np.float32) -> _Field:
     weight = cv2.merge([cover, cover, cover])
-    return picture + weight * (colour - picture)
+    return image + weight * (colour - image)
 
 
 def _smoothstep(value: _Field, low: float, high: float) -> _Field:
@@ -141,8 +141,8 @@ def _skin(rng: np.random.Generator, size: int) -> _Field:
     first, second = rng.choice(len(_SKIN), 2, replace=False, p=[0.25, 0.22, 0.2, 0.16, 0.12, 0.05])
     mix = rng.beta(0.8, 0.8)
     tone = (_SKIN[first] * mix + _SKIN[second] * (1 - mix)) * rng.uniform(0.93, 1.07)
-    picture = np.empty((size, size, 3), dtype=np.float32)
-    picture[:] = tone
+    image = np.empty((size, size, 3), dtype=np.float32)
+    image[:] = tone
     brown = 0.03 * _noise(rng, size, 3) + 0.02 * _noise(rng, size, 9) + 0.022 * _noise(rng, size, 26)
     red = 0.03 * _noise(rng, size, 2) + 0.03 * _noise(rng, size, 12) + 0.02 * _noise(rng, size, 30)
     # Skin lines: the creases between fields of the epidermis, faint.
@@ -152,7 +152,7 @@ def _skin(rng: np.random.Generator, size: int) -> _Field:
     if rng.random() < 0.3:  # telangiectases
         vessels = np.clip(1 - np.abs(_noise(rng, size, 7)) / np.float32(0.10), 0, 1)
         red += vessels * _smoothstep(_noise(rng, size, 3), 0.2, 1.4) * rng.uniform(0.1, 0.3)
-    return _absorb(picture, (brown, _MELANIN), (red, _BLOOD))
+    return _absorb(image, (brown, _MELANIN), (red, _BLOOD))
 
 
 def _outline(rng: np.random.Generator, criteria: _Criteria, angles: int = 720) -> _Field:
@@ -168,8 +168,8 @@ def _outline(rng: np.random.Generator, criteria: _Criteria, angles: int = 720) -
     return np.asarray(radius * np.clip(curve, 0.45, 1.75), dtype=np.float32)
 
 
-def _paint_lesion(rng: np.random.Generator, picture: _Field, x: _Field, y: _Field, criteria: _Criteria) -> _Field:
-    size = len(picture)
+def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field, criteria: _Criteria) -> _Field:
+    size = len(image)
     radii = _outline(rng, criteria)
     dx, dy = x - np.float32(rng.normal(0, 0.07)), y - np.float32(rng.normal(0, 0.07))
     warp = 0.007 + 0.022 * criteria.border
@@ -192,8 +192,8 @@ def _paint_lesion(rng: np.random.Generator, picture: _Field, x: _Field, y: _Fiel
     density = np.clip(density + 0.9 * criteria.asymmetry * tone * lean, 0.12, None)
     density *= _pattern(rng, x, y, dx, dy, criteria)
     flush = _smoothstep(depth, -0.35, 0.25) * rng.uniform(0.0, 0.25)
-    picture = _absorb(picture, (body * density * np.float32(0.95), _MELANIN), (flush, _BLOOD))
-    return _more_colours(rng, picture, body, depth, dx, dy, criteria)
+    image = _absorb(image, (body * density * np.float32(0.95), _MELANIN), (flush, _BLOOD))
+    return _more_colours(rng, image, body, depth, dx, dy, criteria)
 
 
 def _pattern(rng: np.random.Generator, x: _Field, y: _Field, dx: _Field, dy: _Field, criteria: _Criteria) -> _Field:
@@ -219,10 +219,10 @@ def _pattern(rng: np.random.Generator, x: _Field, y: _Field, dx: _Field, dy: _Fi
 
 
 def _more_colours(
-    rng: np.random.Generator, picture: _Field, body: _Field, depth: _Field, dx: _Field, dy: _Field, criteria: _Criteria
+    rng: np.random.Generator, image: _Field, body: _Field, depth: _Field, dx: _Field, dy: _Field, criteria: _Criteria
 ) -> _Field:
     """Black, blue-grey, red and white areas: seldom one in a naevus, several and off-centre in a melanoma."""
-    size = len(picture)
+    size = len(image)
     inner = _smoothstep(depth, -0.02, 0.22)
     for absorber, amount in ((_DEEP_MELANIN, 1.1), (_BLUE_GREY, 0.95), (_BLOOD, 0.75), (None, 0.75)):
         if rng.random() > 0.02 + 0.9 * criteria.colour**2.3:
@@ -234,11 +234,11 @@ def _more_colours(
         area = _smoothstep(1.35 - far / np.float32(reach) + 0.55 * _noise(rng, size, 7) + 0.2 * _noise(rng, size, 22), 0.0, 1.3)
         area = area * inner * np.float32(amount * rng.uniform(0.5, 1.0))
         if absorber is None:
-            picture = _blend(picture, area * np.float32(0.75), _SCAR)
+            image = _blend(image, area * np.float32(0.75), _SCAR)
         else:
             if absorber is _BLUE_GREY:  # a veil hides the brown under it
-                picture = _blend(picture, area * np.float32(0.45), np.float32(150))
-            picture = _absorb(picture, (area, absorber))
+                image = _blend(image, area * np.float32(0.45), np.float32(150))
+            image = _absorb(image, (area, absorber))
     dots = rng.poisson(30 * criteria.structure * rng.random()) if rng.random() < 0.5 else 0
     if dots:
         mask = np.zeros((size, size), dtype=np.uint8)
@@ -249,15 +249,15 @@ def _more_colours(
             centre = (np.array((np.cos(phi), np.sin(phi))) * far * 0.5 + 0.5) * size * 16
             cv2.circle(mask, centre.astype(int).tolist(), int(size * rng.uniform(0.003, 0.009) * 16), shade, -1, cv2.LINE_AA, 4)
         soft = cv2.GaussianBlur(mask, (0, 0), max(0.4, size / 320)).astype(np.float32) / 255
-        picture = _absorb(picture, (soft * body * np.float32(rng.uniform(0.4, 0.9)), _DEEP_MELANIN))
-    return picture
+        image = _absorb(image, (soft * body * np.float32(rng.uniform(0.4, 0.9)), _DEEP_MELANIN))
+    return image
 
 
-def _hairs(rng: np.random.Generator, picture: _Field) -> _Field:
-    size = len(picture)
+def _hairs(rng: np.random.Generator, image: _Field) -> _Field:
+    size = len(image)
     kind = rng.random()
     if kind < 0.45:
-        return picture
+        return image
     count = int(rng.integers(1, 7) if kind < 0.83 else rng.integers(8, 26))
     mask = np.zeros((size, size), dtype=np.uint8)
     steps = np.linspace(0, 1, 24)[:, None]
@@ -273,13 +273,13 @@ def _hairs(rng: np.random.Generator, picture: _Field) -> _Field:
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.35, size / 420)).astype(np.float32) / 255
     fair = rng.random() < 0.15
     colour = np.array((214, 190, 150) if fair else (62, 44, 38), dtype=np.float32) * rng.uniform(0.7, 1.15)
-    return _blend(picture, soft * np.float32(rng.uniform(0.55, 0.9)), colour)
+    return _blend(image, soft * np.float32(rng.uniform(0.55, 0.9)), colour)
 
 
-def _gel_bubbles(rng: np.random.Generator, picture: _Field) -> _Field:
+def _gel_bubbles(rng: np.random.Generator, image: _Field) -> _Field:
     if rng.random() > 0.2:
-        return picture
-    size = len(picture)
+        return image
+    size = len(image)
     light = np.zeros((size, size), dtype=np.uint8)
     shade = np.zeros_like(light)
     for _ in range(rng.integers(1, 9)):
@@ -291,13 +291,13 @@ def _gel_bubbles(rng: np.random.Generator, picture: _Field) -> _Field:
     blur = max(0.4, size / 260)
     dark = cv2.GaussianBlur(shade, (0, 0), blur).astype(np.float32)[..., None] / 255
     shine = cv2.GaussianBlur(light, (0, 0), blur).astype(np.float32)[..., None] / 255
-    return picture * (1 - 0.3 * dark) + shine * (250 - picture) * 0.9
+    return image * (1 - 0.3 * dark) + shine * (250 - image) * 0.9
 
 
-def _camera(rng: np.random.Generator, picture: _Field, x: _Field, y: _Field) -> _Field:
+def _camera(rng: np.random.Generator, image: _Field, x: _Field, y: _Field) -> _Field:
     """Lens, light and sensor: blur, vignette, the dermatoscope's round border, white balance, noise."""
-    size = len(picture)
-    picture = cv2.GaussianBlur(picture, (0, 0), max(0.3, size / 224 * rng.uniform(0.35, 0.9)))
+    size = len(image)
+    image = cv2.GaussianBlur(image, (0, 0), max(0.3, size / 224 * rng.uniform(0.35, 0.9)))
     distance = np.hypot(x - np.float32(rng.normal(0, 0.08)), y - np.float32(rng.normal(0, 0.08)))
     light = 1 - np.float32(rng.uniform(0.02, 0.16)) * distance**2
     if rng.random() < 0.16:
@@ -305,5 +305,5 @@ def _camera(rng: np.random.Generator, picture: _Field, x: _Field, y: _Field) -> 
         light = light * _smoothstep(edge - distance, 0.0, rng.uniform(0.03, 0.12))
     balance = (rng.normal(1.0, 0.035, 3) * rng.normal(1.0, 0.05)).astype(np.float32)
     grain = rng.standard_normal((size, size), dtype=np.float32) * np.float32(rng.uniform(0.8, 2.2))
-    channels = [picture[..., channel] * (light * balance[channel]) + grain for channel in range(3)]
+    channels = [image[..., channel] * (light * balance[channel]) + grain for channel in range(3)]
     return np.asarray(cv2.merge(channels), dtype=np.float32)

@@ -200,8 +200,8 @@ ARTEFACTS: Final[dict[str, Artefact]] = {
 }
 
 
-def _rounded(picture: NDArray[np.floating[Any]]) -> Pixels:
-    return np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+def _rounded(image: NDArray[np.floating[Any]]) -> Pixels:
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
 
 
 def _grey(value: float) -> NDArray[np.float32]:
@@ -224,5 +224,5 @@ def _turned(cover: Pixels, rng: np.random.Generator, jitter: float) -> Pixels:
 
 def _cover(pixels: Pixels, cover: Pixels, colour: NDArray[np.float32], opacity: float) -> Pixels:
     weight = (cover.astype(np.float32) * np.float32(opacity / 255))[..., None]
-    picture = pixels.astype(np.float32)
-    return _rounded(picture + weight * (colour - picture))
+    image = pixels.astype(np.float32)
+    return _rounded(image + weight * (colour - image))

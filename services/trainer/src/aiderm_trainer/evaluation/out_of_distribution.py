@@ -83,7 +83,7 @@ def measure_out_of_distribution(
             said = decide(float(answer.malignancy[i]), float(answer.novelty[i]), measures, (), manifest)
             accepted += said.decision is not Decision.REJECTED
     if not novelty:
-        raise ValueError(f"{folder} holds no picture that can be decoded. Received: {len(files)} files")
+        raise ValueError(f"{folder} holds no image that can be decoded. Received: {len(files)} files")
     far = [
         decide(float(p), float(d), measures, (), manifest).decision is Decision.REJECTED
         for p, d, measures in zip(scores.malignancy, scores.novelty, scores.measures, strict=True)

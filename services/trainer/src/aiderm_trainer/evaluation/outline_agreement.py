@@ -33,10 +33,10 @@ Floats = metrics.Floats
 Flags = NDArray[np.bool_]
 
 DEFINITIONS = {
-    "area_inside": "mean share of the picture that lies inside the outline: what a heatmap without a view would have",
+    "area_inside": "mean share of the image that lies inside the outline: what a heatmap without a view would have",
     "energy_inside": "mean share of the heatmap's energy inside the outline",
     "energy_inside_malignant": "the same, malignant lesions alone",
-    "peak_inside": "share of pictures whose heatmap has its peak inside the outline",
+    "peak_inside": "share of images whose heatmap has its peak inside the outline",
     "peak_inside_malignant": "the same, malignant lesions alone",
     "roc_auc": "ROC AUC of the images as they are, of those that were painted over",
     "painted_roc_auc": "ROC AUC of the same images with the lesion painted over by skin; 0.5: nothing but the lesion counts",
@@ -79,7 +79,7 @@ def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
         OutlineError: no folder, or no row has an outline.
     """
     if not folder.is_dir():
-        raise OutlineError(f"the outlines must be a folder of pictures. Received: {folder}")
+        raise OutlineError(f"the outlines must be a folder of images. Received: {folder}")
     files = {
         path.stem.removesuffix("_segmentation"): path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES
     }
@@ -99,7 +99,7 @@ def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
     """
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if mask is None:
-        raise OutlineError(f"{file.name} is no picture that can be read")
+        raise OutlineError(f"{file.name} is no image that can be read")
     region = assessed_region(width, height, geometry)
     if mask.shape[0] != mask.shape[1]:  # drawn on the whole image
         own = assessed_region(mask.shape[1], mask.shape[0], geometry)

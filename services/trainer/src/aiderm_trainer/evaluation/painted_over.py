@@ -47,22 +47,22 @@ def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
     skin = ~hole & ~_dark(pixels)
     if skin.mean() < MIN_SKIN:
         return None
-    picture = pixels.astype(np.float32)
-    smooth = cv2.resize(_harmonic(picture, hole, skin), (side, side), interpolation=cv2.INTER_CUBIC)
-    filled = smooth + _grain(picture, hole, skin, np.random.default_rng(seed))
+    image = pixels.astype(np.float32)
+    smooth = cv2.resize(_harmonic(image, hole, skin), (side, side), interpolation=cv2.INTER_CUBIC)
+    filled = smooth + _grain(image, hole, skin, np.random.default_rng(seed))
     weight = np.clip(cv2.GaussianBlur(hole.astype(np.float32), (0, 0), max(0.5, 0.006 * side)) * 2, 0, 1)
     weight[~_grown(hole, 0.02)] = 0
-    return np.clip(picture + weight[..., None] * (filled - picture) + 0.5, 0, 255).astype(np.uint8)
+    return np.clip(image + weight[..., None] * (filled - image) + 0.5, 0, 255).astype(np.uint8)
 
 
-def _harmonic(picture: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[np.float32]:
+def _harmonic(image: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[np.float32]:
     """``[g, g, 3]``: skin colours where there is skin, and what solves Laplace's equation between them elsewhere.
 
     The image's edge is a mirror (no flow across it), and so a hole that touches it is continued from inside.
     """
     size = (_GRID, _GRID)
     weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(picture * skin[..., None], size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(image * skin[..., None], size, interpolation=cv2.INTER_AREA)
     # Averaged, so that one hair at the rim does not draw a streak through the hole.
     weight, colour = cv2.GaussianBlur(weight, (0, 0), 1.2), cv2.GaussianBlur(colour, (0, 0), 1.2)
     inside = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
@@ -93,16 +93,16 @@ def _harmonic(picture: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray
     return np.asarray(out, np.float32)
 
 
-def _grain(picture: NDArray[np.float32], hole: Flags, skin: Flags, rng: np.random.Generator) -> NDArray[np.float32]:
+def _grain(image: NDArray[np.float32], hole: Flags, skin: Flags, rng: np.random.Generator) -> NDArray[np.float32]:
     """Fine structure for the hole: the skin's own, moved there from places that are skin, ``[S, S, 3]``."""
-    side = len(picture)
+    side = len(image)
     sigma = max(0.7, _GRAIN_SCALE * side)
     weight = cv2.GaussianBlur(skin.astype(np.float32), (0, 0), sigma)
-    local = cv2.GaussianBlur(picture * skin[..., None], (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
-    residual = np.where(skin[..., None], picture - local, 0)
+    local = cv2.GaussianBlur(image * skin[..., None], (0, 0), sigma) / np.maximum(weight, 1e-3)[..., None]
+    residual = np.where(skin[..., None], image - local, 0)
     limit = 2.5 * residual[skin].std(axis=0)
     residual = np.clip(residual, -limit, limit).astype(np.float32)  # single hairs and vessels are not grain
-    out, missing = np.zeros_like(picture), hole.copy()
+    out, missing = np.zeros_like(image), hole.copy()
     for _ in range(_TRIES):
         if not missing.any():
             break

@@ -261,10 +261,10 @@ def _refused(
     }
 
 
-def _novelty_method(judge: TrainedRun, orientations: int) -> str:
+def _novelty_method(member: TrainedRun, orientations: int) -> str:
     seen = f", averaged over {orientations} orientations" if orientations > 1 else ""
     return (
-        f"on mean and spread of the feature maps of {judge.config.arch} at several depths{seen}: Mahalanobis distance in "
+        f"on mean and spread of the feature maps of {member.config.arch} at several depths{seen}: Mahalanobis distance in "
         f"{novelty.COMPONENTS} principal components plus the residual, and a linear classifier of dermoscopic training images "
         "against simulated clinical close-ups and everyday photographs"
     )

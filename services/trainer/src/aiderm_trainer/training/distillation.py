@@ -1,7 +1,7 @@
 """What an ensemble of finished runs says of the training images, for one small network to learn (Hinton, Vinyals, Dean:
 "Distilling the Knowledge in a Neural Network", 2015).
 
-The teachers see each picture as it is and the student sees it turned, blurred and with artefacts, so it also learns that
+The teachers see each image as it is and the student sees it turned, blurred and with artefacts, so it also learns that
 those change nothing. Where only benign or malignant is known, the teachers' classes fill the gap.
 """
 

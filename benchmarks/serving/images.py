@@ -16,7 +16,7 @@ PAINTED = 1200  # larger ones are enlarged from this, with grain of their own: p
 
 
 def write(folder: Path, kinds: Sequence[str] = tuple(KINDS), quality: int = 95) -> dict[str, list[Path]]:
-    """Writes ``COUNT`` pictures of each kind; returns their paths by kind."""
+    """Writes ``COUNT`` images of each kind; returns their paths by kind."""
     found: dict[str, list[Path]] = {}
     for kind in kinds:
         width, height = KINDS[kind]
