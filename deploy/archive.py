@@ -24,16 +24,16 @@ MODELS, BACKUPS = Path("/models"), Path("/backups")
 
 
 class BackupError(Exception):
-    """What cannot be saved or restored, and why."""
+    """Raised when something cannot be saved or restored; the text says why."""
 
 
 def say(text: str) -> None:
-    """Tells the user; standard output is for the user alone."""
+    """Writes a line to standard output, which is for the user alone."""
     sys.stdout.write(f"{text}\n")
 
 
 def save(name: str | None, models: Path, backups: Path) -> Path:
-    """Writes every version and what serves into ``backups/NAME``; by default the name is the time.
+    """Writes every version and the promoted versions' names into ``backups/NAME``; by default the name is the time.
 
     Raises:
         BackupError: no bundle, a damaged one, or an archive of that name.
@@ -71,7 +71,7 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
 
 
 def restore(archive: Path, models: Path) -> None:
-    """Puts back what is missing or damaged in ``models``, then what served.
+    """Restores what is missing or damaged in ``models``, then the promoted versions' names.
 
     Raises:
         BackupError: an archive that is damaged, or none; nothing has been changed then.
@@ -98,7 +98,7 @@ def restore(archive: Path, models: Path) -> None:
 
 
 def _refuse_another(saved: ModelStore, store: ModelStore, model: str, version: str) -> None:
-    """A version that was promoted in the store stays what it is, even where it is damaged."""
+    """Refuses to replace a promoted version by another one, even if it is damaged."""
     here, there = (folder / model / f"{version}{DIGEST_SUFFIX}" for folder in (store.root, saved.root))
     if here.exists() and there.exists() and here.read_text() != there.read_text():
         raise BackupError(f"{model} {version} was promoted with another manifest than the saved one. Remove {here} first")

@@ -1,4 +1,4 @@
-"""How the work grows: scoring against the physical limit, over cores, over Ray nodes; replicas of the API. See README.md."""
+"""Scaling: scoring against the physical limit, over cores and Ray nodes, and replicas of the API. See README.md."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PORT = 26379
 
 
 def chunks(files: list[Path], count: int) -> list[list[Item]]:
-    """``count`` images, each of them one of a few files: what is measured is no disk."""
+    """``count`` images that repeat a few files, so that the disk is not measured."""
     items = [Item(str(path), str(path)) for path in islice(cycle(files), count)]
     return [items[start : start + CHUNK] for start in range(0, count, CHUNK)]
 
@@ -81,7 +81,7 @@ def distributed(files: list[Path], model: Model, nodes: int, count: int) -> floa
 
 @contextmanager
 def ray_nodes(count: int) -> Iterator[str]:
-    """A head that works on nothing, and nodes of one core each, tied to different ones of this machine."""
+    """A head node that does no work, and nodes of one core each, tied to different cores of this machine."""
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
     common = ["--disable-usage-stats", "--object-store-memory=150000000"]
     cores = sorted(os.sched_getaffinity(0))
@@ -99,7 +99,7 @@ def ray_nodes(count: int) -> Iterator[str]:
 
 
 def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> list[dict[str, float]]:
-    """One replica of the API on one core, then one more on each further core, each with a load of its own."""
+    """One replica of the API per core, from one to all cores, each with its own load."""
     environment = {
         "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
         "AIDERM_THREADS": "1", "AIDERM_LOG_FORMAT": "json",

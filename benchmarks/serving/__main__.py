@@ -65,7 +65,7 @@ def one_round(running: list[Subject], files: dict[str, list[Path]], options: arg
 
 
 def overload(subject: Subject, files: list[Path], seconds: float) -> dict[str, Any]:
-    """256 clients ask for twice what the service answers at its best: how much of that best is left, how soon it refuses."""
+    """256 clients send twice the service's highest rate: how much of that rate is left, and how quickly it refuses the rest."""
     peak = report.cell(subject.measure(files, 32, seconds))
     raw = subject.measure(files, 256, seconds, rate=2 * peak["rate"])
     found = report.cell(raw)

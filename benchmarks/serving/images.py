@@ -1,4 +1,4 @@
-"""Synthetic lesions as the JPEG files that clients send: model-sized, from a dermatoscope's archive, from a phone."""
+"""Synthetic lesions as JPEG files of the sizes that clients send: the model's, a dermatoscope archive's, a phone's."""
 
 from __future__ import annotations
 

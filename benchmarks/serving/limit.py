@@ -22,7 +22,7 @@ from aiderm_core.runtime import Hint, Runtime, load_runtime
 
 
 def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -> dict[str, Any]:
-    """As many threads as there are clients or cores, each with one image at a time in hand."""
+    """Runs one thread per client, at most one per core, each with one image at a time."""
     images = [Path(name).read_bytes() for name in wanted["images"]]
     workers = min(cores, wanted["concurrency"])
     hint: Hint = "latency" if workers == 1 else "throughput"

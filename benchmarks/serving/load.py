@@ -1,4 +1,4 @@
-"""The load: one process, connections that stay open. It shares the cores with what it measures, so it does little itself."""
+"""The load generator: one process with persistent connections. It shares the cores with what it measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From measured cells to ratios: the table for people, result.json for programs, and a plot."""
+"""Turns measurements into ratios: a table, result.json and a plot."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ratios(rounds: list[dict[str, Any]], kind: str, concurrency: int, name: str,
 
 
 def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The figures that the service is held to, each with its aim; those that were not measured are left out."""
+    """The figures with an aim; those that were not measured are left out."""
     rounds, names = result["rounds"], list(result["subjects"])
     own = [name for name in names if name.startswith("this API")]
     ours, crowd = own[0], [c for c in result["concurrency"] if c >= 8]

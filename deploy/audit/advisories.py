@@ -25,7 +25,7 @@ Run = Callable[[Sequence[str]], str]
 
 @dataclass
 class Outcome:
-    """What is known about the packages of one kind."""
+    """The result of the check for packages of one kind."""
 
     kind: str
     checked: int = 0
@@ -33,7 +33,7 @@ class Outcome:
     unchecked: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """One line, and one for each advisory."""
+        """A summary line, and one line for each advisory."""
         if self.unchecked:
             missing = (
                 f"NOT CHECKED: {len(self.unchecked)} of {len(self.unchecked) + self.checked} packages, e.g. {self.unchecked[0]}"

@@ -1,4 +1,4 @@
-"""FastAPI with the SavedModel's signature in a thread pool: what one writes after reading the documentation."""
+"""FastAPI with the SavedModel's signature in a thread pool, as the documentation suggests."""
 
 from __future__ import annotations
 

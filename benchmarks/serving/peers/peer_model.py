@@ -1,4 +1,4 @@
-"""What every peer does with a picture, and the shipped graph behind one function. Runs in the peers' environment."""
+"""What every peer does with an image, and the shipped graph behind one function. Runs in the peers' environment."""
 
 from __future__ import annotations
 

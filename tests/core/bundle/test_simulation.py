@@ -45,6 +45,7 @@ def run(count: int) -> None:
             pytest.fail(f"seed {seed} (replay: python -m tests.core.bundle.simulation {seed}): {violation}")
 
 
+@pytest.mark.slow
 def test_some_runs() -> None:
     run(10)
 
@@ -78,6 +79,7 @@ def check_both_ways(store: ModelStore, after: str) -> None:
     assert store.serving(NAME) == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("operation", "after"), [entry[1:] for entry in OPERATIONS], ids=[entry[0] for entry in OPERATIONS])
 def test_a_fault_at_every_call(folder: Path, store: ModelStore, operation: Callable[..., object], after: str, kind: Kind) -> None:

@@ -15,6 +15,8 @@ from aiderm_trainer.data.split import LeakError, SplitError, write_split
 from aiderm_trainer.data.synthetic import lesion
 from aiderm_trainer.data.table import Row
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def planted(tmp_path):
@@ -99,7 +101,6 @@ def test_the_command_ends_with_2(planted):
     assert "g-1.png" in run.output
 
 
-@pytest.mark.slow
 def test_prepare_groups_what_the_embedding_finds(tmp_path):
     folder = tmp_path / "set" / "benign"
     folder.mkdir(parents=True)

@@ -12,6 +12,8 @@ from aiderm_trainer.data.sources.index import Columns, IndexingError
 from aiderm_trainer.data.split import SplitError, fingerprint, read_split
 from aiderm_trainer.data.synthetic import dataset, lesion
 
+pytestmark = pytest.mark.slow
+
 SHARED = Path(os.environ.get("AIDERM_SHARED", Path(__file__).parents[3].parent / "shared")) / "data"
 
 
@@ -117,7 +119,6 @@ def test_nothing_usable_or_impossible(tmp_path):
     assert not (tmp_path / "s.csv").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "isic-1800-1497").is_dir(), reason="needs AIDERM_SHARED/data/isic-1800-1497")
 def test_the_isic_1800_1497_folder_as_it_stands(tmp_path):
     report = prepare(SHARED / "isic-1800-1497", tmp_path / "s.csv", seed=20261124, progress=False)

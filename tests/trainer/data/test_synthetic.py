@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from aiderm_trainer.data.synthetic import dataset, lesion
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**40), malignant=st.booleans(), size=st.integers(32, 200))
 @settings(max_examples=15, deadline=None)
 def test_any_seed_and_size_gives_the_same_picture_twice(seed, malignant, size):
@@ -66,6 +67,7 @@ def test_the_label_can_be_learnt_from_several_cues_but_not_from_brightness():
     assert 0.4 < border < 0.6
 
 
+@pytest.mark.slow
 def test_dataset_writes_a_balanced_tree(tmp_path):
     root = dataset(tmp_path / "data", count=21, seed=4, size=40)
     counts = {f"{p.parent.name}/{p.name}": len(list(p.glob("*.png"))) for p in root.glob("*/*")}
@@ -80,6 +82,7 @@ def test_dataset_writes_a_balanced_tree(tmp_path):
         dataset(tmp_path / "few", count=3)
 
 
+@pytest.mark.slow
 def test_it_needs_no_tensorflow():
     code = "import sys, aiderm_trainer.data.synthetic; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=False).returncode == 0

@@ -55,6 +55,7 @@ def test_repeating_each_row_inside_its_group_does_not_narrow_the_interval():
     assert naive.ci95[1] - naive.ci95[0] < 0.6 * (copied.ci95[1] - copied.ci95[0])
 
 
+@pytest.mark.slow
 def test_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     covered = 0

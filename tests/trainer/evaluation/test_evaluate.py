@@ -163,6 +163,7 @@ def test_no_scores_are_refused(sample_scores, sample_manifest):
         evaluate_scores(sample_scores(4).take([]), sample_manifest(), FAST)
 
 
+@pytest.mark.slow
 def test_the_report_holds_metrics_curves_and_plots_and_reads_back(written):
     folder, scores, manifest, result = written
     assert result == evaluate_scores(scores, manifest, FAST)

@@ -53,6 +53,7 @@ def test_threshold_metrics_equal_scikit_learn(sample, step):
         assert ours["mcc"] == pytest.approx(sk.matthews_corrcoef(y, called, sample_weight=w))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(labelled_scores())
 def test_a_weight_counts_like_a_repeated_row(sample):
@@ -67,6 +68,7 @@ def test_a_weight_counts_like_a_repeated_row(sample):
             assert metric(metrics.sweep(y, s, w[None]), level).item() == pytest.approx(repeated.item())
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(labelled_scores(), st.sampled_from([0.3, 0.8, 0.95]))
 def test_operating_points_are_the_best_points_of_the_roc_curve(sample, level):

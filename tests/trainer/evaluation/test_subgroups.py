@@ -40,6 +40,7 @@ def test_a_subgroup_that_is_worse_is_flagged_and_no_other_is_called_worse():
     assert found["hard"].metrics["sensitivity"].value == pytest.approx(called[of.malignant[np.array(names) == "hard"]].mean())
 
 
+@pytest.mark.slow
 def test_equal_subgroups_are_seldom_flagged():
     flagged = 0
     for seed in range(20):

@@ -44,7 +44,7 @@ class ApiCall(Generic[T]):
 def predict(
     file: File, *, model: str | None = None, explain: bool = False, thorough: bool = False, request_id: str | None = None
 ) -> ApiCall[Assessment]:
-    """Has one dermoscopic image assessed.
+    """Assesses one dermoscopic image.
 
     Args:
         file: the image: a path, bytes, or an open binary file. Its name is not sent.
@@ -56,7 +56,7 @@ def predict(
     Raises:
         ProblemError: the service refused or failed; a subclass for each code.
         ConnectionFailed: no answer came.
-        UnexpectedAnswer: the answer is none of this API's.
+        UnexpectedAnswer: the answer did not come from this API.
     """
     return ApiCall(
         "POST",
@@ -76,7 +76,7 @@ def predict_batch(
     thorough: bool = False,
     request_id: str | None = None,
 ) -> ApiCall[tuple[BatchItem, ...]]:
-    """Has several images assessed in one request; one item per image, in their order.
+    """Assesses several images in one request; returns one item per image, in their order.
 
     An image that is refused does not fail the others: its item holds the problem, and ``item.result()`` raises it. The
     service limits the number of files and their sum (16 and 60 MB by default).
@@ -91,7 +91,7 @@ def predict_batch(
     Raises:
         ProblemError: the whole request was refused.
         ConnectionFailed: no answer came.
-        UnexpectedAnswer: the answer is none of this API's.
+        UnexpectedAnswer: the answer did not come from this API.
     """
     parts = tuple(("files", (_FILE_NAME, read_file(file))) for file in files)
     if not parts:

@@ -1,4 +1,4 @@
-"""The two clients. They differ in how they wait, and in nothing else: calls and retries are those of calls and exchange."""
+"""The two clients. They differ only in how they wait: the calls come from ``calls``, the retries from ``exchange``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: D101, N818  (a class is its code, and is named after it)
-"""What can go wrong: no answer, an answer that is none of this API's, or a problem with a stable code."""
+"""Exceptions: no answer, an answer that this API does not give, or a problem with a stable code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TimedOut(ConnectionFailed):
 
 
 class UnexpectedAnswer(AidermError):
-    """Something answered that is not this API, such as a proxy, or a version that this package does not know."""
+    """The answer did not come from this API but, for example, from a proxy or an unknown version."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"status {status}: {reason}")

@@ -16,7 +16,7 @@ class _Answer(BaseModel):
 
 
 class Decision(StrEnum):
-    """What is said of an image. ``LOW_SUSPICION`` is not "benign": the model misses some cancers."""
+    """The decision about an image. ``LOW_SUSPICION`` is not "benign": the model misses some cancers."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"
@@ -25,7 +25,7 @@ class Decision(StrEnum):
 
 
 class ModelRef(_Answer):
-    """Which model answered."""
+    """The model that answered."""
 
     name: str
     version: str
@@ -129,7 +129,7 @@ class MostLikely(_Answer):
 
 
 class Assessment(_Answer):
-    """What a model says of one image. A rejected image has no malignancy, classes or heatmap."""
+    """The assessment of one image. A rejected image has no malignancy, classes or heatmap."""
 
     request_id: str
     model: ModelRef
@@ -278,7 +278,7 @@ class Metric(_Answer):
 
 
 class Data(_Answer):
-    """What a model learnt from."""
+    """What a model was trained on."""
 
     sources: tuple[str, ...]
     fingerprint: str
@@ -287,7 +287,7 @@ class Data(_Answer):
 
 
 class ModelDetail(ModelSummary):
-    """Also what it was measured to do, and its card in Markdown."""
+    """A model with its metrics and its model card in Markdown."""
 
     metrics: dict[str, dict[str, Metric]]
     data: Data

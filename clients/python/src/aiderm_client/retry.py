@@ -1,4 +1,4 @@
-"""When to try again, and how long to wait before."""
+"""When to retry, and how long to wait before."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Retry:
                 raise ValueError(f"{name} must be 0 or more seconds. Received: {getattr(self, name)}")
 
     def pause(self, attempt: int, retry_after: float | None = None) -> float | None:
-        """Seconds to wait after this attempt failed; None when there is to be no other.
+        """Seconds to wait before the next attempt; None when there is none.
 
         Args:
             attempt: which one failed, from 1.

@@ -108,7 +108,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def evict(self) -> None:
-        """Ends a connection that waits, to make room for another one."""
+        """Closes a waiting connection to make room for another one."""
         self.server_state.waiting.pop(self, None)
         if self._head_since is None:
             self.transport.close()
@@ -116,7 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(self._at_the_limit())
 
     def data_received(self, data: bytes) -> None:
-        """Also refuses a head beyond its bound, or just ends the connection where an answer has begun."""
+        """Also refuses a head that is too large, or closes the connection where an answer has begun."""
         if self._deaf or self.transport.is_closing():
             return
         if self._head_since is None:

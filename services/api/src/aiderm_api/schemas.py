@@ -1,4 +1,4 @@
-"""The bodies of the HTTP API, exactly as clients see them."""
+"""The request and response bodies of the HTTP API."""
 
 from __future__ import annotations
 

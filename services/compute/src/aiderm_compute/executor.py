@@ -39,7 +39,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a call.
+    """The outcome of a call.
 
     Attributes:
         name: of the call.
@@ -59,7 +59,7 @@ FindMissing = Callable[[], str | None]
 
 
 class Executor(Protocol):
-    """Does work."""
+    """Runs calls."""
 
     def check(self, find_missing: FindMissing) -> None:
         """Makes sure that the work finds what it needs where it will be done.
@@ -69,7 +69,7 @@ class Executor(Protocol):
         """
 
     def run(self, calls: Sequence[Call]) -> Iterator[Done]:
-        """Does all calls and gives each as it ends, in any order; one that fails leaves the others alone.
+        """Runs all calls and yields each as it ends, in any order; a failed call does not stop the others.
 
         Raises:
             ValueError: the work cannot go on at all.
@@ -77,7 +77,7 @@ class Executor(Protocol):
 
 
 def attempt(call: Call, node: str | None = None) -> Done:
-    """Does a call in this process; what it raises becomes an error in words."""
+    """Runs a call in this process; an exception becomes an error message."""
     try:
         return Done(call.name, call.function(*call.arguments), node=node)
     except Exception as error:
@@ -85,12 +85,12 @@ def attempt(call: Call, node: str | None = None) -> Done:
 
 
 def spawned(jobs: int) -> Pool:
-    """Processes that share nothing with this one and end with it."""
+    """Processes that share no memory with this one and end with it."""
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
 class LocalProcesses:
-    """Processes of this machine, a number of them at a time, each of which does several calls."""
+    """A pool of processes on this machine, each of which runs several calls."""
 
     def __init__(self, jobs: int, pool: Callable[[int], Pool]) -> None:
         self._jobs, self._make = jobs, pool
@@ -98,7 +98,7 @@ class LocalProcesses:
         self._taken = 0
 
     def check(self, find_missing: FindMissing) -> None:
-        """Nothing to do: they see what this process sees."""
+        """Nothing to check: the processes see what this process sees."""
 
     def run(self, calls: Sequence[Call]) -> Iterator[Done]:
         """See ``Executor``."""
@@ -118,7 +118,7 @@ class LocalProcesses:
                     ) from error
 
     def close(self) -> None:
-        """Waits for the calls that are being done; no other is begun."""
+        """Waits for the running calls; starts no others."""
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool, self._taken = None, 0

@@ -39,7 +39,7 @@ class Node:
 
 @contextmanager
 def connect(address: str, *, seconds: float = 20, log_to_driver: bool = False) -> Iterator[None]:
-    """Connects this process to a cluster that runs already; at the end all that it has going there is ended.
+    """Connects this process to a running cluster; at the end, everything that it started there is stopped.
 
     No cluster is started, nothing is reported to anybody, and what the nodes' processes print stays in the nodes' logs.
 
@@ -88,7 +88,7 @@ def nodes() -> list[Node]:
 
 
 def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float = 60) -> dict[Node, Any]:
-    """Calls a function once on each node at the same time, in a process of its own, however busy the node is.
+    """Calls a function once on each node, all at the same time, each in its own process, however busy the node is.
 
     Args:
         function: of an installed module, or one that carries all it needs.

@@ -21,7 +21,7 @@ _PATIENCE = 300.0  # seconds for a node to check what it has; weights files are 
 
 @dataclass(frozen=True)
 class _NodeReport:
-    """What comes back from a node: what it lacks for the work, or what became of it."""
+    """A node's reply: what it lacks for the work, or the outcome of the work."""
 
     node: str
     address: str
@@ -47,7 +47,7 @@ def ray_nodes(address: str, jobs: int | None, gpus: float, console: Console) -> 
 
 
 class RayNodes:
-    """Does calls on the cluster that this process is connected to; nodes that join meanwhile are used as well.
+    """Runs calls on the cluster that this process is connected to; nodes that join later are used too.
 
     Which node does which call is Ray's decision. A call whose process or node dies is done again; what it had written is there.
     """
@@ -128,7 +128,7 @@ class RayNodes:
         return self._remote.options(**options).remote(self._find_missing, self._fit, light, *arguments)
 
     def _find_room(self, calls: Sequence[Call]) -> None:
-        """Ray would wait for ever for a node that is large enough."""
+        """Raises an error where no node is large enough; Ray would wait for ever."""
         threads = max((call.threads for call in calls), default=0)
         there = nodes()
         if not any(node.cpus >= threads and node.gpus >= self._gpus for node in there):
@@ -140,7 +140,7 @@ class RayNodes:
 
 
 class _Shared:
-    """Lists among the arguments go to the cluster once, not with every call."""
+    """Sends lists among the arguments to the cluster once, not with every call."""
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
@@ -156,7 +156,7 @@ class _Shared:
 
 
 def _do(find_missing: FindMissing, fit: frozenset[str], call: Call, *arguments: Any) -> _NodeReport:
-    """Runs on a node; checks one first that joined after all were asked."""
+    """Runs on a node; a node that joined after the check is checked first."""
     import ray
 
     context = ray.get_runtime_context()

@@ -40,7 +40,7 @@ class Seconds:
 
 @dataclass(frozen=True)
 class ImageAssessment:
-    """What is known of one image.
+    """The assessment of one image.
 
     Attributes:
         image: format, size and what was done to decode it.

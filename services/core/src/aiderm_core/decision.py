@@ -44,7 +44,7 @@ def decide(
     manifest: Manifest,
     rule: DecisionRule | None = None,
 ) -> Verdict:
-    """Applies contract 2's order: rejected, uncertain, suspicious, low suspicion; the first that holds.
+    """Makes the decision: the first of rejected, uncertain, suspicious and low suspicion that applies.
 
     Args:
         malignancy: calibrated probability, 0..1.

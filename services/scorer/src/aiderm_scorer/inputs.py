@@ -230,7 +230,7 @@ def _unreadable(error: OSError) -> Item:
 
 
 def _sentence(error: Exception) -> str:
-    """What a store says, on one line, and what helps."""
+    """The store's error on one line, with advice."""
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
         return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
     return " ".join(str(error).split())[:300] or type(error).__name__

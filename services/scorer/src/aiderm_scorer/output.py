@@ -25,7 +25,7 @@ PASSING = ("unreadable", "timeout", "worker_died", "internal")
 
 
 class OutputError(ValueError):
-    """An output that cannot be gone on with."""
+    """An output file that cannot be resumed."""
 
 
 class Output:
@@ -47,7 +47,7 @@ class Output:
     @classmethod
     @contextmanager
     def open(cls, path: Path, table_schema: pa.Schema, *, fresh: bool = False) -> Iterator[Self]:
-        """Begins a table, or goes on with one of the same model.
+        """Begins a table, or resumes one of the same model.
 
         Args:
             path: of the Parquet file.
@@ -100,7 +100,7 @@ class Output:
         return names
 
     def add(self, table: pa.Table) -> None:
-        """Takes rows; one of an image that has a row already will stand in its place."""
+        """Adds rows; a row of an image that already has one replaces it."""
         with self._writing:
             self._waiting.append(table)
             self._rows += table.num_rows
@@ -108,7 +108,7 @@ class Output:
             self.flush()
 
     def flush(self) -> None:
-        """Puts on the disk what was added."""
+        """Writes the added rows to the disk."""
         with self._writing:
             if self._waiting:
                 self._write(self._folder / f"{self._next:08d}.parquet", pa.concat_tables(self._waiting))
@@ -164,7 +164,7 @@ class Output:
 
 
 def _latest(table: pa.Table) -> pa.Table:
-    """The last row of each image; there are several where one was scored again, or where clearing up was cut off."""
+    """The last row of each image; there are several where one was scored again, or where the clean-up was interrupted."""
     if pc.count_distinct(table["image"]).as_py() == table.num_rows:
         return table.combine_chunks()
     last = {name: index for index, name in enumerate(table["image"].to_pylist())}

@@ -61,5 +61,5 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Images a second since the start."""
+        """Images per second since the start."""
         return self.done / max(time.monotonic() - self.began, 1e-9)

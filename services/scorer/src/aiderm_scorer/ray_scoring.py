@@ -99,7 +99,7 @@ class _Driver:
         self._contents = _scores(*work)
 
     def next(self) -> bytes | None:
-        """The scores of a chunk; None at the end."""
+        """The scores of the next chunk; None at the end."""
         return next(self._contents, None)
 
 
@@ -135,7 +135,7 @@ def _score_block(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
 
 
 def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
-    """The nodes, each of which can read what another one can.
+    """The nodes, after checking that all of them can read the same inputs.
 
     Raises:
         ClusterError: naming the node and what it lacks.

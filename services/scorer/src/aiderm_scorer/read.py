@@ -38,7 +38,7 @@ class Reader:
         self.close()
 
     def read(self, item: Item) -> bytes | ItemProblem:
-        """The bytes of one item, or why there are none; raises nothing."""
+        """The bytes of one item, or the reason why there are none; never raises."""
         if item.problem is not None:
             return item.problem
         try:

@@ -100,7 +100,7 @@ def score(
 
 
 def _without_repeats(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
-    """Each expected row once, whatever was done twice; and none may be missing at the end."""
+    """Yields each expected row once, even if some were scored twice; raises an error if any is missing."""
     for table in tables:
         new = [name in expected for name in table["image"].to_pylist()]
         expected.difference_update(table["image"].to_pylist())

@@ -44,7 +44,7 @@ class ItemAssessor:
             self_check(bundle, self._manifest, self._runtime, form.golden)
 
     def row(self, item: Item, data: bytes | ItemProblem) -> score_rows.Row:
-        """The image's row; raises nothing that has to do with the image."""
+        """The image's row; never raises because of the image."""
         if isinstance(data, ItemProblem):
             return score_rows.failed(item, data, self._manifest, self._precision)
         try:

@@ -46,7 +46,7 @@ class WorkerProcess:
         self.close()
 
     def score(self, items: Sequence[Item]) -> Iterator[score_rows.Row]:
-        """One row an item, in order, as they come; fewer only after ``end``.
+        """Yields one row per item, in order, as they are finished; fewer only after ``end``.
 
         Raises:
             WorkerProcessError: the model cannot be loaded.
@@ -82,7 +82,7 @@ class WorkerProcess:
                     yield score_rows.failed(item, problem, self._model.manifest, self._model.precision)
 
     def end(self) -> None:
-        """Ends the process whatever it is at, and ``score`` with it; may be called from another thread."""
+        """Ends the process and ``score`` at once; may be called from another thread."""
         self._ended = True
         process = self._process
         if process is not None:

@@ -21,7 +21,7 @@ OPEN_PATHS = frozenset(
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is. ``key_id`` None: the service asks for no keys."""
+    """The caller of a request. ``key_id`` is None where the service requires no keys."""
 
     key_id: str | None = None
     bucket: TokenBucket | None = None

@@ -47,7 +47,7 @@ class Rate(_Record):
 
 
 class ApiKey(_Record):
-    """What is stored about a key. ``rate`` None: the service's default limit."""
+    """What is stored about a key. ``rate`` is None where the service's default limit applies."""
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
@@ -116,7 +116,7 @@ def read_keys(path: Path) -> list[ApiKey]:
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
-    """Whoever may write the file, or put another in its place, can let themselves in."""
+    """Refuses a file that others could change or replace: they could add keys of their own."""
     if not stat.S_ISREG(status.st_mode):
         raise KeysError(f"{path} is not a regular file; a file of keys is created with: aiderm-api keys add NAME")
     if status.st_mode & 0o022:
@@ -197,7 +197,7 @@ class KeyRing:
         return sum(not key.expired(now) for key in self._keys.values())
 
     def find(self, secret: bytes) -> ApiKey | None:
-        """The key whose secret this is, expired or not; None for every other text."""
+        """The key with this secret, expired or not; None if there is none."""
         match = _KEY.fullmatch(secret)
         key = self._keys.get(match[1].decode("ascii")) if match else None
         digest = hashlib.sha256(secret).hexdigest()

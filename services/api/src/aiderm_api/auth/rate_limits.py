@@ -32,7 +32,7 @@ class TokenBucket:
         return (1 - self._tokens) / self.rate.per_second
 
     def charge(self, count: int) -> None:
-        """Takes ``count`` tokens, even if that makes a debt."""
+        """Takes ``count`` tokens, even if the balance becomes negative."""
         self._fill()
         self._tokens -= count
 

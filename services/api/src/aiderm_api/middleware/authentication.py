@@ -12,7 +12,7 @@ from aiderm_api.errors.problems import ProblemError
 
 
 class Authentication:
-    """Lets requests with a valid key pass, and notes their caller; see ``AccessPolicy``.
+    """Passes requests with a valid key on and records their caller; see ``AccessPolicy``.
 
     Args:
         app: what is protected.

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class RequestContext:
-    """Wraps everything that answers.
+    """Wraps the whole application.
 
     Args:
         app: the rest of the application.

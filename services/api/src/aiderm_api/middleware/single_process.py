@@ -47,7 +47,7 @@ def opening_language(scope: Scope, known: Sequence[str]) -> str:
 
 
 class SingleProcess:
-    """Sends each request to the API or to the page; the API's paths win.
+    """Sends each request to the API or to the page; the API's paths take precedence.
 
     Args:
         app: the API.

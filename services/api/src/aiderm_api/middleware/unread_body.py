@@ -11,7 +11,7 @@ LINGER_BYTES = 256_000_000
 
 
 class UnreadBody:
-    """Announces the connection's end, sends the answer, and then reads and drops the rest of the body for a while.
+    """Announces that the connection will close, sends the answer, and then discards the rest of the body for a while.
 
     Closing a socket with unread data resets the connection, and a client that is still sending would lose the answer that
     says why. Memory stays flat, and an endless stream is cut off.

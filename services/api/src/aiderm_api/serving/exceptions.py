@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ServingError(Exception):
-    """Base of these failures.
+    """Base class of these failures.
 
     Args:
         text: what was received and what is allowed.

@@ -12,7 +12,7 @@ from aiderm_core.runtime import Hint, Outputs, Precision, Runtime
 
 
 class LazyRuntime:
-    """A runtime that its first call loads.
+    """A runtime that is loaded by its first call.
 
     Args:
         name: of the engine.

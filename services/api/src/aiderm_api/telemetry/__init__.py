@@ -1,1 +1,1 @@
-"""Logs, metrics, the audit trail and drift."""
+"""Logs, metrics, the audit trail and drift monitoring."""

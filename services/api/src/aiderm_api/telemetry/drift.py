@@ -89,7 +89,7 @@ class Distribution:
         self._observed = [0] * len(self._joined)
 
     def observe(self, value: float) -> None:
-        """Adds an answer; the oldest leaves a full window."""
+        """Adds an answer; a full window drops its oldest."""
         self._counts[bisect_right(self._edges, value)] += 1
         self._sum += value
         if not self._joined:
@@ -102,7 +102,7 @@ class Distribution:
 
     @property
     def answers(self) -> int:
-        """How many the window holds."""
+        """The number of answers in the window."""
         return len(self._latest)
 
     def drift(self) -> tuple[float, float] | None:

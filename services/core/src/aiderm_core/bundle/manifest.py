@@ -93,7 +93,7 @@ class Novelty(_Section):
 
 
 class QualityLimit(_Section):
-    """Bounds of one quality metric; ``worse`` says on which side of them trouble lies. None: no bound.
+    """Bounds of one quality metric; ``worse`` says which side of a bound is bad. None: no bound.
 
     Beyond ``warn`` a warning is shown, beyond ``doubt`` low suspicion is withheld too, beyond ``reject`` nothing is assessed.
     A manifest that does not name ``doubt`` means ``warn``.
@@ -195,7 +195,7 @@ class Golden(_Section):
 
 
 class Variant(_Section):
-    """One way to run the graph, evaluated by itself; one of reduced precision that costs too much is no form at all.
+    """One way to run the graph, evaluated by itself; a variant of reduced precision that costs too much is not offered.
 
     Attributes:
         path: relative to the bundle: the SavedModel's folder, or an OpenVINO graph.
@@ -226,7 +226,7 @@ class Variant(_Section):
 
 
 class Manifest(_Section):
-    """Contract 2: the content of ``models/<name>/<version>/manifest.json``."""
+    """The content of ``models/<name>/<version>/manifest.json``."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: Name
@@ -282,7 +282,7 @@ class Manifest(_Section):
         return [self.golden, *(form.golden for form in self.forms if form.golden is not None)]
 
     def golden_paths(self) -> set[str]:
-        """The files of every golden input, of the forms as well."""
+        """The files of every golden input, including those of the variants."""
         return {case.path for golden in self._goldens() for case in golden.cases}
 
     def form(self, runtime: str, precision: str) -> Variant:

@@ -1,4 +1,4 @@
-"""What lies on the skin or beside the lesion: hair, a ruler's ticks, pen marks. Classical image processing, in a fraction of a
+"""Artefacts on the skin or beside the lesion: hair, a ruler's ticks, pen marks. Classical image processing, in a fraction of a
 millisecond each, on a square of 224 pixels.
 """
 

@@ -194,7 +194,7 @@ def _mean_and_deviation(values: NDArray[np.uint8] | NDArray[np.int16]) -> tuple[
 
 
 def _share(where: NDArray[np.bool_]) -> float:
-    """Of the disc, 0..1."""
+    """Share of the disc, 0..1."""
     return cv2.countNonZero(cv2.bitwise_and(where.view(np.uint8), _disc())) / _disc_pixels()
 
 

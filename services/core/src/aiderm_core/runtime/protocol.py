@@ -20,7 +20,7 @@ HINTS: tuple[Hint, ...] = ("latency", "throughput")
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 (RuntimeError is taken)
-    """A graph that cannot be loaded, or does not keep contract 1."""
+    """A graph that cannot be loaded, or whose inputs and outputs are not those that ``Outputs`` describes."""
 
 
 @dataclass(frozen=True)

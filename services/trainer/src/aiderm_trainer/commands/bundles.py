@@ -106,15 +106,17 @@ def ensemble(
 @with_report_options
 def evaluate(
     bundle: Bundle,
-    split: Annotated[Path | None, typer.Option(help="SPLIT.csv; the rows of one side are scored, from --data.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="SPLIT.csv of the images; without it, all images in --data are scored.")
+    ] = None,
     data: DataRoot = Path("data"),
-    side: Annotated[str, typer.Option(help="With --split: test, validation or calibration.")] = "test",
-    runtime: Annotated[str, typer.Option(help="openvino or tensorflow.")] = "openvino",
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and plots.")] = None,
+    side: Annotated[str, typer.Option(help="With --split: the side to score: test, validation or calibration.")] = "test",
+    runtime: Annotated[str, typer.Option(help="Runtime: openvino or tensorflow.")] = "openvino",
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, report.json and the plots.")] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="With --out: also write the worst errors as images.")] = False,
     request: Any = None,
 ) -> None:
-    """Scores the exported graph on labelled images: a split's test rows, or a whole table or folder of one's own."""
+    """Evaluates a bundle on labelled images: one side of a split, or a whole table or folder."""
     from aiderm_core.runtime import load_runtime
     from aiderm_trainer.evaluation.cohorts import main_split
     from aiderm_trainer.evaluation.evaluate import evaluate_scores, write_report
@@ -150,13 +152,13 @@ def recalibrate(
     version: NewVersion,
     data: Annotated[Path | None, typer.Option(help="A table or folder of labelled images of the site.")] = None,
     prevalence: Annotated[
-        float | None, typer.Option(help="Share of malignant lesions that the probabilities shall assume; no decision changes.")
+        float | None, typer.Option(help="Share of malignant lesions that the probabilities assume; no decision changes.")
     ] = None,
     sensitivity: Annotated[
-        float | None, typer.Option(help="That the threshold must reach, with --data; as before by default.")
+        float | None, typer.Option(help="With --data: sensitivity that the threshold must reach.", show_default="as before")
     ] = None,
 ) -> None:
-    """Fits temperature, threshold and band to a site's own images, or moves them to another prevalence, as a new version."""
+    """Writes a new version with temperature, threshold and band fitted to a site's own images, or for another prevalence."""
     from aiderm_trainer.export.prevalence import correct_prior
     from aiderm_trainer.export.recalibration import recalibrate as fit
 
@@ -177,18 +179,18 @@ def recalibrate(
 
 
 def learning_curve(
-    bundle: Annotated[Path, typer.Argument(help="models/NAME/VERSION: its threshold and target are the starting point.")],
-    out: Annotated[Path, typer.Option(help="JSON to write; reports take it with --learning-curve.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle: models/NAME/VERSION, whose threshold is the starting point.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; evaluate and export include it with --learning-curve.")],
     scores: Annotated[
         Path | None,
-        typer.Option(help="CSV of domain, group, malignant, malignancy, scored by models trained without the row's domain."),
+        typer.Option(help="CSV table: domain, group, malignant, malignancy by a model trained without the domain."),
     ] = None,
     study: Annotated[
         Path | None,
-        typer.Option(help="A finished `compare --folds domain`, whose first recipe is measured, instead of --scores."),
+        typer.Option(help="Instead of --scores: a finished `compare --folds domain`; its first recipe is used."),
     ] = None,
 ) -> None:
-    """Measures how many labelled local images recalibrate needs, on domains that were left out in training."""
+    """Measures how many labelled images of a new site `recalibrate` needs, on domains that were left out in training."""
     from pydantic import TypeAdapter
 
     from aiderm_core.files import write_text
@@ -219,12 +221,12 @@ def learning_curve(
 
 def quantise(
     bundle: Bundle,
-    split: Annotated[Path, typer.Option(help="SPLIT.csv that it was trained on; calibration and validation rows are used.")],
+    split: Annotated[Path, typer.Option(help="SPLIT.csv of the training; calibration and validation rows are used.")],
     version: NewVersion,
     data: DataRoot = Path("data"),
-    precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be given again.", show_default="both")] = None,
+    precision: Annotated[list[str] | None, typer.Option(help="bf16 or int8; may be repeated.", show_default="both")] = None,
 ) -> None:
-    """Adds forms of reduced precision, each evaluated by itself, as a new version; none that costs too much is written."""
+    """Writes a new version with variants of reduced precision. A variant that costs too much accuracy is left out."""
     from aiderm_trainer.data.split import read_split
     from aiderm_trainer.export.precision import REDUCED, reduce_precision
 
@@ -249,9 +251,9 @@ def quantise(
 
 def papers(
     bundle: Bundle,
-    out: Annotated[Path, typer.Option(help="Folder for the papers.")] = Path("papers"),
+    out: Annotated[Path, typer.Option(help="Folder for the documents.")] = Path("papers"),
 ) -> None:
-    """Writes what a hospital asks for: facts label, EU AI Act skeleton, GMLP checklist, data sheet and threat model."""
+    """Writes the documents that hospitals ask for: facts label, EU AI Act skeleton, GMLP checklist, data sheet, threat model."""
     from aiderm_trainer.reporting.papers import write_papers
 
     with plain_errors():
@@ -261,18 +263,18 @@ def papers(
 
 
 def promote(name: str, version: str, models: Models = Path("models")) -> None:
-    """Lets a version serve, after checking it; running servers take it over by themselves."""
+    """Verifies a version and makes it the one that is served. Running servers load it by themselves."""
     with plain_errors():
         ModelStore(models).promote(name, version)
-    console.print(f"{name} {version} serves")
+    console.print(f"{name} {version} is served now")
     suggest(f"rollback {name}   (undoes this)")
 
 
 def rollback(name: str, models: Models = Path("models")) -> None:
-    """Lets the version serve again that did before the last promotion."""
+    """Makes the version that was served before the last promotion the served one again."""
     with plain_errors():
         version = ModelStore(models).rollback(name)
-    console.print(f"{name} {version} serves")
+    console.print(f"{name} {version} is served now")
     suggest(f"evaluate {models}/{name}/{version}")
 
 

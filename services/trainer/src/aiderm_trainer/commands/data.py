@@ -7,30 +7,30 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from aiderm_trainer.commands.common import DataRoot, console, plain_errors, suggest, warn
+from aiderm_trainer.commands.common import DataRoot, Seed, console, plain_errors, suggest, warn
 
-Column = Annotated[str | None, typer.Option(help="Column of the table.")]
 Weights = Annotated[
-    str | None, typer.Option(help="Pretrained MobileNetV2 (a file, or imagenet) to find zoomed and turned copies with.")
+    str | None, typer.Option(help="MobileNetV2 weights (a file, or imagenet) for finding zoomed and rotated copies.")
 ]
 
 
 def prepare(
-    data: Annotated[Path, typer.Argument(help="A folder split/class/*.jpg or class/*.jpg, or a CSV table of paths and labels.")],
+    data: Annotated[Path, typer.Argument(help="A folder with split/class/*.jpg or class/*.jpg, or a CSV table.")],
     out: Annotated[Path, typer.Option(help="SPLIT.csv to write.")],
-    path: Column = None,
-    label: Column = None,
-    malignant: Column = None,
-    group: Column = None,
-    source: Column = None,
+    path: Annotated[str | None, typer.Option(help="Column with the path of the image.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column with the class or diagnosis.")] = None,
+    malignant: Annotated[str | None, typer.Option(help="Column that says whether the lesion is malignant.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column with the lesion or patient, which is never divided.")] = None,
+    source: Annotated[str | None, typer.Option(help="Column with the data set.")] = None,
     domain: Annotated[
-        str | None, typer.Option(help="Column of the camera, clinic or collection; unknown ones are found.")
+        str | None, typer.Option(help="Column with the camera, clinic or collection; estimated from the image where it is empty.")
     ] = None,
     biopsied: Annotated[str | None, typer.Option(help="Column that says how the label was made, such as histo.")] = None,
     positive: Annotated[
-        str | None, typer.Option(help="Classes that count as malignant, comma separated; classes may then have any names.")
+        str | None,
+        typer.Option(help="Classes that count as malignant, separated by commas; all others are benign."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     near_duplicates: Annotated[bool, typer.Option(help="Keep near-duplicate images on one side.")] = True,
     weights: Weights = None,
 ) -> None:
@@ -53,15 +53,15 @@ def prepare(
 
 
 def check_leaks(
-    split: Annotated[Path, typer.Argument(help="SPLIT.csv of prepare.")],
+    split: Annotated[Path, typer.Argument(help="SPLIT.csv, as `aiderm-train prepare` writes it.")],
     data: DataRoot = Path("data"),
     weights: Weights = None,
     repair: Annotated[
         Path | None,
-        typer.Option(help="A split to write without the leaks: what belongs together goes to train, if one of it was there."),
+        typer.Option(help="File for a split without the leaks: images that belong together move to one side."),
     ] = None,
 ) -> None:
-    """Fails where a lesion, a file or a near-duplicate stands on two sides of a split; reads all images anew."""
+    """Checks that no lesion, file or near-duplicate is on two sides of a split. Reads all images again."""
     from aiderm_trainer.data.leaks import check_images, find_leaks, repaired
     from aiderm_trainer.data.split import read_split, write_split
 
@@ -71,23 +71,23 @@ def check_leaks(
             at = {row.path: position for position, row in enumerate(rows)}
             leaks = find_leaks(rows, data, embed=_embedding(weights))
             write_split(repair, repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in leaks]))
-            console.print(f"{len(leaks)} pair(s) stood on two sides; wrote {repair} without", soft_wrap=True)
+            console.print(f"{len(leaks)} pair(s) of images were on two sides; wrote {repair} without them", soft_wrap=True)
             suggest(f"train --split {repair} --data {data} --arch mobilenet_v2 --out runs/first")
             return
         check_images(rows, data, embed=_embedding(weights))
-    console.print(f"{split}: no lesion, file or near-duplicate among {len(rows)} images stands on two sides", soft_wrap=True)
+    console.print(f"{split}: no lesion, file or near-duplicate among {len(rows)} images is on two sides", soft_wrap=True)
     suggest(f"train --split {split} --data {data} --arch mobilenet_v2 --out runs/first")
 
 
 def isic(
-    out: Annotated[Path, typer.Argument(help="Folder to write to; run again to go on.")],
-    collection: Annotated[list[str] | None, typer.Option(help="Number or name of a collection; may be given again.")] = None,
-    query: Annotated[str, typer.Option(help="In the archive's search language, such as 'age_approx:[20 TO 40]'.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="Images at most.")] = None,
-    licence: Annotated[str, typer.Option(help="Licences to take, comma separated.")] = "CC-0,CC-BY,CC-BY-NC",
-    size: Annotated[str, typer.Option(help="thumbnail (256 pixels) or full.")] = "full",
+    out: Annotated[Path, typer.Argument(help="Folder to write to; an interrupted download is resumed.")],
+    collection: Annotated[list[str] | None, typer.Option(help="Number or name of a collection; may be repeated.")] = None,
+    query: Annotated[str, typer.Option(help="Query in the archive's search language, such as 'age_approx:[20 TO 40]'.")] = "",
+    limit: Annotated[int | None, typer.Option(min=1, help="Largest number of images.")] = None,
+    licence: Annotated[str, typer.Option(help="Allowed licences, separated by commas.")] = "CC-0,CC-BY,CC-BY-NC",
+    size: Annotated[str, typer.Option(help="Size of the images: thumbnail (256 pixels) or full.")] = "full",
     api: Annotated[str, typer.Option(help="Address of the API.")] = "https://api.isic-archive.com/api/v2",
-    workers: Annotated[int, typer.Option(min=1, max=16, help="Downloads at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, max=16, help="Parallel downloads.")] = 4,
 ) -> None:
     """Downloads dermoscopic images of the ISIC Archive, with resume and checksums, and writes a table for prepare."""
     from aiderm_trainer.data.sources.isic import ArchiveQuery, Size, fetch
@@ -109,9 +109,9 @@ def isic(
 
 def synthetic(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
-    count: Annotated[int, typer.Option(min=1, help="Images.")] = 600,
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 600,
     size: Annotated[int, typer.Option(min=100, max=2048, help="Side in pixels.")] = 224,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> None:
     """Draws synthetic lesions in the layout split/class/*.png, to try the trainer without data."""
     from aiderm_trainer.data.synthetic import dataset

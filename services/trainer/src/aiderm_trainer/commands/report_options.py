@@ -16,25 +16,26 @@ from aiderm_trainer.commands.common import plain_errors
 def _options(
     metadata: Annotated[
         Path | None,
-        typer.Option(help="CSV table of path and age, sex, localization, collection, dx_type, domain: subgroups and domains."),
+        typer.Option(help="CSV table of path, age, sex, localization, collection, dx_type, domain: for subgroups."),
     ] = None,
     stress: Annotated[
-        bool, typer.Option("--stress", help="Add artefacts to the images, turn them, and report what changes.")
+        bool, typer.Option("--stress", help="Add artefacts to the images, rotate them, and report how the answers change.")
     ] = False,
     stress_images: Annotated[
         int | None, typer.Option(min=2, help="With --stress: at most this many images, drawn at random.", show_default="all")
     ] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of lesion outlines NAME.png: the heatmap against them, the lesion painted over.")
+        Path | None,
+        typer.Option(help="Folder of lesion outlines NAME.png, for the heatmap and painted-over lesions."),
     ] = None,
     close_ups: Annotated[
-        Path | None, typer.Option(help="Folder of photographs of skin taken without a dermatoscope: how many are accepted.")
+        Path | None, typer.Option(help="Folder of photographs taken without a dermatoscope: reports how many are accepted.")
     ] = None,
     left_out: Annotated[
         Path | None,
         typer.Option(help='JSON {"DOMAIN": {"roc_auc": {"value": V, "ci95": [L, H]}}} of models trained without the domain.'),
     ] = None,
-    learning_curve: Annotated[Path | None, typer.Option(help="JSON that aiderm-train learning-curve wrote.")] = None,
+    learning_curve: Annotated[Path | None, typer.Option(help="JSON file that `aiderm-train learning-curve` wrote.")] = None,
 ) -> Any:
     """The options as an ``evaluation.findings.FindingsRequest``.
 

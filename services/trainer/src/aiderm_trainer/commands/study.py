@@ -98,13 +98,13 @@ def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: 
 
 def study_report(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of results: plan.json, trials.csv, scores.npz; sources/ and domains/ beside them.")
+        Path, typer.Argument(help="Folder of results: plan.json, trials.csv, scores.npz, and optionally sources/ and domains/.")
     ],
-    study: Annotated[Path | None, typer.Option(help="A finished study, whose results are copied there first.")] = None,
+    study: Annotated[Path | None, typer.Option(help="A finished study whose results are copied to the folder first.")] = None,
     sources: Annotated[Path | None, typer.Option(help="A finished study that leaves sources out; copied to sources/.")] = None,
     domains: Annotated[Path | None, typer.Option(help="A finished study that leaves domains out; copied to domains/.")] = None,
 ) -> None:
-    """Writes FOLDER.md and plots from the results in FOLDER alone."""
+    """Writes FOLDER.md and its plots from the results in FOLDER."""
     from aiderm_trainer.reporting.study_report import publish, write_report
 
     with plain_errors():
@@ -116,4 +116,4 @@ def study_report(
             publish(domains, folder / "domains")
         write_report(folder, folder.with_suffix(".md"))
     console.print(f"wrote {folder.with_suffix('.md')}")
-    suggest("train --help   (with the recipe that won)")
+    suggest("train --help   (train the recipe that won)")

@@ -28,7 +28,7 @@ StartWeights = Annotated[str, typer.Option(help="The pretrained weights that the
 
 
 def architectures() -> None:
-    """Lists the networks that can be trained, and how each is used unless told otherwise."""
+    """Lists the networks that can be trained, with their default settings."""
     from aiderm_trainer.architectures import custom_cnn
     from aiderm_trainer.architectures.backbones import BACKBONES
 
@@ -49,7 +49,8 @@ def train(
     weights: Annotated[str, typer.Option(help="imagenet, none, or a file. custom_cnn always starts from none.")] = "imagenet",
     freeze_until: FreezeUntil = None,
     pool_depths: Annotated[
-        str | None, typer.Option(help="How many depths of the backbone the head reads, from the deepest, or names of its layers.")
+        str | None,
+        typer.Option(help="Number of backbone depths that the head reads, from the deepest up, or layer names."),
     ] = None,
     size: InputSize = None,
     dense: Annotated[str, typer.Option(help="Widths of the head's dense layers, separated by commas.")] = "256",

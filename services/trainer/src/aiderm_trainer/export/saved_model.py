@@ -1,4 +1,4 @@
-"""The graph that is served: scaling, networks, calibration, heatmap and novelty in one SavedModel (contract 1)."""
+"""The graph that is served: scaling, networks, calibration, heatmap and novelty in one SavedModel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AssessorError(ValueError):
 
 
 class Assessor(keras.Model):
-    """One trained network, or several whose answers are averaged, with everything that contract 1 asks of a graph.
+    """One trained network, or several whose answers are averaged, with everything that the served graph contains.
 
     Several networks' class probabilities are averaged, not their logarithms: in a product one member that is wrongly sure
     outvotes all others, while a mean needs most of them to err.
@@ -79,7 +79,7 @@ class Assessor(keras.Model):
         return _pooled(self.members(image)[1])
 
     def call(self, image: Any) -> dict[str, Any]:
-        """uint8 ``[N, S, S, 3]`` -> contract 1's four outputs."""
+        """uint8 ``[N, S, S, 3]`` -> the four outputs of the SavedModel."""
         answers, depths = self.members(orientations.views(image) if self.oriented else image)
         temperature, shift = tf.convert_to_tensor(self.temperature), tf.convert_to_tensor(self.malignant_shift)
         each = [self._over_views(answer.logits) for answer in answers]
@@ -113,7 +113,7 @@ class Assessor(keras.Model):
         return tf.math.log(tf.maximum(mean, FLOOR))
 
     def _where(self, answers: Sequence[Answer], logits: Sequence[Any], temperature: Any) -> Any:
-        """Mean of the members' maps, each scaled by its own malignancy as contract 1 has it, with a maximum of 1."""
+        """Mean of the members' maps, each scaled by its own malignancy as the SavedModel does, with a maximum of 1."""
         parts = []
         for answer, own, head, pooling in zip(answers, logits, self.heads, self.poolings, strict=True):
             layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in head]

@@ -50,7 +50,7 @@ def compare(
     keep_weights: bool = False,
     console: Console | None = None,
 ) -> Results:
-    """Runs what is left of a study, and gathers it.
+    """Runs the remaining trials of a study and collects the results.
 
     Args:
         plan: what to compare.
@@ -170,7 +170,7 @@ def _run(
     left: list[Trial], done: dict[str, TrialResult], trials: Sequence[Trial], folds: dict[str, list[Row]], rows: list[Row],
     root: Path, study: Path, identity: Identity, executor: Executor, keep_weights: bool, console: Console,
 ) -> dict[str, str]:  # fmt: skip
-    """Has the trials done that are left; finished ones join ``done`` and trials.csv, and errors are returned by trial."""
+    """Runs the remaining trials; finished ones join ``done`` and trials.csv, and errors are returned by trial."""
     failed: dict[str, str] = {}
 
     def tell_failure(trial: Trial, error: str) -> None:

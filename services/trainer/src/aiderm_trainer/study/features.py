@@ -1,4 +1,4 @@
-"""Frozen backbones: features are computed once for all folds and seeds, then a trial is a head's few seconds."""
+"""Frozen backbones: features are computed once for all folds and seeds, so that a trial trains only the head, in seconds."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All of it.
+    """The whole leaderboard.
 
     Attributes:
         entries: best first.

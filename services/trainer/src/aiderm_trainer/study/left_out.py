@@ -1,4 +1,4 @@
-"""What the models of a finished study say of the domains that they were trained without, calibrated as a bundle would be."""
+"""Scores of a finished study's models on the domains that they were trained without, calibrated as a bundle would be."""
 
 from __future__ import annotations
 

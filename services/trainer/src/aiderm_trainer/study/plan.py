@@ -70,7 +70,7 @@ class Recipe(BaseModel):
 
 
 class Published(BaseModel):
-    """A figure from elsewhere that the report sets beside its own."""
+    """A published figure that the report shows beside its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -155,7 +155,7 @@ class Plan(BaseModel):
         return file.parent / self.split
 
     def change(self, *, epochs: int | None = None, seeds: int | None = None, **fields: Any) -> Plan:
-        """The plan with what is given (not None) instead: other folds, epochs of every recipe, number of seeds, rows."""
+        """The plan with other values where they are given (not None): folds, epochs of every recipe, number of seeds, rows."""
         recipes = [recipe.model_dump() for recipe in self.recipes]
         for recipe in recipes:
             if epochs is not None:
@@ -208,7 +208,7 @@ def weights_file(name: str, folder: Path | None) -> Path | None:
 
 
 def rows_of(plan: Plan, rows: list[Row]) -> list[Row]:
-    """The rows that take part, ordered by path: of the plan's sources, none of the split's test rows, thinned where asked.
+    """The rows that take part, ordered by path: rows of the plan's sources, without the split's test rows, thinned where asked.
 
     Raises:
         PlanError: a source that is not there, or no row is left.

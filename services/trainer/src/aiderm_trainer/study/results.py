@@ -28,7 +28,7 @@ Key = tuple[str, str, int]  # recipe, fold, seed
 
 
 class Identity(BaseModel):
-    """What makes a study itself; another plan, other rows or other weights are another study.
+    """What identifies a study: its plan, rows and weights.
 
     Attributes:
         plan: as it was run.
@@ -90,7 +90,7 @@ class Results:
 
     @property
     def plan(self) -> Plan:
-        """As it was run."""
+        """The plan that was run."""
         return self.identity.plan
 
     @property

@@ -24,7 +24,7 @@ from aiderm_trainer.training.run_folder import BEST, PRETRAINED, sides, training
 
 
 def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, bundle: Path, run: Path, *, passes: int) -> dict[str, Any]:
-    """Writes a run that export takes like any other.
+    """Writes a run that ``export`` accepts like any other.
 
     Args:
         config: ``alignment`` and ``head_epochs`` are the schedule; ``weights`` those that the bundle was trained from.

@@ -1,4 +1,4 @@
-"""State of a run on disk: all of it or none, so that a kill at any moment loses at most the steps since the last one."""
+"""Saves and restores the state of a run atomically: a kill at any moment loses at most the steps since the last checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fine-tunes a finished network's upper layers so that artefacts, the camera and its turn change its answer less.
+"""Fine-tunes a trained network's upper layers so that artefacts, the camera and the orientation change its answer less.
 
 Each row is shown twice, once clean and once with hair, JPEG loss, borders and the like, in other orientations and sometimes
 in another camera's colours. The loss is the likelihood of the labels, given the domain offset (``data.balance``), plus how far
@@ -79,7 +79,7 @@ class PairLoss:
 
 
 class Rounds(keras.utils.PyDataset):
-    """Batches of a round of steps; the rounds of a training follow one another without regard to its epochs.
+    """Batches of a round of steps; rounds follow one another independently of epochs.
 
     Args:
         batches: of the training rows.
@@ -165,13 +165,13 @@ class _Progress(keras.callbacks.Callback):
             self.model.jax_state_sync()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tells the progress now and then."""
+        """Writes a line of progress every few steps."""
         if (batch + 1) % TOLD == 0:
             loss, done = float((logs or {}).get("loss", math.nan)), self.fit.round * self.fit.steps + batch + 1
             _tell(f"step {done}/{self.fit.total}, loss {loss:.4f}, {self.fit.seconds:.0f} s")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """A round is over."""
+        """Ends the round."""
         self._fetch_values()
         self.fit.end_round(float((logs or {}).get("loss", math.nan)))
         if self.fit.progress(self.fit.round * self.fit.steps) >= 1:
@@ -179,7 +179,7 @@ class _Progress(keras.callbacks.Callback):
 
 
 class FineTuning:
-    """The moving parts of one fine-tuning.
+    """The state of one fine-tuning.
 
     Args:
         config: ``learning_rate``, ``consistency``, ``teaching``, ``epochs``, ``minutes``, ``average`` and
@@ -237,7 +237,7 @@ class FineTuning:
         return min(1.0, max(step / self.total, timed))
 
     def go(self) -> dict[str, Any]:
-        """Trains, or goes on from the run's checkpoint; returns the best round's record."""
+        """Trains, or resumes from the run's checkpoint; returns the best round's record."""
         if (self.run / CHECKPOINT).exists():
             saved = checkpoint.restore(self.run / CHECKPOINT, self._state)
             self.round, self.history, self.best, self.spent = (saved[key] for key in ("round", "history", "best", "seconds"))
@@ -288,7 +288,7 @@ def freeze_depthwise(model: Any) -> None:
 
 
 def _unstable(found: dict[str, Any]) -> float:
-    """What flips cost in the choice of a round: 10% of the images as much as 0.01 of the AUC."""
+    """The cost of flips when a round is chosen: flips of 10% of the images cost as much as 0.01 of the AUC."""
     return 0.1 * float(np.mean([found.get(f"flips_{name}", 0.0) for name in WATCHED]))
 
 

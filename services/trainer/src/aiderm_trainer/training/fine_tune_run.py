@@ -1,4 +1,4 @@
-"""A run that goes on from a shipped bundle's or another run's weights: see ``fine_tune``."""
+"""A run that starts from the weights of a bundle or of another run: see ``fine_tune``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TURNS = ((0, False), (1, True))  # orientations that a teacher is averaged over
 
 
 def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, base: Path | None = None) -> dict[str, Any]:
-    """Trains on the train rows, chooses the round on the validation rows; a run that was stopped goes on.
+    """Trains on the train rows and chooses the round on the validation rows; an interrupted run is resumed.
 
     Args:
         config: ``start`` is a bundle or a run; ``weights`` the pretrained ones that it was trained from.
@@ -70,7 +70,7 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
 def _taught(
     config: TrainConfig, base: Path, labels: Sequence[Label], images: Images, possible: NDArray[np.float32], file: Path
 ) -> NDArray[np.float32]:
-    """What the teachers say of the training images, computed once a run."""
+    """The teachers' probabilities for the training images, computed once per run."""
     from aiderm_trainer.training.distillation import teach
 
     if not file.exists():

@@ -1,4 +1,4 @@
-"""One fit in two stages: the head on cached features, then the upper layers at a lower rate; resumable at any step."""
+"""Training in two stages: the head on cached features, then the upper layers at a lower rate; resumable at any checkpoint."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
 
 
 class _Fit:
-    """The moving parts of one training."""
+    """The state of one training."""
 
     def __init__(
         self, config: TrainConfig, labels: Sequence[Label], train: list[Row], validation: list[Row], root: Path, run: Path
@@ -249,7 +249,7 @@ def _teachers(runs: Sequence[str], labels: Sequence[Label]) -> list[Network]:
 
 
 class _Swapped:
-    """Holds other values in some variables for a while."""
+    """Replaces the values of some variables while the block runs."""
 
     def __init__(self, variables: Sequence[Any], values: Sequence[Any]) -> None:
         self.variables, self.values = variables, values

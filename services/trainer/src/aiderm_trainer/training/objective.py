@@ -15,7 +15,7 @@ from aiderm_trainer.data.table import Row
 
 
 def negative_log_likelihood(logits: Any, possible: Any) -> Any:
-    """-log of the probability of what is known of each row.
+    """Negative log of the probability of each row's possible classes.
 
     Binary cross-entropy for one sigmoid unit; for a softmax, minus the log of the summed probability of the classes that
     a row may belong to (Cour, Sapp, Taskar: "Learning from Partial Labels", JMLR 2011).
@@ -35,7 +35,7 @@ def negative_log_likelihood(logits: Any, possible: Any) -> Any:
 
 
 def with_offset(logits: Any, offset: Any, malignant: Any) -> Any:
-    """Adds what a row's domain says of malignancy to the logits, in training only: see ``data.balance``.
+    """Adds the log-odds of malignancy in a row's domain to the logits, in training only: see ``data.balance``.
 
     Args:
         logits: ``[N, 1]`` or ``[N, C]``.
@@ -86,7 +86,7 @@ def log_odds(logits: Any, malignant: Any) -> Any:
 
 
 def inconsistency(logits: Any, malignant: Any) -> Any:
-    """How far two views of one image are scored apart, a scalar: Huber's loss of the difference of their log-odds.
+    """How much the scores of two views of one image differ, a scalar: Huber's loss of the difference of their log-odds.
 
     Linear for large differences, so that a view on which the lesion is lost does not rule the step.
 
@@ -99,7 +99,7 @@ def inconsistency(logits: Any, malignant: Any) -> Any:
 
 
 def misfit(logits: Any, taught: Any, malignant: Any) -> Any:
-    """How far rows are scored off their teachers, ``[N]``: Huber's loss of the difference of the log-odds of malignancy.
+    """How much rows' scores differ from their teachers', ``[N]``: Huber's loss of the difference of the log-odds.
 
     Args:
         logits: ``[N, 1]`` or ``[N, C]``.
@@ -130,7 +130,7 @@ def malignant_log_odds(logits: NDArray[np.float32], labels: Sequence[Label]) -> 
 
 
 def within_domain_auc(score: NDArray[np.float64], rows: Sequence[Row]) -> float:
-    """Mean over domains of the ROC AUC inside each, on biopsied lesions: recognising the camera earns nothing here.
+    """Mean over domains of the ROC AUC inside each, on biopsied lesions: recognising the camera gains nothing here.
 
     Benign rows of which it is known that nobody biopsied them are left out; a row without a domain counts under its source.
     A domain counts by its cases, malignant and benign times each other over their sum, which is about the inverse variance
