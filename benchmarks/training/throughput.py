@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.transfer import BACKBONES
 from aiderm_trainer.architectures.trunk import Trunk, cut
@@ -24,7 +25,7 @@ from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.batches import Images, TrainingBatches
 from aiderm_trainer.data.sources.index import index
 from aiderm_trainer.data.synthetic import dataset
-from aiderm_trainer.training.objective import negative_log_likelihood
+from aiderm_trainer.training.loop import Loss, Rounds
 
 BATCH = 32
 SIZE = 224
@@ -64,27 +65,14 @@ def ours(images: Images) -> Callable[[int], float]:
     if parts is None:
         raise SystemExit("nothing is frozen")
     trunk, trained = Trunk(parts[0]), parts[1]
-    optimizer = keras.optimizers.AdamW(1e-4)
-    optimizer.build(trained.trainable_variables)
     targets = np.eye(2, dtype=np.float32)[[int(row.malignant) for row in images.rows]]
     batches = TrainingBatches(images, targets, BATCH, 0)
-
-    @tf.function
-    def step(features: tf.Tensor, possible: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(negative_log_likelihood(trained(features, training=True), possible))
-        optimizer.apply_gradients(zip(tape.gradient(loss, trained.trainable_variables), trained.trainable_variables, strict=True))
+    labels = [Label(id=name, name=name, malignant=malignant) for name, malignant in (("benign", False), ("malignant", True))]
+    trained.compile(keras.optimizers.AdamW(1e-4), loss=Loss(labels))
 
     def steps(count: int) -> float:
-        done, epoch = 0, 0
         began = time.perf_counter()
-        while done < count:
-            for batch in batches.epoch(epoch):
-                step(trunk(batch.images), batch.possible)
-                done += 1
-                if done == count:
-                    break
-            epoch += 1
+        trained.fit(Rounds(batches, trunk, count, first=0, pairs=False), epochs=1, shuffle=False, verbose=0)
         return count * BATCH / (time.perf_counter() - began)
 
     return steps

@@ -38,8 +38,8 @@ def pack(arguments: argparse.Namespace) -> None:
     from aiderm_trainer.data.labels import choose_labels
     from aiderm_trainer.data.split import read_split, write_split
     from aiderm_trainer.training import checkpoint
-    from aiderm_trainer.training.fine_tune_run import take_over
     from aiderm_trainer.training.run_folder import BEST
+    from aiderm_trainer.training.starting_weights import take_over
 
     rows = read_split(arguments.split)
     rows = [row for row in rows if row.split in ("train", "validation")]
@@ -50,7 +50,7 @@ def pack(arguments: argparse.Namespace) -> None:
     config = TrainConfig(arch=arguments.arch, weights=str(arguments.weights or "none"), size=arguments.size)
     labels = choose_labels([row for row in rows if row.split == "train"])
     network = build(config, len(labels))
-    take_over(arguments.start, network.model.variables, network)
+    take_over(arguments.start, network)
     side = max(network.size, SMALLEST)
     with tempfile.TemporaryDirectory() as folder, _Parts(out) as parts, tarfile.open(fileobj=parts, mode="w|") as archive:
         staged = Path(folder)
@@ -110,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
     sys.path.insert(0, str(work / "code"))
     from aiderm_trainer.config import TrainConfig
     from aiderm_trainer.data.split import read_split
-    from aiderm_trainer.training.fine_tune_run import fine_tune
+    from aiderm_trainer.training.fine_tune import fine_tune
 
     settings = json.loads((work / SETTINGS).read_text())
     # Paths inside the folder: another call may see it elsewhere, and must find the same configuration.

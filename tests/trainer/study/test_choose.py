@@ -17,7 +17,8 @@ from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.study.ensemble import choose
 from aiderm_trainer.study.plan import PlanError
 from aiderm_trainer.study.selection import select
-from aiderm_trainer.training.fit import load_run, train
+from aiderm_trainer.training.fit import train
+from aiderm_trainer.training.run_folder import load_run
 
 CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=32, batch=8, epochs=1, dense=(8,), learning_rate=1e-3)
 

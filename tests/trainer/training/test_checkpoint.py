@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from aiderm_trainer.config import ConfigError
-from aiderm_trainer.training.fit import checkpoint
+from aiderm_trainer.training import checkpoint
 
 
 def test_values_and_progress_come_back(tmp_path: Path) -> None:

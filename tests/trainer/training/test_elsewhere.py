@@ -18,7 +18,7 @@ from aiderm_trainer.data.prepare import prepare
 from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.training import checkpoint
-from aiderm_trainer.training.fit import load_run
+from aiderm_trainer.training.run_folder import load_run
 
 SCRIPT = Path(__file__).parents[3] / "services/trainer/elsewhere.py"
 # What the other machine does not have is not to be found here either.

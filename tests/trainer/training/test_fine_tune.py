@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from aiderm_trainer.data.prepare import prepare
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.training import checkpoint, fine_tune_run
-from aiderm_trainer.training.fine_tune import FineTuning, PairLoss
-from aiderm_trainer.training.fine_tune_run import fine_tune
+from aiderm_trainer.training import checkpoint
+from aiderm_trainer.training.fine_tune import TURNS, fine_tune
+from aiderm_trainer.training.loop import Loss, Training
 from aiderm_trainer.training.objective import inconsistency, misfit
 
 LABELS = [Label(id="benign", name="b", malignant=False), Label(id="malignant", name="m", malignant=True)]
@@ -43,7 +44,7 @@ def test_misfit_is_zero_on_the_teacher_and_without_one() -> None:
 
 
 def test_the_domain_offset_explains_the_label() -> None:
-    loss, logits = PairLoss(LABELS, 0.0), np.zeros((2, 1), np.float32)
+    loss, logits = Loss(LABELS), np.zeros((2, 1), np.float32)
     targets = np.array([[0, 1, 0, 0, 3.0]] * 2, np.float32)  # malignant, no teacher, and the domain says so already
     assert float(loss(targets, logits)) == pytest.approx(np.log1p(np.exp(-3.0)), rel=1e-5)
 
@@ -80,14 +81,15 @@ def test_a_stopped_fine_tuning_ends_like_an_unbroken_one(
     checkpoint.save(tmp_path / "start" / "best.npz", network.model.variables, {})
     fine_tune(CONFIG, rows, root, tmp_path / "whole", base=tmp_path)
 
-    ended = FineTuning.end_round
+    ended = Training.end_round
 
-    def stop(self: FineTuning, loss: float) -> None:
-        ended(self, loss)
+    def stop(self: Training, loss: float) -> dict[str, Any]:
+        found = ended(self, loss)
         if self.round == 2:
             raise KeyboardInterrupt
+        return found
 
-    monkeypatch.setattr(FineTuning, "end_round", stop)
+    monkeypatch.setattr(Training, "end_round", stop)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(CONFIG, rows, root, tmp_path / "broken", base=tmp_path)
     monkeypatch.undo()
@@ -103,4 +105,4 @@ def test_a_stopped_fine_tuning_ends_like_an_unbroken_one(
         fine_tune(CONFIG.model_copy(update={"seed": 1}), rows, root, tmp_path / "broken", base=tmp_path)
     with pytest.raises(ConfigError, match="starts from a bundle or a run"):
         fine_tune(CONFIG.model_copy(update={"start": None}), rows, root, tmp_path / "none", base=tmp_path)
-    assert fine_tune_run.TURNS[0] == (0, False)
+    assert TURNS[0] == (0, False)

@@ -97,7 +97,7 @@ def train(
 
 def blind_head(
     split: SplitTable,
-    bundle: Annotated[Path, typer.Option(help="The bundle whose network is the starting point, such as models/melanoma/4.")],
+    start: Annotated[Path, typer.Option(help="The bundle, such as models/melanoma/4, or the run to start from.")],
     weights: StartWeights,
     out: RunFolder,
     data: DataRoot = Path("data"),
@@ -107,17 +107,17 @@ def blind_head(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs over all views.")] = 4,
     seed: Seed = 0,
 ) -> None:
-    """Refits the head of a shipped network so that its score does not tell the cameras apart."""
+    """Refits the head of a trained network so that its score does not tell the cameras apart."""
     with plain_errors():
         from aiderm_trainer.config import TrainConfig
         from aiderm_trainer.data.split import read_split
         from aiderm_trainer.training.blind_run import blind_run
 
         config = TrainConfig.of(
-            arch="mobilenet_v2", weights=weights, start=str(bundle), outlines=outlines, epochs=1, head_epochs=epochs, seed=seed,
+            arch="mobilenet_v2", weights=weights, start=str(start), outlines=outlines, epochs=1, head_epochs=epochs, seed=seed,
             learning_rate=5e-4, alignment=strength,
         )  # fmt: skip
-        found = blind_run(config, read_split(split), data, bundle, out, passes=passes)
+        found = blind_run(config, read_split(split), data, start, out, passes=passes)
     console.print(f"validation AUC inside domains {found['val_auc']:.4f}")
     suggest(f"export {out} --name NAME --version 1")
 
@@ -150,7 +150,7 @@ def fine_tune(
     with plain_errors():
         from aiderm_trainer.config import TrainConfig
         from aiderm_trainer.data.split import read_split
-        from aiderm_trainer.training.fine_tune_run import fine_tune as tune
+        from aiderm_trainer.training.fine_tune import fine_tune as tune
 
         config = TrainConfig.of(
             arch=arch, weights=weights, start=str(start), freeze_until=freeze_until, size=size, outlines=outlines, batch=batch,

@@ -118,6 +118,16 @@ class Blinding:
     style: float = 0.0
 
 
+def weigh_rows(rows: Sequence[Row], blinding: Blinding) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """How often each row is drawn, float64 ``[N]`` that sums to 1, and the log-odds that its domain gives away, ``[N]``."""
+    domains, malignant = [row.domain or row.source for row in rows], np.array([bool(row.malignant) for row in rows])
+    if blinding.balance == "domain":
+        weights = balanced_weights(domains, malignant, [row.dx for row in rows])
+    else:
+        weights = sampling_weights(rows)
+    return weights, np.asarray(blinding.offset * domain_offsets(domains, malignant, weights), np.float32)
+
+
 class Batch(NamedTuple):
     """One step.
 
@@ -170,15 +180,12 @@ class TrainingBatches:
         # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
         self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
         domains = [row.domain or row.source for row in images.rows]
-        if blinding.balance == "domain":
-            self.weights = balanced_weights(domains, malignant, [row.dx for row in images.rows])
-        else:
-            self.weights = sampling_weights(images.rows)
         self.blinding = blinding
-        self.offsets = blinding.offset * domain_offsets(domains, malignant, self.weights)
+        self.weights, self.offsets = weigh_rows(images.rows, blinding)
         members: dict[str, list[int]] = {}
         for index, domain in enumerate(domains):
             members.setdefault(domain, []).append(index)
+        self._orders: dict[int, NDArray[np.int64]] = {}  # of the epoch that is read
         self._members = [np.array(found) for _, found in sorted(members.items()) if len(found) >= FEWEST]
 
     @property
@@ -195,14 +202,13 @@ class TrainingBatches:
         picks = shuffled[np.minimum(np.searchsorted(edges, (np.arange(count) + rng.random()) / count), len(edges) - 1)]
         return rng.permutation(picks)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of an epoch from step ``start`` on."""
-        order = self.order(epoch).reshape(self.steps, self.batch)
-
-        def make(step: int) -> Batch:
-            return self.make(order[step], epoch, step)
-
-        yield from prefetch(make, range(start, self.steps), workers=WORKERS, ahead=2 * WORKERS)
+    def at(self, epoch: int, step: int, pairs: bool = False) -> Batch:
+        """The batch of a step of an epoch, in one view of each row or in two: see ``make`` and ``make_pairs``."""
+        order = self._orders.get(epoch)
+        if order is None:
+            order = self.order(epoch).reshape(self.steps, self.batch)
+            self._orders = {epoch: order}
+        return (self.make_pairs if pairs else self.make)(order[step], epoch, step)
 
     def make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
         """The batch of one step, whatever was made before.

@@ -12,8 +12,7 @@ from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split
-from aiderm_trainer.training.fit import load_run
-from aiderm_trainer.training.run_folder import SPLIT
+from aiderm_trainer.training.run_folder import SPLIT, load_run
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import PlanError
 from aiderm_trainer.study.selection import ROUNDS, select
-from aiderm_trainer.training.fit import load_run
 from aiderm_trainer.training.objective import full_logits, within_domain_auc
-from aiderm_trainer.training.run_folder import SPLIT
+from aiderm_trainer.training.run_folder import SPLIT, load_run
 
 _BATCH = 64
 _BYTES = 4  # of a float32 weight

@@ -19,17 +19,10 @@ from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.heads import dense_head
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.config import ConfigError, TrainConfig
-from aiderm_trainer.data.balance import balanced_weights, domain_offsets
-from aiderm_trainer.data.batches import Images, sampling_weights
+from aiderm_trainer.data.batches import Blinding, Images, weigh_rows
 from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.training.objective import (
-    full_logits,
-    malignant_log_odds,
-    negative_log_likelihood,
-    with_offset,
-    within_domain_auc,
-)
+from aiderm_trainer.training.head import HeadData, fit_head
 
 _BATCH = 64
 
@@ -111,7 +104,7 @@ class HeadFit:
     best: dict[str, Any]
 
 
-def fit_head(
+def fit_frozen(
     config: TrainConfig, train: Sequence[Row], validation: Sequence[Row], features: Mapping[str, NDArray[np.float32]]
 ) -> HeadFit:
     """Trains the dense head alone, with the loss and the sampling weights of every training.
@@ -123,64 +116,19 @@ def fit_head(
         validation: rows that choose the epoch, by AUC inside domains.
         features: ``train``, ``validation`` and ``test``: float32 ``[N, F]``.
     """
+    if config.head_epochs < 1:
+        raise ConfigError(f"a frozen recipe takes head_epochs of at least 1. Received: {config.head_epochs}")
     labels = choose_labels(train, config.task)
     keras.utils.set_random_seed(config.seed)
     vector = keras.Input(features["train"].shape[1:])
     logits, _ = dense_head(vector, config.dense, config.dropout, len(labels), config.seed)
     head = keras.Model(vector, logits)
-    optimizer = keras.optimizers.AdamW(config.head_learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
-    variables = head.trainable_variables
-    optimizer.build(variables)
-
-    width = features["train"].shape[1]
-    signature = [tf.TensorSpec(shape, tf.float32) for shape in ([None, width], [None, len(labels)], [None], [None])]
-    sick = tf.constant([label.malignant for label in labels], tf.float32)
-
-    @tf.function(input_signature=signature)
-    def step(inputs: Any, possible: Any, weights: Any, offset: Any) -> None:
-        with tf.GradientTape() as tape:
-            logits = with_offset(head(inputs, training=True), offset, sick)
-            loss = tf.reduce_mean(weights * negative_log_likelihood(logits, possible))
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-
-    targets = possible_classes(train, labels)
-    share, offsets = _balance(config, train)
-    weights = (share * len(train)).astype(np.float32)
-    rng = np.random.default_rng(config.seed)
-    best: dict[str, Any] = {}
-    kept: list[Any] = []
-    epoch = 0
-    for epoch in range(1, config.head_epochs + 1):
-        order = rng.permutation(len(train))
-        for start in range(0, len(train), _BATCH):
-            batch = order[start : start + _BATCH]
-            step(
-                tf.constant(features["train"][batch]),
-                tf.constant(targets[batch]),
-                tf.constant(weights[batch]),
-                tf.constant(offsets[batch]),
-            )
-        score = malignant_log_odds(full_logits(head(features["validation"], training=False).numpy()), labels)
-        auc = within_domain_auc(score, validation)
-        if not best or auc > best["val_auc"]:
-            best, kept = {"epoch": epoch, "val_auc": auc}, head.get_weights()
-        elif epoch - best["epoch"] >= config.patience:
-            break
-    if not best:
-        raise ConfigError(f"a frozen recipe takes head_epochs of at least 1. Received: {config.head_epochs}")
-    head.set_weights(kept)
-    answers = {name: head(values, training=False).numpy() for name, values in features.items()}
-    return HeadFit(labels, answers, head.count_params(), epoch, best)
-
-
-def _balance(config: TrainConfig, rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """How much each row counts, and the log-odds that its domain gives away: see ``data.balance``."""
-    domains, malignant = [row.domain or row.source for row in rows], np.array([bool(row.malignant) for row in rows])
-    if config.balance == "domain":
-        share = balanced_weights(domains, malignant, [row.dx for row in rows])
-    else:
-        share = sampling_weights(rows)
-    return share, np.asarray(config.domain_offset * domain_offsets(domains, malignant, share), np.float32)
+    share, offsets = weigh_rows(train, Blinding(config.balance, config.domain_offset))
+    data = HeadData(features["train"], possible_classes(train, labels), offsets, (share * len(train)).astype(np.float32))
+    history = fit_head(config, head, labels, data, (features["validation"], validation))
+    best = max(history, key=lambda found: found["val_auc"])
+    answers = {name: np.asarray(head.predict_on_batch(values), np.float32) for name, values in features.items()}
+    return HeadFit(labels, answers, head.count_params(), len(history), best)
 
 
 def limit_threads(threads: int) -> None:

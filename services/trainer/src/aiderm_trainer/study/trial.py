@@ -23,11 +23,11 @@ from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.labels import class_index
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.study.features import fit_head, limit_threads, read_features
+from aiderm_trainer.study.features import fit_frozen, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
 from aiderm_trainer.study.threshold import youden_threshold
-from aiderm_trainer.training import fit as training
 from aiderm_trainer.training import run_folder
+from aiderm_trainer.training.fit import train
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 
 LOG = "log.txt"
@@ -96,9 +96,9 @@ def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fi
         files.write_text(folder / CONFIG_FILE, trial.config.model_dump_json(indent=2) + "\n")
     else:
         _clear(folder)
-    best = training.train(trial.config, rows, root, folder, resume=resume)
+    best = train(trial.config, rows, root, folder, resume=resume)
     seconds = float((folder / "seconds").read_text())
-    _, labels, network = training.load_run(folder)
+    _, labels, network = run_folder.load_run(folder)
     signature = [tf.TensorSpec([None, network.size, network.size, 3], tf.uint8)]
     call = tf.function(lambda images: network.model(images, training=False), input_signature=signature)
     logits = {}
@@ -112,7 +112,7 @@ def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fi
 def _head(trial: Trial, rows: Sequence[Row], path: Path) -> _Fitted:
     cached = read_features(path)
     parts = {part: [row for row in rows if row.split == part] for part in ("train", "validation", "test")}
-    fit = fit_head(
+    fit = fit_frozen(
         trial.config,
         parts["train"],
         parts["validation"],

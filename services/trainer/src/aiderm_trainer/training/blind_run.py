@@ -1,4 +1,4 @@
-"""A run whose network is a shipped one with a head that no longer tells the cameras apart."""
+"""A run whose network is another run's or a shipped one, with a head that no longer tells the cameras apart."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ import numpy as np
 from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.trunk import Trunk
 from aiderm_trainer.config import ConfigError, TrainConfig
-from aiderm_trainer.data.augment import Augmentation
+from aiderm_trainer.data.augment import ARTEFACT_HEAVY
 from aiderm_trainer.data.batches import Images
-from aiderm_trainer.data.labels import choose_labels, possible_classes
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.training import checkpoint
+from aiderm_trainer.training import checkpoint, run_folder
 from aiderm_trainer.training.blind_head import blind
-from aiderm_trainer.training.from_bundle import take_over
+from aiderm_trainer.training.inputs import parts_of, training_batches
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
-from aiderm_trainer.training.run_folder import BEST, PRETRAINED, sides, training_batches, write_history, write_inputs
+from aiderm_trainer.training.starting_weights import take_over
 
 
-def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, bundle: Path, run: Path, *, passes: int) -> dict[str, Any]:
+def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, start: Path, run: Path, *, passes: int) -> dict[str, Any]:
     """Writes a run that ``export`` accepts like any other.
 
     Args:
-        config: ``alignment`` and ``head_epochs`` are the schedule; ``weights`` those that the bundle was trained from.
+        config: ``alignment`` and ``head_epochs`` are the schedule; ``weights`` those that ``start`` was trained from.
         rows: of SPLIT.csv, all splits; trained on the train rows, measured on the validation rows.
         root: folder that the rows' paths are relative to.
-        bundle: whose network is taken over.
+        start: run or bundle whose network is taken over.
         run: folder to write.
         passes: augmented views of each training image.
 
@@ -38,25 +37,24 @@ def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, bundle: Path
         the record of the validation: val_auc.
 
     Raises:
-        ConfigError: the run exists, or the bundle holds another network.
+        ConfigError: the run exists, or ``start`` holds another network.
     """
-    if (run / BEST).exists():
+    if (run / run_folder.BEST).exists():
         raise ConfigError(f"{run} holds a run already. Choose another --out")
     began = time.monotonic()
-    train, validation = sides(rows)
-    labels = choose_labels(train, config.task)
-    network = build(config, len(labels))
+    parts = parts_of(config, rows)
+    network = build(config, len(parts.labels))
     run.mkdir(parents=True, exist_ok=True)
-    if network.novelty is not None:
-        checkpoint.save(run / PRETRAINED, network.novelty.variables, {})
-    take_over(bundle, network)
-    batches = training_batches(config, Images(train, root, network.size), possible_classes(train, labels), Augmentation())
+    run_folder.write_pretrained(run, network)
+    take_over(start, network)
+    batches = training_batches(config, parts, root, network.size, ARTEFACT_HEAVY)
     variables = list(network.model.variables)
-    blind(network, labels, batches, strength=config.alignment, passes=passes, epochs=config.head_epochs)
+    blind(network, parts.labels, batches, strength=config.alignment, passes=passes, epochs=config.head_epochs)
     trunk = Trunk(network.model)
-    logits = np.concatenate([trunk(batch) for batch in Images(validation, root, network.size).batches(64)])
-    found = {"epoch": 1, "val_auc": within_domain_auc(malignant_log_odds(full_logits(logits), labels), validation)}
-    write_inputs(run, config, rows, root, labels)
-    write_history(run, [found], time.monotonic() - began)
-    checkpoint.save(run / BEST, variables, found)
+    logits = np.concatenate([trunk(batch) for batch in Images(parts.validation, root, network.size).batches(64)])
+    score = malignant_log_odds(full_logits(logits), parts.labels)
+    found = {"epoch": 1, "val_auc": within_domain_auc(score, parts.validation)}
+    run_folder.write_inputs(run, config, rows, root, parts.labels)
+    run_folder.write_history(run, [found], time.monotonic() - began)
+    checkpoint.save(run / run_folder.BEST, variables, found)
     return found

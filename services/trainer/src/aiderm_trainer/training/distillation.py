@@ -8,16 +8,68 @@ those change nothing. Where only benign or malignant is known, the teachers' cla
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.special import softmax
 
-from aiderm_trainer.architectures.network import Network
+from aiderm_core.bundle.manifest import Label
+from aiderm_core.files import write_arrays
+from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.architectures.trunk import Inference, inference
+from aiderm_trainer.config import CONFIG_FILE, TrainConfig
 from aiderm_trainer.data.batches import Images
+from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.objective import full_logits
+from aiderm_trainer.training.starting_weights import take_over
+
+TAUGHT = "taught.npz"
+Turns = Sequence[tuple[int, bool]]  # orientations: quarter turns, and whether the image is mirrored before
+
+
+def taught(
+    config: TrainConfig,
+    labels: Sequence[Label],
+    run: Path,
+    images: Images,
+    possible: NDArray[np.float32],
+    *,
+    base: Path = Path(),
+    turns: Turns = ((0, False),),
+    trust: float = 0.9,
+) -> NDArray[np.float32]:
+    """The teachers' probabilities for the training images, computed once per run: see ``teach``.
+
+    Args:
+        config: of the student. A bundle, or a run without a configuration, holds a network of the student's architecture.
+        labels: the classes, which the teachers have to share.
+        run: the student's folder.
+        images: the training images, unaugmented.
+        possible: see ``teach``.
+        base: folder that the teachers' paths are relative to.
+        turns: see ``teach``.
+        trust: see ``teach``.
+
+    Raises:
+        ConfigError: a teacher cannot be read, or has other classes.
+    """
+    file = run / TAUGHT
+    if not file.exists():
+        networks = [_teacher(base / teacher, config, labels) for teacher in config.teachers]
+        write_arrays(file, {"taught": teach(networks, images, possible, turns=turns, trust=trust)})
+    with np.load(file) as arrays:
+        return np.asarray(arrays["taught"], np.float32)
+
+
+def _teacher(path: Path, config: TrainConfig, labels: Sequence[Label]) -> Network:
+    if (path / CONFIG_FILE).exists() or not path.exists():
+        run_folder.check_labels(path, labels)
+        return run_folder.load_run(path)[2]
+    network = build(config, len(labels))
+    take_over(path, network)
+    return network
 
 
 def teach(
@@ -25,7 +77,7 @@ def teach(
     images: Images,
     possible: NDArray[np.float32],
     batch: int = 32,
-    turns: Sequence[tuple[int, bool]] = ((0, False),),
+    turns: Turns = ((0, False),),
     trust: float = 0.9,
 ) -> NDArray[np.float32]:
     """Mean class probabilities of several networks, inside what the labels allow.
@@ -36,7 +88,7 @@ def teach(
         possible: float32 ``[N, C]``, 1 where a row may belong to a class: a teacher never overrules a label.
         batch: images a call.
         trust: how far labels overrule the teachers; 0: not at all.
-        turns: orientations that are averaged: quarter turns, and whether the image is mirrored before.
+        turns: orientations that are averaged.
 
     Returns:
         float32 ``[N, C]``, rows sum to 1.

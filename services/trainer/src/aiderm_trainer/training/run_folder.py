@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.files import write_text
-from aiderm_trainer.config import ConfigError, TrainConfig
-from aiderm_trainer.data.augment import Augmentation
-from aiderm_trainer.data.batches import Blinding, Images, TrainingBatches
-from aiderm_trainer.data.lesion_swaps import Outlines
-from aiderm_trainer.data.split import write_split
+from aiderm_trainer.architectures import Network, build
+from aiderm_trainer.config import CONFIG_FILE, ConfigError, TrainConfig
+from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.data.table import Row
+from aiderm_trainer.training import checkpoint
 
 CHECKPOINT: Final = "checkpoint.npz"  # where an interrupted run is resumed
 BEST: Final = "best.npz"  # weights of the best epoch
@@ -27,19 +23,6 @@ SECONDS: Final = "seconds"
 SPLIT: Final = "split.csv"
 _LABELS: Final = "labels.json"
 _DATA_ROOT: Final = "data_root"
-
-
-def sides(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows to train on and those to choose the epoch with.
-
-    Raises:
-        ConfigError: one of the two is empty.
-    """
-    parts = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
-    for name, part in parts.items():
-        if not part:
-            raise ConfigError(f"the split holds no {name} rows. Received {len(rows)} rows")
-    return parts["train"], parts["validation"]
 
 
 def write_inputs(run: Path, config: TrainConfig, rows: Sequence[Row], root: Path, labels: Sequence[Label]) -> None:
@@ -89,22 +72,46 @@ def read_data_root(run: Path) -> Path:
         raise ConfigError(f"{run} holds no run of aiderm-train: cannot read {_DATA_ROOT}: {error.strerror}") from error
 
 
-def training_batches(
-    config: TrainConfig,
-    images: Images,
-    possible: NDArray[np.float32],
-    how: Augmentation | None,
-    taught: NDArray[np.float32] | None = None,
-) -> TrainingBatches:
-    """The batches that a configuration asks for.
+def check_same(run: Path, config: TrainConfig, rows: Sequence[Row]) -> None:
+    """Checks that a run that is resumed was made with this configuration and split.
 
-    Args:
-        config: batch, seed, outlines and how the camera is hidden.
-        images: of the training rows.
-        possible: float32 ``[N, C]``, see ``labels.possible_classes``.
-        how: augmentation; None leaves the images as they are.
-        taught: float32 ``[N, C]``, teachers' probabilities.
+    Another time limit is no other training: a run may be given more time.
+
+    Raises:
+        ConfigError: it was not.
     """
-    outlines = Outlines(images.rows, images.root / config.outlines, images.size) if config.outlines else None
-    blinding = Blinding(config.balance, config.domain_offset, config.hidden_offset, config.style_swap)
-    return TrainingBatches(images, possible, min(config.batch, len(images)), config.seed, how, outlines, taught, blinding)
+    if (run / CONFIG_FILE).exists() and TrainConfig.load(run).model_copy(update={"minutes": config.minutes}) != config:
+        raise ConfigError(f"{run} was trained with another configuration. Give the same one, or choose another --out")
+    if (run / SPLIT).exists() and read_split(run / SPLIT) != sorted(rows, key=lambda row: row.path):
+        raise ConfigError(f"{run} was trained on another split. Give the same one, or choose another --out")
+
+
+def check_labels(run: Path, labels: Sequence[Label]) -> None:
+    """Checks that a run has these classes.
+
+    Raises:
+        ConfigError: it has others, or the folder holds no run.
+    """
+    known = read_labels(run)
+    if known != tuple(labels):
+        raise ConfigError(f"{run} has other classes: {[k.id for k in known]}, not {[label.id for label in labels]}")
+
+
+def write_pretrained(run: Path, network: Network) -> None:
+    """Keeps the pretrained layers that novelty is measured with; no training changes them."""
+    if network.novelty is not None:
+        checkpoint.save(run / PRETRAINED, network.novelty.variables, {})
+
+
+def load_run(run: Path) -> tuple[TrainConfig, tuple[Label, ...], Network]:
+    """The network of a run with its best epoch's weights.
+
+    Raises:
+        ConfigError: no run, or one that has not finished an epoch.
+    """
+    config, labels = TrainConfig.load(run), read_labels(run)
+    network = build(config, len(labels), load=False)
+    if network.novelty is not None:
+        checkpoint.restore(run / PRETRAINED, network.novelty.variables)
+    checkpoint.restore(run / BEST, network.model.variables)
+    return config, labels, network

@@ -1,4 +1,4 @@
-"""Reads the weights of a network from a shipped SavedModel, to continue training when its run no longer exists."""
+"""Weights to go on from: those of a run, or of a shipped SavedModel when its run no longer exists."""
 
 from __future__ import annotations
 
@@ -6,37 +6,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from aiderm_trainer.architectures.network import Network
 from aiderm_trainer.config import ConfigError
+from aiderm_trainer.training import checkpoint, run_folder
 
 
-def take_over(bundle: Path, network: Network) -> None:
-    """Assigns a bundle's weights to a network of the same architecture.
+def take_over(start: Path, network: Network) -> None:
+    """Assigns the weights of a run or a bundle to a network of the same architecture.
 
     A SavedModel also holds the pretrained layers that novelty is measured by, under the same names; of two variables the one
-    is taken that differs from what the network was built with.
+    is taken that differs from what the network was built with. Reading a SavedModel needs TensorFlow; reading a run does not.
 
     Args:
-        bundle: folder of a bundle, such as ``models/melanoma/4``.
-        network: built with the pretrained weights that the bundle's was.
+        start: folder of a run, or of a bundle such as ``models/melanoma/4``.
+        network: built with the pretrained weights that the run or bundle was trained from.
 
     Raises:
-        ConfigError: the bundle cannot be read, or holds another network.
+        ConfigError: the weights cannot be read, or belong to another network.
     """
-    found = _variables(bundle)
+    if (start / run_folder.BEST).exists():
+        checkpoint.restore(start / run_folder.BEST, list(network.model.variables))
+        return
+    found = _variables(start)
     for variable in network.model.weights:
         pretrained = np.asarray(variable)
         fitting = [value for value in found.get(variable.path, []) if value.shape == pretrained.shape]
         if not fitting:
-            raise ConfigError(f"{bundle} holds no {variable.path} of shape {pretrained.shape}: it is another network")
+            raise ConfigError(f"{start} holds no {variable.path} of shape {pretrained.shape}: it is another network")
         trained = [value for value in fitting if not np.array_equal(value, pretrained)]
         variable.assign((trained or fitting)[0])
 
 
 def _variables(bundle: Path) -> dict[str, list[NDArray[Any]]]:
+    import tensorflow as tf
     from tensorflow.core.protobuf import saved_model_pb2
 
     try:
