@@ -300,7 +300,7 @@ def test_a_finger_scrolls_over_the_picture_and_the_heatmap_stays(new_page, servi
     finger((x, y))  # a tap
     expect(split).to_have_value("100")
     before = page.evaluate("() => window.scrollY")
-    finger(*((x, y - 12 * step) for step in range(10)))
+    finger(*((x - 4 * step, y - 12 * step) for step in range(10)))  # no finger goes straight up
     expect(split).to_have_value("100")
     page.wait_for_function("before => window.scrollY > before", arg=before)
     page.locator(".region").scroll_into_view_if_needed()

@@ -81,6 +81,8 @@ def test_pictures_without_a_proper_type_come_back(page: Page, plain, tmp_path: P
         return (await readAll()).pictures.map(({ picture }) => picture.type); }"""
     )
     assert types == ["image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp"]
+    # also the one that this browser shows nowhere by itself
+    page.wait_for_function("() => [...document.querySelectorAll('.dates img')].every(({ naturalWidth }) => naturalWidth === 600)")
 
 
 def test_a_picture_that_cannot_be_read_keeps_no_other_from_going_out(page: Page, plain, tmp_path: Path) -> None:

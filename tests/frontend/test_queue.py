@@ -102,7 +102,7 @@ def test_fifty_pictures_take_one_click_behind_the_shipped_limits(
         start_service(tmp_path / "models", tmp_path / "log", AIDERM_FRONTEND_DIR="") as api,
         start_nginx(tmp_path / "nginx", api.port, rate="5r/s", burst=20) as front,
     ):
-        page = new_page(front.url)
+        page = new_page(front.url, width=360, height=740)
         refused: list[int] = []
         page.on("response", lambda response: refused.append(1) if response.status == 429 else None)
         page.set_input_files("#choose", [upload(plain(red=40 + at, width=120, height=120), f"{at}.png") for at in range(50)])

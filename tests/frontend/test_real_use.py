@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
+from tests.fhir import fhir_validator
 
 pytestmark = pytest.mark.browser
 HEAVY = """async (encoded) => {
@@ -156,6 +157,7 @@ def test_all_answers_as_a_table_and_as_files(page: Page, plain, upload, tmp_path
     assert {entry["name"] for entry in json.loads(saved("JSON"))["results"]} == {"=a, 1.png", "b.png", "c.png", "d.jpg"}
     bundle = json.loads(saved("FHIR"))
     assert (bundle["resourceType"], bundle["type"], len(bundle["entry"])) == ("Bundle", "collection", 4)
+    assert fhir_validator()(bundle) == []
     for entry in bundle["entry"]:
         resource = entry["resource"]
         assert resource["resourceType"] == "Observation"
