@@ -33,7 +33,7 @@ test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for so
 	@$(PY) -m pytest -m "not (containers or ci or alone or soak)" $(if $(T),$(T),-n $(WORKERS) --dist loadfile) $(PYTEST_ARGS)
 
 # Unit tests that need no TensorFlow; conftest.py makes its import fail, so that the list stays true.
-CHECK_TESTS := tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
+CHECK_TESTS := tests/test_architecture.py tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
 	tests/api/telemetry tests/trainer/data tests/trainer/evaluation --ignore tests/trainer/evaluation/test_learning_curve.py
 check: $(DEV_STAMP) ## lint and types, and beside them the quick unit tests, without TensorFlow: under a minute on two cores
 	@log=$$(mktemp); $(MAKE) --no-print-directory lint >"$$log" 2>&1 & lint=$$!; \

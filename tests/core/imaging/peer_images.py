@@ -45,6 +45,39 @@ def _pixels(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
     return np.clip(128 + sum(layers) + rng.normal(0, 2, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
+def _format_options(choice: random.Random, image: Image.Image, form: str, mode: str) -> dict[str, Any]:
+    """Options of Pillow's writers, chosen at random."""
+    options: dict[str, Any] = {}
+    if form == "JPEG":
+        options |= {"quality": choice.randrange(60, 98), "progressive": choice.random() < 0.4}
+        if mode == "RGB":
+            options["subsampling"] = choice.choice([0, 1, 2])
+        if choice.random() < 0.3:
+            options["restart_marker_rows"] = choice.choice([1, 3])
+    elif form == "WEBP":
+        options |= {"lossless": True} if choice.random() < 0.5 else {"quality": choice.randrange(60, 98)}
+        if choice.random() < 0.2:
+            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
+    elif form == "GIF":
+        if choice.random() < 0.5:
+            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
+        if mode == "P" and choice.random() < 0.5:
+            options["transparency"] = 1
+        options["interlace"] = choice.randrange(2)
+    elif form == "PNG" and mode == "P" and choice.random() < 0.5:
+        options["transparency"] = 2
+    elif form == "TIFF":
+        compressions = ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"]
+        if mode == "1":
+            compressions.append("group4")
+        if mode in ("RGB", "L"):
+            compressions.append("jpeg")
+        options |= {"compression": choice.choice(compressions), "big_tiff": choice.random() < 0.2}
+        if choice.random() < 0.2:
+            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
+    return options
+
+
 def peer_image(number: int) -> PeerImage:
     """Makes the file with this number."""
     choice = random.Random(number)
@@ -85,33 +118,7 @@ def peer_image(number: int) -> PeerImage:
         exif = Image.Exif()
         exif[_ORIENTATION] = orientation
         options["exif"] = exif.tobytes()
-    if form == "JPEG":
-        options |= {"quality": choice.randrange(60, 98), "progressive": choice.random() < 0.4}
-        if mode == "RGB":
-            options["subsampling"] = choice.choice([0, 1, 2])
-        if choice.random() < 0.3:
-            options["restart_marker_rows"] = choice.choice([1, 3])
-    elif form == "WEBP":
-        options |= {"lossless": True} if choice.random() < 0.5 else {"quality": choice.randrange(60, 98)}
-        if choice.random() < 0.2:
-            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
-    elif form == "GIF":
-        if choice.random() < 0.5:
-            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
-        if mode == "P" and choice.random() < 0.5:
-            options["transparency"] = 1
-        options["interlace"] = choice.randrange(2)
-    elif form == "PNG" and mode == "P" and choice.random() < 0.5:
-        options["transparency"] = 2
-    elif form == "TIFF":
-        compressions = ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"]
-        if mode == "1":
-            compressions.append("group4")
-        if mode in ("RGB", "L"):
-            compressions.append("jpeg")
-        options |= {"compression": choice.choice(compressions), "big_tiff": choice.random() < 0.2}
-        if choice.random() < 0.2:
-            options |= {"save_all": True, "append_images": [image.transpose(Image.Transpose.ROTATE_180)]}
+    options |= _format_options(choice, image, form, mode)
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     written = {key: value for key, value in options.items() if key not in ("icc_profile", "exif", "append_images")}

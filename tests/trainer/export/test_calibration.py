@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logit
 
-from aiderm_trainer.export import calibration, conformal
-from aiderm_trainer.export.conformal import ALPHA_BENIGN, ALPHA_MALIGNANT, MIN_POSITIVES
+from aiderm_trainer.export import calibration, decision_limits
+from aiderm_trainer.export.decision_limits import ALPHA_BENIGN, ALPHA_MALIGNANT, MIN_POSITIVES
 
 MALIGNANT = np.array([1, 1, 0, 0, 0])
 
@@ -80,7 +80,7 @@ def test_a_prior_correction_moves_probability_threshold_and_band_together_so_tha
     source = np.array(["a", "b"])[np.arange(300) % 2]
     verdicts = []
     for values in (scores, corrected):
-        rule, _ = conformal.choose_decision(values, malignant, np.zeros(300, bool), source)
+        rule, _ = decision_limits.choose_decision(values, malignant, np.zeros(300, bool), source)
         low, high = rule.uncertain
         verdicts.append((values >= rule.threshold).astype(int) + 2 * ((values >= low) & (values <= high)))
     # The grid's rounding may take in a neighbour closer than 1e-6; scores drawn at random are further apart.
@@ -155,7 +155,7 @@ def test_the_rule_keeps_its_promises_on_the_rows_it_was_chosen_on(seed, count, t
     source = np.array(["a", "b", "c"])[rng.integers(0, 3, count)]
     scores = rng.beta(2 + 2 * malignant, 3)
     scores = np.round(scores, 1) if coarse else scores
-    rule, coverage = conformal.choose_decision(scores, malignant, melanoma, source, target)
+    rule, coverage = decision_limits.choose_decision(scores, malignant, melanoma, source, target)
     called = scores >= rule.threshold
     assert called[malignant].mean() >= target
     for cases in (malignant, melanoma):
@@ -179,7 +179,7 @@ def test_new_cases_are_missed_no_more_often_than_the_bound_says():
     for _ in range(300):
         malignant = np.arange(160) < 80
         scores = expit(rng.normal(size=160) + malignant)
-        rule, coverage = conformal.choose_decision(scores, malignant, np.zeros(160, bool), ["a"] * 160)
+        rule, coverage = decision_limits.choose_decision(scores, malignant, np.zeros(160, bool), ["a"] * 160)
         missed.append((expit(rng.normal(size=400) + 1) < rule.threshold).mean())
         bounds.append(coverage["miss_bound"])
     assert bounds[0] == pytest.approx(4 / 81)
@@ -192,11 +192,11 @@ def test_the_hardest_source_sets_the_threshold_and_a_small_one_does_not():
     scores = np.where(malignant, 0.9, 0.1) + np.linspace(0, 0.01, 300)
     scores[(source == "hard") & malignant] -= 0.4
     scores[(source == "small") & malignant] -= 0.1
-    rule, coverage = conformal.choose_decision(scores, malignant, np.zeros(300, bool), source)
+    rule, coverage = decision_limits.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert 0.5 <= rule.threshold < 0.52
     assert coverage["sets_that_bind"] == 3  # all, 70 and 60 positives; the 20 of the small source are too few
     scores[(source == "small") & malignant] = 0.05
-    lower, _ = conformal.choose_decision(scores, malignant, np.zeros(300, bool), source)
+    lower, _ = decision_limits.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert lower.threshold == pytest.approx(0.05, abs=1e-5)  # they still count among all malignant rows
 
 
@@ -206,8 +206,8 @@ def test_melanoma_alone_can_lower_the_threshold():
     scores = np.where(malignant, 0.8, 0.1) + np.linspace(0, 0.01, 400)
     scores[:8] = 0.3  # a tenth of the melanomas, a twenty-fifth of the malignant
     source = ["a", "b"] * 200  # too few melanomas in either alone: all of them together still bind
-    without, _ = conformal.choose_decision(scores, malignant, np.zeros(400, bool), source)
-    with_melanoma, _ = conformal.choose_decision(scores, malignant, melanoma, source)
+    without, _ = decision_limits.choose_decision(scores, malignant, np.zeros(400, bool), source)
+    with_melanoma, _ = decision_limits.choose_decision(scores, malignant, melanoma, source)
     assert without.threshold > 0.79
     assert with_melanoma.threshold == pytest.approx(0.3, abs=1e-5)
 
@@ -224,9 +224,9 @@ def test_melanoma_alone_can_lower_the_threshold():
 )
 def test_a_rule_cannot_be_chosen_from_nonsense(changes, message):
     good = {"malignancy": [0.1, 0.9], "malignant": [0, 1], "is_melanoma": [0, 0], "domain": ["a", "a"]}
-    conformal.choose_decision(**good)
+    decision_limits.choose_decision(**good)
     with pytest.raises(ValueError, match=message):
-        conformal.choose_decision(**(good | changes))
+        decision_limits.choose_decision(**(good | changes))
 
 
 @settings(max_examples=60, deadline=None)
@@ -235,19 +235,19 @@ def test_the_novelty_limit_turns_away_at_most_the_given_share_of_each_source(see
     rng = np.random.default_rng(seed)
     source = np.array(["a", "b", "c"])[rng.integers(0, 3, count)]
     novelty = rng.gamma(2.0, size=count) * np.where(source == "c", 3, 1)
-    limit, rates = conformal.fit_novelty_limit(novelty, source, most)
+    limit, rates = decision_limits.fit_novelty_limit(novelty, source, most)
     assert set(rates) == {"all"} | {f"domain={name}" for name in np.unique(source)}
     for name in np.unique(source):
         assert rates[f"domain={name}"] == pytest.approx((novelty[source == name] > limit).mean())
     counts = {f"domain={name}": (source == name).sum() for name in np.unique(source)} | {"all": count}
-    held = [rate for name, rate in rates.items() if name == "all" or counts[name] >= conformal.MIN_LESIONS]
+    held = [rate for name, rate in rates.items() if name == "all" or counts[name] >= decision_limits.MIN_LESIONS]
     assert max(held) <= most
     assert limit in novelty  # no looser than the hardest source needs
 
 
 def test_one_odd_picture_of_a_small_source_does_not_open_the_gate():
     novelty = np.concatenate([np.linspace(0, 1, 1000), [50.0], np.linspace(0, 1, 50)])
-    limit, rates = conformal.fit_novelty_limit(novelty, ["large"] * 1000 + ["small"] * 51)
+    limit, rates = decision_limits.fit_novelty_limit(novelty, ["large"] * 1000 + ["small"] * 51)
     assert limit < 1.0
     assert rates["domain=small"] > 0
 
@@ -257,4 +257,4 @@ def test_one_odd_picture_of_a_small_source_does_not_open_the_gate():
 )
 def test_a_limit_cannot_be_chosen_from_nonsense(novelty, source, share):
     with pytest.raises(ValueError, match=r"novelty|max_false_rejection"):
-        conformal.fit_novelty_limit(novelty, source, share)
+        decision_limits.fit_novelty_limit(novelty, source, share)

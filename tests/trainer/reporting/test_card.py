@@ -213,36 +213,38 @@ def test_what_was_not_looked_into_is_said_not_to_be_measured(complete):
     assert "unknown what share" in photographs
 
 
-def test_findings_stand_in_the_card(complete):
-    figure = Metric(value=0.123, ci95=(0.045, 0.321))
+FIGURE = Metric(value=0.123, ci95=(0.045, 0.321))
+
+
+def every_finding() -> Findings:
     worse = Comparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
     group = Subgroup(
         family="age", name="under 18", count=40, malignant=21, melanoma=3,
-        metrics={"sensitivity": figure}, compared={"sensitivity": worse},
+        metrics={"sensitivity": FIGURE}, compared={"sensitivity": worse},
     )  # fmt: skip
-    findings = Findings(
+    return Findings(
         subgroups=[group],
         held=[Held(side="train", kind="children (under 18)", known=900, images=17, malignant=4, melanoma=1)],
-        stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": figure, "flipped": figure}}),
-        outlines=OutlineReport(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": figure}),
-        close_ups=OutOfDistribution(count=55, undecodable=0, accepted=figure, auroc=figure, lesions_rejected=figure),
-        left_out={"b": {"roc_auc": figure}},
-        orientations=OrientationReport(split="test", count=44, metrics={"both_answers": figure}),
+        stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": FIGURE, "flipped": FIGURE}}),
+        outlines=OutlineReport(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": FIGURE}),
+        close_ups=OutOfDistribution(count=55, undecodable=0, accepted=FIGURE, auroc=FIGURE, lesions_rejected=FIGURE),
+        left_out={"b": {"roc_auc": FIGURE}},
+        orientations=OrientationReport(split="test", count=44, metrics={"both_answers": FIGURE}),
         domains=DomainReport(
             split="test",
             biopsied={
                 "n": Metric(value=9),
                 "n_malignant": Metric(value=4),
-                "roc_auc": figure,
-                "sensitivity": figure,
-                "specificity": figure,
+                "roc_auc": FIGURE,
+                "sensitivity": FIGURE,
+                "specificity": FIGURE,
             },
             domains=[
                 DomainFigures(
-                    name="cam", biopsy_known=True, benign=5, malignant=4, images=99, auc=figure, ece=figure, ece_bound=0.1
+                    name="cam", biopsy_known=True, benign=5, malignant=4, images=99, auc=FIGURE, ece=FIGURE, ece_bound=0.1
                 )
             ],
-            cameras=[CameraAuc(higher="cam", lower="old", higher_count=31, lower_count=32, auc=figure)],
+            cameras=[CameraAuc(higher="cam", lower="old", higher_count=31, lower_count=32, auc=FIGURE)],
         ),
         learning_curve=[
             CurvePoint(
@@ -258,6 +260,10 @@ def test_findings_stand_in_the_card(complete):
             )
         ],
     )
+
+
+def test_findings_stand_in_the_card(complete):
+    findings = every_finding()
     card = render_card(complete, findings=findings)
     assert "Not measured" not in card
     assert "- age under 18: Sensitivity, all malignant" in card
@@ -271,11 +277,15 @@ def test_findings_stand_in_the_card(complete):
     assert "| cam above old | 31 and 32 | 0.123 (0.045 to 0.321) |" in card
     assert "| Low suspicion and suspicious for one lesion | 0.123 (0.045 to 0.321) |" in card
     assert "| cam | 100 | 0.031 (0.062) | 84% | 0.951 (0.872) | 0.333 |" in card
+
+
+def test_figures_of_findings_repeat_in_the_manifest(complete):
+    findings = every_finding()
     repeated = findings.metrics()
-    assert repeated["test/stress=hair"] == {"auc_loss": figure, "flipped": figure}
-    assert repeated["test/outlines"] == {"peak_inside": figure}
-    assert repeated["test/orientations"] == {"both_answers": figure}
-    assert repeated["test/domain=cam"]["roc_auc"] == figure
+    assert repeated["test/stress=hair"] == {"auc_loss": FIGURE, "flipped": FIGURE}
+    assert repeated["test/outlines"] == {"peak_inside": FIGURE}
+    assert repeated["test/orientations"] == {"both_answers": FIGURE}
+    assert repeated["test/domain=cam"]["roc_auc"] == FIGURE
     manifest = complete.model_copy(update={"metrics": complete.metrics | repeated})
     assert "|  | all sources | a | b |" in render_card(manifest, findings=findings)
 

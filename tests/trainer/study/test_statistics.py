@@ -14,7 +14,7 @@ from aiderm_trainer.study.statistics import (
     corrected_t_test,
     normal_test,
 )  # fmt: skip
-from aiderm_trainer.study.threshold import youden_threshold
+from aiderm_trainer.study.youden import youden_threshold
 
 
 def test_the_correction_is_that_of_nadeau_and_bengio() -> None:

@@ -12,7 +12,7 @@ from aiderm_core.bundle.manifest import Calibration, DecisionRule, Histogram, La
 from aiderm_trainer.data.labels import class_index
 from aiderm_trainer.evaluation.scores import Scores
 from aiderm_trainer.export.calibration import fit_calibration
-from aiderm_trainer.export.conformal import choose_decision, fit_novelty_limit
+from aiderm_trainer.export.decision_limits import choose_decision, fit_novelty_limit
 
 MELANOMA = "mel"
 MIN_ROWS = 50  # a domain with fewer calibration rows counts by its size

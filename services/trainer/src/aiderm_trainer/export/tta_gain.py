@@ -15,7 +15,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.metrics import Floats, ratio, roc_auc
 from aiderm_trainer.evaluation.scores import score_bundle
-from aiderm_trainer.export.conformal import choose_decision
+from aiderm_trainer.export.decision_limits import choose_decision
 
 MELANOMA = "mel"
 MIN_OF_EACH = 5  # a source with fewer benign or malignant rows has no AUC worth averaging

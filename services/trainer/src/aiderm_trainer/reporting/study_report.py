@@ -21,7 +21,7 @@ from aiderm_trainer.study.leaderboard import SIGNIFICANT, Leaderboard, leaderboa
 from aiderm_trainer.study.plan import BY_DOMAIN, LEAVING_OUT, PlanError
 from aiderm_trainer.study.results import FILES, PLAN_FILE, Results, load
 from aiderm_trainer.study.statistics import REPLICATES
-from aiderm_trainer.study.threshold import youden_threshold
+from aiderm_trainer.study.youden import youden_threshold
 
 SOURCES_FOLDER = "sources"
 DOMAINS_FOLDER = "domains"

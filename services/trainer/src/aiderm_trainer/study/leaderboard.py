@@ -17,7 +17,7 @@ from aiderm_trainer.evaluation.multiple_testing import holm
 from aiderm_trainer.study import statistics
 from aiderm_trainer.study.results import Part, Results
 from aiderm_trainer.study.selection import select
-from aiderm_trainer.study.threshold import youden_threshold
+from aiderm_trainer.study.youden import youden_threshold
 
 METRICS = ("roc_auc", "pr_auc", "accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity", "brier", "ece")
 SIGNIFICANT = 0.05

@@ -25,7 +25,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.study.features import fit_frozen, limit_threads, read_features
 from aiderm_trainer.study.record import OUTPUTS, RESULT, Trial, TrialResult
-from aiderm_trainer.study.threshold import youden_threshold
+from aiderm_trainer.study.youden import youden_threshold
 from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.fit import train
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc

@@ -1,0 +1,57 @@
+"""docs/architecture.md shows the packages as they are."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+PACKAGES = sorted(folder.name for folder in (ROOT / "services").iterdir() if (folder / "src").is_dir())
+
+
+def source(package: str) -> Path:
+    return ROOT / "services" / package / "src" / f"aiderm_{package}"
+
+
+def imported(package: str) -> set[str]:
+    """The other packages of this project that a package imports, anywhere in its modules."""
+    names = set()
+    for file in source(package).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names |= {module.split(".")[0] for module in modules}
+    return {name.removeprefix("aiderm_") for name in names if name.startswith("aiderm_")} - {package}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_are_the_imports(package: str) -> None:
+    diagram = PAGE.split("```mermaid")[1].split("```")[0]
+    arrows = set(re.findall(r"^ *(\w+)(?:\[.*\])? --> (\w+)", diagram, re.M))
+    assert {target for origin, target in arrows if origin == package} == imported(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_table_names_modules_that_exist(package: str) -> None:
+    row = next(line for line in PAGE.splitlines() if line.startswith(f"| `services/{package}` |"))
+    named = re.findall(r"`(\w+)`", row.split("|")[2])
+    assert named
+    here = source(package)
+    known = {path.stem for path in here.rglob("*") if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert set(named) <= known
+
+
+def test_recipes_name_files_that_exist() -> None:
+    """A path in CONTRIBUTING.md is a file, from the root or from the sources of a service."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    paths = {path for path in re.findall(r"`([\w./-]+\.(?:py|json|js|md|toml|yml))`", text) if "/" in path}
+    assert paths
+    places = {path: [ROOT / path] for path in paths}
+    for path in paths:
+        package, _, rest = path.partition("/")
+        if package in PACKAGES:
+            places[path].append(source(package) / rest)
+    missing = {path for path, candidates in places.items() if not any(file.is_file() for file in candidates)}
+    assert not missing
