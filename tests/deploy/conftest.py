@@ -109,7 +109,7 @@ def engine() -> None:
 def base_images() -> set[str]:
     """The images that the Dockerfiles begin with."""
     files = [ROOT / "frontend" / "Dockerfile", *ROOT.glob("services/*/Dockerfile")]
-    return {name for file in files for name in re.findall(r"^FROM (\S+:\S+)", file.read_text("utf-8"), re.M)}
+    return {name for file in files for name in re.findall(r"^(?:FROM |ARG NGINX_IMAGE=)(\S+:\S+)", file.read_text("utf-8"), re.M)}
 
 
 def provide(base: str) -> None:

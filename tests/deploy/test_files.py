@@ -153,7 +153,8 @@ def test_repository_ships_whole_bundles_and_no_left_overs_of_an_export() -> None
 def test_dockerfile_is_multi_stage_unprivileged_and_plain(dockerfile: Path) -> None:
     text = dockerfile.read_text("utf-8")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    arguments = {f"${{{name}}}": value for name, value in re.findall(r"^ARG (\w+)=(\S+)$", text, re.M)}
+    bases = [arguments.get(base := line.split()[1], base) for line in lines if line.startswith("FROM ")]
     assert len(bases) == 2
     assert set(bases) == {
         "nginxinc/nginx-unprivileged:1.28-bookworm" if "frontend" in str(dockerfile) else "python:3.11-slim-bookworm"

@@ -11,7 +11,9 @@ from pathlib import Path
 import atheris
 
 MOST_SECONDS = 0.1
-MOST_BYTES = 50 << 20
+MOST_BYTES = 50_000_000
+_WARM = 1_000  # inputs after which every module is loaded
+_PAGE = resource.getpagesize()
 
 
 def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
@@ -24,7 +26,7 @@ def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
     def one_input(data: bytes) -> None:
         nonlocal counted
         counted += 1
-        if counted == 1_000:  # everything is loaded: what is allocated from here on belongs to an input
+        if counted >= _WARM:
             limit_memory()
         start = time.thread_time()
         target(data)
@@ -39,7 +41,6 @@ def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
 
 
 def limit_memory() -> None:
-    """Beyond this an allocation fails with a MemoryError, which is a crash. libFuzzer itself needs a little."""
+    """Lets the next input allocate ``MOST_BYTES`` beyond what the process has; more is a MemoryError, which is a crash."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 2 * MOST_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * _PAGE + MOST_BYTES, resource.RLIM_INFINITY))
