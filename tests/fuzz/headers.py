@@ -32,7 +32,7 @@ def target(data: bytes) -> None:
         return
     if header.width <= 0 or header.height <= 0 or header.orientation not in range(1, 9):
         raise AssertionError(f"odd header {header}")
-    if decoding_bytes(header) <= 0 or decoding_seconds(header, len(data)) < 0:
+    if decoding_bytes(header, len(data)) <= 0 or decoding_seconds(header, len(data)) < 0:
         raise AssertionError(f"odd cost of {header}")
     if header.profile is not None:
         is_srgb(header.profile)

@@ -26,7 +26,7 @@ def encode(width: int, height: int, form: str = "PNG") -> bytes:
 
 
 PNG = encode(600, 500)
-COST = decoding_bytes(read_header(PNG, "png"))
+COST = decoding_bytes(read_header(PNG, "png"), len(PNG))
 
 
 def wait_until(true: object) -> None:
@@ -156,7 +156,7 @@ def test_a_failed_decoding_gives_its_bytes_back() -> None:
 
 def test_a_reduced_jpeg_costs_less() -> None:
     header = read_header(encode(2000, 2000, "JPEG"), "jpeg")
-    assert decoding_bytes(header, 2) * 3 < decoding_bytes(header)
+    assert decoding_bytes(header, 0, 2) * 3 < decoding_bytes(header, 0)
 
 
 @pytest.mark.parametrize(

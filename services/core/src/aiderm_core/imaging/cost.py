@@ -3,50 +3,62 @@
 from __future__ import annotations
 
 from aiderm_core.imaging.headers import Header
-from aiderm_core.imaging.headers.bmp import BmpHeader
+from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
+from aiderm_core.imaging.headers.gif import GifHeader
 from aiderm_core.imaging.headers.jpeg import JpegHeader
 from aiderm_core.imaging.headers.png import PngHeader
-from aiderm_core.imaging.headers.tiff import TiffHeader
+from aiderm_core.imaging.headers.tiff import JPEG, TiffHeader
 from aiderm_core.imaging.headers.webp import WebpHeader
 
 # Below this an image costs no more than its decoder's fixed buffers.
 _LEAST = 1_000_000
 _HANDED_OVER = 6  # bytes a pixel: the decoder's own pixels, and those that both processes see
 _COEFFICIENT = 2  # bytes, kept for every sample of a progressive JPEG at any scale
+_BAND = 5_000_000  # bytes, while colours are converted band by band
+_ROWS = 5_000_000  # bytes: the rows and tables of libpng and zlib, however large the image is
+_TURNED = 3  # bytes a pixel: the turned image beside the stored one
 
 
-def decoding_bytes(header: Header, scale: int = 1, *, apart: bool = False) -> int:
-    """Bytes that decoding a file holds at once, at most.
+def decoding_bytes(header: Header, stored: int, scale: int = 1, *, apart: bool = False) -> int:
+    """Bytes that decoding a file holds at once, at most; the file itself, which the caller holds, is not counted.
 
-    The factors for JPEG, PNG and WebP are the growth of the peak resident memory over files of 12 megapixels, rounded up, and
-    leave room for a turn. Those for BMP, GIF and TIFF are what their decoders hold by design, not measured.
+    The factors are the growth of the peak resident memory over noise of several megapixels, rounded up; a test compares them
+    with it for every variant of every format.
 
     Args:
         header: as the file declares it.
+        stored: bytes of the file.
         scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
-        apart: in a process of its own, which holds the pixels once more while it hands them over.
+        apart: in a process of its own, which receives the file and holds the pixels once more while it hands them over.
     """
-    factor = max(_factor(header, scale), _HANDED_OVER if apart else 0)
-    return max(_LEAST, header.width * header.height * factor // scale**2)
+    factor, copies = _factors(header, scale)
+    if apart:
+        factor, copies = max(factor, _HANDED_OVER), copies + 2
+    fixed = _BAND if header.profile is not None or header.channels == 4 else 0
+    if isinstance(header, PngHeader) and header.large:
+        fixed += _ROWS
+    return max(_LEAST, header.width * header.height * factor // scale**2 + fixed + copies * stored)
 
 
-def _factor(header: Header, scale: int) -> int:
-    turned = 3 if header.orientation != 1 else 0
+def _factors(header: Header, scale: int) -> tuple[int, int]:
+    """Bytes for a pixel, and how many copies of the file its decoder makes."""
+    turned = _TURNED if header.orientation != 1 else 0
     match header:
         case JpegHeader():
-            samples = {1: 4, 3: 4, 4: 8}[header.channels]
             kept = header.channels * _COEFFICIENT * scale**2 if header.scans > 1 else 0
-            return max(samples + kept, samples + turned)
-        case PngHeader() if not header.large:
-            return 20
-        case PngHeader() if header.bits == 8 and not header.transparent and header.channels != 2:
-            return 12 if header.channels == 4 else 7
+            return {1: 4, 3: 4, 4: 8}[header.channels] + kept + turned, 0
+        case PngHeader() if header.large and header.bits == 8 and not header.transparent and header.channels != 2:
+            return (9 if header.channels == 4 else 6) + turned, 0 if header.only_pixels else 2
         case PngHeader():
-            return 20
+            return 20 + turned, 0 if header.only_pixels else 2
         case WebpHeader():
-            return 13 if header.channels == 4 else 10
+            return (13 if header.channels == 4 else 10) + turned, 1
         case BmpHeader():
-            return 14
+            return (6 if header.compression in (RLE8, RLE4) else 14), 0
+        case GifHeader():
+            return 17, 1
+        case TiffHeader() if header.compression == JPEG and not header.extra:
+            return 2 * header.channels + (1 if header.channels == 3 else 4) + turned, 0
         case TiffHeader():
-            return 14 + 4 * header.channels * (2 if header.bits > 8 else 1)
-    return 14
+            return 14 + 4 * header.channels * (2 if header.planar and header.bits > 8 else 1) + turned, 2
+    raise TypeError(f"there is no estimate for {type(header).__name__}")

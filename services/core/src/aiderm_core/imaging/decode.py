@@ -68,7 +68,7 @@ def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, 
     scale = _scale(header, size)
     seconds = decoding_seconds(header, len(data), scale)
     apart = _may_overrun(header) or (stoppable and seconds > QUICK_SECONDS)
-    return Plan(name, header, scale, decoding_bytes(header, scale, apart=apart), seconds, apart)
+    return Plan(name, header, scale, decoding_bytes(header, len(data), scale, apart=apart), seconds, apart)
 
 
 def check_budget(planned: Plan, budget: Budget) -> None:

@@ -28,7 +28,8 @@ def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
     """
     if header.more_frames:
         notes.append("first_frame")
-    image, alpha = (data[at : at + size] for at, size in (header.image, header.alpha))
+    view = memoryview(data)
+    image, alpha = (view[at : at + size] for at, size in (header.image, header.alpha))
     # Tiny ones are of one colour: nothing could be damaged unseen.
     whole = len(image) <= 2 * _TAIL or imdecode(_still(header, image[:-_TAIL], alpha), cv2.IMREAD_COLOR_RGB) is None
     flag = cv2.IMREAD_UNCHANGED if header.channels == 4 else cv2.IMREAD_COLOR_RGB
@@ -49,14 +50,15 @@ def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
     return on_white(to_srgb(pixels, "RGB", header.profile, notes), samples[..., 3], notes)
 
 
-def _still(header: WebpHeader, image: bytes, alpha: bytes) -> bytes:
+def _still(header: WebpHeader, image: memoryview, alpha: memoryview) -> bytes:
     """A file of the first frame alone."""
-    body = _chunk(b"VP8L" if header.lossless else b"VP8 ", image)
+    parts: list[bytes | memoryview] = [*_chunk(b"VP8L" if header.lossless else b"VP8 ", image)]
     if alpha:
         size = (header.frame_width - 1).to_bytes(3, "little") + (header.frame_height - 1).to_bytes(3, "little")
-        body = _chunk(b"VP8X", b"\x10\0\0\0" + size) + _chunk(b"ALPH", alpha) + body
-    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+        parts = [*_chunk(b"VP8X", memoryview(b"\x10\0\0\0" + size)), *_chunk(b"ALPH", alpha), *parts]
+    # Joined once: a file may have 20 MB.
+    return b"".join([b"RIFF", struct.pack("<I", 4 + sum(map(len, parts))), b"WEBP", *parts])
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+def _chunk(kind: bytes, body: memoryview) -> tuple[bytes, bytes, memoryview, bytes]:
+    return kind, struct.pack("<I", len(body)), body, bytes(len(body) % 2)
