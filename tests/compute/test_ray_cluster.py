@@ -34,7 +34,7 @@ def test_what_is_no_address_is_told_with_what_is(address: str) -> None:
 def test_nobody_at_the_address(scheme: str) -> None:
     with listener() as port:
         pass
-    with pytest.raises(ClusterError, match=r"nobody answers at .*refused"), connect(f"{scheme}127.0.0.1:{port}"):
+    with pytest.raises(ClusterError, match=r"nothing answers at .*refused"), connect(f"{scheme}127.0.0.1:{port}"):
         pass
 
 

@@ -109,7 +109,7 @@ def test_pictures_of_errors_are_kept_out_of_git(scored, tmp_path):
 
 def test_a_folder_without_pictures_and_a_file_of_another_form_are_refused(scored, tmp_path):
     runtime, scores, data, manifest, _ = scored
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image that can be decoded"):
         investigate(runtime, scores, data, manifest, FindingsRequest(close_ups=tmp_path), replicates=20, progress=False)
     (tmp_path / "left.json").write_text('{"a": 0.9}')
     with pytest.raises(ValueError, match="must hold"):

@@ -10,7 +10,7 @@ from aiderm_core.runtime import load_runtime
 from aiderm_core.tta import VIEWS
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.orientation import DEFINITIONS, compare_orientations, measure_orientations
-from aiderm_trainer.evaluation.scores import score_bundle
+from aiderm_trainer.evaluation.scores import ScoredSplit, score_bundle
 
 FAST = {"replicates": 50, "seed": 0, "progress": False}
 
@@ -47,7 +47,7 @@ def halves(make_bundle, tmp_path_factory):
 
 def test_a_graph_that_reads_one_side_depends_on_the_orientation(halves):
     runtime, scores, root, manifest = halves
-    found = measure_orientations(UpperHalf(runtime), scores, root, manifest, "test", **FAST)
+    found = measure_orientations(ScoredSplit(UpperHalf(runtime), scores, root, manifest, "test"), **FAST)
     assert found.count == 24
     assert set(found.metrics) == set(DEFINITIONS)
     assert found.metrics["side_depends"].value == pytest.approx(0.5)  # the plain images look alike however they lie
@@ -57,7 +57,7 @@ def test_a_graph_that_reads_one_side_depends_on_the_orientation(halves):
 
 def test_a_graph_that_reads_the_mean_colour_does_not(halves):
     runtime, scores, root, manifest = halves
-    found = measure_orientations(runtime, scores, root, manifest, "test", images=10, **FAST)
+    found = measure_orientations(ScoredSplit(runtime, scores, root, manifest, "test"), images=10, **FAST)
     assert found.count == 10
     for name in ("side_depends", "decision_depends", "both_answers"):
         assert found.metrics[name].value == 0

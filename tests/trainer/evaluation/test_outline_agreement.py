@@ -10,7 +10,7 @@ from aiderm_trainer.data.synthetic import lesion
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.outline_agreement import OutlineError, find_outlines, heat_inside, measure_outlines, read_outline
 from aiderm_trainer.evaluation.painted_over import paint_over
-from aiderm_trainer.evaluation.scores import score_bundle
+from aiderm_trainer.evaluation.scores import ScoredSplit, score_bundle
 
 
 def disc(size, radius=0.3, centre=(0.5, 0.5)):
@@ -103,7 +103,7 @@ def test_a_model_that_reads_the_lesion_alone_knows_nothing_once_it_is_painted_ov
     runtime, manifest = load_runtime("openvino", bundle), Manifest.load(bundle)
     scores = score_bundle(runtime, manifest.input, rows, tmp_path, progress=False)
     files = find_outlines(tmp_path / "masks", rows)
-    found = measure_outlines(runtime, scores, tmp_path, manifest, "test", files, replicates=100, seed=0)
+    found = measure_outlines(ScoredSplit(runtime, scores, tmp_path, manifest, "test"), files, replicates=100, seed=0)
     value = {name: metric.value for name, metric in found.metrics.items()}
     assert (found.count, found.blank, found.unpaintable) == (40, 0, 0)
     assert value["energy_inside"] > 0.75  # the heatmap has 8 x 8 cells: some bleed over the edge

@@ -8,7 +8,7 @@ from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import stress
-from aiderm_trainer.evaluation.scores import score_bundle
+from aiderm_trainer.evaluation.scores import ScoredSplit, score_bundle
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def reddish(make_bundle, tmp_path_factory):
 def measure(reddish, **options):
     runtime, scores, root, manifest = reddish
     settings = {"replicates": 100, "seed": 0, "progress": False} | options
-    return stress.measure_stress(runtime, scores, root, manifest, "test", **settings)
+    return stress.measure_stress(ScoredSplit(runtime, scores, root, manifest, "test"), **settings)
 
 
 def test_only_what_the_model_reads_flips_its_calls(reddish):
@@ -90,7 +90,7 @@ def test_large_pictures_are_compared_with_themselves_at_the_size_that_is_drawn_o
         rows.append(Row(hashlib.sha256(data).hexdigest(), f"{i}.png", "a", f"g{i}", "test", "", bool(i)))
     scores = score_bundle(runtime, manifest.input, rows, tmp_path, progress=False)
     found = stress.measure_stress(
-        runtime, scores, tmp_path, manifest, "test", names=("blur",), replicates=20, seed=0, progress=False
+        ScoredSplit(runtime, scores, tmp_path, manifest, "test"), names=("blur",), replicates=20, seed=0, progress=False
     )
     assert found.artefacts["blur"]["decision_changed"].value == 0
 
@@ -99,4 +99,4 @@ def test_one_label_alone_is_refused(reddish):
     runtime, scores, root, manifest = reddish
     benign = scores.take([i for i, row in enumerate(scores.rows) if not row.malignant])
     with pytest.raises(ValueError, match="of one label"):
-        stress.measure_stress(runtime, benign, root, manifest, "test", replicates=10, seed=0, progress=False)
+        stress.measure_stress(ScoredSplit(runtime, benign, root, manifest, "test"), replicates=10, seed=0, progress=False)

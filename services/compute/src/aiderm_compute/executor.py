@@ -114,7 +114,7 @@ class LocalProcesses:
                     yield future.result()
                 except BrokenProcessPool as error:
                     raise ExecutionError(
-                        f"a process ended while it was at {names[future]} (killed, or out of memory). The same command goes on"
+                        f"a process ended during {names[future]} (killed, or out of memory). Run the command again to resume"
                     ) from error
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def _reach(address: str, host: str, port: int, seconds: float) -> None:
         with socket.create_connection((host, port), seconds):
             pass
     except OSError as error:
-        raise ClusterError(f"nobody answers at {address}: {error.strerror or error}. Allowed: {ADDRESSES}") from error
+        raise ClusterError(f"nothing answers at {address}: {error.strerror or error}. Allowed: {ADDRESSES}") from error
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
         return  # only Ray knows how to greet there
     import grpc

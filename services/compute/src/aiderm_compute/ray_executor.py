@@ -93,7 +93,7 @@ class RayNodes:
             try:
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=60)
             except ConnectionError as error:
-                raise ClusterError(f"the connection to the cluster was lost: {error}. The same command goes on") from error
+                raise ClusterError(f"the connection to the cluster was lost: {error}. Run the command again to resume") from error
             for reference in ready:
                 call = running.pop(reference)
                 try:

@@ -60,7 +60,10 @@ def _add(arguments: argparse.Namespace, path: Path) -> None:
         if any(other.id == key.id for other in keys):
             raise KeysError("By a rare chance the new key's id is taken. Nothing was changed; try again.")
         keys.append(key)
-    sys.stderr.write(f"Key {key.id} for {key.name!r}, stored as a hash in {path}. It is shown this once:\n")
+    sys.stderr.write(
+        f"Key {key.id} for {key.name!r}, stored as a hash in {path}. It is shown only once.\n"
+        f"Next: start the service with AIDERM_KEYS_FILE={path}; clients send 'Authorization: Bearer KEY'. The key:\n"
+    )
     sys.stderr.flush()
     sys.stdout.write(f"{secret}\n")  # alone on stdout, so that a shell can send it where it belongs
 

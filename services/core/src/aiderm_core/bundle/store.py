@@ -90,7 +90,7 @@ def _verify(bundle: Path, manifest: Manifest, received: str, digest: str | None)
     for form in manifest.forms:
         target = (root / form.path).resolve()
         if not target.is_relative_to(root) or not target.exists():
-            raise BundleError(f"{bundle} has no {form.path} for its form {form.runtime}/{form.precision}")
+            raise BundleError(f"{bundle} has no {form.path} for its variant {form.runtime}/{form.precision}")
     for name, expected in manifest.files.items():
         received = sha256_file(found[name])
         if received != expected:

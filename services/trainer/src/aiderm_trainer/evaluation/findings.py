@@ -28,7 +28,7 @@ from aiderm_trainer.evaluation.orientation import OrientationReport, measure_ori
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution, measure_out_of_distribution
 from aiderm_trainer.evaluation.outline_agreement import OutlineReport, find_outlines, measure_outlines, read_outline
 from aiderm_trainer.evaluation.report_part import ReportPart
-from aiderm_trainer.evaluation.scores import DECODERS, Scores
+from aiderm_trainer.evaluation.scores import DECODERS, ScoredSplit, Scores
 from aiderm_trainer.evaluation.stress import Stress, measure_stress
 from aiderm_trainer.evaluation.subgroups import Subgroup, subgroups
 
@@ -153,7 +153,7 @@ def investigate(
     of = cohort(tested, manifest, decisions(tested, manifest), np.arange(len(index)))
     drawing: dict[str, Any] = {"replicates": replicates, "seed": seed}
     turned = {"images": request.stress_images, "progress": progress, **drawing}
-    asked = (runtime, tested, root, manifest, split)
+    examined = ScoredSplit(runtime, tested, root, manifest, split)
     return Findings(
         domains=measure_domains(of, domains, biopsied, manifest, split, **drawing),
         subgroups=subgroups(of, _families(tested.rows, records, tones), manifest.decision.threshold, replicates, seed),
@@ -162,9 +162,9 @@ def investigate(
             *_held_tones(split, tested.rows, tones),
             *(_held("train", learnt, known) if learnt else ()),
         ],
-        stress=measure_stress(*asked, **turned) if request.stress else None,
-        orientations=measure_orientations(*asked, **turned) if request.stress else None,
-        outlines=measure_outlines(*asked, outlines, biopsied, **drawing) if outlines else None,
+        stress=measure_stress(examined, **turned) if request.stress else None,
+        orientations=measure_orientations(examined, **turned) if request.stress else None,
+        outlines=measure_outlines(examined, outlines, biopsied, **drawing) if outlines else None,
         close_ups=measure_out_of_distribution(runtime, tested, manifest, request.close_ups, **drawing)
         if request.close_ups
         else None,

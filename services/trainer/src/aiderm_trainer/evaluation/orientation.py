@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -14,13 +13,13 @@ from aiderm_core.decision import Decision
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.prefetch import batched, prefetch
-from aiderm_core.runtime import Outputs, Runtime
+from aiderm_core.runtime import Outputs
 from aiderm_core.tta import VIEWS, views
 from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
-from aiderm_trainer.evaluation.scores import DECODERS, Scores
+from aiderm_trainer.evaluation.scores import DECODERS, ScoredSplit, Scores
 from aiderm_trainer.evaluation.stress import sample
 
 BATCH = 8  # images at a time, each in eight orientations
@@ -42,11 +41,7 @@ class OrientationReport(ReportPart):
 
 
 def measure_orientations(
-    runtime: Runtime,
-    scores: Scores,
-    root: Path,
-    manifest: Manifest,
-    split: str,
+    of: ScoredSplit,
     *,
     images: int | None = None,
     replicates: int,
@@ -56,11 +51,7 @@ def measure_orientations(
     """Turns and mirrors images of a split and compares the answers.
 
     Args:
-        runtime: the bundle's graph.
-        scores: its answers on the images as they are.
-        root: folder of the images.
-        manifest: of the bundle.
-        split: whose rows are used.
+        of: what is examined.
         images: at most this many, in whole groups drawn at random with a fixed seed; all when None.
         replicates: bootstrap resamples of groups.
         seed: of the resampling.
@@ -69,6 +60,7 @@ def measure_orientations(
     Raises:
         ValueError: no rows of that split.
     """
+    runtime, scores, root, manifest, split = of
     base = scores.take(sample(scores.rows, split, images))
     spec = manifest.input
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.bundle.manifest import Input, Manifest, Metric
+from aiderm_core.bundle.manifest import Input, Metric
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
 from aiderm_core.prefetch import batched, prefetch
@@ -23,7 +23,7 @@ from aiderm_trainer.evaluation import metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.painted_over import paint_over
 from aiderm_trainer.evaluation.report_part import ReportPart
-from aiderm_trainer.evaluation.scores import Scores
+from aiderm_trainer.evaluation.scores import ScoredSplit
 from aiderm_trainer.evaluation.stress import BATCH, MAX_SIDE
 
 WORKERS = 4
@@ -127,11 +127,7 @@ def heat_inside(heatmap: NDArray[np.float32], outline: Flags) -> tuple[float, bo
 
 
 def measure_outlines(
-    runtime: Runtime,
-    scores: Scores,
-    root: Path,
-    manifest: Manifest,
-    split: str,
+    of: ScoredSplit,
     files: Mapping[str, Path],
     biopsied: Sequence[bool | None] | None = None,
     *,
@@ -143,11 +139,7 @@ def measure_outlines(
     Over all lesions the control means little: the outline's shape and place alone tell naevi that nobody biopsied.
 
     Args:
-        runtime: the bundle's graph.
-        scores: its answers.
-        root: folder of the images.
-        manifest: of the bundle.
-        split: whose rows are used.
+        of: what is examined.
         files: of ``find_outlines``.
         biopsied: of each row of ``scores``; where none is known to be, all lesions are painted over.
         replicates: bootstrap resamples of groups.
@@ -156,6 +148,7 @@ def measure_outlines(
     Raises:
         OutlineError: no row of the split has an outline, or one cannot be read.
     """
+    runtime, scores, root, manifest, split = of
     index = [i for i, row in enumerate(scores.rows) if (row.split or split) == split and row.path in files]
     rows = [scores.rows[i] for i in index]
     if not rows:

@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aiderm_core.bundle.manifest import Input
+from aiderm_core.bundle.manifest import Input, Manifest
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
@@ -62,6 +63,24 @@ class Scores:
             self.novelty[picked],
             [self.measures[i] for i in picked],
         )
+
+
+class ScoredSplit(NamedTuple):
+    """The images of one split as a bundle scored them: what the examinations of a report are given.
+
+    Attributes:
+        runtime: the bundle's graph.
+        scores: its answers; rows of other splits are allowed.
+        root: folder of the images.
+        manifest: of the bundle.
+        split: whose rows are examined.
+    """
+
+    runtime: Runtime
+    scores: Scores
+    root: Path
+    manifest: Manifest
+    split: str
 
 
 def score_bundle(

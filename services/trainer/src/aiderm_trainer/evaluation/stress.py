@@ -28,7 +28,7 @@ from aiderm_trainer.evaluation import drawn_artefacts, metrics
 from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
-from aiderm_trainer.evaluation.scores import Scores
+from aiderm_trainer.evaluation.scores import ScoredSplit, Scores
 
 BATCH = 32
 WORKERS = 4
@@ -62,11 +62,7 @@ class Stress(ReportPart):
 
 
 def measure_stress(
-    runtime: Runtime,
-    scores: Scores,
-    root: Path,
-    manifest: Manifest,
-    split: str,
+    of: ScoredSplit,
     *,
     images: int | None = None,
     names: Sequence[str] = tuple(drawn_artefacts.ARTEFACTS),
@@ -77,11 +73,7 @@ def measure_stress(
     """Draws each artefact on each image, scores it by the serving path, and compares.
 
     Args:
-        runtime: the bundle's graph.
-        scores: its answers without artefacts.
-        root: folder of the images.
-        manifest: of the bundle.
-        split: whose rows are used.
+        of: what is examined, with its scores without artefacts.
         images: at most so many, whole groups drawn at random by a fixed seed; all when None.
         names: artefacts to draw.
         replicates: bootstrap resamples.
@@ -91,6 +83,7 @@ def measure_stress(
     Raises:
         ValueError: no rows of that split, or without both labels.
     """
+    runtime, scores, root, manifest, split = of
     base = scores.take(sample(scores.rows, split, images))
     malignant = np.array([row.malignant for row in base.rows])
     if len(np.unique(malignant)) != 2:

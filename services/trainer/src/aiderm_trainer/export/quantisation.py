@@ -23,7 +23,7 @@ HEAD = (
     "Abs", "Concat", "Divide", "Greater", "Interpolate", "MatMul", "Maximum", "Minimum", "Power", "ReduceMax", "ReduceMean",
     "ReduceSum", "Softmax", "Subtract",
 )  # fmt: skip
-INSTALL = "int8 forms are made by NNCF, which is not installed here; install it with: pip install 'aiderm-trainer[int8]'"
+INSTALL = "int8 variants need NNCF, which is not installed. Install it with: pip install 'aiderm-trainer[int8]'"
 
 
 def quantise(graph: Path, target: Path, images: Images, cost: Callable[[NDArray[np.float32]], float]) -> None:

@@ -140,7 +140,7 @@ def _claim(study: Path, identity: Identity, resume: bool) -> None:
     if (study / PLAN_FILE).exists():
         there = read_identity(study)
         if not resume:
-            raise PlanError(f"{study} holds a study already. Go on with --resume, or choose another --out")
+            raise PlanError(f"{study} holds a study already. Resume it with --resume, or choose another --out")
         if changed := there.differences(identity):
             raise PlanError(
                 f"{study} holds another study; what differs: {', '.join(changed)}. "

@@ -17,9 +17,9 @@ from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import checkpoint, run_folder
 from aiderm_trainer.training.blind_head import blind
-from aiderm_trainer.training.inputs import parts_of, training_batches
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 from aiderm_trainer.training.starting_weights import take_over
+from aiderm_trainer.training.training_inputs import parts_of, training_batches
 
 
 def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, start: Path, run: Path, *, passes: int) -> dict[str, Any]:

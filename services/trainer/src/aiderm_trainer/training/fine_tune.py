@@ -28,10 +28,10 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import drawn_artefacts
 from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.distillation import taught
-from aiderm_trainer.training.inputs import parts_of, training_batches
 from aiderm_trainer.training.loop import Inference, Schedule, Training
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 from aiderm_trainer.training.starting_weights import take_over
+from aiderm_trainer.training.training_inputs import parts_of, training_batches
 
 WATCHED: Final = ("hair", "jpeg_loss")  # artefacts whose flips are counted after each round
 WATCHED_IMAGES: Final = 300

@@ -22,10 +22,10 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.distillation import taught
 from aiderm_trainer.training.head import HeadData, fit_head
-from aiderm_trainer.training.inputs import parts_of, training_batches
 from aiderm_trainer.training.loop import Inference, Schedule, Training
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_domain_auc
 from aiderm_trainer.training.starting_weights import take_over
+from aiderm_trainer.training.training_inputs import parts_of, training_batches
 
 _BATCH = 64  # images a call where nothing is trained
 
@@ -49,7 +49,7 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
     parts = parts_of(config, rows)
     stopped = (run / run_folder.CHECKPOINT).exists()
     if stopped and not resume:
-        raise ConfigError(f"{run} holds a run already. Go on with --resume, or choose another --out")
+        raise ConfigError(f"{run} holds a run already. Resume it with --resume, or choose another --out")
     if resume:
         run_folder.check_same(run, config, rows)
     run_folder.write_inputs(run, config, rows, root, parts.labels)

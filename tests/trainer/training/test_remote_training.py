@@ -20,7 +20,7 @@ from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.run_folder import load_run
 
-SCRIPT = Path(__file__).parents[3] / "services/trainer/elsewhere.py"
+SCRIPT = Path(__file__).parents[3] / "services/trainer/remote_training.py"
 # What the other machine does not have is not to be found here either.
 RUN = """
 import runpy, sys
@@ -39,7 +39,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Parts for a small network with random weights."""
-    folder = tmp_path_factory.mktemp("elsewhere")
+    folder = tmp_path_factory.mktemp("remote_training")
     dataset(folder / "data", 40, seed=3, size=112)
     prepare(folder / "data", folder / "split.csv", near_duplicates=False, progress=False)
     rows = [replace(row, domain="ab"[i % 2]) for i, row in enumerate(read_split(folder / "split.csv"))]
@@ -73,7 +73,7 @@ def test_the_parts_are_small_and_hold_no_test_rows(packed: Path) -> None:
 
 
 def test_archives_are_cut_into_parts_and_joined_again(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("elsewhere", SCRIPT)
+    spec = importlib.util.spec_from_file_location("remote_training", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
@@ -92,7 +92,7 @@ def test_archives_are_cut_into_parts_and_joined_again(tmp_path: Path) -> None:
 def test_weights_trained_elsewhere_load_here(packed: Path) -> None:
     pytest.importorskip("jax")
     training = [
-        sys.executable, "-c", RUN, packed / "parts" / "elsewhere.py", "train", "--parts", packed / "parts", "--work",
+        sys.executable, "-c", RUN, packed / "parts" / "remote_training.py", "train", "--parts", packed / "parts", "--work",
         packed / "work", "--minutes", "60", "--batch", "8", "--checkpoint-steps", "1", "--epochs", "1",
     ]  # fmt: skip
     call(*training, KERAS_BACKEND="jax")

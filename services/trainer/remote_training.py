@@ -1,8 +1,8 @@
 """Fine-tunes on another machine, such as one with a GPU: packs all that it needs, and trains there within a time limit.
 
-Here:   python services/trainer/elsewhere.py pack --split SPLIT.csv --data DATA --start models/melanoma/VERSION \\
+Here:   python services/trainer/remote_training.py pack --split SPLIT.csv --data DATA --start models/melanoma/VERSION \\
             --weights WEIGHTS.h5 --out parts
-There:  KERAS_BACKEND=torch python parts/elsewhere.py train --parts parts --work work --minutes 9
+There:  KERAS_BACKEND=torch python parts/remote_training.py train --parts parts --work work --minutes 9
 Here:   aiderm-train export work/run --name melanoma --version VERSION
 
 The other machine needs Python, Keras with any backend, NumPy, OpenCV, Pillow, scikit-learn, pydantic and rich; no TensorFlow, no
@@ -80,7 +80,7 @@ def pack(arguments: argparse.Namespace) -> None:
             "outlines": "outlines" if arguments.outlines else None,
         }
         _add(archive, SETTINGS, json.dumps(settings).encode())
-    shutil.copy(__file__, out / "elsewhere.py")
+    shutil.copy(__file__, out / "remote_training.py")
     sizes = [part.stat().st_size for part in sorted(out.glob("part-*"))]
     sys.stdout.write(f"wrote {len(sizes)} parts of at most {max(sizes) / 2**20:.0f} MiB to {out}, {len(rows)} images\n")
 
