@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Callable
 
@@ -99,10 +100,14 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
     def place(x: float) -> float:
         return (x - track["x"] - 1) / (track["width"] - 2)
 
-    assert place(pin["x"] + pin["width"] / 2) == pytest.approx(red / 255, abs=0.01)
-    assert place(limit["x"] + limit["width"] / 2) == pytest.approx(0.5, abs=0.01)
-    assert place(band["x"]) == pytest.approx(0.4, abs=0.01)
-    assert place(band["x"] + band["width"]) == pytest.approx(0.6, abs=0.01)
+    def drawn(share: float) -> float:
+        """Log-odds, from 0.1% to 99.9%."""
+        return 0.5 + math.log(share / (1 - share)) / (2 * math.log(999))
+
+    assert place(pin["x"] + pin["width"] / 2) == pytest.approx(drawn(min(0.999, max(0.001, red / 255))), abs=0.01)
+    assert place(limit["x"] + limit["width"] / 2) == pytest.approx(drawn(0.5), abs=0.01)
+    assert place(band["x"]) == pytest.approx(drawn(0.4), abs=0.01)
+    assert place(band["x"] + band["width"]) == pytest.approx(drawn(0.6), abs=0.01)
     drawing = scale(page, ".scale")
     for label in (".here", ".limit"):  # labels keep inside, also at the ends
         box = scale(page, label)
@@ -112,6 +117,30 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
     expect(page.locator("derm-scale")).to_contain_text("where 30 of 100 lesions that are examined are malignant")
     expect(page.locator("derm-scale")).to_contain_text("40% to 60%")
     expect(page.locator("derm-findings")).to_contain_text("if 30 of 100 lesions are malignant")
+
+
+def test_another_share_of_cancers_moves_the_estimate_and_no_decision(page: Page, plain, assess) -> None:
+    assess(page, plain(red=230))
+    chooser = page.get_by_label("Where is the spot examined?")
+    expect(chooser.locator("option:checked")).to_have_text("The model's own figures: 30 of 100 lesions")
+    before = page.locator(".verdict .urgency").inner_text()
+    chooser.select_option(label="Family practice: 2 of 100 lesions")
+    odds = 230 / 25 * (0.02 / 0.98) / (0.3 / 0.7)  # Bayes' rule
+    probability, threshold = odds / (1 + odds), 1 / (1 + 0.98 / 0.02 * 0.3 / 0.7)
+    verdict = page.locator(".verdict")
+    expect(verdict).to_contain_text(f"Of 100 spots with this estimate, about {100 * probability:.0f} would be skin cancer.")
+    expect(verdict.locator(".dots .full")).to_have_count(round(100 * probability))
+    expect(verdict.locator("derm-scale")).to_contain_text(f"This picture: {100 * probability:.0f}%")
+    expect(verdict.locator("derm-scale")).to_contain_text(f"Threshold: {100 * threshold:.1f}%")
+    expect(verdict.locator("derm-scale")).to_contain_text("where 2 of 100 lesions that are examined are malignant")
+    expect(verdict).to_have_attribute("data-decision", "suspicious")
+    assert page.locator(".verdict .urgency").inner_text() == before
+    # the next answer is read in the same place
+    assess(page, plain(red=60))
+    expect(chooser.locator("option:checked")).to_contain_text("Family practice")
+    expect(page.locator("derm-scale")).to_contain_text("where 2 of 100 lesions")
+    chooser.select_option(index=0)
+    expect(page.locator("derm-scale")).to_contain_text("where 30 of 100 lesions")
 
 
 def test_classes_stand_below_highest_first(page: Page, plain, assess) -> None:

@@ -256,7 +256,8 @@ export function date(value, withTime = false) {
 
 /** The share of malignant lesions that a probability assumes, in words. @param {number} prevalence */
 export function outOfHundred(prevalence) {
-  const total = prevalence < 0.095 ? 1000 : 100;
+  const inHundredths = Math.abs(Math.round(prevalence * 100) / 100 - prevalence) < 1e-6 && prevalence >= 0.01;
+  const total = prevalence < 0.095 && !inHundredths ? 1000 : 100;
   const count = Math.max(1, Math.round(prevalence * total));
   return t(Math.abs(count / total - prevalence) < 1e-6 ? "number.share" : "number.shareAbout", {
     count,

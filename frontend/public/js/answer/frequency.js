@@ -26,9 +26,8 @@ export function frequencyValues({ probability, prevalence }) {
   return { count: count < 1 ? t("verdict.fewerThanOne") : count, share: outOfHundred(prevalence) };
 }
 
-/** @param {Assessment} assessment with an estimate @returns {HTMLElement | null} */
-export function frequency({ decision, malignancy }) {
-  if (!malignancy || decision === "rejected") return null;
+/** @param {NonNullable<Assessment["malignancy"]>} malignancy */
+export function frequency(malignancy) {
   const count = countOf(malignancy.probability);
   const dots = Array.from({ length: DOTS }, (_, at) => el("i", { class: at < count ? "full" : "" }));
   return el(

@@ -1,11 +1,24 @@
 // @ts-check
 /**
  * <derm-scale>: a probability against its threshold and uncertain band, with the prevalence that all of them
- * assume.
+ * assume. Drawn in log-odds, so that a threshold of a few per cent is not squeezed into a corner, and another
+ * prevalence moves everything by the same step.
  */
 
 import { el, setVars } from "../dom.js";
+import { logOdds } from "./prevalence.js";
 import { outOfHundred, percent, t } from "../i18n.js";
+
+/** Beyond these a place is drawn at the end of the scale. */
+const ENDS = [0.001, 0.999];
+const TICKS = [0.01, 0.1, 0.5, 0.9, 0.99];
+
+/** @param {number} share 0..1 @returns {number} its place, 0..100 */
+function placeOf(share) {
+  const [least, most] = ENDS.map(logOdds);
+  const [low, high] = ENDS;
+  return (100 * (logOdds(Math.min(high, Math.max(low, share))) - least)) / (most - least);
+}
 
 const ATTRIBUTES = ["probability", "threshold", "low", "high", "prevalence"];
 
@@ -44,7 +57,12 @@ export class DermScale extends HTMLElement {
       el("span", { class: "limit-line" }),
       el("span", { class: "pin" }),
     );
-    const ends = el("div", { class: "ends" }, el("span", {}, percent(0)), el("span", {}, percent(1)));
+    const ticks = TICKS.map((share) => {
+      const tick = el("span", {}, percent(share));
+      setVars(tick, { at: placeOf(share) });
+      return tick;
+    });
+    const ends = el("div", { class: "ticks" }, ...ticks);
     // The picture of the scale repeats what the list below says, so it is hidden from assistive technology.
     const drawing = el(
       "div",
@@ -54,13 +72,13 @@ export class DermScale extends HTMLElement {
       limit,
       ends,
     );
-    setVars(here, { at: probability * 100 });
-    setVars(limit, { at: threshold * 100 });
+    setVars(here, { at: placeOf(probability) });
+    setVars(limit, { at: placeOf(threshold) });
     setVars(track, {
-      at: probability * 100,
-      threshold: threshold * 100,
-      "low-edge": low * 100,
-      "high-edge": high * 100,
+      at: placeOf(probability),
+      threshold: placeOf(threshold),
+      "low-edge": placeOf(low),
+      "high-edge": placeOf(high),
     });
 
     this.replaceChildren(

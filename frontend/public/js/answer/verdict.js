@@ -7,6 +7,7 @@
 import { el, icon } from "../dom.js";
 import { t, texts } from "../i18n.js";
 import { frequency, frequencyValues, missed, truth, urgency } from "./frequency.js";
+import { placeChooser } from "./prevalence.js";
 import "./scale.js";
 import { englishToo, reasonWords } from "./words.js";
 
@@ -41,6 +42,7 @@ export class DermVerdict extends HTMLElement {
       return;
     }
     const words = `verdict.${assessment.decision}`;
+    const { inWords, scale, chooser, values } = estimate(assessment);
     this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, t(`${words}.title`));
     this.replaceChildren(
       el(
@@ -54,7 +56,7 @@ export class DermVerdict extends HTMLElement {
         ),
         el("p", { class: "meaning" }, t(`${words}.meaning`)),
         this.asksModel && missed(assessment),
-        frequency(assessment),
+        inWords,
         reasons(assessment),
         el(
           "div",
@@ -64,7 +66,8 @@ export class DermVerdict extends HTMLElement {
           ...urgency(assessment),
           el("p", { class: "whatever" }, t("safety.whatever")),
         ),
-        scaleOf(assessment),
+        scale,
+        chooser,
         modelOf(assessment),
         this.asksModel && truth(assessment),
         englishToo(
@@ -75,7 +78,7 @@ export class DermVerdict extends HTMLElement {
             "safety.whatever",
             "disclaimer.all",
           ],
-          () => (assessment.malignancy ? frequencyValues(assessment.malignancy) : {}),
+          values,
         ),
       ),
     );
@@ -102,17 +105,23 @@ function reasons({ reasons: given }) {
   );
 }
 
-/** @param {Assessment} assessment */
-function scaleOf({ decision, malignancy }) {
-  if (!malignancy || decision === "rejected") return null;
-  const [low, high] = malignancy.uncertain;
-  return el("derm-scale", {
-    probability: malignancy.probability,
-    threshold: malignancy.threshold,
-    low,
-    high,
-    prevalence: malignancy.prevalence,
+/**
+ * The estimate in words and on the scale, and where the reader works, which moves both.
+ * @param {Assessment} assessment
+ */
+function estimate({ decision, malignancy }) {
+  if (!malignancy || decision === "rejected") return { values: () => ({}) };
+  let now = malignancy;
+  const inWords = el("div", { "aria-live": "polite" });
+  const scale = el("div", {});
+  const chooser = placeChooser(malignancy, (moved) => {
+    now = moved;
+    inWords.replaceChildren(frequency(moved));
+    const { probability, threshold, uncertain, prevalence } = moved;
+    const [low, high] = uncertain;
+    scale.replaceChildren(el("derm-scale", { probability, threshold, low, high, prevalence }));
   });
+  return { inWords, scale, chooser, values: () => frequencyValues(now) };
 }
 
 /** Keys of the sentence with the estimate. @param {Assessment} assessment */

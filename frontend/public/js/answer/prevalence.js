@@ -1,0 +1,75 @@
+// @ts-check
+/**
+ * The same answer where another share of the lesions that are examined is malignant: probability, threshold
+ * and uncertain range move together by the same step of log-odds (Bayes' rule), so that no decision changes.
+ */
+
+import { el } from "../dom.js";
+import { currentLanguage, inLanguage, outOfHundred, t } from "../i18n.js";
+
+/** @typedef {import("../api.js").Assessment} Assessment */
+/** @typedef {NonNullable<Assessment["malignancy"]>} Malignancy */
+
+/** Examples of shares of malignant lesions. @type {[name: string, share: number][]} */
+const PLACES = [
+  ["practice", 0.02],
+  ["clinic", 0.1],
+  ["biopsied", 0.3],
+];
+/** The share that was chosen, for all answers until the page is closed; null: that of the model. */
+let chosen = /** @type {number | null} */ (null);
+
+/** @param {number} share 0..1 */
+export const logOdds = (share) => Math.log(share / (1 - share));
+
+/**
+ * @param {Malignancy} malignancy
+ * @param {number} prevalence 0..1, exclusive
+ * @returns {Malignancy} what it says where that is the share of malignant lesions
+ */
+export function at(malignancy, prevalence) {
+  const step = logOdds(prevalence) - logOdds(malignancy.prevalence);
+  const move = (/** @type {number} */ share) => 1 / (1 + Math.exp(-(logOdds(share) + step)));
+  return {
+    ...malignancy,
+    prevalence,
+    probability: move(malignancy.probability),
+    threshold: move(malignancy.threshold),
+    uncertain: [move(malignancy.uncertain[0]), move(malignancy.uncertain[1])],
+  };
+}
+
+/**
+ * A choice of where the reader works.
+ *
+ * @param {Malignancy} malignancy as the model gave it
+ * @param {(malignancy: Malignancy) => void} draw shows one; called at once, and after each choice
+ * @returns {HTMLElement}
+ */
+export function placeChooser(malignancy, draw) {
+  const speaks = currentLanguage();
+  const option = (/** @type {number | null} */ share, /** @type {string} */ text) =>
+    el("option", { value: share ?? "", selected: share === chosen }, text);
+  const select = /** @type {HTMLSelectElement} */ (
+    el(
+      "select",
+      {},
+      option(null, t("prevalence.model", { share: outOfHundred(malignancy.prevalence) })),
+      ...PLACES.map(([name, share]) =>
+        option(share, t(`prevalence.${name}`, { share: outOfHundred(share) })),
+      ),
+    )
+  );
+  const show = () => draw(chosen === null ? malignancy : at(malignancy, chosen));
+  select.addEventListener("change", () => {
+    chosen = select.value ? Number(select.value) : null;
+    inLanguage(speaks, show);
+  });
+  show();
+  return el(
+    "div",
+    { class: "place" },
+    el("label", { class: "field" }, t("prevalence.title"), select),
+    el("p", { class: "hint" }, t("prevalence.meaning")),
+  );
+}
