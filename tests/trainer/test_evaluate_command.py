@@ -24,7 +24,7 @@ def test_a_side_of_the_split_is_evaluated(command, synthetic_split, tmp_path, si
     assert report.metrics[side]["n"].value == sum(row.split == side for row in read_split(synthetic_split[0]))
     assert report.findings.stress.split == side
     assert report.findings.stress.count <= 8
-    assert "belong to its owners" in " ".join(result.output.split())
+    assert "belong to the owners of the data" in " ".join(result.output.split())
     assert (tmp_path / "report" / "worst").is_dir()
 
 
