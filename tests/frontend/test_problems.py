@@ -174,6 +174,17 @@ def test_no_answer_is_made_up_from_one_that_cannot_be_read(page: Page, plain, as
     expect_problem(page, "The answer cannot be understood")
 
 
+@pytest.mark.parametrize("part", ["model", "quality", "image", "region", "novelty", "classes"])
+def test_an_answer_that_lacks_a_part_is_none(page: Page, plain, assess, part: str) -> None:
+    def without(route: Route) -> None:
+        whole = route.fetch()
+        route.fulfill(response=whole, json={name: value for name, value in whole.json().items() if name != part})
+
+    page.route(PREDICT, without)
+    assess(page, plain(red=230))
+    expect_problem(page, "The answer cannot be understood")
+
+
 def test_retry_waits_as_long_as_the_server_asks(page: Page, plain, assess) -> None:
     body = {"status": 503, "code": "overloaded", "detail": "Too many uploads at once.", "request_id": "r-8"}
     page.route(PREDICT, answer(503, json.dumps(body), **{"Retry-After": "2"}), times=1)

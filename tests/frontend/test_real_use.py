@@ -169,6 +169,22 @@ def test_all_answers_as_a_table_and_as_files(page: Page, plain, upload, tmp_path
     expect(table).to_have_count(0)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_dropped_folder_brings_its_pictures(page: Page, plain, tmp_path: Path, beside: bool) -> None:
+    """As the browser hands them over: a script cannot make up a folder."""
+    folder = tmp_path / "pictures"
+    (folder / "inner").mkdir(parents=True)
+    for name in ("a.png", ".hidden.png", "inner/b.png"):
+        (folder / name).write_bytes(plain())
+    (tmp_path / "c.png").write_bytes(plain())
+    session = page.context.new_cdp_session(page)
+    paths = [str(folder), *([str(tmp_path / "c.png")] if beside else [])]
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": paths, "dragOperationsMask": 1}
+        session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+    expect(page.locator(".queue-name")).to_have_text(["a.png", "b.png", *(["c.png"] if beside else [])])
+
+
 def test_a_drawn_picture_is_tried_with_one_click(new_page, service) -> None:
     page = new_page(service.url, width=360, height=740)
     # what can be done stands on the first screen
