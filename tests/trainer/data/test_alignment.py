@@ -35,6 +35,7 @@ COPIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COPIES)
 def test_transformed_copies_are_found_and_nothing_else(lesions, kind):
     pictures = [grey_image(p) for p in [*lesions, *(COPIES[kind](p) for p in lesions)]]

@@ -49,6 +49,7 @@ def test_groups_stay_whole_and_the_order_of_rows_does_not_matter(rows, seed, ord
     assert make_split([replace(r, split="") for r in done], seed=seed) == done
 
 
+@pytest.mark.slow
 @given(
     benign=st.integers(200, 900),
     malignant=st.integers(200, 900),

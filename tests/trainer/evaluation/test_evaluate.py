@@ -178,6 +178,7 @@ def test_the_report_holds_metrics_curves_and_plots_and_reads_back(written):
     assert (folder / REPORT_FILE).stat().st_size < 200_000
 
 
+@pytest.mark.slow
 def test_curves_are_thinned_and_keep_their_area_and_ends(written):
     folder, scores, _, result = written
     y, p = labels_of(scores), scores.malignancy

@@ -87,6 +87,7 @@ def test_outlines_are_found_by_the_images_name(sample_rows, tmp_path):
         find_outlines(tmp_path / "missing", rows)
 
 
+@pytest.mark.slow
 def test_a_model_that_reads_the_lesion_alone_knows_nothing_once_it_is_painted_over(make_bundle, tmp_path):
     """Red steers the bundle's malignancy, green its heatmap: malignant lesions are red and green, benign ones bluish."""
     bundle = make_bundle(tmp_path / "models")
