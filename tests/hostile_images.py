@@ -124,6 +124,20 @@ def bmp_of_short_runs(side: int) -> bytes:
     return struct.pack("<2sIHHI", b"BM", 14 + len(head) + len(body), 0, 0, 14 + len(head) + 1024) + head + body
 
 
+def bmp_of_commands(command: bytes, times: int) -> bytes:
+    """A small image whose run-length data are one command, again and again."""
+    head = struct.pack("<IiiHHIIiiII", 40, SIDE, SIDE, 1, 8, 1, 0, 2835, 2835, 256, 0)
+    body = bytes(1024) + command * times
+    return struct.pack("<2sIHHI", b"BM", 14 + len(head) + len(body), 0, 0, 14 + len(head) + 1024) + head + body
+
+
+def jpeg_beyond_its_data(width: int, height: int) -> bytes:
+    """A JPEG whose head declares many more pixels than its data hold."""
+    whole = bytearray(encoded("RGB", SIDE, SIDE, "JPEG"))
+    struct.pack_into(">HH", whole, whole.index(b"\xff\xc0") + 5, height, width)
+    return bytes(whole)
+
+
 def gif_with(blocks: bytes, at_the_end: bool = False) -> bytes:
     whole = encoded("L", SIDE, SIDE, "GIF")
     at = len(whole) - 1 if at_the_end else 13 + (3 << (whole[10] & 7) + 1)
@@ -256,6 +270,11 @@ LYING: dict[str, Callable[[], bytes]] = {
     "webp small frame on a large canvas": lambda: webp_frames(2, 7_000),
     "webp of empty chunks": lambda: webp_of(webp_canvas(SIDE, SIDE), *[(b"XXXX", b"")] * 1_000_000),
     "webp canvas of 2^24": lambda: webp_of(webp_canvas(2**24, 2**24, 0), (b"VP8L", webp_frame())),
+    "bmp of row ends": lambda: bmp_of_commands(b"\0\0", 9_000_000),
+    "bmp of moves by nothing": lambda: bmp_of_commands(b"\0\2\0\0", 4_500_000),
+    "bmp of literal runs": lambda: bmp_of_commands(b"\0\xff" + bytes(256), 70_000),
+    "png of a long exif": lambda: png_with(chunk(b"eXIf", b"II*\0\x08\0\0\0" + b"\xff" * 10_000_000)),
+    "jpeg of 50 MP without data": lambda: jpeg_beyond_its_data(65_500, 763),
     "bmp of 2^31 rows": lambda: b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, SIDE, -(2**31), 1, 24, 0, 0, 0, 0, 0, 0),
 }
 """Images of few pixels whose other parts claim, hold or unfold to a lot."""

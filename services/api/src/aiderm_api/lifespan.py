@@ -28,8 +28,11 @@ from aiderm_core.imaging.budget import DividedBudget
 from aiderm_core.imaging.limits import Limits
 
 AUDIT_CLOSE_SECONDS = 5.0
-GARBAGE_BYTES = 20_000_000
-"""Of uploads, before garbage is collected at rest; that takes tens of milliseconds."""
+GARBAGE_BYTES = 40_000_000
+"""Of uploads, before garbage is collected under load; that takes tens of milliseconds."""
+GARBAGE_BYTES_AT_REST = 20_000_000
+RELEASE_SECONDS = 0.5
+"""How often it is looked whether memory can be released."""
 log = structlog.get_logger(__name__)
 
 
@@ -47,9 +50,9 @@ def lifespan_of(
             audit.start()
         await asyncio.to_thread(services.registry.refresh)
         # Each in a task of its own: a new model may take its time to load, a revoked key must not.
-        refreshes = [services.registry.refresh, _release_memory_when_idle(services.pool, services.budget)]
-        refreshes += [] if key_ring is None else [key_ring.refresh]
+        refreshes = [services.registry.refresh] + ([] if key_ring is None else [key_ring.refresh])
         polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
+        polling.append(asyncio.create_task(_poll(_release_memory(services.pool, services.budget), RELEASE_SECONDS)))
         try:
             yield
         finally:
@@ -125,17 +128,24 @@ def _register_gauges(services: Services, key_ring: KeyRing | None) -> None:
         metrics.counter("aiderm_audit_lost", "Audit events lost", lambda: audit.lost)
 
 
-def _release_memory_when_idle(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], None]:
-    finished = taken = 0
+def _release_memory(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], None]:
+    """Frees what refused uploads left and gives it back to the system: under load after many bytes of them, and at rest."""
+    seen = (0, 0)
+    collected = swept = 0
 
     def release() -> None:
-        nonlocal finished, taken
-        if pool.running or pool.depth or uploads.held or (pool.finished == finished and uploads.taken == taken):
-            return
-        # Refusals keep their upload alive until the next collection, which a service at rest never reaches by itself.
-        if uploads.taken - taken >= GARBAGE_BYTES:
+        nonlocal seen, collected, swept
+        # Refusals keep their upload alive until the next collection, which may be far away.
+        if not (pool.running or pool.depth or uploads.held) and (pool.finished, uploads.taken) != seen:
+            seen = (pool.finished, uploads.taken)
+            if uploads.taken - swept >= GARBAGE_BYTES_AT_REST:
+                swept = collected = uploads.taken
+                gc.collect()
+        elif uploads.taken - collected >= GARBAGE_BYTES:
+            collected = uploads.taken
             gc.collect()
-        finished, taken = pool.finished, uploads.taken
+        else:
+            return
         release_free_memory()
 
     return release
