@@ -28,7 +28,7 @@ from aiderm_core.imaging.budget import DividedBudget
 from aiderm_core.imaging.limits import Limits
 
 AUDIT_CLOSE_SECONDS = 5.0
-GARBAGE_BYTES = 40_000_000
+GARBAGE_BYTES = 20_000_000
 """Of uploads, before garbage is collected under load; that takes tens of milliseconds."""
 GARBAGE_BYTES_AT_REST = 20_000_000
 RELEASE_SECONDS = 0.5
