@@ -230,11 +230,11 @@ def test_the_history_is_put_right(page: Page, plain, assess) -> None:
         page.get_by_role("button", name="Keep this picture").click()
         expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
     page.get_by_role("link", name="Open the history").click()
-    page.get_by_role("button", name=re.compile("^Open the picture of Face: spot 1")).click()
+    page.get_by_role("button", name=re.compile("^Open the picture of Elsewhere: spot 1")).click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator("img")).to_be_visible()
     dialog.get_by_label("Date of the picture").fill("2024-02-29")
-    dialog.get_by_label("Which spot?").select_option(label="Face: spot 0")
+    dialog.get_by_label("Which spot?").select_option(label="Elsewhere: spot 0")
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_text("The change is saved.")).to_be_focused()
     expect(page.locator(".dates time")).to_have_text(["February 29, 2024", re.compile(r"\d{4}$")])  # one spot, the oldest first

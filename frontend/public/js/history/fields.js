@@ -39,7 +39,7 @@ export function moleField(moles, chosen, mayBeNew = false) {
 export function spotFields(spot = null) {
   const site = select(
     SITES.map((name) => [name, t(`site.${name}`)]),
-    spot?.site ?? null,
+    spot?.site ?? "other", // nobody said where: the first of the list would be a claim
   );
   const label = /** @type {HTMLInputElement} */ (
     el("input", { type: "text", maxlength: 60, autocomplete: "off", value: spot?.label ?? "" })
