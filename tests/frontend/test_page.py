@@ -38,8 +38,11 @@ def test_says_what_can_be_judged_before_any_picture(page: Page) -> None:
         expect(page.locator(hidden)).to_be_hidden()
 
 
-def test_the_question_and_the_choice_stand_on_the_first_screen_of_a_phone(new_page, service) -> None:
-    page = new_page(service.url, width=360, height=740, has_touch=True, is_mobile=True)
+@pytest.mark.parametrize("language", ["en", "de", "es", "ar"])
+def test_whom_it_is_for_and_the_choice_stand_on_the_first_screen_of_a_phone(new_page, service, language: str) -> None:
+    page = new_page(f"{service.url}/?lang={language}", width=360, height=740, has_touch=True, is_mobile=True)
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    expect(page.locator('[data-t="intro.who"]')).to_be_in_viewport()
     question, choice = page.locator(".drop-question").bounding_box(), page.locator("#choose").bounding_box()
     assert question["y"] + question["height"] <= choice["y"]
     assert choice["y"] + choice["height"] <= 740
