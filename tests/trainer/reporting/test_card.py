@@ -296,3 +296,11 @@ def test_a_calibration_error_beyond_the_bound_is_told(sample_manifest):
 
     assert "| The error against that bound | above it |" in card(0.06)
     assert "| The error against that bound | not above it |" in card(0.04)
+
+
+def test_a_count_is_no_decimal(complete):
+    coverage = {"alpha_malignant": 0.025, "sets_that_bind": 3.0, "sensitivity/domain=clinic": 0.9}
+    calibration = complete.calibration.model_copy(update={"coverage": coverage})
+    card = render_card(complete.model_copy(update={"calibration": calibration}))
+    assert "held to the sensitivity | 3 |" in card
+    assert "| sensitivity, clinic | 0.900 |" in card
