@@ -129,7 +129,8 @@ def test_stopped_in_any_way_the_same_command_goes_on(
 
     remote.hooks["slow.png"] = hang
     arguments = (tmp_path / "images", slow, "--out", out, "--models", models, "--jobs", "1")
-    process = start(*arguments, start_new_session=True)
+    # A job in a shell's background ignores SIGINT, and so would what it starts.
+    process = start(*arguments, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     end = time.monotonic() + 60
     while sum(pq.read_metadata(part).num_rows for part in parts.glob("[0-9]*.parquet")) < 64:
         assert time.monotonic() < end

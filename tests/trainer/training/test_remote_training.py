@@ -89,6 +89,7 @@ def test_archives_are_cut_into_parts_and_joined_again(tmp_path: Path) -> None:
         assert joined.read(100) + joined.read() == data
 
 
+@pytest.mark.ci
 def test_weights_trained_elsewhere_load_here(packed: Path) -> None:
     pytest.importorskip("jax")
     training = [
