@@ -160,3 +160,12 @@ def test_the_head_reads_as_many_depths_as_asked_for() -> None:
         depths("custom_cnn", "1")
     with pytest.raises(ConfigError, match=r"feature maps of mobilenet.*Received: 'block_99'"):
         build(TrainConfig(arch="mobilenet_v2", weights="none", size=32, taps=("block_99",)), 2)
+
+
+@pytest.mark.parametrize("arch", ["custom_cnn", "mobilenet_v2"])
+def test_features_and_head_compose_to_the_network(arch: str) -> None:
+    network = build(TrainConfig(arch=arch, weights="none", size=64), 3)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    composed = network.head.predict_on_batch(network.features.predict_on_batch(images))
+    assert np.allclose(composed, network.model.predict_on_batch(images), atol=1e-5)
+    assert network.head.trainable_weights[0] is network.model.get_layer(network.dense[0]).trainable_weights[0]

@@ -8,6 +8,7 @@ from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.data.balance import balanced_weights, domain_offsets
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training.blind_head import find_cells, refit_head
+from aiderm_trainer.training.head import HeadData
 
 LABELS = [Label(id="benign", name="b", malignant=False), Label(id="malignant", name="m", malignant=True)]
 
@@ -49,7 +50,7 @@ def score(blind: bool) -> tuple[float, float]:
     entry = keras.Input((3,))
     head = keras.Model(entry, keras.layers.Dense(1)(keras.layers.Dense(8, activation="relu")(entry)))
     refit_head(
-        head, LABELS, rows, np.arange(len(rows)), features, possible, offsets, weights,
+        head, LABELS, rows, np.arange(len(rows)), HeadData(features, possible, offsets, weights.astype(np.float32)),
         strength=1.0 if blind else 0.0, epochs=15, learning_rate=1e-2,
     )  # fmt: skip
     test, unseen = planted(2000, 2)

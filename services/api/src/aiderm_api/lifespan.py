@@ -32,7 +32,7 @@ GARBAGE_BYTES = 20_000_000
 """Of uploads, before garbage is collected under load; that takes tens of milliseconds."""
 GARBAGE_BYTES_AT_REST = 20_000_000
 RELEASE_SECONDS = 0.5
-"""How often it is looked whether memory can be released."""
+"""Time between two checks whether memory can be released."""
 log = structlog.get_logger(__name__)
 
 

@@ -70,7 +70,7 @@ class ImageAssessment:
 
 
 class _Prepared(NamedTuple):
-    """A decoded image: what is told of it, the part that is assessed, and its pixels for the model and for the measurements."""
+    """A decoded image: its description, the assessed region, and the pixels for the model and for the measurements."""
 
     info: ImageInfo
     region: Region

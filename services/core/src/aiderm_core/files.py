@@ -86,7 +86,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
-    """Waits until no other process holds the lock, here or on another machine; it goes with its holder, however that ends."""
+    """Waits until no other process holds the lock, here or on another machine. The system releases it when its holder ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -40,3 +40,17 @@ class Network:
         """The same layers with ``[*maps, vector, logits]`` as outputs."""
         outputs = [self.model.get_layer(name).output for name in (*self.taps, self.vector)]
         return keras.Model(self.model.input, [*outputs, self.model.output])
+
+    @property
+    def features(self) -> Any:
+        """The same layers up to the head's input: uint8 ``[N, S, S, 3]`` -> ``[N, F]``."""
+        return keras.Model(self.model.input, self.model.get_layer(self.vector).output)
+
+    @property
+    def head(self) -> Any:
+        """The same layers from the head's input on: ``[N, F]`` -> logits."""
+        vector = self.model.get_layer(self.vector)
+        out = entry = keras.Input(vector.output.shape[1:])
+        for layer in self.model.layers[self.model.layers.index(vector) + 1 :]:
+            out = layer(out)
+        return keras.Model(entry, out)

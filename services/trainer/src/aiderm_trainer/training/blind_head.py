@@ -23,9 +23,10 @@ from rich.progress import track
 from aiderm_core.bundle.manifest import Label
 from aiderm_core.prefetch import prefetch
 from aiderm_trainer.architectures.network import Network
-from aiderm_trainer.architectures.trunk import Trunk
+from aiderm_trainer.architectures.trunk import inference
 from aiderm_trainer.data.batches import WORKERS, Batch, TrainingBatches
 from aiderm_trainer.data.table import Row
+from aiderm_trainer.training.head import HeadData
 from aiderm_trainer.training.objective import log_odds, negative_log_likelihood, with_offset
 
 SMALLEST_CELL: Final = 60  # training rows from which on the mean score of a cell is worth aligning
@@ -144,25 +145,12 @@ class _Cosine(keras.callbacks.Callback):
         self.model.optimizer.learning_rate.assign(self.rate * 0.5 * (1 + np.cos(np.pi * batch / self.steps)))
 
 
-@dataclass(frozen=True)
-class Views:
-    """Features of augmented images, ``M`` of them: their rows, features ``[M, F]``, possible classes and offsets."""
-
-    row_of: NDArray[np.int64]
-    features: NDArray[np.float32]
-    possible: NDArray[np.float32]
-    offsets: NDArray[np.float32]
-
-
 def refit_head(
     head: Any,
     labels: Sequence[Label],
     rows: Sequence[Row],
     row_of: NDArray[np.int64],
-    features: NDArray[np.float32],
-    possible: NDArray[np.float32],
-    offsets: NDArray[np.float32],
-    weights: NDArray[np.float64],
+    data: HeadData,
     *,
     strength: float = 0.3,
     epochs: int = 4,
@@ -177,10 +165,7 @@ def refit_head(
         labels: the classes.
         rows: the training rows.
         row_of: the row that each feature vector shows, int64 ``[M]``.
-        features: of augmented views, float32 ``[M, F]``.
-        possible: of each view, float32 ``[M, C]``.
-        offsets: of each view, float32 ``[M]``, see ``data.balance``.
-        weights: how often each view is drawn, float64 ``[M]``.
+        data: of augmented views; the weights say how often each is drawn.
         strength: of the alignment.
         epochs: passes over as many views as there are.
         batch: drawn views a step.
@@ -189,9 +174,9 @@ def refit_head(
     """
     cells = find_cells(rows)
     keras.utils.set_random_seed(seed)
-    steps = max(1, epochs * len(features) // batch)
-    targets = np.hstack([possible, offsets[:, None]])
-    batches = _Batches(features, targets, weights, cells.of_row[row_of], cells, batch, steps, seed)
+    steps = max(1, epochs * len(data.features) // batch)
+    targets = np.hstack([data.possible, data.offsets[:, None]])
+    batches = _Batches(data.features, targets, data.weights.astype(np.float64), cells.of_row[row_of], cells, batch, steps, seed)
     optimizer = keras.optimizers.AdamW(
         learning_rate, weight_decay=1e-3, use_ema=True, ema_momentum=min(0.99, 1 - 10 / (steps + 10))
     )
@@ -200,13 +185,18 @@ def refit_head(
     head.fit(batches, epochs=1, shuffle=False, verbose=2, callbacks=[_Cosine(learning_rate, steps)])
 
 
-def views(batches: TrainingBatches, trunk: Callable[[NDArray[np.uint8]], NDArray[Any]], passes: int) -> Views:
+def views(
+    batches: TrainingBatches, trunk: Callable[[NDArray[np.uint8]], NDArray[Any]], passes: int
+) -> tuple[NDArray[np.int64], HeadData]:
     """Features of augmented training images, each row once a pass.
 
     Args:
         batches: of the training rows.
         trunk: uint8 ``[N, S, S, 3]`` -> features ``[N, F]``.
         passes: views of each row.
+
+    Returns:
+        the row that each view shows, int64 ``[M]``, and what a head learns from the views.
     """
     count, parts = len(batches.images), []
     for number in range(passes):
@@ -220,7 +210,8 @@ def views(batches: TrainingBatches, trunk: Callable[[NDArray[np.uint8]], NDArray
         for chunk, batch in zip(chunks, track(made, f"views {number + 1}/{passes}", total=len(chunks)), strict=True):
             parts.append((chunk, trunk(batch.images), batch.possible, batch.offset))
     rows, features, possible, offsets = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Views(rows, np.asarray(features, np.float32), possible, offsets)
+    weights = np.asarray(batches.weights[rows], np.float32)
+    return rows, HeadData(np.asarray(features, np.float32), possible, offsets, weights)
 
 
 def blind(
@@ -236,14 +227,5 @@ def blind(
         passes: augmented views of each row.
         epochs: passes over all views.
     """
-    vector = network.model.get_layer(network.vector)
-    found = views(batches, Trunk(keras.Model(network.model.input, vector.output)), passes)
-    out = entry = keras.Input(found.features.shape[1:])
-    for layer in network.model.layers[network.model.layers.index(vector) + 1 :]:
-        out = layer(out)
-    head = keras.Model(entry, out)
-    weights = batches.weights[found.row_of]
-    refit_head(
-        head, labels, batches.images.rows, found.row_of, found.features, found.possible, found.offsets, weights,
-        strength=strength, epochs=epochs, seed=batches.seed,
-    )  # fmt: skip
+    row_of, data = views(batches, inference(network.features), passes)
+    refit_head(network.head, labels, batches.images.rows, row_of, data, strength=strength, epochs=epochs, seed=batches.seed)

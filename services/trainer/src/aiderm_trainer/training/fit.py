@@ -87,12 +87,7 @@ class _Validation:
 
 def _fit_head(config: TrainConfig, network: Network, labels: Sequence[Label], batches: TrainingBatches) -> None:
     """Stage one: the dense head alone, on features of unaugmented images."""
-    model, vector = network.model, network.model.get_layer(network.vector)
-    call = inference(keras.Model(model.input, vector.output))
+    call = inference(network.features)
     features: NDArray[np.float32] = np.concatenate([call(batch) for batch in batches.images.batches(_BATCH)])
-    out = entry = keras.Input(features.shape[1:])
-    for layer in model.layers[model.layers.index(vector) + 1 :]:
-        out = layer(out)
-    head = keras.Model(entry, out)
     weights = np.asarray(batches.weights * len(features), np.float32)
-    fit_head(config, head, labels, HeadData(features, batches.targets, batches.offsets, weights))
+    fit_head(config, network.head, labels, HeadData(features, batches.targets, batches.offsets, weights))

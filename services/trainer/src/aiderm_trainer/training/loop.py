@@ -33,7 +33,7 @@ Inference = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # uint8 images [
 
 
 class Loss:
-    """Likelihood of the labels given the domain offset, and what teachers and the second views of images ask for.
+    """Negative log-likelihood of the labels given the domain offset, plus terms for teachers and for pairs of views.
 
     Targets of a batch are, side by side: possible classes ``C``, teachers' probabilities ``C`` (0 without any), the offset.
 
