@@ -216,6 +216,20 @@ def test_what_was_not_looked_into_is_said_not_to_be_measured(complete):
 FIGURE = Metric(value=0.123, ci95=(0.045, 0.321))
 
 
+def curve_point(domain, ece, sensitivity):
+    return CurvePoint(
+        domain=domain,
+        images=100,
+        draws=50,
+        ece=ece,
+        ece_high=0.062,
+        within_bound=0.84,
+        sensitivity=sensitivity,
+        sensitivity_low=0.872,
+        specificity=0.333,
+    )
+
+
 def every_finding() -> Findings:
     worse = Comparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
     group = Subgroup(
@@ -228,7 +242,7 @@ def every_finding() -> Findings:
         stress=Stress(split="test", count=77, artefacts={"hair": {"auc_loss": FIGURE, "flipped": FIGURE}}),
         outlines=OutlineReport(split="test", count=66, blank=5, unpaintable=4, metrics={"peak_inside": FIGURE}),
         close_ups=OutOfDistribution(count=55, undecodable=0, accepted=FIGURE, auroc=FIGURE, lesions_rejected=FIGURE),
-        left_out={"b": {"roc_auc": FIGURE}},
+        left_out={"b": {"roc_auc": FIGURE}, "c": {"roc_auc": Metric(value=0.323)}},
         orientations=OrientationReport(split="test", count=44, metrics={"both_answers": FIGURE}),
         domains=DomainReport(
             split="test",
@@ -246,19 +260,7 @@ def every_finding() -> Findings:
             ],
             cameras=[CameraAuc(higher="cam", lower="old", higher_count=31, lower_count=32, auc=FIGURE)],
         ),
-        learning_curve=[
-            CurvePoint(
-                domain="cam",
-                images=100,
-                draws=50,
-                ece=0.031,
-                ece_high=0.062,
-                within_bound=0.84,
-                sensitivity=0.951,
-                sensitivity_low=0.872,
-                specificity=0.333,
-            )
-        ],
+        learning_curve=[curve_point("cam", 0.031, 0.951), curve_point("old", 0.051, 0.851)],
     )
 
 
@@ -273,10 +275,19 @@ def test_findings_stand_in_the_card(complete):
     assert "| Heat peak inside the outline | 0.123 (0.045 to 0.321) |" in card
     assert "12.3% (4.5% to 32.1%) were wrongly accepted" in card
     assert "| b | 0.123 (0.045 to 0.321) |" in card
+    assert "| **mean of 2 domains** | 0.223 |" in card
     assert "| cam | biopsied lesions | 4 of 9 | 0.123 (0.045 to 0.321) | 0.123 (0.045 to 0.321) | 0.100 | yes |" in card
     assert "| cam above old | 31 and 32 | 0.123 (0.045 to 0.321) |" in card
     assert "| Low suspicion and suspicious for one lesion | 0.123 (0.045 to 0.321) |" in card
-    assert "| cam | 100 | 0.031 (0.062) | 84% | 0.951 (0.872) | 0.333 |" in card
+    assert "| 100 | 2 | 0.041 (0.062) | 84% | 0.901 (0.872) | 0.333 |" in card
+
+
+def test_a_time_that_nobody_measured_is_not_invented(complete):
+    def card(seconds):
+        return render_card(complete.model_copy(update={"training": complete.training.model_copy(update={"seconds": seconds})}))
+
+    assert ", 74 minutes of training." in card(4440.0)
+    assert ", training time not recorded." in card(None)
 
 
 def test_figures_of_findings_repeat_in_the_manifest(complete):

@@ -170,12 +170,19 @@ class Data(_Section):
 
 
 class Training(_Section):
-    """How the model was fitted, so that it can be fitted again."""
+    """How the model was fitted, so that it can be fitted again.
+
+    Attributes:
+        config: settings of the run, or of each member.
+        seed: of the random numbers.
+        revision: git commit of the code.
+        seconds: that the training took; None where nobody measured it.
+    """
 
     config: dict[str, Any]
     seed: int
     revision: str
-    seconds: float
+    seconds: float | None
 
 
 class GoldenCase(_Section):

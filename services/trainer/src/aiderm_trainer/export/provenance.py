@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import Training
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.export.runs import TrainedRun
+from aiderm_trainer.training import run_folder
 
 
 def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32]) -> Training:
@@ -30,12 +31,12 @@ def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32])
             "combination": "weighted mean of the members' probabilities",
             "members": [{"weight": round(float(w), 6), **each} for w, each in zip(share, settings, strict=True)],
         }
-    seconds = [member.folder / "seconds" for member in members]
+    spent = [run_folder.read_seconds(member.folder) for member in members]
     return Training(
         config={**config, "keras": keras.__version__},
         seed=members[0].config.seed,
         revision=_revision(),
-        seconds=sum(float(file.read_text()) for file in seconds if file.exists()),
+        seconds=None if None in spent else sum(filter(None, spent)),
     )
 
 

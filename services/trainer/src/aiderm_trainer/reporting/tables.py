@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import mean
 from typing import Final
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.domain_metrics import SENSITIVITY
 from aiderm_trainer.evaluation.findings import Findings
+from aiderm_trainer.evaluation.learning_curve import CurvePoint
 from aiderm_trainer.evaluation.orientation import DEFINITIONS as ORIENTATIONS
 from aiderm_trainer.evaluation.outline_agreement import DEFINITIONS as OUTLINES
 from aiderm_trainer.evaluation.subgroups import TESTED, Subgroup
@@ -67,8 +69,15 @@ def headline(metrics: Metrics, split: str) -> Table | None:
 
 
 def left_out(findings: Findings) -> Table | None:
-    """Trained on all domains but one, tested on that one."""
-    return _by_metric("Trained on all domains but one, tested on that one", "domain left out", findings.left_out)
+    """Trained on all domains but one, tested on that one; the last row is the mean over the domains."""
+    title, found = "Trained on all domains but one, tested on that one", findings.left_out
+    table = _by_metric(title, "domain left out", found)
+    if table and len(found) > 1:
+        columns = dict.fromkeys(name for figures in found.values() for name in figures)
+        means = [mean(figures[name].value for figures in found.values() if name in figures) for name in columns]
+        last = [f"**mean of {len(found)} domains**", *(f"{value:.3f}" for value in means)]
+        return replace(table, rows=[*table.rows, last])
+    return table
 
 
 def domains(findings: Findings) -> Table | None:
@@ -217,21 +226,31 @@ def close_ups(findings: Findings) -> Table | None:
 
 
 def learning_curve(findings: Findings) -> Table | None:
-    """What recalibrating with local images gives on a domain that was left out."""
+    """What recalibrating with local images gives, over the domains that were left out and hold as many images."""
     if not findings.learning_curve:
         return None
+    points: dict[int, list[CurvePoint]] = {}
+    for point in findings.learning_curve:
+        points.setdefault(point.images, []).append(point)
     rows = [
         [
-            each.domain,
-            str(each.images) if each.images else "none: as it came",
-            f"{each.ece:.3f} ({each.ece_high:.3f})",
-            f"{each.within_bound:.0%}",
-            f"{each.sensitivity:.3f} ({each.sensitivity_low:.3f})",
-            f"{each.specificity:.3f}",
+            str(images) if images else "none: as it came",
+            str(len(each)),
+            f"{mean(p.ece for p in each):.3f} ({mean(p.ece_high for p in each):.3f})",
+            f"{mean(p.within_bound for p in each):.0%}",
+            f"{mean(p.sensitivity for p in each):.3f} ({mean(p.sensitivity_low for p in each):.3f})",
+            f"{mean(p.specificity for p in each):.3f}",
         ]
-        for each in findings.learning_curve
+        for images, each in sorted(points.items())
     ]
-    header = ["domain", "local images", "ECE (9 of 10 below)", "draws within bound", "sensitivity (9 of 10 above)", "specificity"]
+    header = [
+        "local images",
+        "domains",
+        "ECE (9 of 10 below)",
+        "draws within bound",
+        "sensitivity (9 of 10 above)",
+        "specificity",
+    ]
     return Table("Recalibrated with images of a domain that was left out, tested on its other images", header, rows)
 
 

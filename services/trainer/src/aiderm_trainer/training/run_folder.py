@@ -48,6 +48,12 @@ def write_history(run: Path, history: Sequence[dict[str, Any]], seconds: float) 
     write_text(run / SECONDS, f"{seconds:.0f}\n")
 
 
+def read_seconds(run: Path) -> float | None:
+    """The time that the training of a run took; None where it was not recorded."""
+    file = run / SECONDS
+    return float(file.read_text()) if file.exists() else None
+
+
 def read_labels(run: Path) -> tuple[Label, ...]:
     """The classes of a run, in the order of its network's outputs.
 
