@@ -106,6 +106,7 @@ def test_api_image_is_small_and_can_read_every_format(project: Stack) -> None:
     docker("run", "--rm", "--network", "none", image, "python", "-c", probe)
 
 
+@pytest.mark.soak
 def test_built_twice_the_layers_are_the_same_but_for_times(project: Stack, service: str) -> None:
     tag = f"aiderm-{service}:{project.project}-again"
     dockerfile = {"api": "services/api/Dockerfile", "frontend": "frontend/Dockerfile"}[service]

@@ -159,6 +159,7 @@ def test_a_rolling_update_loses_nothing(swarm: Swarm, picture: bytes) -> None:
     assert swarm.versions() == ["new"] * 3
 
 
+@pytest.mark.soak
 def test_an_image_that_never_gets_healthy_is_rolled_back_and_loses_nothing(swarm: Swarm, picture: bytes) -> None:
     before = swarm.versions()
     updated = deploy_without_loss(swarm, picture, "bad")

@@ -38,7 +38,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return said
 
 
-@pytest.mark.ci
+@pytest.mark.soak
 def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     folder: Path, synthetic_split: tuple[Path, Path], tmp_path: Path
 ) -> None:

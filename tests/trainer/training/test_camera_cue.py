@@ -62,7 +62,6 @@ def test_a_camera_that_gives_the_label_away_is_learnt_plainly_and_ignored_blindl
     test = draw(tmp_path, "test", 300, 0.5, 20_000)  # here the camera says nothing
     camera, _ = measure(CONFIG.model_copy(update=PLAIN), rows, test, tmp_path, tmp_path / "plain")
     blind, inside = measure(CONFIG, rows, test, tmp_path, tmp_path / "blind")
-    print(f"camera told from the score: plain {camera:.3f}, blind {blind:.3f}; lesions inside a camera {inside:.3f}")
     assert camera > 0.8
     assert abs(blind - 0.5) < 0.15
     assert inside > 0.6
