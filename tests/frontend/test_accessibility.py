@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from tests.languages import LANGUAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 AXE = Axe()
@@ -104,7 +105,7 @@ def test_axe_finds_nothing_in_any_state(new_page, service, plain, upload, theme:
 @pytest.mark.soak
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
-@pytest.mark.parametrize("language", ["en", "de", "es", "ar"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_every_state_in_every_language_width_and_theme(
     new_page, service, plain, upload, language: str, width: int, theme: str
 ) -> None:

@@ -3,8 +3,8 @@
  * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, look at it, have it
  * assessed, read the answer; for pages of others.
  *
- * Attributes: `endpoint`, address of the API (required); `lang`, one of en, es, de, ar (by default the
- * browser's); `model`, another
+ * Attributes: `endpoint`, address of the API (required); `lang`, one of LANGUAGES in i18n.js (by default
+ * the browser's); `model`, another
  * model than the default; `heatmap`, `true` to ask for and show the heatmap.
  * Events, all bubbling and composed: `lesion-picture` {name, size}; `lesion-progress` {share};
  * `lesion-assessment`, the API's
@@ -19,7 +19,15 @@
 
 import { Problem, predict } from "../js/api.js";
 import { button, el } from "../js/dom.js";
-import { currentLanguage, directionOf, inLanguage, loadLanguage, preferredLanguage, t } from "../js/i18n.js";
+import {
+  currentLanguage,
+  directionOf,
+  inLanguage,
+  loadLanguage,
+  preferredLanguage,
+  t,
+  tagOf,
+} from "../js/i18n.js";
 import { prepare } from "../js/intake/files.js";
 import "../js/answer/findings.js";
 import { DermHeatmap } from "../js/answer/heatmap.js";
@@ -188,7 +196,7 @@ export class LesionCheck extends HTMLElement {
   }
 
   #build() {
-    this.#whole.lang = currentLanguage();
+    this.#whole.lang = tagOf(currentLanguage());
     this.#whole.dir = directionOf(currentLanguage());
     this.#whole.replaceChildren(
       el("p", { class: "notice" }, el("strong", {}, t("disclaimer.research")), " ", t("disclaimer.device")),

@@ -5,12 +5,14 @@
  */
 
 /**
- * Each language by its own name, right-to-left ones marked.
- * @type {Record<string, {name: string, rtl?: boolean}>}
+ * Each language by its own name, right-to-left ones marked. The tag says more than the code where a language is
+ * written in several ways.
+ * @type {Record<string, {name: string, tag?: string, rtl?: boolean}>}
  */
 export const LANGUAGES = {
   en: { name: "English" },
   es: { name: "Español" },
+  fr: { name: "Français" },
   de: { name: "Deutsch" },
   ar: { name: "العربية", rtl: true },
 };
@@ -35,6 +37,9 @@ export const currentLanguage = () => language;
 
 /** @param {string} code one of LANGUAGES */
 export const directionOf = (code) => (LANGUAGES[code]?.rtl ? "rtl" : "ltr");
+
+/** As `lang` attributes and Intl want it (BCP 47). @param {string} code one of LANGUAGES */
+export const tagOf = (code) => LANGUAGES[code]?.tag ?? code;
 
 /**
  * The language in the address, else the first of the browser's that there is, else English.
@@ -139,12 +144,12 @@ function lookUp(from, key) {
 function fill(value, code, values) {
   const chosen =
     typeof value === "object"
-      ? (value[new Intl.PluralRules(code).select(Number(values.count))] ?? value.other)
+      ? (value[new Intl.PluralRules(tagOf(code)).select(Number(values.count))] ?? value.other)
       : value;
   return String(chosen).replace(/\{(\w+)\}/g, (whole, name) => {
     const given = values[name];
     if (given === undefined) return whole;
-    if (typeof given === "number") return new Intl.NumberFormat(code).format(given);
+    if (typeof given === "number") return new Intl.NumberFormat(tagOf(code)).format(given);
     // names and figures keep their own direction, and turn nothing around them (Unicode's isolates)
     return LANGUAGES[code]?.rtl ? `\u2068${given}\u2069` : given;
   });
@@ -213,7 +218,7 @@ export function translate(root) {
  */
 export function percent(value, digits = value < 0.0995 ? 1 : 0) {
   const write = (/** @type {number} */ share, /** @type {number} */ most) =>
-    new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: most }).format(share);
+    new Intl.NumberFormat(tagOf(language), { style: "percent", maximumFractionDigits: most }).format(share);
   if (value > 0 && value < 0.001) return t("number.below", { value: write(0.001, 1) });
   if (value < 1 && value > 0.995) return t("number.above", { value: write(0.99, 0) });
   return write(value, digits);
@@ -221,7 +226,7 @@ export function percent(value, digits = value < 0.0995 ? 1 : 0) {
 
 /** @param {number} value @param {number} [digits] significant ones */
 export function number(value, digits = 4) {
-  return new Intl.NumberFormat(language, { maximumSignificantDigits: digits }).format(value);
+  return new Intl.NumberFormat(tagOf(language), { maximumSignificantDigits: digits }).format(value);
 }
 
 /**
@@ -229,15 +234,16 @@ export function number(value, digits = 4) {
  * @param {number} value
  */
 export function figure(value) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: 3, maximumFractionDigits: 3 }).format(
-    value,
-  );
+  return new Intl.NumberFormat(tagOf(language), {
+    minimumFractionDigits: 3,
+    maximumFractionDigits: 3,
+  }).format(value);
 }
 
 /** @param {number} size */
 export function bytes(size) {
   const write = (/** @type {number} */ value, /** @type {string} */ unit) =>
-    new Intl.NumberFormat(language, { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
+    new Intl.NumberFormat(tagOf(language), { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
   if (size < 1_000_000) return write(Math.max(1, Math.round(size / 1000)), "kilobyte");
   // rounded up beyond a limit: "20 MB received, 20 MB allowed" would explain nothing
   return write(
@@ -248,7 +254,7 @@ export function bytes(size) {
 
 /** @param {Date} value @param {boolean} [withTime] */
 export function date(value, withTime = false) {
-  return new Intl.DateTimeFormat(language, {
+  return new Intl.DateTimeFormat(tagOf(language), {
     dateStyle: "long",
     ...(withTime ? { timeStyle: "short" } : {}),
   }).format(value);

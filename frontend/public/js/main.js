@@ -13,6 +13,7 @@ import {
   inEnglish,
   preferredLanguage,
   t,
+  tagOf,
   translate,
   useLanguage,
   useWords,
@@ -32,7 +33,7 @@ const SAFETY = [
 /** Puts the loaded language on the page. */
 function apply() {
   const code = currentLanguage();
-  document.documentElement.lang = code;
+  document.documentElement.lang = tagOf(code);
   document.documentElement.dir = directionOf(code);
   translate(document);
   const note = find("#translation", HTMLDetailsElement);
@@ -53,7 +54,7 @@ function startTranslation() {
   const select = find("#language", HTMLSelectElement);
   select.replaceChildren(
     ...Object.entries(LANGUAGES).map(([code, { name }]) =>
-      el("option", { value: code, lang: code, dir: directionOf(code) }, name),
+      el("option", { value: code, lang: tagOf(code), dir: directionOf(code) }, name),
     ),
   );
   select.value = currentLanguage();

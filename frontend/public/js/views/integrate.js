@@ -6,7 +6,7 @@
 
 import { models } from "../api.js";
 import { button, el } from "../dom.js";
-import { t, useWords } from "../i18n.js";
+import { LANGUAGES, t, useWords } from "../i18n.js";
 
 const api = () => new URL("./api", document.baseURI).href;
 const element = () => new URL("./embed/lesion-check.js", document.baseURI).href;
@@ -93,7 +93,7 @@ const table = (caption, kind, names) =>
             "tr",
             {},
             el("th", { scope: "row" }, el("code", { dir: "ltr" }, name)),
-            el("td", {}, t(`integrate.${kind}.${name}`)),
+            el("td", {}, t(`integrate.${kind}.${name}`, { codes: Object.keys(LANGUAGES).join(", ") })),
           ),
         ),
       ),

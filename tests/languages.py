@@ -1,0 +1,9 @@
+"""The page's languages, for tests in each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LOCALES = Path(__file__).resolve().parents[1] / "frontend" / "public" / "locales"
+LANGUAGES = sorted(file.stem for file in LOCALES.glob("*.json"))
+TRANSLATIONS = [code for code in LANGUAGES if code != "en"]
