@@ -5,8 +5,8 @@
  */
 
 /**
- * Each language by its own name, right-to-left ones marked. The tag says more than the code where a language is
- * written in several ways.
+ * Each language by its own name, right-to-left ones marked. The tag says more than the code where a language
+ * is written in several ways.
  * @type {Record<string, {name: string, tag?: string, rtl?: boolean}>}
  */
 export const LANGUAGES = {
