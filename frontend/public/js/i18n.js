@@ -13,6 +13,7 @@ export const LANGUAGES = {
   en: { name: "English" },
   es: { name: "Español" },
   fr: { name: "Français" },
+  pt: { name: "Português (Brasil)", tag: "pt-BR" },
   de: { name: "Deutsch" },
   ar: { name: "العربية", rtl: true },
 };
