@@ -20,6 +20,7 @@ PLURALS = {
     "fr": {"one", "many", "other"},
     "pt": {"one", "many", "other"},
     "ar": {"zero", "one", "two", "few", "many", "other"},
+    "hi": {"one", "other"},
     "zh": {"other"},
 }
 CATEGORIES = set().union(*PLURALS.values())

@@ -16,6 +16,7 @@ export const LANGUAGES = {
   pt: { name: "Português (Brasil)", tag: "pt-BR" },
   de: { name: "Deutsch" },
   ar: { name: "العربية", rtl: true },
+  hi: { name: "हिन्दी" },
   zh: { name: "简体中文", tag: "zh-Hans" },
 };
 
