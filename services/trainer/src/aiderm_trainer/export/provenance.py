@@ -43,9 +43,12 @@ def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32])
 def _settings(config: TrainConfig) -> dict[str, Any]:
     """A run's settings without the folders of the machine that it ran on: those are its own business."""
     settings = config.model_dump(mode="json")
-    for key in ("weights", "start", "outlines"):
+    for key in ("weights", "outlines"):
         if settings.get(key):
             settings[key] = Path(settings[key]).name
+    if settings.get("start"):
+        start = Path(settings["start"])
+        settings["start"] = "/".join(start.parts[-2:]) if start.name.isdecimal() else start.name  # melanoma/3: name and version
     settings["teachers"] = [Path(run).name for run in config.teachers]
     return settings
 
