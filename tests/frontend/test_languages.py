@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 from tests.languages import LANGUAGES, LOCALES, TRANSLATIONS
+from tests.pseudo import pseudo
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PARTS = ("", "answer/", "more/")
@@ -38,6 +38,42 @@ UNMARKED = """() => {
   walk(document.body);
   return [...new Set(found)];
 }"""
+# Texts that are cut off or reach beyond what holds them, and a page that is wider than its window. What scrolls may be wider.
+UNFIT = """() => {
+  const found = [];
+  const wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  if (wider > 0) found.push(`the page is ${wider} pixels wider than its window`);
+  const holders = 'button, .button, a, summary, label, th, td, li, figcaption, svg, dialog, .card';
+  const scrolls = (element) => { for (let e = element; e; e = e.parentElement) {
+    if (/auto|scroll/.test(getComputedStyle(e).overflowX)) return true; } return false; };
+  const walk = (root) => {
+    for (const element of root.querySelectorAll('*')) {
+      if (element.shadowRoot) walk(element.shadowRoot);
+      const { textContent } = element;
+      if (!textContent.includes('⟦') || !element.checkVisibility()) continue;
+      if (element.closest('.visually-hidden, select, noscript, style')) continue;
+      const style = getComputedStyle(element);
+      const said = `${element.tagName} ${textContent.trim().slice(0, 60)}`;
+      const [over, below] = [element.scrollWidth - element.clientWidth, element.scrollHeight - element.clientHeight];
+      if (/hidden|clip/.test(style.overflowX) && over > 1) found.push(`cut off at the side: ${said}`);
+      if (/hidden|clip/.test(style.overflowY) && below > 1) found.push(`cut off below: ${said}`);
+      for (const node of element.childNodes) {
+        if (node.nodeType !== 3 || !node.textContent.includes('⟦') || scrolls(element)) continue;
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        const holder = (element.closest(holders) ?? document.body).getBoundingClientRect();
+        for (const box of range.getClientRects()) {
+          if (box.width && (box.left < holder.left - 1 || box.right > holder.right + 1)) {
+            found.push(`reaches out of what holds it: ${said}`);
+            break;
+          }
+        }
+      }
+    }
+  };
+  walk(document.body);
+  return [...new Set(found)];
+}"""
 # what the steerable model and the test bring along: names, units of Intl, formats
 ALLOWED = {
     "melanoma",
@@ -56,27 +92,19 @@ ALLOWED = {
 } | set(LANGUAGES)
 
 
-def marked(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: marked(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [marked(value) for value in node]
-    return "⟦" + re.sub(r"\{(\w+)\}", r"⟧{\1}⟦", node) + "⟧"
-
-
 def strings(language: str) -> dict[str, Any]:
     return {
         key: value for part in PARTS for key, value in json.loads((LOCALES / f"{part}{language}.json").read_text("utf-8")).items()
     }
 
 
-@pytest.fixture
-def marked_page(new_page, service) -> Page:
-    """The page with marks around every string of its locale."""
-    page = new_page(service.url, load=False)
+@pytest.fixture(params=[360, 1440])
+def marked_page(new_page, service, request: pytest.FixtureRequest) -> Page:
+    """The page in a language made out of English, with brackets around every string."""
+    page = new_page(service.url, load=False, width=request.param)
     for part in PARTS:
         name = f"{part}en"
-        body = json.dumps(marked(json.loads((LOCALES / f"{name}.json").read_text("utf-8"))))
+        body = json.dumps(pseudo(json.loads((LOCALES / f"{name}.json").read_text("utf-8"))))
         page.route(f"**/locales/{name}.json", partial(Route.fulfill, body=body, content_type="application/json"))
     page.goto(service.url + "?lang=en")
     # English stands in the markup already; the first change of language writes every string anew
@@ -87,7 +115,9 @@ def marked_page(new_page, service) -> Page:
 
 
 def unmarked(page: Page) -> list[str]:
-    return [text for text in page.evaluate(UNMARKED) if not set(text.split()) <= ALLOWED]
+    """What is wrong with the page: texts that no language file holds, and those that do not fit."""
+    hard_coded = [text for text in page.evaluate(UNMARKED) if not set(text.split()) <= ALLOWED]
+    return hard_coded + page.evaluate(UNFIT)
 
 
 def test_no_word_is_hard_coded(marked_page: Page, plain, choose) -> None:
@@ -215,3 +245,29 @@ def test_language_that_cannot_be_loaded_leaves_english(new_page, service) -> Non
     page.wait_for_selector("html[data-ready]")
     expect(page.get_by_role("heading", level=1)).to_have_text(strings("en")["intro"]["title"])
     assert page.evaluate("() => document.documentElement.lang") == "en"
+
+
+def test_numbers_are_written_as_the_language_does(page: Page) -> None:
+    script = """async ([language, made]) => {
+      const i18n = await import(new URL('js/i18n.js', location.href));
+      await i18n.useLanguage(language);
+      await i18n.useWords('answer');
+      const counted = made.map((count) => i18n.t('history.imported', { count }));
+      return [i18n.tagOf(language), i18n.percent(0.82), i18n.number(1234.5, 5), i18n.date(new Date(2026, 2, 9)), ...counted];
+    }"""
+    expected = {
+        "en": ["en", "82%", "1,234.5", "March 9, 2026"],
+        "de": ["de", "82\u00a0%", "1.234,5", "9. März 2026"],
+        "es": ["es", "82\u00a0%", "1234,5", "9 de marzo de 2026"],
+        "fr": ["fr", "82\u202f%", "1\u202f234,5", "9 mars 2026"],
+        "pt": ["pt-BR", "82%", "1.234,5", "9 de março de 2026"],
+        "hi": ["hi", "82%", "1,234.5", "9 मार्च 2026"],  # with Latin digits: what CLDR has for Hindi
+        "zh": ["zh-Hans", "82%", "1,234.5", "2026年3月9日"],
+    }
+    for language, written in expected.items():
+        forms = strings(language)["history"]["imported"]
+        tag, *shown = page.evaluate(script, [language, [0, 1, 2]])
+        assert [tag, *(text.replace("\u00a0%", "\u202f%") if language == "fr" else text for text in shown[:3])] == written
+        none = "one" if language in {"fr", "pt", "hi"} else "other"  # nought is singular there
+        one = "one" if "one" in forms else "other"
+        assert shown[3:] == [forms[form].replace("{count}", str(n)) for n, form in enumerate([none, one, "other"])]

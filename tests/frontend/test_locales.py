@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from tests.pseudo import LONGER, pseudo
 
 PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
 SOURCES = [*sorted((PUBLIC / "js").rglob("*.js")), *sorted((PUBLIC / "embed").rglob("*.js"))]
@@ -165,3 +166,25 @@ def test_safety_stands_in_each_language(language: str) -> None:
             r"b[ée]nin|benign|harmless|inof+ensi|sans danger|gutartig|harmlos|حميد|良性|无害|सौम्य|हानिरहित", meaning, re.I
         )
     assert str(own["safety.whatever"]) != str(own["disclaimer.all"])
+
+
+def test_language_made_for_tests_keeps_places_and_is_longer() -> None:
+    for key, value in ENGLISH.items():
+        made: Value = pseudo(value)
+        assert places(made) == places(value), key
+        for text, english in zip(forms(made), forms(value), strict=True):
+            for longer, words in zip(re.findall("⟦(.*?)⟧", text), filter(None, re.split(r"\{\w+\}", english)), strict=True):
+                assert len(longer) >= len(words) * LONGER or not re.search("[aeiouy]", words, re.I), key
+
+
+def test_french_signs_stand_on_the_line_of_their_word() -> None:
+    """A no-break space before them, and inside quotation marks."""
+    for key, value in strings("fr").items():
+        for text in forms(value):
+            assert not re.search(r" [;:!?»%]|« ", text), key
+
+
+def test_chinese_has_its_own_punctuation() -> None:
+    for key, value in strings("zh").items():
+        for text in forms(value):
+            assert not re.search(r"[\u4e00-\u9fff][,.;:!?]|[,;:!?][\u4e00-\u9fff]", text), key
