@@ -188,3 +188,36 @@ def test_chinese_has_its_own_punctuation() -> None:
     for key, value in strings("zh").items():
         for text in forms(value):
             assert not re.search(r"[\u4e00-\u9fff][,.;:!?]|[,;:!?][\u4e00-\u9fff]", text), key
+
+
+NOTES = json.loads((PUBLIC / "locales" / "notes" / "strings.json").read_text("utf-8"))
+
+
+def test_each_string_has_a_note_for_translators_that_explains_its_places() -> None:
+    notes = NOTES["notes"]
+    assert set(notes) == set(ENGLISH)
+    said = [entry["note"] for entry in notes.values()]
+    assert sorted(said) == sorted(set(said))  # each is about its own string
+    for key, entry in notes.items():
+        assert len(entry["note"]) > 10, key
+        assert entry["note"] not in forms(ENGLISH[key]), key
+        assert entry["look"] in NOTES["looks"], key
+        own = entry.get("places", {})
+        assert set(own) <= places(ENGLISH[key]) <= set(own) | set(NOTES["places"]), key
+        assert all(place["note"] and place["example"] not in ("", None) for place in own.values()), key
+    sections = [section for listed in NOTES["screens"].values() for section in listed]
+    assert sorted(sections) == sorted({key.split(".")[0] for key in ENGLISH})
+
+
+@pytest.mark.parametrize("language", sorted(PLURALS))
+def test_texts_are_as_short_as_their_notes_ask(language: str) -> None:
+    for key, value in strings(language).items():
+        most = NOTES["looks"][NOTES["notes"][key]["look"]].get("max")
+        assert most is None or all(len(text) <= most for text in forms(value)), key
+
+
+@pytest.mark.parametrize("language", sorted(PLURALS))
+def test_buttons_that_texts_name_are_called_so(language: str) -> None:
+    own = strings(language)
+    assert str(own["history.keep.save"]) in str(own["history.emptyText"])
+    assert str(own["history.deleteAll"]) in " ".join(forms(own["privacy.kept.text"]))
