@@ -89,6 +89,12 @@ def test_redirects_are_checked_like_addresses(remote: Remote, redirect: str) -> 
         "::ffff:10.0.0.1",
         "64:ff9b::a00:1",
         "2002:a00:1::",
+        "::ffff:0:10.0.0.1",
+        "::10.0.0.1",
+        "64:ff9b:1::a00:1",
+        "fec0::1",
+        "5f00::1",
+        "ff02::1",
     ],
 )
 def test_private_addresses(ip: str) -> None:
@@ -99,6 +105,36 @@ def test_private_addresses(ip: str) -> None:
 @pytest.mark.parametrize("ip", ["93.184.215.14", "2606:2800:21f:cb07::1"])
 def test_public_addresses(ip: str) -> None:
     Allowed().check_peer("http", "x", 80, ip)
+
+
+def test_what_comes_with_a_redirect_is_not_read(remote: Remote) -> None:
+    """It may never end."""
+    remote.files = {"a.png": b"abc"}
+    sent = threading.Event()
+
+    class Endless(Redirecting):
+        target = f"{remote.address}/a.png"
+
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", self.target)
+            self.end_headers()
+            try:
+                for _ in range(1_000):
+                    self.wfile.write(bytes(1_000_000))
+                sent.set()
+            except OSError:
+                pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        assert fetch(f"{address}/x", Allowed.parse([address, remote.address]), 10) == b"abc"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not sent.is_set()
 
 
 def test_a_row_says_why(remote: Remote) -> None:

@@ -193,7 +193,7 @@ def test_many_headers_before_one_member_or_for_all_are_bounded(tmp_path: Path) -
     size = 512 * 1024
     for kind in (tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE):
         path = tmp_path / "x.tar"
-        record = b"%d k=" % size + b"a" * (size - 10)
+        record = b"%d k=" % size + b"a" * (size - 10) + b"\n"
         path.write_bytes((member(kind, size) + record.ljust(size, b"a")) * 5)
         (item,) = listed(path)
         assert item.problem is not None

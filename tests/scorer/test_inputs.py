@@ -14,7 +14,7 @@ import pytest
 
 from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.inputs import InputError, find
-from aiderm_scorer.items import printable
+from aiderm_scorer.items import ItemProblem, printable
 from aiderm_scorer.lists import ListError
 from aiderm_scorer.read import Reader
 
@@ -122,7 +122,7 @@ def test_members_whose_paths_are_alike_are_images_of_their_own(tmp_path: Path) -
     listing = find([str(path)])
     found = [item.image.removeprefix(f"{path}::") for item in listing.items]
     assert found == [*contents[:5], "b.jpg#2", "b.jpg#2#2", "d.jpg", "d.jpg#2", "d.jpg#3"]
-    with Reader(1000) as reader:
+    with Reader(10_000) as reader:
         assert [reader.read(item) for item in listing.items] == [name.encode() for name in contents]
     again = find([str(path), os.path.relpath(path)])
     assert (len(again.items), again.repeated) == (10, 10)
@@ -156,7 +156,7 @@ def test_a_zip_with_a_comment_is_read(tmp_path: Path, comment: bytes) -> None:
     path.write_bytes(data[:-2] + len(comment).to_bytes(2, "little") + comment)
     (item,) = find([str(path)]).items
     assert item.problem is None
-    with Reader(1000) as reader:
+    with Reader(10_000) as reader:
         assert reader.read(item) == b"abc"
 
 
@@ -201,6 +201,43 @@ def test_lists_name_only_what_the_operator_allows(tmp_path: Path) -> None:
     problem = find([str(table)]).items[1].problem
     assert problem is not None
     assert "--allow https" in problem.detail
+
+
+def test_pipes_and_lines_without_end_are_refused(tmp_path: Path) -> None:
+    for name in ("list.csv", "list.txt", "archive.zip"):
+        os.mkfifo(tmp_path / name)  # which would be waited for
+        with pytest.raises(InputError, match="no regular file"):
+            find([str(tmp_path / name)])
+    for name, text in (("a.txt", "a.jpg\n" + "b" * 2_000_000), ("a.csv", "path\na.jpg\n" + "b," * 1_000_000)):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ListError, match=r"line \d of .* more than 1,048,576 characters"):
+            find([str(tmp_path / name)])
+    (tmp_path / "wide.csv").write_text(",".join(f"c{number}" for number in range(100_000)))
+    with pytest.raises(ListError, match=r"c19 and 99,980 more$"):
+        find([str(tmp_path / "wide.csv")])
+
+
+def test_a_table_of_more_rows_than_bytes_is_refused(tmp_path: Path) -> None:
+    """Some kilobytes of Parquet are a thousand million rows, each of which would be one of the table of scores."""
+    bomb = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"path": pa.nulls(1_500_000, pa.string())}), bomb)
+    assert bomb.stat().st_size < 10_000
+    with pytest.raises(ListError, match="1,500,000 rows; allowed: at most 1,000,000"):
+        find([str(bomb)])
+    pq.write_table(pa.table({"path": ["a.jpg", None, "a.jpg", "b.jpg"]}), bomb)
+    assert len(find([str(bomb)]).items) == 3
+
+
+def test_a_list_that_names_itself_and_files_of_the_system_is_one_row_each(tmp_path: Path) -> None:
+    table = tmp_path / "list.txt"
+    paths = ["list.txt", "/dev/zero", "/dev/stdin", "/proc/self/maps", "a\0b.jpg", "x" * 5000, "..", "file:/etc/passwd"]
+    table.write_text("\n".join(paths))
+    listing = find([str(table)])
+    assert [item.listed for item in listing.items] == paths
+    with Reader(10_000) as reader:
+        found = [reader.read(item) for item in listing.items]
+    assert isinstance(found[0], bytes), "no image, as its row will say"
+    assert all(isinstance(problem, ItemProblem) for problem in found[1:]), found
 
 
 def test_a_bucket_without_credentials_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ A list is often somebody else's, and must not turn the scorer into a way into th
 from __future__ import annotations
 
 import http.client
+import io
 import ipaddress
 import socket
 import urllib.request
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 SECONDS = 30.0
 _PORTS = {"http": 80, "https": 443}
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -103,6 +105,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             raise AddressError(f"it redirects to {newurl[:200]}: {refusal}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
+    def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
+        """Follows a redirect without reading what comes with it, which ``urllib`` does to its end."""
+        fp.close()
+        return super().http_error_302(req, io.BytesIO(), code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
 
 class _Checked(urllib.request.AbstractHTTPHandler):
     """Opens connections to allowed addresses only."""
@@ -159,4 +168,6 @@ def _is_public(text: str) -> bool:
         inside = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
         if inside is not None:
             return inside.is_global
+        if ip not in _GLOBAL_UNICAST:  # Python calls much of the rest global, for instance fec0::/10 and ::10.0.0.1
+            return False
     return ip.is_global and not ip.is_multicast

@@ -187,6 +187,8 @@ class _Store:
 
     def open(self, text: str) -> Any:
         """A file's bytes, to be read at any place."""
+        if self.local and not Path(text).is_file():  # a pipe would be waited for
+            raise InputError(f"{text} is no regular file; allowed: files and folders")
         try:
             return Path(text).open("rb") if self.local else self._system.open(text, "rb")
         except Exception as error:

@@ -18,6 +18,10 @@ from aiderm_scorer.items import Item, ItemProblem, is_address, printable
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
 COLUMNS = ("path", "image", "file", "filename", "url", "uri", "image_path")
+MAX_LINE = 1 << 20  # characters; no path and no row of a table is longer
+MAX_ROWS = 1_000_000  # of a Parquet table that has more rows than bytes: a few say that one row comes again and again
+_BATCH = 1024  # rows of it that are read at once; each may be long
+_SHOWN_COLUMNS = 20
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -80,7 +84,10 @@ def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
         try:
             table = pq.ParquetFile(file)
             chosen = _choose(name, table.schema_arrow.names, column)
-            for batch in table.iter_batches(columns=[chosen]):
+            rows, most = table.metadata.num_rows, max(MAX_ROWS, file.seek(0, io.SEEK_END))
+            if rows > most:
+                raise ListError(f"{name} has {rows:,} rows; allowed: at most {most:,}, as many as it has bytes")
+            for batch in table.iter_batches(_BATCH, columns=[chosen]):
                 yield from batch.column(0).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise ListError(f"{name} is no Parquet table that can be read: {error}") from error
@@ -93,7 +100,7 @@ def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
         if name.lower().endswith(".txt"):
             yield from _lines(name, text, column)
             return
-        rows = csv.DictReader(text, delimiter="\t" if name.lower().endswith(".tsv") else ",")
+        rows = csv.DictReader(_bounded(name, text), delimiter="\t" if name.lower().endswith(".tsv") else ",")
         chosen = _choose(name, list(rows.fieldnames or []), column)
         for row in rows:
             yield row[chosen]
@@ -107,19 +114,35 @@ def _lines(name: str, text: io.TextIOWrapper, column: str | None) -> Iterator[st
     """A text file's lines; empty ones separate, and a first line that names the column is a header."""
     if column is not None:
         raise ListError(f"{name} has no columns, but one path on each line; --column is for .csv, .tsv and .parquet")
-    for number, line in enumerate(text):
+    for number, line in enumerate(_bounded(name, text)):
         path = line.strip()
         if path and not (number == 0 and path.lower() in COLUMNS):
             yield path
 
 
+def _bounded(name: str, text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text.
+
+    Raises:
+        ListError: one is so long that it is no line of a list.
+    """
+    number = 0
+    while line := text.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise ListError(f"line {number:,} of {name} has more than {MAX_LINE:,} characters; allowed: at most that many")
+        yield line
+
+
 def _choose(name: str, columns: list[str], wanted: str | None) -> str:
+    more = f" and {len(columns) - _SHOWN_COLUMNS:,} more" if len(columns) > _SHOWN_COLUMNS else ""
+    has = (", ".join(columns[:_SHOWN_COLUMNS]) or "none") + more
     if wanted is not None:
         if wanted not in columns:
-            raise ListError(f"{name} has no column {wanted!r}; it has: {', '.join(columns) or 'none'}")
+            raise ListError(f"{name} has no column {wanted!r}; it has: {has}")
         return wanted
     for candidate in COLUMNS:
         for column in columns:
             if column.strip().lower() == candidate:
                 return column
-    raise ListError(f"{name} has no column of paths (name one with --column); it has: {', '.join(columns) or 'none'}")
+    raise ListError(f"{name} has no column of paths (name one with --column); it has: {has}")

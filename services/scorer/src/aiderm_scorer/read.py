@@ -56,7 +56,7 @@ class Reader:
             self._where = item.where
         if not isinstance(item.inside, Streamed):
             # What an archive holds in a few bytes may be gigabytes once unpacked.
-            return self._too_large(item.inside.size) or read_span(self._file, item.inside)
+            return self._too_large(max(item.inside.size, item.inside.stored)) or read_span(self._file, item.inside)
         if self._stream is None or self._stream.next > item.inside.index:
             self._file.seek(0)
             self._stream = TarStream(self._file)
@@ -73,12 +73,16 @@ class Reader:
                 return self._too_large(len(data), "more than ") or data
         # A pipe would be waited for: it is opened without, and what it is looked at before anything is read.
         descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
+        with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return ItemProblem("unreadable", "Received no regular file.")
             # Not how large it is: it may be no image, and its size nobody's business who only reads the table.
-            return self._too_large(found.st_size, "more than ") or file.readall()
+            # What the kernel makes up as it is read, below /proc and /sys, has no size at all.
+            if problem := self._too_large(found.st_size, "more than "):
+                return problem
+            data = file.read(self._max + 1) or b""
+            return self._too_large(len(data), "more than ") or data
 
     def _too_large(self, size: int, least: str = "") -> ItemProblem | None:
         if size <= self._max:
