@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
+import httpx
 import pytest
+from tests.hostile_load import service as shipped_service
 
 from aiderm_api import http_protocol
 from aiderm_api.http_protocol import MAX_HEAD_BYTES, MAX_PIPELINED
@@ -219,6 +223,46 @@ def test_pipelined_requests_are_answered_up_to_a_bound(service):
                         rest.append(data)
                 assert b"HTTP/1.1" not in b"".join(rest)
     assert service.client.get("/health").status_code == 200
+
+
+@pytest.mark.alone
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
+@pytest.mark.parametrize("path", ["/health", "/openapi.json"])
+def test_150_connections_of_pipelined_requests_take_no_gigabyte(forms, capsys, path):
+    """Nobody reads the answers, which once piled up to 4.4 GB."""
+    block = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * 2000
+    with shipped_service() as (url, memory), ExitStack() as stack:
+        assert httpx.post(f"{url}/predict", files={"file": forms.png_of(200)}, trust_env=False).status_code == 200
+        idle, refused = memory.now(), 0
+        port = int(url.rpartition(":")[2])
+        with memory.watched():
+            open_ones = []
+            for _ in range(150):
+                connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+                connection.setblocking(False)
+                open_ones.append(connection)
+            end = time.monotonic() + 5
+            while open_ones and time.monotonic() < end:
+                for connection in list(open_ones):
+                    try:
+                        connection.send(block)
+                    except BlockingIOError:
+                        continue  # it is full: the server no longer takes more
+                    except OSError:
+                        refused += 1
+                        open_ones.remove(connection)
+                time.sleep(0.05)
+            # Meanwhile and afterwards others are answered.
+            assert httpx.get(f"{url}/health", timeout=60, trust_env=False).status_code == 200
+            assert httpx.post(f"{url}/predict", files={"file": forms.png_of(200)}, timeout=60, trust_env=False).status_code == 200
+        stack.close()
+        after = memory.settled(1.1 * idle)
+        with capsys.disabled():
+            figures = f"idle {idle / 1e6:.0f} MB, peak {memory.peak / 1e6:.0f}, afterwards {after / 1e6:.0f}; {refused} ended"
+            sys.stderr.write(f"\n150 pipelines of {path}: {figures}\n")
+        assert memory.peak < 1_000_000_000
+        assert httpx.get(f"{url}/health", trust_env=False).status_code == 200
+        assert httpx.post(f"{url}/predict", files={"file": forms.png_of(200)}, trust_env=False).status_code == 200
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "split"])
