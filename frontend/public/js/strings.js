@@ -8,6 +8,7 @@ import { el, find } from "./dom.js";
 import {
   LANGUAGES,
   directionOf,
+  has,
   inEnglish,
   inLanguage,
   loadLanguage,
@@ -117,7 +118,7 @@ function row(notes, key, code) {
 
 /** @param {Notes} notes @param {string} code */
 function show(notes, code) {
-  const keys = Object.keys(notes.notes);
+  const keys = Object.keys(notes.notes).filter(has);
   screens.replaceChildren(
     ...Object.entries(notes.screens).map(([name, sections]) =>
       el(
