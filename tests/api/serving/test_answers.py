@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_api.serving.answers import assess
-from aiderm_core.assess import BrokenOutputError
+from aiderm_api.serving.answers import describe
+from aiderm_core.assess import BrokenOutputError, assess
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Outputs
@@ -37,10 +37,10 @@ class Answering:
 def judge(models_root, forms):
     manifest = Manifest.load(models_root / "binary" / "1")
 
-    def run(runtime, **options):
-        return assess(
-            forms.png_of(200, 255), manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options
-        )
+    def run(runtime, explain=False, **options):
+        image = forms.png_of(200, 255)
+        found = assess(image, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options)
+        return describe(found, manifest, manifest.decision, explain=explain, tta=False, request_id="r")
 
     return run
 
@@ -69,7 +69,7 @@ def test_rounding_is_no_fault(judge):
 @given(malignancy=st.floats(0, 1, width=32), novelty=st.floats(0, 2000, width=32), heat=st.floats(0, 1, width=32))
 @settings(max_examples=60, deadline=None)
 def test_every_sound_output_gives_a_consistent_answer(judge, malignancy, novelty, heat):
-    answer = judge(Answering([malignancy, 1 - malignancy], malignancy, novelty, heat), explain=True, request_id="r")
+    answer = judge(Answering([malignancy, 1 - malignancy], malignancy, novelty, heat), explain=True)
     rejected = answer.decision == "rejected"
     assert rejected == (novelty > 1000)
     assert (answer.malignancy is None) == (answer.heatmap is None) == (answer.classes == []) == rejected
@@ -97,7 +97,8 @@ def test_region_and_size_of_a_large_photo_are_those_of_the_whole(models_root, fo
     data = forms.encoded(
         forms.plain(90, 100, 10, 2600, 2000), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
     )
-    answer = assess(data, manifest=manifest, runtime=Answering([0.2, 0.8], 0.2), rule=manifest.decision, limits=Limits())
+    found = assess(data, manifest=manifest, runtime=Answering([0.2, 0.8], 0.2), rule=manifest.decision, limits=Limits())
+    answer = describe(found, manifest, manifest.decision, explain=False, tta=False, request_id="r")
     assert (answer.image.width, answer.image.height) == (2000, 2600)
     assert answer.image.notes == ["oriented"]
     assert answer.region.model_dump() == {"x": 0, "y": 300, "width": 2000, "height": 2000}

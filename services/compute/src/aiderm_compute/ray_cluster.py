@@ -138,7 +138,7 @@ def _ray() -> Any:
         import ray
     except ImportError as error:
         raise ClusterError(
-            f"a cluster needs Ray, an extra of this package: pip install 'aiderm-core[cluster]' ({error})"
+            f"a cluster needs Ray, an extra of this package: pip install 'aiderm-compute[cluster]' ({error})"
         ) from error
     return ray
 

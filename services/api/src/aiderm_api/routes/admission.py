@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope
 
 from aiderm_api.auth.access import caller_of
 from aiderm_api.errors.problems import CrossSite, RateLimited
+from aiderm_api.routes.options import parse_options
 from aiderm_api.services import Services, services_of
 
 # A body of this size is read to its end, and the connection lives on: a new one would cost both sides more.
@@ -38,7 +39,7 @@ class AdmittedRoute(APIRoute):
             await _admit(request, services)
             if request.scope["query_string"] or self.dependencies:
                 return await validating(request)
-            answer: Response = await self.endpoint(request, services)
+            answer: Response = await self.endpoint(request, services, await parse_options(request, services))
             return answer
 
         return handle

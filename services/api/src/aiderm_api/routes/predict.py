@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from aiderm_api import schemas
 from aiderm_api.auth.access import caller_of
@@ -16,8 +16,8 @@ from aiderm_api.memory_budget import Lease
 from aiderm_api.multipart import UploadLimits, read_uploads
 from aiderm_api.routes.admission import AdmittedRoute
 from aiderm_api.routes.disconnect import unless_disconnected
+from aiderm_api.routes.options import OptionsDep
 from aiderm_api.services import Services, ServicesDep
-from aiderm_api.serving.service import AssessmentRequest
 from aiderm_api.uploads import Upload
 
 PATHS = ("/predict", "/predict/batch")
@@ -30,17 +30,6 @@ _IMAGE_PROBLEMS = (
     *(problems.TooLarge, problems.UnsupportedType, problems.EmptyFile, problems.Undecodable, problems.Truncated),
     *(problems.TooSmall, problems.TooManyPixels, problems.InvalidParameter),
 )
-
-ModelQuery = Annotated[str | None, Query(description="name of a model in /models; the default model when absent")]
-ExplainQuery = Annotated[bool, Query(description="also draw the heatmap")]
-TtaQuery = Annotated[
-    bool,
-    Query(
-        description="test-time augmentation: average over eight orientations of the image, where /models says that the model "
-        "offers it; takes longer"
-    ),
-]
-ThoroughQuery = Annotated[bool, Query(deprecated=True, description="the former name of `tta`, which replaces it")]
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -55,16 +44,8 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     responses=responses(*_REQUEST, *_IMAGE_PROBLEMS, *_BUSY),
     openapi_extra=_form("file", _IMAGE),
 )
-async def predict(
-    request: Request,
-    services: ServicesDep,
-    model: ModelQuery = None,
-    explain: ExplainQuery = False,
-    tta: TtaQuery = False,
-    thorough: ThoroughQuery = False,
-) -> Response:
+async def predict(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
     """Assesses the image in the form's part `file`. It is neither stored nor logged."""
-    asked = _parse(request, services, model, explain, tta or thorough)
     with services.budget.lease() as lease:
         [upload] = await _receive(request, services, services.single_upload, lease)
         return _respond(request, await unless_disconnected(request, services.assessments.assess(upload, asked)))
@@ -77,16 +58,8 @@ async def predict(
     responses=responses(*_REQUEST, problems.TooLarge, problems.InvalidParameter, *_BUSY),
     openapi_extra=_form("files", {"type": "array", "items": _IMAGE, "minItems": 1}),
 )
-async def predict_batch(
-    request: Request,
-    services: ServicesDep,
-    model: ModelQuery = None,
-    explain: ExplainQuery = False,
-    tta: TtaQuery = False,
-    thorough: ThoroughQuery = False,
-) -> Response:
+async def predict_batch(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
     """Assesses every part `files`; each has an assessment or a problem of its own, in the order of the request."""
-    asked = _parse(request, services, model, explain, tta or thorough)
     with services.budget.lease() as lease:
         uploads = await _receive(request, services, services.batch_upload, lease)
         caller_of(request.scope).charge(len(uploads) - 1)
@@ -98,11 +71,6 @@ async def predict_batch(
             for index, answer in enumerate(answers)
         ]
         return _respond(request, schemas.BatchAnswer(results=results))
-
-
-def _parse(request: Request, services: Services, model: str | None, explain: bool, tta: bool) -> AssessmentRequest:
-    request_id, key_id = problems.request_id_of(request), caller_of(request.scope).key_id
-    return AssessmentRequest(services.registry.get(model), explain, tta, request_id, key_id)
 
 
 async def _receive(request: Request, services: Services, limits: UploadLimits, lease: Lease) -> list[Upload]:

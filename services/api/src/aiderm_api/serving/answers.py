@@ -1,10 +1,8 @@
-"""Assesses one image and describes the result as clients see it. Knows nothing of HTTP or queues."""
+"""Describes an assessment as clients see it. Knows nothing of HTTP or queues."""
 
 from __future__ import annotations
 
 import base64
-import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -12,83 +10,38 @@ from numpy.typing import NDArray
 
 from aiderm_api import schemas
 from aiderm_core.assess import BrokenOutputError, ImageAssessment
-from aiderm_core.assess import assess as assess_image
-from aiderm_core.bundle.manifest import DecisionRule, Manifest, Thorough
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.decision import Decision
-from aiderm_core.imaging.budget import Budget
-from aiderm_core.imaging.decode import Plan
-from aiderm_core.imaging.limits import Limits
 from aiderm_core.most_likely import MostLikely
-from aiderm_core.runtime import Hint, Runtime
-from aiderm_core.tta import TtaRuntime
 
 PEAK_ALPHA = 200
 
 
-def assess(
-    data: bytes,
-    *,
-    manifest: Manifest,
-    runtime: Runtime,
-    rule: DecisionRule,
-    limits: Limits,
-    explain: bool = False,
-    tta: Thorough | None = None,
-    request_id: str = "",
-    before_inference: Callable[[], Hint] = lambda: "latency",
-    budget: Budget | None = None,
-    deadline: float | None = None,
-    planned: Plan | None = None,
-) -> schemas.Assessment:
-    """Assesses one image.
-
-    Args:
-        data: a file's bytes.
-        manifest: of the model that ``runtime`` holds.
-        runtime: answers for uint8 ``[1, S, S, 3]``.
-        rule: threshold and band of the variant that runs; ``tta`` has its own.
-        limits: allowed dimensions of an image.
-        explain: draw the heatmap as well.
-        tta: how to average over eight orientations of the image (test-time augmentation); a single orientation when None.
-        request_id: goes into the answer.
-        before_inference: called between decoding and inference; says how to use the cores, or raises to stop there.
-        budget: bytes that decoding may hold, all images together; None for no limit.
-        deadline: for waiting for the budget and decoding, as ``time.monotonic`` counts.
-        planned: how the image would be decoded, where that is known already.
-
-    Raises:
-        ImageError: the image cannot be assessed.
-        BudgetTimeoutError: no room in the budget before the deadline.
-        DecodeTimeoutError: not decoded before the deadline.
-        BrokenOutputError: the graph's answer is not a probability.
-    """
-    start = time.perf_counter()
-    if tta is not None:
-        runtime, rule = TtaRuntime(runtime, manifest.labels, tta.pool), tta.decision
-    found = assess_image(
-        data,
-        manifest=manifest,
-        runtime=runtime,
-        rule=rule,
-        limits=limits,
-        before_inference=before_inference,
-        budget=budget,
-        deadline=deadline,
-        planned=planned,
-    )
-    return _describe(found, manifest, rule, explain, tta is not None, request_id, start)
-
-
-def _describe(
+def describe(
     found: ImageAssessment,
     manifest: Manifest,
     rule: DecisionRule,
+    *,
     explain: bool,
     tta: bool,
     request_id: str,
-    start: float,
 ) -> schemas.Assessment:
-    """What clients are told; ``start`` is when the work began, as ``time.perf_counter`` counts."""
+    """What clients are told of an image's assessment.
+
+    Args:
+        found: the assessment.
+        manifest: of the model.
+        rule: the threshold and band that were applied.
+        explain: draw the heatmap as well.
+        tta: whether orientations were averaged.
+        request_id: goes into the answer.
+
+    Returns:
+        The answer; its times for queueing and in total are the service's to fill in.
+
+    Raises:
+        BrokenOutputError: a heatmap that cannot be drawn.
+    """
     image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
     rejected = verdict.decision is Decision.REJECTED
     return schemas.Assessment(
@@ -115,7 +68,7 @@ def _describe(
             decode=_ms(seconds.decode),
             quality=_ms(seconds.quality),
             forward=_ms(seconds.forward),
-            total=_ms(time.perf_counter() - start),
+            total=0.0,
         ),
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import structlog
 
 from aiderm_api import schemas
-from aiderm_api.serving.answers import assess
+from aiderm_api.serving.answers import describe
 from aiderm_api.serving.exceptions import (
     AssessmentFailedError,
     DeadlineExceededError,
@@ -25,12 +25,14 @@ from aiderm_api.telemetry.audit import AuditTrail, answer_event
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
+from aiderm_core.assess import assess
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
 from aiderm_core.imaging.decode import Plan, check_budget, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Hint
+from aiderm_core.tta import TtaRuntime
 
 log = structlog.get_logger(__name__)
 # The headers of larger files may take tens of milliseconds to read, which the event loop must not spend.
@@ -177,21 +179,21 @@ class AssessmentService:
     def _work(self, data: bytes, planned: Plan, request: AssessmentRequest, ticket: Ticket) -> tuple[schemas.Assessment, str]:
         """Runs in a worker thread; the assessment, and the file's SHA-256 where the audit trail needs it."""
         model = request.model
+        manifest, runtime, rule = model.manifest, model.runtime, model.rule
+        if request.tta and model.tta is not None:
+            runtime, rule = TtaRuntime(runtime, manifest.labels, model.tta.pool), model.tta.decision
 
         def before_inference() -> Hint:
             ticket.check()
             return ticket.hint
 
         try:
-            assessment = assess(
+            found = assess(
                 data,
-                manifest=model.manifest,
-                runtime=model.runtime,
-                rule=model.rule,
+                manifest=manifest,
+                runtime=runtime,
+                rule=rule,
                 limits=self._limits,
-                explain=request.explain,
-                tta=model.tta if request.tta else None,
-                request_id=request.request_id,
                 before_inference=before_inference,
                 budget=self._budget,
                 deadline=ticket.deadline,
@@ -202,6 +204,7 @@ class AssessmentService:
             raise OverloadedError(text, retry_after=ticket.seconds) from error
         except DecodeTimeoutError as error:
             raise ticket.late() from error
+        assessment = describe(found, manifest, rule, explain=request.explain, tta=request.tta, request_id=request.request_id)
         assessment.timing_ms.queue = round(ticket.queued_ms, 3)
         # Hashed in the worker, because 20 MB take some milliseconds.
         return assessment, hashlib.sha256(data).hexdigest() if self._audit is not None else ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.metrics import Floats, unit_weights
 
 REPLICATES = 1000
@@ -32,6 +33,16 @@ class Estimate:
     value: float
     ci95: tuple[float, float] | None
     undefined: int
+
+    def of_trials(self, trials: int) -> Estimate:
+        """A proportion of ``trials`` observations: where the bootstrap has no interval for 0 or 1, the exact one."""
+        if self.ci95 is not None or self.value not in (0.0, 1.0):
+            return self
+        return replace(self, ci95=exact_interval_at_bound(self.value, trials))
+
+    def metric(self) -> Metric:
+        """As manifests and reports hold it."""
+        return Metric(value=self.value, ci95=self.ci95)
 
 
 def replicate_weights(groups: Sequence[str], replicates: int = REPLICATES, seed: int = SEED) -> Iterator[Floats]:

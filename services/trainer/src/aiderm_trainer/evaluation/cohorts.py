@@ -12,7 +12,7 @@ from aiderm_core.decision import Decision, decide
 from aiderm_core.most_likely import at_even_prevalence
 from aiderm_core.quality.measurements import warnings as quality_warnings
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap
 from aiderm_trainer.evaluation.scores import Scores
 
 MAIN_SPLIT = "test"
@@ -132,9 +132,8 @@ def _bounded(estimates: dict[str, Estimate], of: Cohort) -> dict[str, Estimate]:
     groups, out = np.array(of.groups), dict(estimates)
     for name, rows in among.items():
         found = out.get(name)
-        if found is not None and found.ci95 is None and found.value in (0.0, 1.0):
-            interval = exact_interval_at_bound(found.value, len(np.unique(groups[rows])))
-            out[name] = Estimate(found.value, interval, found.undefined)
+        if found is not None:
+            out[name] = found.of_trials(len(np.unique(groups[rows])))
     return out
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Manifest, Metric
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap
 from aiderm_trainer.evaluation.cohorts import Cohort
 from aiderm_trainer.evaluation.report_part import ReportPart
 
@@ -175,15 +175,15 @@ class _Domains:
 
     def figures(self, name: str, found: Mapping[str, Estimate], seed: int) -> DomainFigures:
         """Collects what was found of one domain."""
-        rows, ece = self._domain == name, found.get(f"ece {name}")
+        rows, auc, ece = self._domain == name, found.get(f"domain {name}"), found.get(f"ece {name}")
         return DomainFigures(
             name=name,
             biopsy_known=self._known[name],
             benign=int((self._assessed[name] & ~self._of.malignant).sum()),
             malignant=int((self._assessed[name] & self._of.malignant).sum()),
             images=int(rows.sum()),
-            auc=_plain(found.get(f"domain {name}")),
-            ece=_plain(ece),
+            auc=None if auc is None else auc.metric(),
+            ece=None if ece is None else ece.metric(),
             ece_bound=metrics.ece_bound(self._of.malignancy[rows], seed=seed) if ece is not None else None,
         )
 
@@ -242,11 +242,6 @@ def _biopsied_metrics(of: Cohort, was: Flags, manifest: Manifest, weights: metri
 
 def _metric(name: str, found: Estimate, of: Cohort, was: Flags) -> Metric:
     among = {"sensitivity": of.malignant, "specificity": ~of.malignant, "sensitivity_melanoma": of.melanoma}
-    if found.ci95 is None and name in among and found.value in (0.0, 1.0):
-        trials = len(np.unique(np.array(of.groups)[was & among[name]]))
-        return Metric(value=found.value, ci95=exact_interval_at_bound(found.value, trials))
-    return Metric(value=found.value, ci95=found.ci95)
-
-
-def _plain(found: Estimate | None) -> Metric | None:
-    return None if found is None else Metric(value=found.value, ci95=found.ci95)
+    if name in among:
+        found = found.of_trials(len(np.unique(np.array(of.groups)[was & among[name]])))
+    return found.metric()

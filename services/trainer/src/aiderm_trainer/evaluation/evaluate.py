@@ -103,10 +103,7 @@ def _plain(value: object) -> float | str | None:
 
 
 def _as_metrics(estimates: Mapping[str, Mapping[str, Estimate]]) -> Metrics:
-    return {
-        name: {metric: Metric(value=found.value, ci95=found.ci95) for metric, found in of.items()}
-        for name, of in estimates.items()
-    }
+    return {name: {metric: found.metric() for metric, found in of.items()} for name, of in estimates.items()}
 
 
 def _curves(of: Cohort, manifest: Manifest, replicates: int, seed: int) -> report_schema.Segment:

@@ -16,7 +16,7 @@ from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.runtime import Outputs
 from aiderm_core.tta import VIEWS, views
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, ScoredSplit, Scores
@@ -102,10 +102,6 @@ def compare_orientations(turned: list[Scores], manifest: Manifest, replicates: i
         out = {name: metrics.share(flags, weights) for name, flags in shares.items()}
         return out | {"spread": metrics.ratio(weights @ spread, weights.sum(axis=1))}
 
-    out = {}
-    for name, found in bootstrap(groups, statistic, replicates, seed).items():
-        interval = found.ci95
-        if interval is None and name in shares and found.value in (0.0, 1.0):
-            interval = exact_interval_at_bound(found.value, len(set(groups)))
-        out[name] = Metric(value=found.value, ci95=interval)
-    return out
+    trials = len(set(groups))
+    found = bootstrap(groups, statistic, replicates, seed)
+    return {name: (of.of_trials(trials) if name in shares else of).metric() for name, of in found.items()}

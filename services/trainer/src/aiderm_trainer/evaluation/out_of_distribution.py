@@ -96,7 +96,7 @@ def measure_out_of_distribution(
         count=len(novelty),
         undecodable=len(files) - len(novelty),
         accepted=_proportion(accepted, len(novelty)),
-        auroc=Metric(value=found.value, ci95=found.ci95),
+        auroc=found.metric(),
         lesions_rejected=_proportion(sum(far), len(far)),
     )
 

@@ -20,7 +20,7 @@ from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.painted_over import paint_over
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import ScoredSplit
@@ -245,10 +245,7 @@ def _with_intervals(rows: Sequence[Row], of: _Measured, threshold: float, replic
 
     groups = [row.group for row in rows]
     sizes = {"peak_inside": seen, "peak_inside_malignant": seen & malignant, "painted_suspicious": painted}
-    out = {}
-    for name, found in bootstrap(groups, statistic, replicates, seed).items():
-        interval = found.ci95
-        if interval is None and name in sizes and found.value in (0.0, 1.0):
-            interval = exact_interval_at_bound(found.value, len(set(np.array(groups)[sizes[name]])))
-        out[name] = Metric(value=found.value, ci95=interval)
-    return out
+    found = bootstrap(groups, statistic, replicates, seed)
+    for name in sizes.keys() & found:
+        found[name] = found[name].of_trials(len(set(np.array(groups)[sizes[name]])))
+    return {name: estimate.metric() for name, estimate in found.items()}

@@ -25,7 +25,7 @@ from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, Runtime
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import drawn_artefacts, metrics
-from aiderm_trainer.evaluation.bootstrap import bootstrap, exact_interval_at_bound
+from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.cohorts import decisions
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import ScoredSplit, Scores
@@ -153,13 +153,9 @@ def compare(base: Scores, stressed: Scores, manifest: Manifest, replicates: int,
             **{name: metrics.share(flags, weights) for name, flags in shares.items()},
         }
 
-    out = {}
-    for name, estimate in bootstrap(groups, statistic, replicates, seed).items():
-        interval = estimate.ci95
-        if interval is None and name in shares and estimate.value in (0.0, 1.0):
-            interval = exact_interval_at_bound(estimate.value, len(set(groups)))
-        out[name] = Metric(value=estimate.value, ci95=interval)
-    return out
+    trials = len(set(groups))
+    found = bootstrap(groups, statistic, replicates, seed)
+    return {name: (of.of_trials(trials) if name in shares else of).metric() for name, of in found.items()}
 
 
 def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[Pixels], bool]:

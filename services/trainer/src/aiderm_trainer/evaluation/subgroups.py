@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation import metrics
-from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, exact_interval_at_bound, replicate_weights
+from aiderm_trainer.evaluation.bootstrap import Estimate, bootstrap, replicate_weights
 from aiderm_trainer.evaluation.cohorts import Cohort
 from aiderm_trainer.evaluation.multiple_testing import holm
 from aiderm_trainer.evaluation.report_part import ReportPart
@@ -177,7 +177,6 @@ def _subgroup(
 
 
 def _metric(of: Cohort, name: str, found: Estimate) -> Metric:
-    if name != "roc_auc" and found.ci95 is None and found.value in (0.0, 1.0):
-        trials = len(set(np.array(of.groups)[_needs(of, name)[0]]))
-        return Metric(value=found.value, ci95=exact_interval_at_bound(found.value, trials))
-    return Metric(value=found.value, ci95=found.ci95)
+    if name != "roc_auc":
+        found = found.of_trials(len(set(np.array(of.groups)[_needs(of, name)[0]])))
+    return found.metric()

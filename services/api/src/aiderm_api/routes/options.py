@@ -1,0 +1,45 @@
+"""What may be asked of an assessment: the query parameters of /predict and /predict/batch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from aiderm_api.auth.access import caller_of
+from aiderm_api.errors.problems import request_id_of
+from aiderm_api.services import ServicesDep
+from aiderm_api.serving.service import AssessmentRequest
+
+ModelQuery = Annotated[str | None, Query(description="name of a model in /models; the default model when absent")]
+ExplainQuery = Annotated[bool, Query(description="also draw the heatmap")]
+TtaQuery = Annotated[
+    bool,
+    Query(
+        description="test-time augmentation: average over eight orientations of the image, where /models says that the model "
+        "offers it; takes longer"
+    ),
+]
+ThoroughQuery = Annotated[bool, Query(deprecated=True, description="the former name of `tta`, which replaces it")]
+
+
+async def parse_options(
+    request: Request,
+    services: ServicesDep,
+    model: ModelQuery = None,
+    explain: ExplainQuery = False,
+    tta: TtaQuery = False,
+    thorough: ThoroughQuery = False,
+) -> AssessmentRequest:
+    """The request as the service takes it.
+
+    Raises:
+        UnknownModelError, ModelUnavailableError: no such model is served.
+        OptionNotOfferedError: the model does not offer test-time augmentation.
+    """
+    return AssessmentRequest(
+        services.registry.get(model), explain, tta or thorough, request_id_of(request), caller_of(request.scope).key_id
+    )
+
+
+OptionsDep = Annotated[AssessmentRequest, Depends(parse_options)]
