@@ -108,7 +108,7 @@ def engine() -> None:
 
 def base_images() -> set[str]:
     """The images that the Dockerfiles begin with."""
-    files = [ROOT / "frontend" / "Dockerfile", *ROOT.glob("services/*/Dockerfile")]
+    files = [ROOT / "frontend" / "Dockerfile", ROOT / "services" / "Dockerfile"]
     return {name for file in files for name in re.findall(r"^(?:FROM |ARG NGINX_IMAGE=)(\S+:\S+)", file.read_text("utf-8"), re.M)}
 
 

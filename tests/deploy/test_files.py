@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = ("api", "trainer", "scorer")
 LIBRARIES = ("core", "compute")  # that services are built on
 LOCKS = [*(ROOT / "services" / name / "requirements.lock" for name in SERVICES), ROOT / "tests/requirements.lock"]
-DOCKERFILES = [*(ROOT / "services" / name / "Dockerfile" for name in SERVICES), ROOT / "frontend/Dockerfile"]
+DOCKERFILES = [ROOT / "services/Dockerfile", ROOT / "frontend/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 COMPOSE_ONLY = re.compile(r"\$\{(AIDERM_[A-Z_]+):-([^}]*)\}")
 
@@ -35,9 +35,9 @@ def requirements(lock: Path) -> dict[str, str]:
 
 
 def built_on(service: str) -> list[str]:
-    """The libraries of this project that the service's image holds."""
-    copied = (ROOT / "services" / service / "Dockerfile").read_text("utf-8")
-    return [name for name in LIBRARIES if f"COPY services/{name} " in copied]
+    """The libraries of this project that a service needs."""
+    project = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text("utf-8"))["project"]
+    return [name for name in LIBRARIES if f"aiderm-{name}" in project["dependencies"]]
 
 
 def version(entry: str) -> str:
@@ -149,39 +149,55 @@ def test_repository_ships_whole_bundles_and_no_left_overs_of_an_export() -> None
         assert store.verified(name, version, promoted=True).version == version
 
 
-@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.parent.name)
-def test_dockerfile_is_multi_stage_unprivileged_and_plain(dockerfile: Path) -> None:
+def stages(dockerfile: Path, **arguments: str) -> dict[str, tuple[str, str]]:
+    """Each stage of a Dockerfile by its name (its 0-based position where it has none): what it begins with, and its text."""
     text = dockerfile.read_text("utf-8")
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    arguments = {f"${{{name}}}": value for name, value in re.findall(r"^ARG (\w+)=(\S+)$", text, re.M)}
-    bases = [arguments.get(base := line.split()[1], base) for line in lines if line.startswith("FROM ")]
-    assert len(bases) == 2
-    assert set(bases) == {
-        "nginxinc/nginx-unprivileged:1.28-bookworm" if "frontend" in str(dockerfile) else "python:3.11-slim-bookworm"
-    }
-    assert "# syntax" not in text
-    assert "@sha256" not in text
-    last = text[text.rindex("\nFROM ") :]
+    arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.M)) | arguments
+    text = re.sub(r"\$\{(\w+)\}", lambda found: arguments.get(found[1], found[0]), text)
+    parts = enumerate(re.split(r"^FROM ", text, flags=re.M)[1:])
+    found = ((index, *re.fullmatch(r"(\S+)(?: AS (\S+))?\n(.*)", part, re.S).groups()) for index, part in parts)
+    return {name or str(index): (base, body) for index, base, name, body in found}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "frontend"])
+def test_image_is_built_in_stages_for_an_unprivileged_user(service: str) -> None:
+    dockerfile = ROOT / ("frontend" if service == "frontend" else "services") / "Dockerfile"
+    found = stages(dockerfile, SERVICE=service)
+    base = "nginxinc/nginx-unprivileged:1.28-bookworm" if service == "frontend" else "python:3.11-slim-bookworm"
+    assert {start for start, _ in found.values()} - found.keys() == {base}
+    assert "# syntax" not in dockerfile.read_text("utf-8")
+    assert "@sha256" not in dockerfile.read_text("utf-8")
+    last, name = "", list(found)[-1]
+    while name in found:
+        name, body = found[name]
+        last = body + last
+    assert "COPY --from=" in last
     users = re.findall(r"^USER (\d+):(\d+)$", last, re.M)
     assert len(users) == 1, "the user must be a number, so that orchestrators can check it"
     assert "0" not in users[0]
     assert "HEALTHCHECK" in last
     assert "STOPSIGNAL" in last
     assert "org.opencontainers.image.licenses" in last
+    built = COMPOSE["services"][service]["build"]
+    assert built["dockerfile"] == str(dockerfile.relative_to(ROOT))
+    assert built["labels"].keys() == {"org.opencontainers.image.version", "org.opencontainers.image.revision"}
+    assert service == "frontend" or built["args"] == {"SERVICE": service}
 
 
 def test_build_context_holds_what_is_copied_and_little_else() -> None:
     ignore = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert "*" in ignore
     allowed = [line[1:] for line in ignore if line.startswith("!")]
-    for dockerfile in DOCKERFILES:
-        for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile.read_text("utf-8"), re.M):
-            assert any(rule == source or rule.startswith(source + "/") for rule in allowed), (
-                f"{source} is not in the build context"
-            )
+    copied = [
+        source.replace("${SERVICE}", service)
+        for file in DOCKERFILES
+        for source in re.findall(r"^COPY (?!--from)(\S+) ", file.read_text("utf-8"), re.M)
+        for service in SERVICES
+    ]
+    for source in copied:
+        assert any(rule == source or rule.startswith(source + "/") for rule in allowed), f"{source} is not in the build context"
     assert not [rule for rule in allowed if rule.startswith(("models", "tests", "data", "runs", ".git"))]
     # Nothing is named that does not exist, or that no Dockerfile needs.
-    copied = [source for file in DOCKERFILES for source in re.findall(r"^COPY (?!--from)(\S+) ", file.read_text("utf-8"), re.M)]
     for rule in allowed:
         assert (ROOT / rule).exists(), f".dockerignore names {rule}, which does not exist"
         assert any(rule == source or rule.startswith(source + "/") for source in copied), f"no Dockerfile copies {rule}"
