@@ -178,6 +178,8 @@ def test_image_is_built_in_stages_for_an_unprivileged_user(service: str) -> None
     assert "HEALTHCHECK" in last
     assert "STOPSIGNAL" in last
     assert "org.opencontainers.image.licenses" in last
+    # An ENTRYPOINT takes away the CMD of the stage that it begins with.
+    assert "\nCMD " in last[last.rindex("\nENTRYPOINT") if "\nENTRYPOINT" in last else 0 :] or service == "frontend"
     built = COMPOSE["services"][service]["build"]
     assert built["dockerfile"] == str(dockerfile.relative_to(ROOT))
     assert built["labels"].keys() == {"org.opencontainers.image.version", "org.opencontainers.image.revision"}

@@ -1,0 +1,19 @@
+import pytest
+from isic_metadata.diagnosis_hierarchical import DiagnosisEnum
+
+from aiderm_trainer.data.class_names import ClassName, parse_archive_diagnosis
+
+# Carcinomas in situ, which the archive calls indeterminate and HAM10000's akiec counts as malignant.
+IN_SITU = "Indeterminate epidermal proliferations"
+
+
+@pytest.mark.parametrize("diagnosis", [each.value for each in DiagnosisEnum])
+def test_each_diagnosis_of_the_archive_is_on_the_archives_own_side(diagnosis: str) -> None:
+    side, *exact = diagnosis.split(":")
+    found = parse_archive_diagnosis({f"diagnosis_{level}": name for level, name in enumerate([side, *exact], start=1)})
+    if side != "Indeterminate":
+        assert isinstance(found, ClassName)
+        assert found.malignant == (side == "Malignant")
+    elif isinstance(found, ClassName):
+        assert exact[0] == IN_SITU
+        assert found.dx == "akiec"
