@@ -14,7 +14,7 @@ from PIL import Image
 
 from aiderm_core.imaging.budget import BudgetTimeoutError, DecodeBudget, DividedBudget, default_limit, memory_limit
 from aiderm_core.imaging.cost import decoding_bytes
-from aiderm_core.imaging.decode import decode_image, decoding
+from aiderm_core.imaging.decode import decoding
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.headers import read_header
 
@@ -134,23 +134,25 @@ def test_decoding_holds_the_budget_until_the_pixels_are_used() -> None:
     with decoding(PNG, budget=budget) as image:
         assert image.pixels.shape == (500, 600, 3)
         assert budget.used == COST
-        with pytest.raises(BudgetTimeoutError):
-            decode_image(PNG, budget=budget, deadline=time.monotonic() + 0.01)
+        with pytest.raises(BudgetTimeoutError), decoding(PNG, budget=budget, deadline=time.monotonic() + 0.01):
+            pass
     assert budget.used == 0
-    assert decode_image(PNG, budget=budget).width == 600
+    with decoding(PNG, budget=budget) as image:
+        assert image.width == 600
     assert budget.used == 0
 
 
 def test_an_image_that_never_fits_is_refused_by_its_size() -> None:
-    with pytest.raises(ImageError, match=rf"600 x 500 pixels.*allowed: at most {COST - 1:,}") as caught:
-        decode_image(PNG, budget=DecodeBudget(COST - 1))
+    refused = pytest.raises(ImageError, match=rf"600 x 500 pixels.*allowed: at most {COST - 1:,}")
+    with refused as caught, decoding(PNG, budget=DecodeBudget(COST - 1)):
+        pass
     assert caught.value.code == "too_many_pixels"
 
 
 def test_a_failed_decoding_gives_its_bytes_back() -> None:
     budget = DecodeBudget(COST)
-    with pytest.raises(ImageError):
-        decode_image(PNG[:200] + bytes(20) + PNG[220:], budget=budget)
+    with pytest.raises(ImageError), decoding(PNG[:200] + bytes(20) + PNG[220:], budget=budget):
+        pass
     assert budget.used == 0
 
 
@@ -197,6 +199,7 @@ def test_small_images_do_not_wait_for_large_ones() -> None:
 
 def test_what_is_too_large_for_its_part_never_fits() -> None:
     budget = DividedBudget(6 * COST)
-    assert decode_image(PNG, budget=budget).width == 600
-    with pytest.raises(ImageError, match="takes"):
-        decode_image(PNG, budget=DividedBudget(COST))
+    with decoding(PNG, budget=budget) as image:
+        assert image.width == 600
+    with pytest.raises(ImageError, match="takes"), decoding(PNG, budget=DividedBudget(COST)):
+        pass

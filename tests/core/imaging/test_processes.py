@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests import hostile_images
 
-from aiderm_core.imaging.decode import decode_image, plan
+from aiderm_core.imaging.decode import decode_image, decoding, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
@@ -29,14 +29,15 @@ def test_large_images_of_every_common_format_stop_at_the_deadline(extension: str
     data = large(extension)
     assert plan(data, size=224).apart
     shared().close()
-    with pytest.raises(DecodeTimeoutError):
-        decode_image(data, size=224, deadline=time.monotonic() + 0.05)
+    with pytest.raises(DecodeTimeoutError), decoding(data, size=224, deadline=time.monotonic() + 0.05):
+        pass
     assert shared()._free == []  # its process has ended
 
 
 def test_a_process_gives_the_same_pixels() -> None:
     data = large(".png")
-    apart = decode_image(data, size=224, deadline=time.monotonic() + 60)
+    with decoding(data, size=224, deadline=time.monotonic() + 60) as apart:
+        assert apart.pixels.size
     assert len(shared()._free) == 1
     here = decode_image(data, size=224)
     assert np.array_equal(apart.pixels, here.pixels)

@@ -38,7 +38,7 @@ class Node:
 
 
 @contextmanager
-def connect(address: str, *, seconds: float = 20, log_to_driver: bool = False) -> Iterator[None]:
+def connect(address: str, *, seconds: float = 20) -> Iterator[None]:
     """Connects this process to a running cluster; at the end, everything that it started there is stopped.
 
     No cluster is started, nothing is reported to anybody, and what the nodes' processes print stays in the nodes' logs.
@@ -46,7 +46,6 @@ def connect(address: str, *, seconds: float = 20, log_to_driver: bool = False) -
     Args:
         address: ``auto``, ``HOST:PORT`` of the head node, or ``ray://HOST:PORT`` of its client server.
         seconds: to wait for an answer.
-        log_to_driver: show here what the nodes' processes print.
 
     Raises:
         ClusterError: the address is none of these, nobody answers there, or Ray is missing or another version than there.
@@ -63,7 +62,7 @@ def connect(address: str, *, seconds: float = 20, log_to_driver: bool = False) -
             "by its head's client server: ray://HOST:10001"
         )
     try:
-        ray.init(address=address, log_to_driver=log_to_driver, logging_level=logging.ERROR, configure_logging=True)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
     except Exception as error:
         raise ClusterError(f"no connection to the Ray cluster at {address}: {_sentence(error)}") from error
     try:

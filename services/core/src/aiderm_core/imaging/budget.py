@@ -131,13 +131,12 @@ class DividedBudget:
 
     Args:
         limit: bytes that decoding may hold at once, both parts together.
-        clock: as for ``DecodeBudget``.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._small = DecodeBudget(max(1, limit // _SMALL_PART), clock)
-        self._large = DecodeBudget(max(1, limit - self._small.limit), clock)
+        self._small = DecodeBudget(max(1, limit // _SMALL_PART))
+        self._large = DecodeBudget(max(1, limit - self._small.limit))
         self.small = self._small.limit // 2
         """The highest cost of a small image."""
 

@@ -86,13 +86,7 @@ def check_budget(planned: Plan, budget: Budget) -> None:
         )
 
 
-def decode_image(
-    data: bytes,
-    limits: Limits = DEFAULT_LIMITS,
-    size: int | None = None,
-    budget: Budget | None = None,
-    deadline: float | None = None,
-) -> DecodedImage:
+def decode_image(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None) -> DecodedImage:
     """Decodes a file's first frame to upright sRGB.
 
     The format comes from the magic bytes and the size from the header, before any pixel is decoded. Transparent parts
@@ -104,15 +98,11 @@ def decode_image(
         size: side of the model's input, where only that and the quality are wanted. A JPEG so large that a half, a quarter or
             an eighth of it each way leaves twice that side (and twice ``QUALITY_SIDE``) is decoded at that scale, which takes a
             fraction of the time and memory. None: every pixel.
-        budget: holds the bytes that decoding takes, until this returns; ``decoding`` holds them until the pixels are used.
-        deadline: as ``time.monotonic`` counts; for waiting and decoding.
 
     Raises:
-        ImageError: the file cannot be decoded faithfully, lies outside ``limits``, or would never fit into ``budget``.
-        BudgetTimeoutError: no room in ``budget`` before the deadline.
-        DecodeTimeoutError: not decoded before the deadline.
+        ImageError: the file cannot be decoded faithfully, or lies outside ``limits``.
     """
-    with decoding(data, limits, size, budget, deadline) as image:
+    with decoding(data, limits, size) as image:
         return image
 
 
@@ -125,11 +115,18 @@ def decoding(
     deadline: float | None = None,
     planned: Plan | None = None,
 ) -> Iterator[DecodedImage]:
-    """As ``decode_image``, but the budget is held until the block ends: keep the pixels no longer than that.
+    """As ``decode_image``, within a budget and a time: keep the pixels no longer than the block.
 
     Args:
-        data, limits, size, budget, deadline: as for ``decode_image``.
+        data, limits, size: as for ``decode_image``.
+        budget: holds the bytes that decoding takes, until the block ends.
+        deadline: as ``time.monotonic`` counts; for waiting and decoding.
         planned: what ``plan`` returned for the same arguments, where that was called before.
+
+    Raises:
+        ImageError: as for ``decode_image``, or the image would never fit into ``budget``.
+        BudgetTimeoutError: no room in ``budget`` before the deadline.
+        DecodeTimeoutError: not decoded before the deadline.
     """
     if planned is None:
         planned = plan(data, limits, size, stoppable=deadline is not None)

@@ -155,54 +155,48 @@ def brier(positive: ArrayLike, probability: ArrayLike, weights: Floats | None = 
     return ratio(w @ (p - y) ** 2, w.sum(axis=1))
 
 
-def equal_mass_bins(score: ArrayLike, bins: int = ECE_BINS) -> NDArray[np.intp]:
-    """Bin number ``[N]`` of each row: bins hold equal counts of rows, and equal scores share a bin."""
+def equal_mass_bins(score: ArrayLike) -> NDArray[np.intp]:
+    """Bin number ``[N]`` of each row: ``ECE_BINS`` bins hold equal counts of rows, and equal scores share a bin."""
     s = np.asarray(score, dtype=np.float64)
     ordered = np.sort(s)
-    edges = np.unique(ordered[(np.arange(1, bins) * len(s)) // bins])
+    edges = np.unique(ordered[(np.arange(1, ECE_BINS) * len(s)) // ECE_BINS])
     return np.searchsorted(edges, s, side="right")
 
 
-def expected_calibration_error(
-    positive: ArrayLike, probability: ArrayLike, weights: Floats | None = None, bins: int = ECE_BINS
-) -> Floats:
+def expected_calibration_error(positive: ArrayLike, probability: ArrayLike, weights: Floats | None = None) -> Floats:
     """Expected calibration error over equal-mass bins: the mean of |share of positives - mean probability|, by bin weight.
 
     The bins are those of the unweighted rows, the same in each replicate.
     """
     y, p, w = _prepare(positive, probability, weights)
-    number = equal_mass_bins(p, bins)
+    number = equal_mass_bins(p)
     member = number[:, None] == np.arange(number.max() + 1)
     gap = w @ (member * (p - y)[:, None])  # bin weight x (mean probability - share of positives)
     return ratio(np.abs(gap).sum(axis=1), w.sum(axis=1))
 
 
-def ece_bound(
-    probability: ArrayLike, bins: int = ECE_BINS, draws: int = NULL_DRAWS, quantile: float = 0.95, seed: int = 0
-) -> float:
-    """What the expected calibration error of perfect probabilities stays below in ``quantile`` of draws.
+def ece_bound(probability: ArrayLike, draws: int = NULL_DRAWS, seed: int = 0) -> float:
+    """What the expected calibration error of perfect probabilities stays below in 95% of draws.
 
     An estimated error is above 0 even where every probability is true (Bröcker and Smith 2007,
     doi:10.1175/WAF993.1): here labels are drawn from the probabilities themselves, each row by itself, and scored alike.
 
     Args:
         probability: ``[N]``.
-        bins: as in ``expected_calibration_error``.
         draws: simulated sets of labels.
-        quantile: share of draws that lie at or below the bound.
         seed: of the draws.
     """
     p = np.asarray(probability, dtype=np.float64)
     if p.ndim != 1 or len(p) == 0 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError(f"probabilities must be [N], N > 0, in 0..1. Received: {p.shape}")
     rng = np.random.default_rng(seed)
-    number = equal_mass_bins(p, bins)
+    number = equal_mass_bins(p)
     member = (number[:, None] == np.arange(number.max() + 1)).astype(np.float64)
     found = []
     for start in range(0, draws, _NULL_BLOCK):
         labels = rng.random((min(_NULL_BLOCK, draws - start), len(p))) < p
         found.append(np.abs((p - labels) @ member).sum(axis=1) / len(p))
-    return float(np.quantile(np.concatenate(found), quantile))
+    return float(np.quantile(np.concatenate(found), 0.95))
 
 
 def calibration_line(positive: ArrayLike, probability: ArrayLike, weights: Floats | None = None) -> tuple[Floats, Floats]:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import stats
 
 from aiderm_core.bundle.manifest import Metric
 from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED, replicate_weights
 from aiderm_trainer.evaluation.findings import NO_FINDINGS, Findings
-from aiderm_trainer.evaluation.metrics import ECE_BINS, Floats, Sweep, equal_mass_bins, sweep
+from aiderm_trainer.evaluation.metrics import Floats, Sweep, equal_mass_bins, sweep
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.worst_errors import WorstError
 
@@ -20,7 +21,6 @@ MAX_POINTS = 200
 HISTOGRAM_BINS = 40
 # Threshold probabilities at which an excision could be weighed; beyond them nobody would wait.
 DECISION_THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 76))
-_Z95 = 1.959963984540054
 
 Points = Annotated[list[float], Field(max_length=MAX_POINTS)]
 Flags = NDArray[np.bool_]
@@ -170,19 +170,15 @@ def roc_and_pr(positive: Flags, score: Floats) -> tuple[RocCurve | None, PrCurve
     return roc, pr
 
 
-def reliability(positive: Flags, probability: Floats, bins: int = ECE_BINS) -> list[ReliabilityBin]:
+def reliability(positive: Flags, probability: Floats) -> list[ReliabilityBin]:
     """Observed share of positives in each equal-mass bin, with Wilson's 95% interval (1927)."""
-    number = equal_mass_bins(probability, bins)
+    number = equal_mass_bins(probability)
     out = []
     for bin_number in np.unique(number):
         member = number == bin_number
         n, observed = int(member.sum()), float(positive[member].mean())
-        centre = (observed + _Z95**2 / (2 * n)) / (1 + _Z95**2 / n)
-        half = _Z95 / (1 + _Z95**2 / n) * np.sqrt(observed * (1 - observed) / n + _Z95**2 / (4 * n**2))
-        interval = (
-            float(np.clip(centre - half, 0, observed)),
-            float(np.clip(centre + half, observed, 1)),
-        )  # observed lies within, also when rounded
+        wilson = stats.binomtest(int(positive[member].sum()), n).proportion_ci(method="wilson")
+        interval = (min(float(wilson.low), observed), max(float(wilson.high), observed))  # also when rounded
         mean = float(probability[member].mean())
         out.append(ReliabilityBin(count=n, mean_probability=mean, observed=observed, ci95=interval))
     return out

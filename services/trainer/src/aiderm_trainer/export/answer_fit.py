@@ -103,6 +103,6 @@ def _chosen(domain: NDArray[np.str_], biopsied: NDArray[np.bool_]) -> str:
     return text + (f"; {left_out} lesions without a biopsy are left out" if left_out else "")
 
 
-def _histogram(values: NDArray[np.float64], top: float, bins: int = 20) -> Histogram:
-    counts, edges = np.histogram(np.minimum(values, top), bins, (0.0, top))
+def _histogram(values: NDArray[np.float64], top: float) -> Histogram:
+    counts, edges = np.histogram(np.minimum(values, top), 20, (0.0, top))
     return Histogram(edges=[float(e) for e in edges], counts=[int(c) for c in counts])

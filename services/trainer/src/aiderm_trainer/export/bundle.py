@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, Thorough, Variant
+from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, Variant
 from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop
@@ -34,7 +34,6 @@ from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelty, photographs
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
-from aiderm_trainer.export.tta_gain import fit_tta
 from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.run_folder import HISTORY, SPLIT
 
@@ -61,7 +60,6 @@ class Task:
         target_sensitivity: that the threshold must reach.
         weights: of the runs' probabilities in their mean, above 0; alike when None.
         request: what the report looks into besides the metrics.
-        orientations: 8 averages over all orientations inside the graph; 1 answers for the image as it comes.
     """
 
     name: str
@@ -72,7 +70,6 @@ class Task:
     target_sensitivity: float = 0.95
     weights: Sequence[float] | None = None
     request: FindingsRequest = METRICS_ONLY
-    orientations: Literal[1, 8] = 8
 
 
 def export_runs(
@@ -87,7 +84,6 @@ def export_runs(
     target_sensitivity: float = 0.95,
     weights: Sequence[float] | None = None,
     request: FindingsRequest = METRICS_ONLY,
-    orientations: Literal[1, 8] = 8,
 ) -> Path:
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
 
@@ -97,13 +93,13 @@ def export_runs(
     Args:
         runs: folders of ``train``, of the same labels and split; of each the best epoch.
         store: where the bundle goes.
-        name, version, root, licence, not_lesions, target_sensitivity, weights, request, orientations: see ``Task``.
+        name, version, root, licence, not_lesions, target_sensitivity, weights, request: see ``Task``.
 
     Raises:
         ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
         aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
-    task = Task(name, version, root, licence, not_lesions, target_sensitivity, weights, request, orientations)
+    task = Task(name, version, root, licence, not_lesions, target_sensitivity, weights, request)
     export = _Export(load_members(runs, weights), task)
     with store.stage(name, version) as folder:
         export.write(folder)
@@ -131,7 +127,7 @@ class _Export:
         unfitted = saved_model.Assessor(networks, self.labels, weights=task.weights)
         self.spec = Input(size=unfitted.size)
         fitted = fit_novelty(unfitted, self.train, task.root, task.not_lesions)
-        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, oriented=task.orientations == 8)
+        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, oriented=True)
 
     def write(self, folder: Path) -> None:
         """Writes graph, report, card and manifest into an empty folder."""
@@ -171,7 +167,7 @@ class _Export:
         return Novelty(
             limit=fit.novelty_limit,
             false_rejection_rate=fit.rejected["all"],
-            method=_novelty_method(self.members[0], task.orientations),
+            method=_novelty_method(self.members[0]),
             evaluation=found,
         )
 
@@ -191,10 +187,9 @@ class _Export:
             decision=fit.decision,
             calibration=fit.calibration,
             class_prior=prior,
-            orientations=task.orientations,
+            orientations=8,
             novelty=novelty,
             quality=measurements.derive_limits(_measures(self.train, task.root, self.spec)),
-            thorough=self._thorough(runtime),
             reference=fit.reference,
             forms=[Variant(runtime="openvino", precision="f32"), Variant(runtime="tensorflow", precision="f32")],
             metrics={},
@@ -205,14 +200,6 @@ class _Export:
             intended_use=INTENDED_USE,
             limitations=_limitations(labels, self.spec.size, fit.decision.target_sensitivity),
         )
-
-    def _thorough(self, runtime: Runtime) -> Thorough | None:
-        """Test-time augmentation, if it helps; a graph that averages over orientations itself leaves it nothing to do."""
-        if self.task.orientations == 8:
-            return None
-        validation = [row for row in self.rows if row.split == "validation"]
-        target = self.task.target_sensitivity
-        return fit_tta(runtime, self.spec, self.labels, validation, self.calibration, self.task.root, target)
 
     def _data(self) -> Data:
         return Data(
@@ -261,12 +248,11 @@ def _refused(
     }
 
 
-def _novelty_method(member: TrainedRun, orientations: int) -> str:
-    seen = f", averaged over {orientations} orientations" if orientations > 1 else ""
+def _novelty_method(member: TrainedRun) -> str:
     return (
-        f"on mean and spread of the feature maps of {member.config.arch} at several depths{seen}: Mahalanobis distance in "
-        f"{novelty.COMPONENTS} principal components plus the residual, and a linear classifier of dermoscopic training images "
-        "against simulated clinical close-ups and everyday photographs"
+        f"on mean and spread of the feature maps of {member.config.arch} at several depths, averaged over 8 orientations: "
+        f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, and a linear classifier of "
+        "dermoscopic training images against simulated clinical close-ups and everyday photographs"
     )
 
 

@@ -51,12 +51,12 @@ class Cells:
         return sum(map(len, self.alike))
 
 
-def find_cells(rows: Sequence[Row], smallest: int = SMALLEST_CELL) -> Cells:
+def find_cells(rows: Sequence[Row]) -> Cells:
     """Cells of the rows whose diagnosis, domain and way of labelling are known."""
     keys = [(row.dx, row.biopsied, row.domain) if row.dx and row.domain and row.biopsied is not None else None for row in rows]
     counts = Counter(key for key in keys if key is not None)
     groups: dict[tuple[str, bool | None], list[tuple[str, bool | None, str]]] = {}
-    for key in sorted(key for key, count in counts.items() if count >= smallest):
+    for key in sorted(key for key, count in counts.items() if count >= SMALLEST_CELL):
         groups.setdefault(key[:2], []).append(key)
     numbers: dict[tuple[str, bool | None, str], int] = {}
     alike = []
