@@ -203,8 +203,8 @@ def main() -> None:
     store = ModelStore(arguments.models)
     version = store.serving(arguments.model)
     manifest = store.verified(arguments.model, version)
-    form = manifest.form("openvino", "f32")
-    runtime = load_runtime("openvino", store.path(arguments.model, version) / form.path, threads=1)
+    variant = manifest.variant("openvino", "f32")
+    runtime = load_runtime("openvino", store.path(arguments.model, version) / variant.path, threads=1)
     sizes = [max(Image.open(arguments.images / row["path"]).size) for row in rows]
     with page_of(arguments.chromium) as page:
         browser = page.context.browser
@@ -214,7 +214,7 @@ def main() -> None:
             "lesions": len({row["group"] for row in rows}),
             "side": max(sizes),
             "chromium": browser.version if browser else "",
-            "variants": measured(rows, arguments.images, page, (manifest, runtime, form.decision or manifest.decision)),
+            "variants": measured(rows, arguments.images, page, (manifest, runtime, variant.decision or manifest.decision)),
         }
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     arguments.out.with_suffix(".md").write_text(table(result), "utf-8")

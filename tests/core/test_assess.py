@@ -44,7 +44,7 @@ def picture(manifest):
     return (MODEL / manifest.version / manifest.golden.cases[0].path).read_bytes()
 
 
-def judged(manifest, picture, runtime, **options):
+def assessed(manifest, picture, runtime, **options):
     return assess(picture, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options)
 
 
@@ -56,7 +56,7 @@ def spread(manifest, malignancy):
 
 def test_a_judgement_holds_everything_that_an_answer_needs(manifest, picture):
     runtime = Answering(spread(manifest, 0.9), 0.9)
-    found = judged(manifest, picture, runtime, before_inference=lambda: "throughput")
+    found = assessed(manifest, picture, runtime, before_inference=lambda: "throughput")
     size = manifest.input.size
     assert runtime.asked == [((1, size, size, 3), "throughput")]
     assert found.verdict.decision in ("suspicious", "uncertain")
@@ -68,7 +68,7 @@ def test_a_judgement_holds_everything_that_an_answer_needs(manifest, picture):
 
 
 def test_a_novel_picture_is_rejected(manifest, picture):
-    found = judged(manifest, picture, Answering(spread(manifest, 0.01), 0.01, novelty=manifest.novelty.limit * 2))
+    found = assessed(manifest, picture, Answering(spread(manifest, 0.01), 0.01, novelty=manifest.novelty.limit * 2))
     assert (found.verdict.decision, found.verdict.reasons[0].code) == ("rejected", "novelty")
 
 
@@ -76,18 +76,18 @@ def test_a_novel_picture_is_rejected(manifest, picture):
 def test_a_broken_answer_is_no_judgement(manifest, picture, broken):
     malignancy, novelty = broken
     with pytest.raises(BrokenOutputError, match="Received"):
-        judged(manifest, picture, Answering(spread(manifest, 0.5), malignancy, novelty))
+        assessed(manifest, picture, Answering(spread(manifest, 0.5), malignancy, novelty))
 
 
 def test_too_few_classes_are_no_judgement(manifest, picture):
     with pytest.raises(BrokenOutputError, match=f"expected {len(manifest.labels)}"):
-        judged(manifest, picture, Answering([0.5, 0.5], 0.5))
+        assessed(manifest, picture, Answering([0.5, 0.5], 0.5))
 
 
 def test_what_cannot_be_decoded_never_reaches_the_graph(manifest):
     runtime = Answering(spread(manifest, 0.5), 0.5)
     with pytest.raises(ImageError, match="unsupported_type"):
-        judged(manifest, b"no picture", runtime)
+        assessed(manifest, b"no picture", runtime)
     assert runtime.asked == []
 
 
@@ -98,5 +98,5 @@ def test_stopping_between_decoding_and_inference(manifest, picture):
         raise KeyError("stop")
 
     with pytest.raises(KeyError):
-        judged(manifest, picture, runtime, before_inference=stop)
+        assessed(manifest, picture, runtime, before_inference=stop)
     assert runtime.asked == []

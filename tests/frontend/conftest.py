@@ -87,7 +87,7 @@ def run_service(models: Path, log: Path, port: int | None = None, **settings: st
 
 @pytest.fixture(scope="session")
 def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is not judged.
+    """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is rejected.
 
     Behind nginx where everything must run, as in CI; else in one process, as `make run`.
     """
@@ -217,7 +217,7 @@ def choose() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def assess() -> Callable[..., None]:
-    """Chooses a picture and has it judged; returns once there is an answer."""
+    """Chooses a picture and has it assessed; returns once there is an answer."""
     return _assess
 
 

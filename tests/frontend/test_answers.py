@@ -1,4 +1,4 @@
-"""Each decision in words, the numbers beside it, and the heatmap over the part that was judged."""
+"""Each decision in words, the numbers beside it, and the heatmap over the part that was assessed."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_region_lies_where_it_was_judged(page: Page, plain, assess, width: int, 
 
 
 def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> None:
-    # In the steerable model the heatmap is the green channel: here a spot in the upper left of the judged square.
+    # In the steerable model the heatmap is the green channel: here a spot in the upper left of the assessed square.
     picture = np.full((450, 600, 3), (10, 20, 220), np.uint8)
     cv2.circle(picture, (75 + 140, 130), 60, (10, 255, 220), -1)
     done, data = cv2.imencode(".png", picture)

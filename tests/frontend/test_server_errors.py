@@ -179,7 +179,7 @@ def test_requests_that_the_api_refuses(new_page, fronts: Fronts, plain, assess) 
 
 
 def refused(page: Page, assess, picture: bytes, code: str, *, again: bool) -> Response:
-    """The server's answer for a picture that it does not judge, after the page has shown it."""
+    """The server's answer for a picture that it does not assess, after the page has shown it."""
     with page.expect_response(PREDICT) as answered:
         assess(page, picture)
     shown(page, answered.value, code, again=again)

@@ -1,4 +1,4 @@
-"""A process that judges: what ends it is blamed on the image in hand, and on no other."""
+"""A process that assesses: what ends it is blamed on the image in hand, and on no other."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Answering:
 
 
 @pytest.fixture(scope="module")
-def judge(models_root, forms):
+def answer_to(models_root, forms):
     manifest = Manifest.load(models_root / "binary" / "1")
 
     def run(runtime, explain=False, **options):
@@ -57,19 +57,19 @@ def judge(models_root, forms):
         Answering([0.3, 0.3, 0.4], 0.5),
     ],
 )
-def test_broken_outputs_are_never_served(judge, broken):
+def test_broken_outputs_are_never_served(answer_to, broken):
     with pytest.raises(BrokenOutputError, match="Received"):
-        judge(broken)
+        answer_to(broken)
 
 
-def test_rounding_is_no_fault(judge):
-    assert judge(Answering([1.00001, 0.0], 1.00001)).malignancy.probability == 1.0
+def test_rounding_is_no_fault(answer_to):
+    assert answer_to(Answering([1.00001, 0.0], 1.00001)).malignancy.probability == 1.0
 
 
 @given(malignancy=st.floats(0, 1, width=32), novelty=st.floats(0, 2000, width=32), heat=st.floats(0, 1, width=32))
 @settings(max_examples=60, deadline=None)
-def test_every_sound_output_gives_a_consistent_answer(judge, malignancy, novelty, heat):
-    answer = judge(Answering([malignancy, 1 - malignancy], malignancy, novelty, heat), explain=True)
+def test_every_sound_output_gives_a_consistent_answer(answer_to, malignancy, novelty, heat):
+    answer = answer_to(Answering([malignancy, 1 - malignancy], malignancy, novelty, heat), explain=True)
     rejected = answer.decision == "rejected"
     assert rejected == (novelty > 1000)
     assert (answer.malignancy is None) == (answer.heatmap is None) == (answer.classes == []) == rejected
@@ -80,7 +80,7 @@ def test_every_sound_output_gives_a_consistent_answer(judge, malignancy, novelty
     assert answer.reasons
 
 
-def test_work_stops_between_decoding_and_inference(judge):
+def test_work_stops_between_decoding_and_inference(answer_to):
     class NeverRun(Answering):
         def run(self, batch, hint="latency", during_inference=None):
             raise AssertionError("must not run")
@@ -89,7 +89,7 @@ def test_work_stops_between_decoding_and_inference(judge):
         raise KeyError("stop")
 
     with pytest.raises(KeyError):
-        judge(NeverRun([0.5, 0.5], 0.5), before_inference=stop)
+        answer_to(NeverRun([0.5, 0.5], 0.5), before_inference=stop)
 
 
 def test_region_and_size_of_a_large_photo_are_those_of_the_whole(models_root, forms):

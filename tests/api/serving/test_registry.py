@@ -300,7 +300,7 @@ def test_a_precision_that_the_bundle_lacks_is_refused(tmp_path, make_bundle):
     make_bundle(tmp_path)
     health = reduced(tmp_path).health()
     assert health.status == "unavailable"
-    assert "no form openvino/int8; it offers: openvino/f32" in health.models["melanoma"].reason
+    assert "no variant openvino/int8; it offers: openvino/f32" in health.models["melanoma"].reason
 
 
 def test_a_reduced_form_serves_with_a_rule_of_its_own(tmp_path, make_bundle):

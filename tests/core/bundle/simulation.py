@@ -97,7 +97,7 @@ class Simulation:
         self.store = ModelStore(folder / "models")
         self.ledger = Ledger()
         self.log: list[str] = []
-        self._tell = tell
+        self._notify = tell
         self._made = 0
 
     def run(self) -> None:
@@ -123,7 +123,7 @@ class Simulation:
             calls = self._count(operation)
             disk = FailingDisk(self.random.choice(KINDS), self.random.randint(1, calls) if calls else 0)
         self.log.append(f"{action} {version}" + (f", {disk.kind} at call {disk.at}" if disk.at else ""))
-        self._tell(self.log[-1])
+        self._notify(self.log[-1])
         sound = self.sound(version)
         target = version if action == "promote" else self.ledger.previous if action == "rollback" else None
         existed = (self.store.root / NAME / version).exists()

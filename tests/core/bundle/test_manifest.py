@@ -107,9 +107,9 @@ def test_manifest_cannot_be_changed_in_place(manifest: Manifest) -> None:
 
 
 def test_forms(manifest: Manifest) -> None:
-    assert manifest.form("openvino", "f32").path == "."
+    assert manifest.variant("openvino", "f32").path == "."
     with pytest.raises(ManifestError, match="it offers: openvino/f32, tensorflow/f32"):
-        manifest.form("openvino", "int8")
+        manifest.variant("openvino", "int8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Forms of reduced precision: judged on validation rows alone, and never written when they cost too much."""
+"""Variants of reduced precision: evaluated on validation rows alone, and never written when they cost too much."""
 
 from __future__ import annotations
 
@@ -69,15 +69,15 @@ def test_a_harmless_form_is_offered_with_a_rule_of_its_own(tmp_path, make_bundle
     written, [trial] = reduce_precision(bundle, "2", ModelStore(tmp_path), *lesions, ["int8"], progress=False, make_int8=make)
     assert written == tmp_path / "melanoma" / "2"
     manifest = verify(written)
-    form = manifest.form("openvino", "int8")
-    assert form == trial.form
-    assert (form.path, form.auc_loss) == (INT8_PATH, 0.0)
-    assert form.flipped <= MAX_FLIPPED
-    assert form.decision is not None
-    assert len(form.golden.cases) == len(manifest.golden.cases)
+    variant = manifest.variant("openvino", "int8")
+    assert variant == trial.variant
+    assert (variant.path, variant.auc_loss) == (INT8_PATH, 0.0)
+    assert variant.flipped <= MAX_FLIPPED
+    assert variant.decision is not None
+    assert len(variant.golden.cases) == len(manifest.golden.cases)
     assert make.seen == {"calibration"}
     assert make.cost_of_nonsense > 1  # answers that have nothing to do with the pictures
-    assert load_runtime("openvino", written / form.path, precision="int8").precision == "int8"
+    assert load_runtime("openvino", written / variant.path, precision="int8").precision == "int8"
 
 
 def test_a_harmful_form_is_not_written(tmp_path, make_bundle, lesions):
@@ -86,7 +86,7 @@ def test_a_harmful_form_is_not_written(tmp_path, make_bundle, lesions):
         bundle, "2", ModelStore(tmp_path), *lesions, ["int8"], progress=False, make_int8=shifted(0.2)
     )
     assert written is None
-    assert trial.form is None
+    assert trial.variant is None
     assert "of decisions flipped" in trial.reason
     assert ModelStore(tmp_path).versions("melanoma") == ["1"]
 

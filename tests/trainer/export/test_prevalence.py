@@ -170,7 +170,7 @@ def test_a_mean_of_probabilities_is_not_carried_over(trained, tmp_path):
         seal(folder, old.model_copy(update={"thorough": old.thorough.model_copy(update={"pool": "probability"})}))
     new = verify(correct_prior(elsewhere.path("melanoma", "1"), "2", elsewhere, 0.02))
     assert new.thorough is None
-    assert "Thorough mode is not offered" in new.limitations[-1]
+    assert "Test-time augmentation is not offered" in new.limitations[-1]
 
 
 @pytest.mark.parametrize("prevalence", [0.0, 1.0, -0.1, 2.0, float("nan"), 0.3125])

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from aiderm_api import DISCLAIMER, VERSION
-from aiderm_api.auth.access import AccessPolicy
+from aiderm_api.auth.access_policy import AccessPolicy
 from aiderm_api.auth.keys import KeyRing, KeysError, Rate
 from aiderm_api.errors import handlers
 from aiderm_api.lifespan import lifespan_of

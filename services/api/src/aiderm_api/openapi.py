@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from aiderm_api import openapi_examples
-from aiderm_api.auth.access import OPEN_PATHS
+from aiderm_api.auth.access_policy import OPEN_PATHS
 from aiderm_api.errors.problems import Problem, RateLimited, Unauthorized
 from aiderm_api.errors.responses import responses
 from aiderm_api.routes.predict import PATHS as RATE_LIMITED

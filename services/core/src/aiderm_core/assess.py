@@ -96,7 +96,7 @@ def assess(
         data: a file's bytes.
         manifest: of the model that ``runtime`` holds.
         runtime: answers for uint8 ``[1, S, S, 3]``.
-        rule: threshold and band of the form that runs.
+        rule: threshold and band of the variant that runs.
         limits: what an image may measure.
         before_inference: called between decoding and inference; says how the graph is to use the cores, or raises to stop there.
         budget: of decoded bytes; held only until the model's input is made.

@@ -48,7 +48,7 @@ class Model:
             ManifestError: it has no such variant.
         """
         manifest = manifest or verify(bundle)
-        return cls(manifest, bundle.resolve(), manifest.form("openvino", precision).precision, limits or Limits())
+        return cls(manifest, bundle.resolve(), manifest.variant("openvino", precision).precision, limits or Limits())
 
     def packed(self) -> Self:
         """The same with its files in it, for machines that do not see the folder."""

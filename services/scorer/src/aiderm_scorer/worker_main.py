@@ -37,11 +37,11 @@ class ItemAssessor:
         self._budget = SharedBudget()
         self._precision = model.precision
         self._manifest = model.manifest
-        form = self._manifest.form("openvino", model.precision)
-        self._rule: DecisionRule = form.decision or self._manifest.decision
+        variant = self._manifest.variant("openvino", model.precision)
+        self._rule: DecisionRule = variant.decision or self._manifest.decision
         with model.on_disk() as bundle:
-            self._runtime: Runtime = load_runtime("openvino", bundle / form.path, threads=1, precision=model.precision)
-            self_check(bundle, self._manifest, self._runtime, form.golden)
+            self._runtime: Runtime = load_runtime("openvino", bundle / variant.path, threads=1, precision=model.precision)
+            self_check(bundle, self._manifest, self._runtime, variant.golden)
 
     def row(self, item: Item, data: bytes | ItemProblem) -> score_rows.Row:
         """The image's row; never raises because of the image."""

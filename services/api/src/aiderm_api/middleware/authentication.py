@@ -7,7 +7,7 @@ from collections.abc import Collection
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from aiderm_api.auth.access import OPEN_PATHS, AccessPolicy
+from aiderm_api.auth.access_policy import OPEN_PATHS, AccessPolicy
 from aiderm_api.errors.problems import ProblemError
 
 

@@ -13,7 +13,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope
 
-from aiderm_api.auth.access import caller_of
+from aiderm_api.auth.access_policy import caller_of
 from aiderm_api.errors.problems import CrossSite, RateLimited
 from aiderm_api.routes.options import parse_options
 from aiderm_api.services import Services, services_of

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
-from aiderm_api.auth.access import caller_of
+from aiderm_api.auth.access_policy import caller_of
 from aiderm_api.errors.problems import request_id_of
 from aiderm_api.services import ServicesDep
 from aiderm_api.serving.service import AssessmentRequest

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from aiderm_api import schemas
-from aiderm_api.auth.access import caller_of
+from aiderm_api.auth.access_policy import caller_of
 from aiderm_api.errors import problems
 from aiderm_api.errors.handlers import as_problem
 from aiderm_api.errors.responses import responses

@@ -176,14 +176,14 @@ class ModelRegistry:
     def _load(self, name: str, version: str, slot: _Slot) -> LoadedModel:
         bundle = self._store.path(name, version)
         manifest = self._store.verified(name, version, promoted=True)
-        form = manifest.form(self.runtime, self.precision)
+        variant = manifest.variant(self.runtime, self.precision)
 
         def load() -> Runtime:
             # Again: a model that sleeps was verified long before its first request.
             if self._store.verified(name, version, promoted=True) != manifest:
                 raise BundleError(f"{name} {version} was replaced by another bundle of that version")
-            runtime = load_runtime(self.runtime, bundle / form.path, threads=self._threads, precision=self.precision)
-            self_check(bundle, manifest, runtime, form.golden)
+            runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=self.precision)
+            self_check(bundle, manifest, runtime, variant.golden)
             return runtime
 
         def load_on_first_use() -> Runtime:
@@ -203,11 +203,11 @@ class ModelRegistry:
         loaded = LoadedModel(
             manifest=manifest,
             runtime=LazyRuntime(self.runtime, self.precision, load_on_first_use) if lazy else load(),
-            rule=form.decision or manifest.decision,
+            rule=variant.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
             # Measured on the graph in full precision, so it does not hold for a variant with a decision rule of its own.
-            tta=manifest.thorough if form.decision is None else None,
+            tta=manifest.thorough if variant.decision is None else None,
         )
         return loaded
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE = "manifest.json"
-# What a form of reduced precision may cost at most.
+# What a variant of reduced precision may cost at most.
 MAX_AUC_LOSS: Final = 0.002
 MAX_FLIPPED: Final = 0.005
 PRIOR_ROUNDING: Final = 1e-6
@@ -207,7 +207,7 @@ class Variant(_Section):
     Attributes:
         path: relative to the bundle: the SavedModel's folder, or an OpenVINO graph.
         auc_loss: of malignancy against f32, on validation rows; negative where it is better.
-        flipped: share of validation rows with another decision than in f32, by the form's own rule.
+        flipped: share of validation rows with another decision than in f32, by the variant's own rule.
         decision: threshold and band of its own, fitted on calibration rows; the manifest's when None.
         golden: what it must answer for the golden inputs; the manifest's when None.
         evaluation: the numbers behind ``auc_loss`` and ``flipped``.
@@ -286,23 +286,23 @@ class Manifest(_Section):
         return self
 
     def _goldens(self) -> list[Golden]:
-        return [self.golden, *(form.golden for form in self.forms if form.golden is not None)]
+        return [self.golden, *(variant.golden for variant in self.forms if variant.golden is not None)]
 
     def golden_paths(self) -> set[str]:
         """The files of every golden input, including those of the variants."""
         return {case.path for golden in self._goldens() for case in golden.cases}
 
-    def form(self, runtime: str, precision: str) -> Variant:
-        """The form with this runtime and precision.
+    def variant(self, runtime: str, precision: str) -> Variant:
+        """The variant with this runtime and precision.
 
         Raises:
-            ManifestError: the bundle has no such form.
+            ManifestError: the bundle has no such variant.
         """
-        for form in self.forms:
-            if (form.runtime, form.precision) == (runtime, precision):
-                return form
+        for variant in self.forms:
+            if (variant.runtime, variant.precision) == (runtime, precision):
+                return variant
         offered = ", ".join(f"{f.runtime}/{f.precision}" for f in self.forms)
-        raise ManifestError(f"{self.name} {self.version} has no form {runtime}/{precision}; it offers: {offered}")
+        raise ManifestError(f"{self.name} {self.version} has no variant {runtime}/{precision}; it offers: {offered}")
 
     @classmethod
     def load(cls, bundle: Path) -> Manifest:

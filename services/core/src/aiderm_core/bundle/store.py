@@ -87,10 +87,10 @@ def _verify(bundle: Path, manifest: Manifest, received: str, digest: str | None)
     if absent := sorted(manifest.golden_paths() - listed):
         raise BundleError(f"{bundle} lacks golden inputs: {_listed(absent)}")
     root = bundle.resolve()
-    for form in manifest.forms:
-        target = (root / form.path).resolve()
+    for variant in manifest.forms:
+        target = (root / variant.path).resolve()
         if not target.is_relative_to(root) or not target.exists():
-            raise BundleError(f"{bundle} has no {form.path} for its variant {form.runtime}/{form.precision}")
+            raise BundleError(f"{bundle} has no {variant.path} for its variant {variant.runtime}/{variant.precision}")
     for name, expected in manifest.files.items():
         received = sha256_file(found[name])
         if received != expected:

@@ -48,9 +48,9 @@ _TEXTS = {
     "glare": "Reflections cover part of the picture. Use polarised light or a contact fluid, or tilt the light away.",
     "resolution": "The picture has few pixels. Send the original file, and bring the lesion closer so that it fills the picture.",
     "hair": "Hair lies over part of the picture. Part it or press it flat, with contact fluid if you use one, and take it again.",
-    "ruler": "A ruler seems to lie in the picture. Keep it out of the part that is judged, and take it again.",
+    "ruler": "A ruler seems to lie in the picture. Keep it out of the part that is assessed, and take it again.",
     "ink": "Pen marks or another colour seem to lie beside the lesion. Wipe them off or keep them out, and take it again.",
-    "off_centre": "The lesion lies far off the middle of the part that was judged. Place it in the middle, and take it again.",
+    "off_centre": "The lesion lies far off the middle of the part that was assessed. Place it in the middle, and take it again.",
 }
 
 # Near-black and near-white on 0..255, after the usual clipping checks of photography.

@@ -65,13 +65,13 @@ class Runtime(Protocol):
 
 
 def load_runtime(name: str, path: Path, *, threads: int | None = None, precision: Precision = "f32") -> Runtime:
-    """Loads one form of a bundle's graph.
+    """Loads one variant of a bundle's graph.
 
     Args:
         name: ``openvino`` or ``tensorflow``.
-        path: of the form: the folder that holds saved_model.pb, or a graph's .xml file.
+        path: of the variant: the folder that holds saved_model.pb, or a graph's .xml file.
         threads: cores to use; all of them when None.
-        precision: that the form was evaluated in; ``tensorflow`` computes in ``f32`` only.
+        precision: that the variant was evaluated in; ``tensorflow`` computes in ``f32`` only.
 
     Raises:
         RuntimeFailure: unknown runtime, or a precision that it or the processor does not have; engine not installed,

@@ -238,7 +238,7 @@ def quantise(
         rows = read_split(split)
         written, trials = reduce_precision(bundle, version, ModelStore(bundle.resolve().parent.parent), rows, data, wanted)
     for trial in trials:
-        if trial.form is not None:
+        if trial.variant is not None:
             console.print(f"{trial.precision}: AUC loss {trial.auc_loss:.4f}, {trial.flipped:.2%} of decisions flipped; offered")
         else:
             console.print(f"{trial.precision}: not offered: {trial.reason}", soft_wrap=True)

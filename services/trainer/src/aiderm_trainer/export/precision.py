@@ -34,12 +34,12 @@ Quantise = Callable[[Path, Path, Images, Callable[[NDArray[np.float32]], float]]
 
 @dataclass(frozen=True)
 class PrecisionTrial:
-    """What became of one precision: ``form`` where it may be offered, else ``reason`` why not."""
+    """What became of one precision: ``variant`` where it may be offered, else ``reason`` why not."""
 
     precision: Reduced
     auc_loss: float | None
     flipped: float | None
-    form: Variant | None
+    variant: Variant | None
     reason: str = ""
 
 
@@ -54,9 +54,9 @@ def reduce_precision(
     progress: bool = True,
     make_int8: Quantise = quantise,
 ) -> tuple[Path | None, list[PrecisionTrial]]:
-    """Writes a new version of a bundle with every form of reduced precision that may be offered.
+    """Writes a new version of a bundle with every variant of reduced precision that may be offered.
 
-    Each form gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
+    Each variant gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
     f32 on validation rows: the AUC of malignancy, and the decisions, each by its own rule. It is offered at an AUC loss of at
     most ``MAX_AUC_LOSS`` and with at most ``MAX_FLIPPED`` of the decisions flipped.
 
@@ -71,7 +71,7 @@ def reduce_precision(
         make_int8: quantises a graph, see ``aiderm_trainer.export.quantisation``.
 
     Returns:
-        The new bundle, or None when no form may be offered; and what became of each precision.
+        The new bundle, or None when no variant may be offered; and what became of each precision.
 
     Raises:
         ValueError: no calibration or no validation rows with both labels.
@@ -97,7 +97,7 @@ def reduce_precision(
         work = Path(name) / "bundle"
         shutil.copytree(bundle, work)
         trials = [tried(precision, work) for precision in precisions]
-        offered = [trial.form for trial in trials if trial.form is not None]
+        offered = [trial.variant for trial in trials if trial.variant is not None]
         if not offered:
             return None, trials
         with store.stage(manifest.name, version) as folder:
@@ -113,13 +113,13 @@ def _golden(work: Path, manifest: Manifest, reduced: Runtime) -> Golden:
 def _write_with(
     folder: Path, work: Path, manifest: Manifest, version: str, offered: list[Variant], tried: Sequence[Reduced]
 ) -> None:
-    """Writes the new version with the offered forms, and with those of the old one that were not tried again."""
-    forms = [*(form for form in manifest.forms if form.precision not in tried), *offered]
+    """Writes the new version with the offered variants, and with those of the old one that were not tried again."""
+    variants = [*(variant for variant in manifest.forms if variant.precision not in tried), *offered]
     shutil.copytree(work, folder, dirs_exist_ok=True)
     (folder / MANIFEST_FILE).unlink()
-    if not any(form.path == INT8_PATH for form in forms):
+    if not any(variant.path == INT8_PATH for variant in variants):
         shutil.rmtree((folder / INT8_PATH).parent, ignore_errors=True)
-    write_version(folder, manifest, version, forms=forms)
+    write_version(folder, manifest, version, forms=variants)
 
 
 def _side(rows: Sequence[Row], side: str) -> list[Row]:
@@ -192,11 +192,11 @@ def _assess(
         f"auc {precision}": reduced,
         "mean difference of malignancy": float(np.abs(before[1].malignancy - after[1].malignancy).mean()),
     }
-    form = Variant(
+    variant = Variant(
         runtime="openvino", precision=precision, path=path, auc_loss=loss, flipped=flipped, decision=rule, golden=golden,
         evaluation=evaluation,
     )  # fmt: skip
-    return PrecisionTrial(precision, loss, flipped, form)
+    return PrecisionTrial(precision, loss, flipped, variant)
 
 
 def _inside(scores: Scores) -> Scores:

@@ -85,7 +85,7 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
         raise PriorError(f"{old.name} {old.version} assumes that prevalence already. Received: {prevalence}")
     shift = math.log(prevalence / (1 - prevalence)) - math.log(before / (1 - before))
     temperature, inside = saved_model.calibration_of(bundle)
-    thorough, lost = _thorough(old.thorough, before, prevalence)
+    tta, lost = _shifted_tta(old.thorough, before, prevalence)
     with store.stage(old.name, version) as folder:
         saved_model.recalibrated(bundle, folder, temperature, inside + shift)
         golden = golden_cases(folder, load_runtime("openvino", folder), old.input)
@@ -98,12 +98,12 @@ def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: flo
             decision=shift_rule(old.decision, before, prevalence),
             calibration=_calibration(old.calibration, prevalence, shift),
             class_prior=move_class_prior(old.class_prior, old.labels, 1.0, inside, inside + shift),
-            thorough=thorough,
+            thorough=tta,
             reference=old.reference.model_copy(update={"score": shift_histogram(old.reference.score, before, prevalence)}),
             forms=[
-                form.model_copy(update={"decision": form.decision and shift_rule(form.decision, before, prevalence)})
-                for form in old.forms
-                if form.path == "."  # a graph of another precision would need the shift inside it as well
+                variant.model_copy(update={"decision": variant.decision and shift_rule(variant.decision, before, prevalence)})
+                for variant in old.forms
+                if variant.path == "."  # a graph of another precision would need the shift inside it as well
             ],
             metrics={name: _kept(metrics) for name, metrics in old.metrics.items()},
             golden=golden,
@@ -128,15 +128,18 @@ def _keep_split(bundle: Path, folder: Path) -> None:
         shutil.copyfile(split, folder / REPORT_FOLDER / SPLIT)
 
 
-def _thorough(thorough: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:
+def _shifted_tta(tta: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:
     """The mean of log-odds moves with the shift; a mean of probabilities does not, and its decisions could change."""
-    if thorough is None:
+    if tta is None:
         return None, ""
-    if thorough.pool != "log_odds":
-        return None, " Thorough mode is not offered: it averaged probabilities, which the correction does not pass through."
+    if tta.pool != "log_odds":
+        return (
+            None,
+            " Test-time augmentation is not offered: it averaged probabilities, which the correction does not pass through.",
+        )
     # Its gain in likelihood was that of the old probabilities.
-    gain = {key: value for key, value in thorough.gain.items() if not key.startswith("log_likelihood")}
-    return thorough.model_copy(update={"decision": shift_rule(thorough.decision, old, new), "gain": gain}), ""
+    gain = {key: value for key, value in tta.gain.items() if not key.startswith("log_likelihood")}
+    return tta.model_copy(update={"decision": shift_rule(tta.decision, old, new), "gain": gain}), ""
 
 
 def _calibration(calibration: Calibration, prevalence: float, shift: float) -> Calibration:

@@ -200,11 +200,11 @@ def _run(
             continue
         done[ended.name] = ended.value
         write_trials(study / TRIALS_FILE, [done[t.id] for t in trials if t.id in done])
-        _tell(console, ended, len(done), len(trials), (time.monotonic() - began) / (len(done) - before))
+        _print_progress(console, ended, len(done), len(trials), (time.monotonic() - began) / (len(done) - before))
     return failed
 
 
-def _tell(console: Console, ended: Done, done: int, total: int, each: float) -> None:
+def _print_progress(console: Console, ended: Done, done: int, total: int, each: float) -> None:
     result: TrialResult = ended.value
     console.print(
         f"{done}/{total} {result.recipe}, fold {result.fold}, seed {result.seed}: AUC {result.roc_auc:.4f}, "

@@ -78,9 +78,9 @@ class Fetcher:
         Raises:
             DownloadError: no answer, an error, or another number of bytes.
         """
-        self._retried(lambda: self._once(url, part, size, limit), url)
+        self._retried(lambda: self._download_once(url, part, size, limit), url)
 
-    def _once(self, url: str, part: Path, size: int | None, limit: int) -> None:
+    def _download_once(self, url: str, part: Path, size: int | None, limit: int) -> None:
         have = part.stat().st_size if part.exists() else 0
         if size is not None and have > size:
             part.unlink()

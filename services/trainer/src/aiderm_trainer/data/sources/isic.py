@@ -162,7 +162,7 @@ class _Fetch:
                 images = self._wanted(records)
                 for image, result in zip(images, pool.map(self._download, images), strict=True):
                     bar.advance(task)
-                    self._keep(image, result)
+                    self._record(image, result)
                 if limit is not None and len(self._seen) >= limit:
                     break
         skipped = dict(sorted(self._skipped.items()))
@@ -184,7 +184,7 @@ class _Fetch:
                 images.append(image)
         return images
 
-    def _keep(self, image: _Image, result: tuple[LedgerEntry, bool] | str) -> None:
+    def _record(self, image: _Image, result: tuple[LedgerEntry, bool] | str) -> None:
         if isinstance(result, str):
             self._failed[image.isic_id] = result
         else:
@@ -307,8 +307,8 @@ class _Download:
     def _new(self, image: _Image, url: str, part: Path) -> LedgerEntry:
         self._fetcher.file(url, part, image.size, self._limits.max_bytes)
         data = part.read_bytes()
-        form = decode_image(data, self._limits).format
-        path = f"{FOLDER}/{image.isic_id}{_SUFFIXES[form]}"
+        kind = decode_image(data, self._limits).format
+        path = f"{FOLDER}/{image.isic_id}{_SUFFIXES[kind]}"
         part.replace(self._out / path)
         entry = LedgerEntry(image.isic_id, self._size, path, len(data), checksum(data))
         self._ledger.add(entry)
