@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,13 @@ def test_arrows_are_the_imports(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_asks_for_the_packages_that_it_imports(package: str) -> None:
+    project = tomllib.loads((ROOT / "services" / package / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = {name.removeprefix("aiderm-") for name in project["dependencies"] if name.startswith("aiderm-")}
+    assert asked == imported(package)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_the_table_names_modules_that_exist(package: str) -> None:
     row = next(line for line in PAGE.splitlines() if line.startswith(f"| `services/{package}` |"))
     named = re.findall(r"`(\w+)`", row.split("|")[2])
@@ -46,7 +54,7 @@ def test_the_table_names_modules_that_exist(package: str) -> None:
 def test_recipes_name_files_that_exist() -> None:
     """A path in CONTRIBUTING.md is a file, from the root or from the sources of a service."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    paths = {path for path in re.findall(r"`([\w./-]+\.(?:py|json|js|md|toml|yml))`", text) if "/" in path}
+    paths = {path for path in re.findall(r"`([\w./-]+\.(?:py|json|js|md|toml|yml|j2|template|in))`", text) if "/" in path}
     assert paths
     places = {path: [ROOT / path] for path in paths}
     for path in paths:

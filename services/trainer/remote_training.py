@@ -6,7 +6,7 @@ There:  KERAS_BACKEND=torch python parts/remote_training.py train --parts parts 
 Here:   aiderm-train export work/run --name melanoma --version VERSION
 
 The other machine needs Python, Keras with any backend, NumPy, OpenCV, Pillow, scikit-learn, pydantic and rich; no TensorFlow, no
-OpenVINO, no network. Called again with the same folders, `train` goes on from its last checkpoint, with a new time limit.
+OpenVINO, no network. Called again with the same folders, `train` resumes from its last checkpoint, with a new time limit.
 """
 
 from __future__ import annotations

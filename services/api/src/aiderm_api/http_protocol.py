@@ -138,7 +138,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parses ``data``. An Upgrade header is ignored, as RFC 9110, section 7.8 allows where a server lacks the protocol.
 
         The parser stops after the head of such a request and skips its body. Another parser then gets a head with the same
-        framing, whose callbacks are muted, and goes on from there.
+        framing, whose callbacks are muted, and continues from there.
         """
         while True:
             try:

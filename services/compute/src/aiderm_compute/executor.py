@@ -25,10 +25,10 @@ class Call:
     """Work for one process.
 
     Attributes:
-        name: what it is known by; unique among the calls of a run.
-        function: of a module, so that another process finds it.
-        arguments: of it.
-        threads: that it keeps busy.
+        name: identifies the call; unique in a run.
+        function: defined in a module, so that another process can import it.
+        arguments: passed to the function.
+        threads: how many the call keeps busy.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Executor(Protocol):
         """Makes sure that the work finds what it needs where it will be done.
 
         Raises:
-            ValueError: somewhere it does not; names the place and what is lacking.
+            ValueError: something is missing somewhere; the text names the place and what is missing.
         """
 
     def run(self, calls: Sequence[Call]) -> Iterator[Done]:

@@ -91,7 +91,7 @@ def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float 
 
     Args:
         function: of an installed module, or one that carries all it needs.
-        arguments: of it.
+        arguments: passed to the function.
         seconds: to wait for all.
 
     Returns:

@@ -36,7 +36,7 @@ def ray_nodes(address: str, jobs: int | None, gpus: float, console: Console) -> 
     Args:
         address: see ``aiderm_compute.ray_cluster.connect``.
         jobs: calls at a time at most; None for what the nodes have room for.
-        gpus: that each call takes; a call that takes none sees none.
+        gpus: how many each call gets; with 0 a call sees no GPU.
         console: where it is told what happens to nodes.
 
     Raises:
@@ -49,7 +49,7 @@ def ray_nodes(address: str, jobs: int | None, gpus: float, console: Console) -> 
 class RayNodes:
     """Runs calls on the cluster that this process is connected to; nodes that join later are used too.
 
-    Which node does which call is Ray's decision. A call whose process or node dies is done again; what it had written is there.
+    Ray decides which node runs which call. A call whose process or node dies is run again; what it had written remains.
     """
 
     def __init__(self, jobs: int | None, gpus: float, console: Console) -> None:

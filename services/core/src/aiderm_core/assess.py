@@ -107,7 +107,7 @@ def assess(
         ImageError: the image cannot be assessed.
         BudgetTimeoutError: no room in the budget before the deadline.
         DecodeTimeoutError: not decoded before the deadline.
-        BrokenOutputError: the graph's answer is no probability.
+        BrokenOutputError: the graph's answer is not a probability.
     """
     start = time.perf_counter()
     image = _prepare(data, manifest.input, limits, budget, deadline, planned)

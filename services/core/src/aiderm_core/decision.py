@@ -55,7 +55,7 @@ def decide(
         rule: threshold and band to use; the manifest's own when None.
 
     Raises:
-        ValueError: a malignancy outside 0..1, or a novelty or measure that is no number: such an answer must never be served.
+        ValueError: a malignancy outside 0..1, or a novelty or measure that is not finite: such an answer must never be served.
     """
     if not 0.0 <= malignancy <= 1.0:  # also false for NaN
         raise ValueError(f"malignancy must lie in 0..1. Received: {malignancy}")

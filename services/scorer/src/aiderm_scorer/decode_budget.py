@@ -1,4 +1,4 @@
-"""The budget of decoded bytes that the worker processes, one per core, share."""
+"""The budget of decoded bytes that the worker processes share; there is one process per core."""
 
 from __future__ import annotations
 

@@ -70,5 +70,5 @@ def is_address(text: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """A file's name as valid text: a byte that is no UTF-8 is written as ``\\xNN``."""
+    """A file's name as valid text: a byte that is not UTF-8 is written as ``\\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

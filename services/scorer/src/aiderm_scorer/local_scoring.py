@@ -23,7 +23,7 @@ def on_this_machine(
 ) -> Iterator[Iterator[pa.Table]]:
     """Assesses chunks in ``jobs`` processes; tables come as chunks are finished, in any order.
 
-    Leaving the block ends the processes, whatever is unfinished.
+    Leaving the block ends the processes, even when work is unfinished.
 
     Raises:
         WorkerProcessError: from the iterator: the model cannot be loaded.

@@ -52,10 +52,10 @@ class Output:
         Args:
             path: of the Parquet file.
             table_schema: see ``table.schema``.
-            fresh: throw away what is there.
+            fresh: discard an existing table.
 
         Raises:
-            OutputError: somebody is at it; what is there is no table of scores, or one of another model, precision or limits.
+            OutputError: another process is writing it; or it is not a table of scores, or of another model, precision or limits.
         """
         if path.is_dir():
             raise OutputError(f"--out must name a file. Received: the folder {path}")
@@ -138,7 +138,7 @@ class Output:
 
     def _flush_until(self, ended: threading.Event) -> None:
         while not ended.wait(SECONDS_A_PART):
-            with suppress(OSError):  # the rows go on waiting, and the next flush of whoever adds some tells
+            with suppress(OSError):  # the rows keep waiting, and the next flush reports the failure
                 self.flush()
 
     def _files(self) -> list[Path]:

@@ -44,7 +44,7 @@ def on_cluster(
         model: a verified bundle.
         table_schema: see ``table.schema``.
         address: of the cluster, see ``aiderm_compute.ray_cluster.connect``.
-        jobs: cores to use at most; all that are free when None.
+        jobs: cores to use at most; all free ones when None.
         timeout: seconds that an image may take.
 
     Raises:
@@ -84,7 +84,7 @@ def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeou
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns of what is asked for here: no progress bars
     ray.data.DataContext.get_current().enable_progress_bars = False
     work = partial(_score_block, model=model, timeout=timeout)
-    # Tasks, not actors: those of a lost node go to whoever has a core, and wait for nobody to come back.
+    # Tasks, not actors: those of a lost node move to any free core and do not wait for the node to return.
     scored = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         work, batch_size=None, batch_format="pyarrow", num_cpus=1, concurrency=jobs
     )

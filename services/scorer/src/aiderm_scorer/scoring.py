@@ -73,7 +73,7 @@ def score(
         console: where progress is told.
 
     Raises:
-        OutputError: what is there cannot be gone on with.
+        OutputError: the existing output cannot be resumed.
         WorkerProcessError, ClusterError: no worker process can assess images there.
         LostError: images got no row.
     """

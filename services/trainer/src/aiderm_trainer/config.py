@@ -11,7 +11,7 @@ CONFIG_FILE = "config.json"
 
 
 class ConfigError(ValueError):
-    """A configuration that is missing, broken, or does not fit what is there."""
+    """A configuration that is missing, broken, or does not fit the data or an existing run."""
 
 
 def in_one_sentence(error: ValidationError) -> str:

@@ -179,7 +179,7 @@ class ModelRegistry:
         variant = manifest.variant(self.runtime, self.precision)
 
         def load() -> Runtime:
-            # Again: a model that sleeps was verified long before its first request.
+            # Again: a lazily loaded model was verified long before its first request.
             if self._store.verified(name, version, promoted=True) != manifest:
                 raise BundleError(f"{name} {version} was replaced by another bundle of that version")
             runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=self.precision)

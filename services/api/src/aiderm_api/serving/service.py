@@ -69,10 +69,11 @@ class AssessmentRequest:
             )
 
 
+@dataclass(frozen=True)
 class AssessmentService:
     """Assesses images.
 
-    Args:
+    Attributes:
         pool: runs the work.
         metrics: counts answers and what was dropped.
         drift: is told every answer.
@@ -81,21 +82,12 @@ class AssessmentService:
         budget: bytes that decoding may hold, all images together.
     """
 
-    def __init__(
-        self,
-        pool: InferencePool,
-        metrics: Metrics,
-        drift: DriftMonitor,
-        audit: AuditTrail | None,
-        limits: Limits,
-        budget: DividedBudget,
-    ) -> None:
-        self._pool = pool
-        self._metrics = metrics
-        self._drift = drift
-        self._audit = audit
-        self._limits = limits
-        self._budget = budget
+    pool: InferencePool
+    metrics: Metrics
+    drift: DriftMonitor
+    audit: AuditTrail | None
+    limits: Limits
+    budget: DividedBudget
 
     async def assess(self, upload: Upload, request: AssessmentRequest, index: int | None = None) -> schemas.Assessment:
         """Assesses one image.
@@ -111,21 +103,21 @@ class AssessmentService:
             AssessmentFailedError: the service failed; the cause has been logged.
         """
         if upload.too_large:
-            raise ImageError("too_large", too_large_text(self._limits.max_bytes))
-        self._metrics.upload_bytes.observe(len(upload.data))
+            raise ImageError("too_large", too_large_text(self.limits.max_bytes))
+        self.metrics.upload_bytes.observe(len(upload.data))
         started = time.perf_counter()
         planned = await self._plan(upload.data, request.model.manifest.input.size)
-        slow = planned.seconds > QUICK_SECONDS or planned.cost > self._budget.small
+        slow = planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
         try:
-            assessment, digest = await self._pool.run(lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow)
+            assessment, digest = await self.pool.run(lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow)
         except OverloadedError:
-            self._metrics.shed.labels("overloaded").inc()
+            self.metrics.shed.labels("overloaded").inc()
             raise
         except DeadlineExceededError:
-            self._metrics.shed.labels("deadline").inc()
+            self.metrics.shed.labels("deadline").inc()
             raise
         except asyncio.CancelledError:
-            self._metrics.shed.labels("hang_up").inc()
+            self.metrics.shed.labels("hang_up").inc()
             raise
         except (ImageError, ServingError):
             raise
@@ -145,9 +137,9 @@ class AssessmentService:
         Raises:
             ServingError: every image failed, and not for a fault of its own; the error is that of the first.
         """
-        self._metrics.batch_files.observe(len(uploads))
+        self.metrics.batch_files.observe(len(uploads))
         # As many at once as there are workers: one batch must not fill the queue for everybody else.
-        turns = asyncio.Semaphore(self._pool.workers)
+        turns = asyncio.Semaphore(self.pool.workers)
 
         async def assess_in_turn(index: int, upload: Upload) -> schemas.Assessment | ImageError | ServingError:
             async with turns:
@@ -170,8 +162,8 @@ class AssessmentService:
         """
 
         def read() -> Plan:
-            planned = plan(data, self._limits, size)
-            check_budget(planned, self._budget)
+            planned = plan(data, self.limits, size)
+            check_budget(planned, self.budget)
             return planned
 
         return read() if len(data) <= _INSTANT_BYTES else await asyncio.to_thread(read)
@@ -193,9 +185,9 @@ class AssessmentService:
                 manifest=manifest,
                 runtime=runtime,
                 rule=rule,
-                limits=self._limits,
+                limits=self.limits,
                 before_inference=before_inference,
-                budget=self._budget,
+                budget=self.budget,
                 deadline=ticket.deadline,
                 planned=planned,
             )
@@ -207,16 +199,16 @@ class AssessmentService:
         assessment = describe(found, manifest, rule, explain=request.explain, tta=request.tta, request_id=request.request_id)
         assessment.timing_ms.queue = round(ticket.queued_ms, 3)
         # Hashed in the worker, because 20 MB take some milliseconds.
-        return assessment, hashlib.sha256(data).hexdigest() if self._audit is not None else ""
+        return assessment, hashlib.sha256(data).hexdigest() if self.audit is not None else ""
 
     def _record(self, assessment: schemas.Assessment, request: AssessmentRequest, digest: str, index: int | None) -> None:
-        self._metrics.count_assessment(assessment)
+        self.metrics.count_assessment(assessment)
         model = request.model
         if not request.tta:  # averages have another distribution than the reference, which was made without them
             score = None if assessment.malignancy is None else assessment.malignancy.probability
-            self._drift.observe(model.manifest, score, assessment.novelty.score)
-        if self._audit is not None:
-            self._audit.record(
+            self.drift.observe(model.manifest, score, assessment.novelty.score)
+        if self.audit is not None:
+            self.audit.record(
                 answer_event(
                     assessment,
                     image_sha256=digest,

@@ -24,7 +24,7 @@ class ImageError(ValueError):
 
 
 class DecodeTimeoutError(TimeoutError):
-    """The deadline passed before the image was decoded; no work on it goes on."""
+    """The deadline passed before the image was decoded; work on it has stopped."""
 
 
 def truncated(data: bytes, name: str) -> ImageError:

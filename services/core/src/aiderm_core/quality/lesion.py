@@ -46,7 +46,7 @@ def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
     disc, ring, rim = _places()
     around = lab.reshape(-1, 3)[ring]
     lab -= np.partition(around, len(around) // 2, axis=0)[len(around) // 2]
-    away = np.zeros((SIDE, SIDE), np.float32)  # nothing outside the disc: a dark rim is no lesion
+    away = np.zeros((SIDE, SIDE), np.float32)  # nothing outside the disc: a dark rim is not a lesion
     away.ravel()[disc] = np.sqrt(np.einsum("yxc,yxc->yx", lab, lab)).ravel()[disc]
     away = cv2.GaussianBlur(away, (0, 0), 1.5)
     levels = np.minimum(away * 2, 255).astype(np.uint8)

@@ -11,7 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 def usable_cores(cgroup: Path = CGROUP) -> int:
     """Cores that the scheduler and the container's quota leave to this process; at least 1.
 
-    A container with a quota of two cores on a machine of 64 still sees 64: as many threads would wait for one another.
+    A container with a quota of two cores on a machine of 64 still sees 64: that many threads would wait for each other.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)

@@ -42,7 +42,7 @@ def _rebuild(storage: tuple[str, np.dtype[Any]], offset: int, size: Any, stride:
 
 
 class _Restricted(pickle.Unpickler):
-    """Knows three names and refuses every other."""
+    """Unpickles three names and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

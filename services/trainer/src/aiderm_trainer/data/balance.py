@@ -45,7 +45,7 @@ def balanced_weights(domains: Sequence[str], malignant: NDArray[np.bool_], class
 
 
 def domain_offsets(domains: Sequence[str], malignant: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Log-odds of malignancy among what is drawn of each row's domain, less those of all that is drawn.
+    """Log-odds of malignancy among the rows drawn from each row's domain, minus those of all drawn rows.
 
     Args:
         domains: of each row.

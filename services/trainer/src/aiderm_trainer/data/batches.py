@@ -27,7 +27,7 @@ WORKERS = 2
 
 
 class Images:
-    """Model inputs of a list of rows, kept in memory up to a budget, decoded again past it.
+    """Model inputs of a list of rows, kept in memory up to a budget and decoded again beyond it.
 
     Args:
         rows: what to read.

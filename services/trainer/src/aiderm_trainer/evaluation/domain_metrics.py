@@ -71,7 +71,7 @@ class DomainReport(ReportPart):
     """What is known of biopsied lesions and domains in one split.
 
     Attributes:
-        split: whose images.
+        split: the split that the images are from.
         biopsied: metrics over all lesions that are known to be biopsied, and ``mean_auc_inside`` (mean over the domains of
             the AUC on biopsied lesions) and ``mean_auc_inside_all`` (the same with the domains that do not say).
         domains: in the order of their names.

@@ -52,7 +52,7 @@ class OutlineReport(ReportPart):
     """What outlines show.
 
     Attributes:
-        split: whose images.
+        split: the split that the images are from.
         count: images with an outline.
         blank: of them, with a heatmap of zeros; they have no peak and do not count there.
         unpaintable: of those to be painted over, with too little skin around the lesion to paint with.
@@ -95,7 +95,7 @@ def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
     The file may have any size: the image's aspect, or a square for the assessed region alone.
 
     Raises:
-        OutlineError: the file is no image, or marks nothing.
+        OutlineError: the file is not an image, or marks nothing.
     """
     mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if mask is None:

@@ -27,7 +27,7 @@ DECODERS = 4
 
 
 class ScoringError(ValueError):
-    """Rows whose images cannot be scored, or answers that are no numbers."""
+    """Rows whose images cannot be scored, or answers that are not numbers."""
 
 
 @dataclass(frozen=True)

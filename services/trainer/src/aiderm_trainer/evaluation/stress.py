@@ -51,7 +51,7 @@ class Stress(ReportPart):
     """What artefacts change.
 
     Attributes:
-        split: whose images.
+        split: the split that the images are from.
         count: images, the same for each artefact.
         artefacts: name -> metric of ``DEFINITIONS`` -> value with its group-bootstrap interval.
     """

@@ -67,7 +67,7 @@ def write_table(path: Path, errors: Sequence[WorstError], threshold: float) -> N
 def write_pictures(folder: Path, scores: Scores, manifest: Manifest, root: Path) -> list[Path]:
     """Contact sheets ``worst/missed.png`` and ``worst/false_alarm.png``, kept out of git by a .gitignore beside them.
 
-    The images belong to whoever owns the data: they must not be published with a report.
+    The images belong to the owner of the data: they must not be published with a report.
 
     Args:
         folder: the report's folder.

@@ -36,7 +36,7 @@ def plot_leaderboard(path: Path, entries: Sequence[Entry]) -> None:
 
 
 def plot_differences(path: Path, board: Leaderboard) -> None:
-    """A matrix of differences of ROC AUC, row less column, with what the tests say of each."""
+    """A matrix of differences of ROC AUC, row minus column, with the test result of each."""
     names = [entry.name for entry in board.entries]
     place = {name: i for i, name in enumerate(names)}
     values, marks = np.full((len(names), len(names)), np.nan), {}

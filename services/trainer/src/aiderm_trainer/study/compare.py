@@ -61,7 +61,7 @@ def compare(
         executor: does the trials; several at a time, or on several machines.
         weights: folder of the weights files that the plan names.
         threads: of each trial.
-        resume: go on with a study that is there already.
+        resume: continue an existing study.
         keep_weights: leave every trial's best weights, to export one.
         console: where progress is told.
 
@@ -125,7 +125,7 @@ def _identity(plan: Plan, folds: dict[str, list[Row]], weights: Path | None) -> 
     for recipe in plan.recipes:
         if path := weights_file(recipe.train.weights, weights):
             sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    # Where the split lies changes no trial.
+    # The location of the split changes no trial.
     return Identity(plan=plan.model_copy(update={"split": None}), rows=digest.hexdigest(), weights=sums)
 
 

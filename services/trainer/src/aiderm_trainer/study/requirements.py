@@ -24,7 +24,7 @@ class Requirements:
     """What is the same for all processes of a study.
 
     Attributes:
-        lock: file in the study's folder that whoever runs the study holds locked.
+        lock: file in the study's folder that the process running the study holds locked.
         files: checksum (SHA-256) of some of the images and of every weights file, by their whole paths.
         packages: version of what the numbers depend on, by name.
     """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aiderm_trainer.evaluation.metrics import Floats
 
 ROUNDS = 30
-_GAIN = 1e-6  # what is less than this is no gain, but rounding
+_GAIN = 1e-6  # anything smaller is rounding, not a gain
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def run_trial(
 ) -> TrialResult:
     """Trains on the fold's train rows, chooses on its validation rows, and scores its test rows once.
 
-    Called again it returns what is there, or goes on from the checkpoint. Two callers of one trial wait for one another.
+    A second call returns the existing result, or resumes from the checkpoint. Callers of the same trial wait for each other.
 
     Args:
         trial: what to do.
@@ -92,7 +92,7 @@ class _Fitted:
 def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fitted:
     resume = (folder / run_folder.CHECKPOINT).exists()
     if resume:
-        # A kill while training wrote it again would have left half of it.
+        # A kill while training rewrote it would have left half of it.
         files.write_text(folder / CONFIG_FILE, trial.config.model_dump_json(indent=2) + "\n")
     else:
         _clear(folder)

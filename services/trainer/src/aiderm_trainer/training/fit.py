@@ -38,7 +38,7 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
         rows: of SPLIT.csv, all splits.
         root: folder that the rows' paths are relative to.
         run: where config, labels, checkpoints, history and TensorBoard logs go.
-        resume: go on from the run's checkpoint; the run then ends with the weights of an unbroken one.
+        resume: continue from the run's checkpoint; the run then ends with the weights of an uninterrupted one.
 
     Returns:
         the best epoch's record: epoch, loss, val_auc, val_loss.

@@ -1,4 +1,4 @@
-"""Weights to go on from: those of a run, or of a shipped SavedModel when its run no longer exists."""
+"""Weights to start from: those of a run, or of a shipped SavedModel when its run no longer exists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def take_over(start: Path, network: Network) -> None:
     """Assigns the weights of a run or a bundle to a network of the same architecture.
 
     A SavedModel also holds the pretrained layers that novelty is measured by, under the same names; of two variables the one
-    is taken that differs from what the network was built with. Reading a SavedModel needs TensorFlow; reading a run does not.
+    that differs from what the network was built with is taken. Reading a SavedModel needs TensorFlow; reading a run does not.
 
     Args:
         start: folder of a run, or of a bundle such as ``models/melanoma/5``.

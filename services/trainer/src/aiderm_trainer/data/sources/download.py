@@ -53,7 +53,7 @@ class Fetcher:
         """Returns the decoded JSON body of a GET.
 
         Raises:
-            DownloadError: no answer, an error, or a body that is no JSON.
+            DownloadError: no answer, an error, or a body that is not JSON.
         """
 
         def once() -> Any:

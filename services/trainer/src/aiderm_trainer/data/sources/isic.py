@@ -121,7 +121,7 @@ def fetch(
         progress: shows a progress bar.
 
     Returns:
-        What was done. Failures of single images do not stop the others; the table lists what is there.
+        What was done. Failures of single images do not stop the others; the table lists the images that were downloaded.
 
     Raises:
         DownloadError: the API does not answer, or not as it should.
