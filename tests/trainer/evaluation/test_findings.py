@@ -82,7 +82,7 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     assert report.findings == found
     page = (tmp_path / "report" / PAGE_FILE).read_text()
     assert "Not measured" not in page
-    for text in ("gel bubbles", "under 18", "painted over", "synthetic", "DermaSensor", "elsewhere"):
+    for text in ("gel bubbles", "under 18", "painted over", "synthetic", "DermaSensor", "was left out", "0.100 (0.200)"):
         assert text in page
     assert {"stress.png", "subgroups.png"} <= set(write_plots(tmp_path / "report", report))
     assert sum(path.stat().st_size for path in (tmp_path / "report").iterdir()) < 1_000_000

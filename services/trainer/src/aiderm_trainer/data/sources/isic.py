@@ -2,8 +2,8 @@
 
 The archive's own client (isic-cli 12.4) was tried and found wanting: an image that fails to download is left out without a
 word, a file counts as whole if its size is right, a partial file starts again from its first byte, and it brings an
-error-reporting client with it. The archive's schema (isic-metadata) is for contributors: it refuses terms that it does not know.
-A test compares its diagnoses with ``class_names``.
+error-reporting client with it. The archive's schema (isic-metadata) is for contributors and
+refuses terms that it does not know; a test compares its diagnoses with ``class_names``.
 """
 
 from __future__ import annotations
