@@ -14,7 +14,8 @@ from tests.languages import LANGUAGES
 pytestmark = pytest.mark.browser
 
 # Targets that a finger must hit. A checkbox and a slider are hit through their label and their full height.
-SMALL_TARGETS = """() => [...document.querySelectorAll('button, label.button, label.switch, input[type=range], summary')]
+SMALL_TARGETS = """() => [...document.querySelectorAll(
+  'button, label.button, label.switch, input[type=range], summary, nav a, select')]
   .filter((e) => e.checkVisibility())
   .map((e) => ({ e, box: e.getBoundingClientRect() }))
   .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
@@ -51,6 +52,7 @@ def test_whom_it_is_for_and_the_choice_stand_on_the_first_screen_of_a_phone(new_
         assert choice["y"] + choice["height"] <= 740, language
         assert page.locator(".guide").bounding_box()["y"] > choice["y"], language  # one screen further down
         assert overflow(page) <= 0, language
+        assert page.evaluate(SMALL_TARGETS) == [], language
 
 
 def test_footer_names_the_model_that_serves(page: Page) -> None:
