@@ -1,4 +1,4 @@
-"""docs/architecture.md shows the packages as they are."""
+"""The documents show the packages as they are, and a name stands for one thing."""
 
 import ast
 import re
@@ -63,3 +63,12 @@ def test_contributing_names_files_that_exist() -> None:
             places[path].append(source(package) / rest)
     missing = {path for path, candidates in places.items() if not any(place.exists() for place in candidates)}
     assert not missing
+
+
+def test_a_class_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for file in sorted(path for package in PACKAGES for path in source(package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

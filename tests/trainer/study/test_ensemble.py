@@ -15,7 +15,7 @@ from aiderm_trainer.architectures import Network, build
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.export import novelty
-from aiderm_trainer.export.bundle import export_runs
+from aiderm_trainer.export.bundle import Task, export_runs
 from aiderm_trainer.export.members import Members, depths, overlaps, shrink
 from aiderm_trainer.export.recalibration import recalibrate
 from aiderm_trainer.export.saved_model import Assessor, write
@@ -122,7 +122,7 @@ def test_an_exported_ensemble_is_a_bundle_like_any_other(
 ) -> None:
     split, data = synthetic_split
     store = ModelStore(tmp_path)
-    bundle = export_runs(runs, "both", "1", store, data, licence="none", weights=[3, 1])
+    bundle = export_runs(runs, store, Task("both", "1", data, licence="none", weights=[3, 1]))
     manifest = verify(bundle)
     assert manifest.architecture == "ensemble of custom_cnn, custom_cnn"
     assert manifest.input.size == 48
@@ -151,7 +151,7 @@ def test_members_that_do_not_fit_are_refused(runs: list[Path], synthetic_split: 
 
     def refused(folders: list[Path], match: str, weights: list[float] | None = None) -> None:
         with pytest.raises(ConfigError, match=match):
-            export_runs(folders, "x", "1", store, synthetic_split[1], licence="none", weights=weights)
+            export_runs(folders, store, Task("x", "1", synthetic_split[1], licence="none", weights=weights))
 
     refused([], "at least one run. Received: none")
     refused(runs, "weight above 0", [1.0])

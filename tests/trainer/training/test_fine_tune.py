@@ -18,7 +18,7 @@ from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.fine_tune import TURNS, fine_tune
-from aiderm_trainer.training.loop import Loss, Training
+from aiderm_trainer.training.loop import Loss, TrainingLoop
 from aiderm_trainer.training.objective import inconsistency, misfit
 
 LABELS = [Label(id="benign", name="b", malignant=False), Label(id="malignant", name="m", malignant=True)]
@@ -81,15 +81,15 @@ def test_a_stopped_fine_tuning_ends_like_an_unbroken_one(
     checkpoint.save(tmp_path / "start" / "best.npz", network.model.variables, {})
     fine_tune(CONFIG, rows, root, tmp_path / "whole", base=tmp_path)
 
-    ended = Training.end_round
+    ended = TrainingLoop.end_round
 
-    def stop(self: Training, loss: float) -> dict[str, Any]:
+    def stop(self: TrainingLoop, loss: float) -> dict[str, Any]:
         found = ended(self, loss)
         if self.round == 2:
             raise KeyboardInterrupt
         return found
 
-    monkeypatch.setattr(Training, "end_round", stop)
+    monkeypatch.setattr(TrainingLoop, "end_round", stop)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(CONFIG, rows, root, tmp_path / "broken", base=tmp_path)
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import DecisionRule, Input, Manifest
 from aiderm_core.decision import Verdict, decide
 from aiderm_core.imaging.budget import Budget
-from aiderm_core.imaging.decode import Plan, decoding
+from aiderm_core.imaging.decode import DecodePlan, decoding
 from aiderm_core.imaging.geometry import Region, assessed_region, crop, to_model_input
 from aiderm_core.imaging.image import ImageInfo
 from aiderm_core.imaging.limits import Limits
@@ -88,7 +88,7 @@ def assess(
     before_inference: Callable[[], Hint] = lambda: "latency",
     budget: Budget | None = None,
     deadline: float | None = None,
-    planned: Plan | None = None,
+    planned: DecodePlan | None = None,
 ) -> ImageAssessment:
     """Assesses one image.
 
@@ -141,7 +141,7 @@ def assess(
 
 
 def _prepare(
-    data: bytes, spec: Input, limits: Limits, budget: Budget | None, deadline: float | None, planned: Plan | None
+    data: bytes, spec: Input, limits: Limits, budget: Budget | None, deadline: float | None, planned: DecodePlan | None
 ) -> _Prepared:
     with decoding(data, limits, spec.size, budget, deadline, planned) as image:
         info, region = image.info, assessed_region(image.width, image.height, spec.geometry)

@@ -27,7 +27,7 @@ from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
 from aiderm_core.assess import assess
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
-from aiderm_core.imaging.decode import Plan, check_budget, plan
+from aiderm_core.imaging.decode import DecodePlan, check_budget, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
@@ -154,21 +154,23 @@ class AssessmentService:
             raise first  # the service failed as a whole, which no 200 may hide
         return answers
 
-    async def _plan(self, data: bytes, size: int) -> Plan:
+    async def _plan(self, data: bytes, size: int) -> DecodePlan:
         """How an image will be decoded; what its header rules out is refused before it takes a place in the queue.
 
         Raises:
             ImageError: it is refused.
         """
 
-        def read() -> Plan:
+        def read() -> DecodePlan:
             planned = plan(data, self.limits, size)
             check_budget(planned, self.budget)
             return planned
 
         return read() if len(data) <= _INSTANT_BYTES else await asyncio.to_thread(read)
 
-    def _work(self, data: bytes, planned: Plan, request: AssessmentRequest, ticket: Ticket) -> tuple[schemas.Assessment, str]:
+    def _work(
+        self, data: bytes, planned: DecodePlan, request: AssessmentRequest, ticket: Ticket
+    ) -> tuple[schemas.Assessment, str]:
         """Runs in a worker thread; the assessment, and the file's SHA-256 where the audit trail needs it."""
         model = request.model
         manifest, runtime, rule = model.manifest, model.runtime, model.rule

@@ -32,7 +32,7 @@ _QUICK_JPEG_PIXELS = 150_000_000  # times scans: about a second
 
 
 @dataclass(frozen=True)
-class Plan:
+class DecodePlan:
     """How a file would be decoded, known from its header.
 
     Attributes:
@@ -52,7 +52,7 @@ class Plan:
     apart: bool
 
 
-def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, *, stoppable: bool = True) -> Plan:
+def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, *, stoppable: bool = True) -> DecodePlan:
     """Reads a file's header and decides how to decode it, without decoding anything.
 
     Args:
@@ -68,10 +68,10 @@ def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, 
     scale = _scale(header, size)
     seconds = decoding_seconds(header, len(data), scale)
     apart = _may_overrun(header) or (stoppable and seconds > QUICK_SECONDS)
-    return Plan(name, header, scale, decoding_bytes(header, len(data), scale, apart=apart), seconds, apart)
+    return DecodePlan(name, header, scale, decoding_bytes(header, len(data), scale, apart=apart), seconds, apart)
 
 
-def check_budget(planned: Plan, budget: Budget) -> None:
+def check_budget(planned: DecodePlan, budget: Budget) -> None:
     """Whether an image ever fits into ``budget``.
 
     Raises:
@@ -113,7 +113,7 @@ def decoding(
     size: int | None = None,
     budget: Budget | None = None,
     deadline: float | None = None,
-    planned: Plan | None = None,
+    planned: DecodePlan | None = None,
 ) -> Iterator[DecodedImage]:
     """As ``decode_image``, within a budget and a time: keep the pixels no longer than the block.
 
@@ -185,7 +185,7 @@ def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
     return name, header
 
 
-def _decode(data: bytes, planned: Plan, limits: Limits, size: int | None, deadline: float | None) -> DecodedImage:
+def _decode(data: bytes, planned: DecodePlan, limits: Limits, size: int | None, deadline: float | None) -> DecodedImage:
     if not planned.apart:
         return _decode_examined(data, planned.name, planned.header, planned.scale)
     return processes.shared().decode(data, limits, size, planned.cost, deadline)

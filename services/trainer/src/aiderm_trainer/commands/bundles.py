@@ -49,12 +49,11 @@ class ExportOptions:
 
     def export(self, runs: Sequence[Path], weights: Sequence[float] | None, request: Any) -> Path:
         """Writes the bundle of these runs and returns its folder."""
-        from aiderm_trainer.export.bundle import export_runs
+        from aiderm_trainer.export.bundle import Task, export_runs
 
-        return export_runs(
-            runs, self.name, self.version, ModelStore(self.models), self.root(runs[0]), licence=self.licence,
-            not_lesions=self.not_lesions, target_sensitivity=self.sensitivity, weights=weights, request=request,
-        )  # fmt: skip
+        root = self.root(runs[0])
+        task = Task(self.name, self.version, root, self.licence, self.not_lesions, self.sensitivity, weights, request)
+        return export_runs(runs, ModelStore(self.models), task)
 
 
 def _export_options(

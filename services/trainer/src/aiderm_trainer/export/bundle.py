@@ -72,19 +72,7 @@ class Task:
     request: FindingsRequest = METRICS_ONLY
 
 
-def export_runs(
-    runs: Sequence[Path],
-    name: str,
-    version: str,
-    store: ModelStore,
-    root: Path,
-    *,
-    licence: str,
-    not_lesions: Path | None = None,
-    target_sensitivity: float = 0.95,
-    weights: Sequence[float] | None = None,
-    request: FindingsRequest = METRICS_ONLY,
-) -> Path:
+def export_runs(runs: Sequence[Path], store: ModelStore, task: Task) -> Path:
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
 
     The API cannot tell an ensemble from a single network. Architectures and input sizes may differ: the graph takes the
@@ -93,17 +81,16 @@ def export_runs(
     Args:
         runs: folders of ``train``, of the same labels and split; of each the best epoch.
         store: where the bundle goes.
-        name, version, root, licence, not_lesions, target_sensitivity, weights, request: see ``Task``.
+        task: what is asked for.
 
     Raises:
         ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
         aiderm_core.bundle.store.BundleError: the version exists, or cannot be written.
     """
-    task = Task(name, version, root, licence, not_lesions, target_sensitivity, weights, request)
-    export = _Export(load_members(runs, weights), task)
-    with store.stage(name, version) as folder:
+    export = _Export(load_members(runs, task.weights), task)
+    with store.stage(task.name, task.version) as folder:
         export.write(folder)
-    return store.path(name, version)
+    return store.path(task.name, task.version)
 
 
 class _Export:

@@ -28,7 +28,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation import drawn_artefacts
 from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.distillation import taught
-from aiderm_trainer.training.loop import Inference, Schedule, Training
+from aiderm_trainer.training.loop import Inference, Schedule, TrainingLoop
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, within_domain_auc
 from aiderm_trainer.training.starting_weights import take_over
 from aiderm_trainer.training.training_inputs import parts_of, training_batches
@@ -79,7 +79,7 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
     steps = min(config.checkpoint_steps, total)
     schedule = Schedule(steps, max(1, total // steps))
     probe = Probe(parts.validation, root, size, parts.labels)
-    return Training(config, network, parts.labels, batches, run, schedule, probe, _worth).go(assess_start=True)
+    return TrainingLoop(config, network, parts.labels, batches, run, schedule, probe, _worth).go(assess_start=True)
 
 
 class Probe:

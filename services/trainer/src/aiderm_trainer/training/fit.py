@@ -22,7 +22,7 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import run_folder
 from aiderm_trainer.training.distillation import taught
 from aiderm_trainer.training.head import HeadData, fit_head
-from aiderm_trainer.training.loop import Inference, Schedule, Training
+from aiderm_trainer.training.loop import Inference, Schedule, TrainingLoop
 from aiderm_trainer.training.objective import full_logits, malignant_log_odds, negative_log_likelihood, within_domain_auc
 from aiderm_trainer.training.starting_weights import take_over
 from aiderm_trainer.training.training_inputs import parts_of, training_batches
@@ -67,7 +67,7 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
     rounds = -(-batches.steps // config.checkpoint_steps)  # of an epoch
     schedule = Schedule(-(-batches.steps // rounds), config.epochs * rounds, rounds, config.patience)
     validation = _Validation(Images(parts.validation, root, network.size), parts.labels)
-    return Training(config, network, parts.labels, batches, run, schedule, validation, lambda found: found["val_auc"]).go()
+    return TrainingLoop(config, network, parts.labels, batches, run, schedule, validation, lambda found: found["val_auc"]).go()
 
 
 class _Validation:

@@ -115,7 +115,7 @@ class Rounds(keras.utils.PyDataset):
         self.round += 1
 
 
-class Training:
+class TrainingLoop:
     """The state of one training.
 
     Args:
@@ -248,7 +248,7 @@ class _Steps(keras.callbacks.Callback):
     The rate follows a half cosine over the steps or the time limit, whichever is further.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingLoop) -> None:
         super().__init__()
         self.training = training
 
@@ -278,7 +278,7 @@ class _Steps(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _callbacks(training: Training) -> list[Any]:
+def _callbacks(training: TrainingLoop) -> list[Any]:
     found: list[Any] = [_Steps(training)]
     if keras.backend.backend() == "tensorflow":
         found.append(keras.callbacks.TensorBoard(str(training.run / "tensorboard"), write_graph=False))
