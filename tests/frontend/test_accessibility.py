@@ -61,9 +61,16 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
         page.locator("#assess").click()
         expect(page.locator(f".verdict[data-decision={decision}]")).to_be_visible()
         expect(page.locator(".keep h2")).to_be_visible()
+        if page.locator(".more-open[aria-expanded=false]").is_visible():
+            page.locator(".more-open").click()
         for summary in page.locator("summary:visible").all():
             summary.click()
         yield decision
+        if decision == "suspicious":
+            page.locator("input[value=clinical]").check()
+            page.locator(".tools-open").click()
+            yield "suspicious, for clinicians"
+            page.locator("input[value=lay]").check()
     page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(b"%PDF", "b.pdf", "application/pdf")])
     expect(page.locator(".queue li")).to_have_count(3)
     yield "queue"

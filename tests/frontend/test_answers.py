@@ -78,7 +78,7 @@ def test_rejected_shows_no_number(page: Page, plain, assess) -> None:
 @pytest.mark.parametrize("red", [40, 128, 210, 230])
 def test_every_answer_ends_with_the_doctor_and_calls_nothing_benign(page: Page, plain, assess, red: int) -> None:
     assess(page, plain(red=red, blue=220 if red == 210 else 10))
-    expect(page.locator(".next .whatever")).to_have_text(WHATEVER)
+    expect(page.locator(".brief .whatever")).to_have_text(WHATEVER)
     verdict = page.locator(".verdict")
     for word in ("benign", "harmless", "healthy", "all right"):
         expect(verdict).not_to_contain_text(re.compile(rf"\b{word}\b", re.I))

@@ -153,6 +153,9 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
 
     page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="More about this answer")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
     expect(page.get_by_label("Where is the spot examined?")).to_be_focused()
     page.keyboard.press("Tab")
     heatmap = page.get_by_role("checkbox", name="Show heatmap")

@@ -135,9 +135,16 @@ def test_no_word_is_hard_coded(marked_page: Page, plain, choose) -> None:
         page.locator("#assess").click()
         expect(page.locator(".verdict")).to_be_visible()
         expect(page.locator(".keep h2")).to_be_visible()
+        if page.locator(".more-open[aria-expanded=false]").is_visible():
+            page.locator(".more-open").click()
         for summary in page.locator("summary:visible").all():
             summary.click()
         assert unmarked(page) == []
+        page.locator("input[value=clinical]").check()
+        page.locator(".keys-open").click()
+        assert unmarked(page) == []
+        page.keyboard.press("Escape")
+        page.locator("input[value=lay]").check()
     choose(page, b"x", "a.heic", "image/heic")
     expect(page.locator("derm-problem")).to_be_visible()
     assert unmarked(page) == []

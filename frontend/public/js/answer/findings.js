@@ -9,14 +9,18 @@ import { className, classText, warningWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-/** Properties in: `compressed`, whether the file is heavily so; then `assessment`; null empties it. */
+/**
+ * Properties in: `compressed`, whether the file is heavily so; `open`, whether the figures are in sight at
+ * once; then `assessment`; null empties it.
+ */
 export class DermFindings extends HTMLElement {
   compressed = false;
+  open = false;
 
   /** @param {Assessment | null} assessment */
   set assessment(assessment) {
     const cards = assessment
-      ? [warnings(assessment, this.compressed), classes(assessment), figures(assessment)].filter(
+      ? [warnings(assessment, this.compressed), classes(assessment), figures(assessment, this.open)].filter(
           (card) => card !== null,
         )
       : [];
@@ -149,12 +153,12 @@ export function figureRows({
   ];
 }
 
-/** @param {Assessment} assessment */
-function figures(assessment) {
+/** @param {Assessment} assessment @param {boolean} open */
+function figures(assessment, open) {
   if (assessment.decision === "rejected") return null;
   return el(
     "details",
-    { class: "card" },
+    { class: "card figures", open },
     el("summary", {}, t("figure.title")),
     el(
       "dl",

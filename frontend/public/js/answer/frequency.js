@@ -26,20 +26,33 @@ export function frequencyValues({ probability, prevalence }) {
   return { count: count < 1 ? t("verdict.fewerThanOne") : count, share: outOfHundred(prevalence) };
 }
 
+/** @param {number} probability 0..1 @returns {HTMLElement} 100 dots; a text beside them says the same */
+export function dots(probability) {
+  const count = countOf(probability);
+  const drawn = Array.from({ length: DOTS }, (_, at) => el("i", { class: at < count ? "full" : "" }));
+  return el("div", { class: "dots", "aria-hidden": "true" }, ...drawn);
+}
+
 /** @param {NonNullable<Assessment["malignancy"]>} malignancy */
-export function frequency(malignancy) {
-  const count = countOf(malignancy.probability);
-  const dots = Array.from({ length: DOTS }, (_, at) => el("i", { class: at < count ? "full" : "" }));
-  return el(
-    "div",
-    { class: "frequency" },
-    el("div", { class: "dots", "aria-hidden": "true" }, ...dots),
-    el("p", {}, t("verdict.frequency", frequencyValues(malignancy))),
-  );
+export const frequencySentence = (malignancy) =>
+  el("p", {}, t("verdict.frequency", frequencyValues(malignancy)));
+
+/** @param {NonNullable<Assessment["malignancy"]>} malignancy */
+export const frequency = (malignancy) =>
+  el("div", { class: "frequency" }, dots(malignancy.probability), frequencySentence(malignancy));
+
+/**
+ * Values for brief.sure in the language that is spoken.
+ * @param {{probability: number, prevalence: number}} malignancy
+ */
+export function briefValues({ probability, prevalence }) {
+  const count = countOf(probability);
+  const about = count < 1 ? t("verdict.fewerThanOne") : t("brief.about", { count });
+  return { about, share: outOfHundred(prevalence) };
 }
 
 /** @param {Assessment} assessment @returns {"now" | "soon" | "book" | "watch"} never a delay */
-function stepOf({ decision, malignancy }) {
+export function stepOf({ decision, malignancy }) {
   if (decision === "suspicious") return (malignancy?.probability ?? 1) >= HIGH ? "now" : "soon";
   return decision === "uncertain" ? "book" : "watch";
 }

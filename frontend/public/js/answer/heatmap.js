@@ -80,6 +80,11 @@ export class DermHeatmap extends HTMLElement {
     this.#blend();
   }
 
+  /** Shows the heatmap, or takes it away. */
+  turn() {
+    if (!this.#controls.hidden) this.#shown.click();
+  }
+
   /** Gives the frame the picture's shape and puts the region where the server says it was. */
   #layout() {
     const { naturalWidth, naturalHeight, complete } = this.#photo;

@@ -1,17 +1,20 @@
 // @ts-check
 /**
- * <derm-verdict>: the decision in plain words, what to do next, and the scale. A rejected picture gets no
- * number.
+ * <derm-verdict>: the decision in plain words, what to do next, and the scale; for lay readers first in a few
+ * short sentences. A rejected picture gets no number.
  */
 
 import { el, icon } from "../dom.js";
 import { t, texts } from "../i18n.js";
-import { frequency, frequencyValues, missed, truth, urgency } from "./frequency.js";
+import { inBrief } from "./brief.js";
+import { moreButton } from "./depth.js";
+import { frequency, frequencySentence, frequencyValues, missed, truth, urgency } from "./frequency.js";
 import { placeChooser } from "./prevalence.js";
 import "./scale.js";
 import { englishToo, reasonWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
+/** @typedef {NonNullable<Assessment["malignancy"]>} Malignancy */
 
 // Shapes differ as much as colours do.
 const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
@@ -27,12 +30,14 @@ const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
   rejected: [{ d: "M7 7h34v34H7z", filled: true }, { d: "M17 17l14 14m0-14L17 31" }],
 });
 
-/** Property in: `assessment`; null empties it. */
+/** Properties in: `asksModel` and `brief`; then `assessment`; null empties it. */
 export class DermVerdict extends HTMLElement {
   /** @type {HTMLElement | null} */
   #heading = null;
   /** Whether the service beside the page is asked what the model's test showed. */
   asksModel = true;
+  /** Whether a few short sentences lead, and all else waits behind a button. */
+  brief = false;
 
   /** @param {Assessment | null} assessment */
   set assessment(assessment) {
@@ -41,47 +46,63 @@ export class DermVerdict extends HTMLElement {
       this.replaceChildren();
       return;
     }
-    const words = `verdict.${assessment.decision}`;
-    const { inWords, scale, chooser, values } = estimate(assessment);
-    this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, t(`${words}.title`));
+    const { decision } = assessment;
+    this.#heading = el("h2", { id: "verdict-title", tabindex: "-1" }, t(`verdict.${decision}.title`));
+    const head = el(
+      "div",
+      { class: "verdict-head" },
+      icon("verdict-icon", "0 0 48 48", ...ICONS[decision]),
+      this.#heading,
+    );
+    const { first, rest, english } = this.brief ? this.#short(assessment) : this.#whole(assessment);
     this.replaceChildren(
       el(
         "article",
-        { class: "verdict card", "data-decision": assessment.decision, "aria-labelledby": "verdict-title" },
-        el(
-          "div",
-          { class: "verdict-head" },
-          icon("verdict-icon", "0 0 48 48", ...ICONS[assessment.decision]),
-          this.#heading,
-        ),
-        el("p", { class: "meaning" }, t(`${words}.meaning`)),
-        this.asksModel && missed(assessment),
-        inWords,
-        reasons(assessment),
-        el(
-          "div",
-          { class: "next" },
-          el("h3", {}, t("verdict.next")),
-          el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
-          ...urgency(assessment),
-          el("p", { class: "whatever" }, t("safety.whatever")),
-        ),
-        scale,
-        chooser,
-        modelOf(assessment),
-        this.asksModel && truth(assessment),
-        englishToo(
-          [
-            `${words}.title`,
-            `${words}.meaning`,
-            ...numbersOf(assessment),
-            "safety.whatever",
-            "disclaimer.all",
-          ],
-          values,
-        ),
+        { class: "verdict card", "data-decision": decision, "aria-labelledby": "verdict-title" },
+        head,
+        ...first,
+        el("div", { class: "rest", id: "answer-rest" }, ...rest),
+        english,
       ),
     );
+  }
+
+  /** A few sentences, and a button before all that #whole shows. @param {Assessment} assessment */
+  #short(assessment) {
+    const brief = inBrief(assessment);
+    const { rest } = this.#whole(assessment, { redraw: brief.redraw, whatever: false });
+    const keys = [`verdict.${assessment.decision}.title`, ...brief.keys, "safety.whatever", "disclaimer.all"];
+    return { first: [brief.element, moreButton()], rest, english: englishToo(keys, brief.values) };
+  }
+
+  /**
+   * @param {Assessment} assessment
+   * @param {{redraw?: (moved: Malignancy) => void, whatever?: boolean}} [beside] `redraw` what else the
+   *   place of work moves, in the place of the dots; `whatever`, whether the last safety sentence stands here
+   */
+  #whole(assessment, { redraw, whatever = true } = {}) {
+    const words = `verdict.${assessment.decision}`;
+    const { inWords, scale, chooser, values } = estimate(assessment, redraw);
+    const rest = [
+      el("p", { class: "meaning" }, t(`${words}.meaning`)),
+      this.asksModel && missed(assessment),
+      inWords,
+      reasons(assessment),
+      el(
+        "div",
+        { class: "next" },
+        el("h3", {}, t("verdict.next")),
+        el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
+        ...urgency(assessment),
+        whatever && el("p", { class: "whatever" }, t("safety.whatever")),
+      ),
+      scale,
+      chooser,
+      modelOf(assessment),
+      this.asksModel && truth(assessment),
+    ];
+    const keys = [`${words}.title`, `${words}.meaning`, ...numbersOf(assessment)];
+    return { first: [], rest, english: englishToo([...keys, "safety.whatever", "disclaimer.all"], values) };
   }
 
   /** Moves focus to the decision, so that it is read first. */
@@ -108,15 +129,17 @@ function reasons({ reasons: given }) {
 /**
  * The estimate in words and on the scale, and where the reader works, which moves both.
  * @param {Assessment} assessment
+ * @param {(moved: Malignancy) => void} [redraw] draws the dots, and what else moves
  */
-function estimate({ decision, malignancy }) {
+function estimate({ decision, malignancy }, redraw) {
   if (!malignancy || decision === "rejected") return { values: () => ({}) };
   let now = malignancy;
   const inWords = el("div", { "aria-live": "polite" });
   const scale = el("div", {});
   const chooser = placeChooser(malignancy, (moved) => {
     now = moved;
-    inWords.replaceChildren(frequency(moved));
+    inWords.replaceChildren(redraw ? frequencySentence(moved) : frequency(moved));
+    redraw?.(moved);
     const { probability, threshold, uncertain, prevalence } = moved;
     const [low, high] = uncertain;
     scale.replaceChildren(el("derm-scale", { probability, threshold, low, high, prevalence }));

@@ -4,7 +4,7 @@
  */
 
 import { mayRetry } from "../api.js";
-import { el, find, styleSheet } from "../dom.js";
+import { button, el, find, styleSheet } from "../dom.js";
 import { t, useWords } from "../i18n.js";
 import { DermPicker } from "../intake/picker.js";
 import { assessmentOf } from "./state.js";
@@ -14,7 +14,7 @@ import { assessmentOf } from "./state.js";
 
 const SAY_MS = 5_000; // a run says how far it is no more often, so that each is heard to its end
 
-export const looksOfPictures = () => Promise.all([styleSheet("picture"), styleSheet("result")]);
+export const looksOfPictures = () => Promise.all(["picture", "result", "depth"].map(styleSheet));
 
 /** All that shows a picture and its answer; not needed before the first picture. */
 async function loadParts() {
@@ -24,6 +24,8 @@ async function loadParts() {
     { DermHeatmap },
     { DermProblem },
     { DermQueue, mostUrgent },
+    { DermDepth, depthOf, toolsButton },
+    { startKeys },
     looks,
     after,
   ] = await Promise.all([
@@ -32,6 +34,8 @@ async function loadParts() {
     import("../answer/heatmap.js"),
     import("../answer/problem-view.js"),
     import("../intake/queue-list.js"),
+    import("../answer/depth.js"),
+    import("./keys.js"),
     import("../intake/looks.js"),
     import("../answer/after.js"),
     useWords("answer"),
@@ -43,6 +47,10 @@ async function loadParts() {
     heatmap: find("derm-heatmap", DermHeatmap),
     problemView: find("derm-problem", DermProblem),
     list: find("derm-queue", DermQueue),
+    depth: find("derm-depth", DermDepth),
+    depthOf,
+    toolsButton,
+    startKeys,
     mostUrgent,
     looks,
     after,
@@ -78,6 +86,7 @@ export class CheckView {
   parts = null;
   /** @type {Promise<Parts> | null} */
   #loading = null;
+  #showKeys = () => {};
   /** What is on the page, so that a step of the progress builds nothing anew. @type {unknown[]} */
   #shown = [];
   #lastSaid = 0;
@@ -96,7 +105,11 @@ export class CheckView {
   /** @returns {Promise<Parts>} */
   load() {
     this.#loading ??= loadParts().then(
-      (loaded) => (this.parts = loaded),
+      (loaded) => {
+        this.#showKeys = loaded.startKeys(this.queue, this, loaded);
+        document.addEventListener("depth", () => this.#changeDepth());
+        return (this.parts = loaded);
+      },
       (error) => {
         this.#loading = null;
         throw error;
@@ -108,6 +121,11 @@ export class CheckView {
   /** @param {string} words */
   say(words) {
     this.#status.textContent = words;
+  }
+
+  #changeDepth() {
+    this.render();
+    this.say(t(`depth.said.${this.parts?.depthOf()}`));
   }
 
   /** Adds to what was said last. @param {string[]} words */
@@ -190,26 +208,43 @@ export class CheckView {
     const { parts } = this;
     if (!parts) return;
     const assessment = assessmentOf(item);
-    const now = [item, item?.url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
+    const depth = parts.depthOf();
+    this.main.dataset.depth = depth;
+    const now = [depth, item, item?.url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
     if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
     // what is read, ticked or typed beside the picture stays when only its thumbnail comes
-    const [shownItem, shownUrl, , shownAnswer, shownProblem] = this.#shown;
+    const [shownDepth, shownItem, shownUrl, , shownAnswer, shownProblem] = this.#shown;
     const another = shownItem !== item || shownAnswer !== assessment || this.#shown.length === 0;
     this.#shown = now;
     // nothing to look at, and nothing that could be assessed
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
     parts.heatmap.show({ src: item?.url ?? "", alt, assessment });
-    if (another) parts.verdict.assessment = assessment;
+    if (another || shownDepth !== depth) {
+      parts.verdict.brief = depth === "lay";
+      parts.verdict.assessment = assessment;
+      this.#renderDepth(assessment !== null);
+    }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
+    parts.findings.open = depth === "clinical";
     parts.findings.assessment = assessment;
     if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));
     this.#concerns.replaceChildren(...concerns);
     if (another || shownUrl !== item?.url) {
-      this.#after.replaceChildren(...(item && assessment ? parts.after.cardsAfter(item) : []));
+      const cards = item && assessment ? parts.after.cardsAfter(item) : [];
+      this.#after.replaceChildren(...cards);
     }
     this.#renderAnswerOf(item);
+  }
+
+  /** For whom it is shown. @param {boolean} answered */
+  #renderDepth(answered) {
+    const { parts } = this;
+    if (!parts) return;
+    parts.depth.hidden = !answered;
+    const list = button(t("keys.title"), () => this.#showKeys(), "keys-open");
+    parts.depth.show(...(parts.depthOf() === "clinical" ? [parts.toolsButton(), list] : []));
   }
 
   /** Whose answer it is. @param {Item | null} item */

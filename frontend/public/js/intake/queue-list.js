@@ -138,6 +138,18 @@ export class DermQueue extends HTMLElement {
     focused?.focus({ preventScroll: true });
   }
 
+  /**
+   * The picture that many rows below the selected one; undefined beyond the ends of the list.
+   *
+   * @param {Queue} queue
+   * @param {number} step
+   */
+  beside({ items, selected }, step) {
+    const rows = [...this.#list.children];
+    const at = rows.findIndex((row) => row === this.#rows.get(selected?.id ?? 0)?.row);
+    return items.find(({ id }) => at >= 0 && this.#rows.get(id)?.row === rows[at + step]);
+  }
+
   /** Moves the focus to the selected picture. */
   focusCurrent() {
     const current = /** @type {HTMLElement | null} */ (this.querySelector("[aria-current=true]"));

@@ -1,0 +1,236 @@
+"""An answer for lay readers and for clinicians: how short and plain the one is, that the other fits on a screen, and keys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCALES = ROOT / "frontend" / "public" / "locales"
+LANGUAGES = sorted(file.stem for file in LOCALES.glob("*.json"))
+MOST_WORDS = 60
+# A school year; children of twelve are in the sixth or seventh.
+MOST_GRADE = 6.5
+CLINICAL = "localStorage.setItem('aiderm-depth', 'clinical')"
+# What has no spaces between its words is counted as a reader of it does: a word is about 1.6 characters of Chinese.
+CHARACTERS_A_WORD = 1.6
+
+
+def strings(language: str) -> dict:
+    own = json.loads((LOCALES / f"{language}.json").read_text("utf-8"))
+    return own | json.loads((LOCALES / "answer" / f"{language}.json").read_text("utf-8"))
+
+
+def forms(value: str | dict[str, str]) -> list[str]:
+    return list(value.values()) if isinstance(value, dict) else [value]
+
+
+def words(text: str) -> float:
+    characters = re.findall(r"[\u4e00-\u9fff]", text)
+    spaced = [word for word in re.sub(r"[\u4e00-\u9fff]", " ", text).split() if any(map(str.isalnum, word))]
+    return len(spaced) + len(characters) / CHARACTERS_A_WORD
+
+
+def answers(language: str) -> dict[str, str]:
+    """The longest short answer of each decision and step, as a lay reader gets it."""
+    own = strings(language)
+    brief, step = own["brief"], own["brief"]["do"]
+    shares = [text.replace("{count}", "42").replace("{total}", "100") for text in forms(own["number"]["shareAbout"])]
+    amounts = [own["verdict"]["fewerThanOne"], brief["about"].replace("{count}", "82")]
+    sure = max(
+        (brief["sure"].replace("{about}", about).replace("{share}", share) for about in amounts for share in shares), key=words
+    )
+    steps = {"suspicious": ("now", "soon"), "low_suspicion": ("watch",), "uncertain": ("book",), "rejected": ("retake",)}
+    return {
+        f"{decision}, {at}": " ".join(
+            [
+                own["verdict"][decision]["title"] + ".",
+                brief[decision],
+                "" if decision == "rejected" else sure,
+                step[at],
+                own["safety"]["whatever"],
+            ]
+        )
+        for decision, several in steps.items()
+        for at in several
+    }
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_lay_answer_has_at_most_sixty_words(language: str) -> None:
+    counts = {name: words(text) for name, text in answers(language).items()}
+    assert {name: count for name, count in counts.items() if count > MOST_WORDS} == {}
+    assert min(counts.values()) > 15
+
+
+def syllables(word: str) -> int:
+    """Of an English word: groups of vowels, without a silent e."""
+    found = len(re.findall(r"[aeiouy]+", word))
+    silent = re.search(r"[^aeiouyl]e$|[^aeiouytd]ed$|[^aeiouscxz]es$", word)
+    return max(1, found - bool(silent))
+
+
+def grade(text: str) -> float:
+    """Flesch-Kincaid grade level (Kincaid et al. 1975); a number counts as a word of one syllable."""
+    found = [word.lower() for word in re.findall(r"[A-Za-z']+|\d+", text)]
+    sentences = len(re.findall(r"[.!?:](?:\s|$)", text))
+    return 0.39 * len(found) / sentences + 11.8 * sum(map(syllables, found)) / len(found) - 15.59
+
+
+def test_a_lay_answer_reads_at_the_age_of_twelve() -> None:
+    assert grade("The model sees signs that it has also seen in malignant dermatological abnormalities.") > 11  # it tells
+    grades = {name: grade(text) for name, text in answers("en").items()}
+    assert {name: value for name, value in grades.items() if value > MOST_GRADE} == {}
+
+
+def figures_of(page: Page) -> dict[str, str]:
+    """What may not differ between depths."""
+    return {
+        "decision": page.locator(".verdict").get_attribute("data-decision"),
+        "title": page.locator(".verdict h2").inner_text(),
+        "dots": str(page.locator(".verdict .dots .full").count()),
+        "legend": page.locator("derm-scale .legend").evaluate("e => e.textContent"),
+        "classes": page.locator(".classes").evaluate("e => e.textContent"),
+        "facts": page.locator("derm-findings .facts").evaluate("e => e.textContent"),
+    }
+
+
+@pytest.mark.browser
+def test_lay_first_and_everything_one_tap_away(page: Page, plain: Callable[..., bytes], choose: Callable[..., None]) -> None:
+    choose(page, plain(red=230))
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.get_by_role("radio", name="For you")).to_be_checked()
+    brief = page.locator(".brief")
+    expect(brief).to_contain_text("Of 100 spots like this, about 90 are skin cancer, where 30 of 100 lesions are.")
+    expect(brief.locator(".dots .full")).to_have_count(90)
+    shown = page.locator(".verdict h2").inner_text() + " " + brief.inner_text()
+    assert words(shown) <= MOST_WORDS
+    rest = ("derm-scale", ".classes", ".next", "derm-findings details", ".place")
+    for part in rest:
+        expect(page.locator(part)).to_be_hidden()
+    more = page.get_by_role("button", name="More about this answer")
+    expect(more).to_have_attribute("aria-expanded", "false")
+    more.click()
+    for part in rest:
+        expect(page.locator(part)).to_be_visible()
+    # where the reader works moves the short sentence as well
+    page.get_by_label("Where is the spot examined?").select_option(label="Family practice: 2 of 100 lesions")
+    expect(brief).to_contain_text("Of 100 spots like this, about 30 are skin cancer, where 2 of 100 lesions are.")
+    expect(brief.locator(".dots .full")).to_have_count(30)
+    # it stays open for the next picture
+    choose(page, plain(red=40))
+    page.get_by_role("button", name="Assess this picture").click()
+    expect(page.locator("derm-scale")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_the_depth_is_chosen_on_the_answer_said_and_remembered(new_page, service, plain, assess) -> None:
+    page = new_page(service.url)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "/predict" in request.url else None)
+    assess(page, plain(red=230))
+    before = figures_of(page)
+    page.get_by_role("radio", name="For you").focus()
+    page.keyboard.press("ArrowRight")  # as radio buttons go
+    expect(page.locator("main")).to_have_attribute("data-depth", "clinical")
+    expect(page.get_by_role("radio", name="For clinicians")).to_be_focused()
+    expect(page.locator("#status")).to_have_text("The answer is now shown with everything behind it.")
+    expect(page.locator(".brief")).to_have_count(0)
+    for part in ("derm-scale", ".classes", ".next", "derm-findings .facts"):
+        expect(page.locator(part)).to_be_visible()
+    assert figures_of(page) == before
+    assert len(sent) == 1
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assess(page, plain(red=230))
+    expect(page.get_by_role("radio", name="For clinicians")).to_be_checked()
+    page.get_by_role("radio", name="For you").check()
+    assert page.evaluate("() => localStorage.length") == 0  # nothing is kept of those who see what all see at first
+
+
+PARTS = (".frame", ".controls", ".verdict", "derm-scale", ".next", ".classes", ".figures .facts", ".warnings", ".disclaimer")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("several", "size"), [(False, (1440, 900)), (True, (1440, 900)), (False, (1920, 1080))])
+def test_clinicians_see_everything_on_one_screen(new_page, service, plain, upload, several: bool, size: tuple[int, int]) -> None:
+    page = new_page(service.url, width=size[0], height=size[1], load=False)
+    page.add_init_script(CLINICAL)
+    warnings = [{"code": code, "text": "", "advisory": True} for code in ("hair", "sharpness")]
+
+    def warned(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        body["quality"]["warnings"] = warnings
+        even = {"id": "bkl", "name": "B", "probability_at_even_prevalence": 0.62, "note": ""}
+        route.fulfill(response=answer, json=body | {"most_likely": even})
+
+    page.route("**/api/predict*", warned)
+    page.goto(service.url)
+    page.wait_for_selector("html[data-ready]")
+    page.set_input_files("#choose", [upload(plain(red=230, width=500, height=500), f"{at}.png") for at in range(1 + 7 * several)])
+    page.locator("#assess-all" if several else "#assess").click()
+    expect(page.locator(".queue li[data-state=result]")).to_have_count(8 * several)
+    expect(page.locator(".keep h2")).to_be_attached()
+    assert page.evaluate("() => document.documentElement.scrollHeight") <= size[1]
+    for part in (*PARTS, *([".queue"] if several else [])):
+        expect(page.locator(part)).to_be_in_viewport(ratio=1)
+    expect(page.locator("#after")).to_be_hidden()
+    page.get_by_role("button", name="Keep, print, check yourself").click()
+    expect(page.get_by_role("button", name="Print or save as PDF")).to_be_visible()
+
+
+@pytest.mark.browser
+def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, plain, upload) -> None:
+    page = new_page(service.url)
+    page.evaluate("() => { window.print = () => { window.printed = true; }; }")
+    page.set_input_files("#choose", [upload(plain(red=red), f"{red}.png") for red in (230, 128, 40)])
+    page.get_by_role("button", name="Assess all 3 pictures").click()
+    expect(page.locator("#queue-title")).to_be_focused()
+    name, main = page.locator("#answer-name"), page.locator("main")
+    expect(name).to_have_text("230.png")
+    page.keyboard.press("n")  # for lay readers a letter does nothing
+    expect(name).to_have_text("230.png")
+    page.get_by_role("radio", name="For clinicians").check()
+    for key, shown in (("n", "128.png"), ("n", "40.png"), ("n", "40.png"), ("b", "128.png")):
+        page.keyboard.press(key)
+        expect(name).to_have_text(shown)
+    page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ب', code: 'KeyB', bubbles: true }))")
+    expect(name).to_have_text("230.png")  # a keyboard for Arabic: by its place
+    page.keyboard.press("h")
+    expect(page.get_by_role("checkbox", name="Show heatmap")).not_to_be_checked()
+    page.keyboard.press("p")
+    assert page.evaluate("() => window.printed")
+    page.get_by_label("Where is the spot examined?").focus()
+    page.keyboard.press("d")  # the list of a field takes letters itself
+    expect(main).to_have_attribute("data-depth", "clinical")
+    page.locator("#queue-title").focus()
+    page.keyboard.press("Control+d")  # the browser's own
+    expect(main).to_have_attribute("data-depth", "clinical")
+    page.keyboard.press("k")
+    expect(page.locator(".keep :focus")).to_be_visible()
+    page.keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(dialog.locator("dt")).to_contain_text(["N", "B", "H", "D", "K", "P", "?"])
+    page.keyboard.press("d")
+    expect(main).to_have_attribute("data-depth", "clinical")
+    dialog.get_by_role("checkbox", name="Use the keyboard shortcuts").uncheck()
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(main).to_have_attribute("data-depth", "clinical")
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    page.get_by_role("button", name="Suspicious spot").click()
+    expect(page.locator(".verdict")).to_be_visible()
+    page.keyboard.press("d")
+    expect(main).to_have_attribute("data-depth", "clinical")
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    dialog.get_by_role("checkbox", name="Use the keyboard shortcuts").check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(main).to_have_attribute("data-depth", "lay")
