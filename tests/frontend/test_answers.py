@@ -177,7 +177,7 @@ def test_figures_name_model_and_request(page: Page, plain, assess) -> None:
 @pytest.mark.parametrize(("width", "height"), [(600, 450), (300, 480), (900, 150)])
 def test_region_lies_where_it_was_judged(page: Page, plain, assess, width: int, height: int) -> None:
     assess(page, plain(red=230, width=width, height=height))
-    photo, region, heat = (page.locator(part).bounding_box() for part in (".photo", ".region", ".heat"))
+    photo, region, heat = (page.locator(part).bounding_box() for part in (".photo", ".region", ".lines"))
     side, zoom = min(width, height), photo["width"] / width
     assert photo["height"] / height == pytest.approx(zoom, rel=0.02)
     for box in (region, heat):
@@ -194,6 +194,7 @@ def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> N
     done, data = cv2.imencode(".png", picture)
     assert done
     assess(page, data.tobytes())
+    page.get_by_role("radio", name="Colours").check()
     page.wait_for_function("() => document.querySelector('.heat').complete")
     page.get_by_role("slider", name="Opacity").fill("100")
     frame = page.locator(".frame")

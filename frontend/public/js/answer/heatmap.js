@@ -1,36 +1,69 @@
 // @ts-check
 /**
- * <derm-heatmap>: the picture, upright; after an answer also the part that was judged and the heatmap over
- * it.
+ * <derm-heatmap>: the picture, upright, which can be looked at closely; after an answer also the part that
+ * was judged and the heatmap over it, as lines or as colours.
  */
 
-import { el, setVars } from "../dom.js";
+import { button, el, icon, setVars, svg } from "../dom.js";
 import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
+import { drawn } from "./contours.js";
+import { Zoom } from "./zoom.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
 const SIDEWAYS = 6; // pixels
+const STYLES = ["lines", "colours"];
+let elements = 0;
 const OPACITY = 100; // its colours are transparent themselves, the more so the lower the estimate
 
-/** Method in: `show`. */
+/** Methods in: `show`, `turn`, `turnStyle`, `key`. */
 export class DermHeatmap extends HTMLElement {
   #photo = /** @type {HTMLImageElement} */ (el("img", { class: "photo", alt: "" }));
   #missing = el("p", { class: "no-preview", hidden: true });
   #heat = /** @type {HTMLImageElement} */ (el("img", { class: "heat", alt: "" }));
+  #lines = svg("svg", {
+    class: "lines",
+    viewBox: "0 0 1 1",
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
   #divider = el("span", { class: "divider", "aria-hidden": "true" });
-  #region = el("div", { class: "region", hidden: true }, this.#heat, this.#divider);
-  #frame = el("div", { class: "frame", dir: "ltr" }, this.#photo, this.#missing, this.#region);
+  #region = el("div", { class: "region", hidden: true }, this.#heat, this.#lines, this.#divider);
+  #pane = el("div", { class: "pane" }, this.#photo, this.#missing, this.#region);
+  #frame = el("div", { class: "frame", dir: "ltr" }, this.#pane);
+  #stage = el("div", { class: "stage", role: "group", tabindex: 0 }, this.#frame);
+  #zoom = new Zoom(this.#frame, this.#pane, () => inLanguage(this.#speaks, () => this.#sayZoom()));
+  #level = el("output", { class: "value", "aria-live": "polite" });
+  #out = zoomButton("M4 10h12", () => this.#zoom.out());
+  #in = zoomButton("M4 10h12M10 4v12", () => this.#zoom.in());
+  #whole = button("", () => this.#zoom.whole(), "zoom-whole");
+  #zooms = el("div", { class: "zooms", role: "group" }, this.#out, this.#level, this.#in, this.#whole);
   #caption = el("p", { class: "caption", hidden: true });
   #shown = /** @type {HTMLInputElement} */ (
     el("input", { type: "checkbox", id: "heat-shown", checked: true })
   );
   #split = range({ id: "heat-split", step: 1, dir: "ltr" });
   #opacity = range({ id: "heat-opacity", step: 5 });
-  #names = { shown: el("span"), split: el("span"), opacity: el("span") };
+  #names = {
+    shown: el("span"),
+    split: el("span"),
+    opacity: el("span"),
+    lines: el("span"),
+    colours: el("span"),
+  };
+  #styles = STYLES.map(styleInput);
+  #styleName = el("legend", { class: "visually-hidden" });
   #controls = el(
     "div",
     { class: "controls", hidden: true, role: "group" },
     el("label", { class: "switch" }, this.#shown, this.#names.shown),
+    el(
+      "fieldset",
+      { class: "heat-styles" },
+      this.#styleName,
+      el("label", { class: "switch" }, this.#styles[0], this.#names.lines),
+      el("label", { class: "switch" }, this.#styles[1], this.#names.colours),
+    ),
     el("label", { class: "slider" }, this.#names.split, this.#split.input, this.#split.output),
     el("label", { class: "slider" }, this.#names.opacity, this.#opacity.input, this.#opacity.output),
   );
@@ -43,6 +76,16 @@ export class DermHeatmap extends HTMLElement {
     for (const type of ["load", "error"]) {
       this.#photo.addEventListener(type, () => inLanguage(this.#speaks, () => this.#layout()));
     }
+    this.#heat.addEventListener("load", () => this.#lines.replaceChildren(...drawn(this.#heat)));
+    this.#stage.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (this.#zoom.key(event.key)) event.preventDefault();
+    });
+    elements += 1;
+    for (const input of this.#styles) {
+      input.name = `heat-style-${elements}`;
+      input.addEventListener("change", () => inLanguage(this.#speaks, () => this.#layout()));
+    }
     this.#shown.addEventListener("change", () => this.#blend());
     for (const { input } of [this.#split, this.#opacity])
       input.addEventListener("input", () => this.#blend());
@@ -50,7 +93,7 @@ export class DermHeatmap extends HTMLElement {
   }
 
   connectedCallback() {
-    this.replaceChildren(el("div", { class: "stage" }, this.#frame), this.#controls, this.#caption);
+    this.replaceChildren(this.#stage, this.#zooms, this.#controls, this.#caption);
   }
 
   /**
@@ -61,6 +104,7 @@ export class DermHeatmap extends HTMLElement {
     if (this.#photo.getAttribute("src") !== src) {
       if (src) this.#photo.src = src;
       else this.#photo.removeAttribute("src");
+      this.#zoom.reset();
     }
     this.#photo.alt = alt;
     if (assessment !== this.#assessment) {
@@ -69,6 +113,7 @@ export class DermHeatmap extends HTMLElement {
       this.#split.input.value = "100";
       this.#opacity.input.value = String(OPACITY);
       this.#heat.removeAttribute("src");
+      this.#lines.replaceChildren();
       if (assessment?.heatmap) this.#heat.src = assessment.heatmap;
     }
     this.#missing.textContent = t("heatmap.noPreview");
@@ -76,6 +121,15 @@ export class DermHeatmap extends HTMLElement {
     this.#names.shown.textContent = t("heatmap.show");
     this.#names.split.textContent = t("heatmap.split");
     this.#names.opacity.textContent = t("heatmap.opacity");
+    this.#names.lines.textContent = t("heatmap.lines");
+    this.#names.colours.textContent = t("heatmap.colours");
+    this.#styleName.textContent = t("heatmap.style");
+    this.#stage.setAttribute("aria-label", t("zoom.keys"));
+    this.#zooms.setAttribute("aria-label", t("zoom.title"));
+    this.#out.setAttribute("aria-label", t("keys.out"));
+    this.#in.setAttribute("aria-label", t("keys.in"));
+    this.#whole.textContent = t("keys.whole");
+    this.#sayZoom();
     this.#layout();
     this.#blend();
   }
@@ -83,6 +137,25 @@ export class DermHeatmap extends HTMLElement {
   /** Shows the heatmap, or takes it away. */
   turn() {
     if (!this.#controls.hidden) this.#shown.click();
+  }
+
+  /** Draws the heatmap the other way. */
+  turnStyle() {
+    if (!this.#controls.hidden) this.#styles.find((input) => !input.checked)?.click();
+  }
+
+  /** @param {string} key @returns {boolean} whether it was one for looking closely, as + and - */
+  key(key) {
+    return !this.#zooms.hidden && this.#zoom.key(key);
+  }
+
+  #sayZoom() {
+    const level = percent(this.#zoom.scale, 0);
+    if (this.#level.textContent !== level) this.#level.textContent = level;
+  }
+
+  get #asLines() {
+    return this.#styles[0].checked;
   }
 
   /** Gives the frame the picture's shape and puts the region where the server says it was. */
@@ -101,8 +174,12 @@ export class DermHeatmap extends HTMLElement {
     setVars(this.#frame, { ratio: (visible ? naturalWidth / naturalHeight : width / height).toFixed(6) });
 
     this.#region.hidden = !assessment || !fits;
-    this.#heat.hidden = !assessment?.heatmap;
-    this.#divider.hidden = this.#heat.hidden;
+    const mapped = Boolean(assessment?.heatmap);
+    this.#zooms.hidden = !visible;
+    this.#region.toggleAttribute("data-mapped", mapped);
+    this.#heat.hidden = !mapped || this.#asLines;
+    this.#lines.toggleAttribute("hidden", !mapped || !this.#asLines);
+    this.#divider.hidden = !mapped;
     this.#controls.hidden = !assessment?.heatmap || !fits;
     this.#caption.hidden = !assessment;
     if (!assessment) return;
@@ -118,7 +195,9 @@ export class DermHeatmap extends HTMLElement {
       : assessment.decision === "rejected"
         ? "rejected"
         : assessment.heatmap
-          ? "meaning"
+          ? this.#asLines
+            ? "meaningLines"
+            : "meaning"
           : "region";
     this.#caption.textContent = t(`heatmap.${says}`);
   }
@@ -130,6 +209,7 @@ export class DermHeatmap extends HTMLElement {
    */
   #drag(down) {
     if (this.#controls.hidden || !this.#shown.checked || !down.isPrimary || down.button !== 0) return;
+    if (this.#zoom.scale > 1) return; // what is enlarged is moved about
     const touch = down.pointerType === "touch";
     const { left, width } = this.#region.getBoundingClientRect();
     const before = Number(this.#split.input.value);
@@ -139,7 +219,8 @@ export class DermHeatmap extends HTMLElement {
     const move = (/** @type {PointerEvent} */ { clientX, clientY }) => {
       const [dx, dy] = [clientX - down.clientX, clientY - down.clientY];
       sideways ||= Math.abs(dx) > SIDEWAYS && Math.abs(dx) > Math.abs(dy);
-      if (!sideways) return;
+      if (this.#zoom.pinching) listening.abort();
+      if (!sideways || this.#zoom.pinching) return;
       // a finger hides what it points at: the line moves along with it, and does not jump to it
       const share = touch ? before + (100 * dx) / width : (100 * (clientX - left)) / width;
       this.#split.input.value = String(Math.round(share));
@@ -153,7 +234,8 @@ export class DermHeatmap extends HTMLElement {
 
   #blend() {
     const on = this.#shown.checked;
-    this.#heat.style.opacity = on ? String(Number(this.#opacity.input.value) / 100) : "0";
+    const opacity = on ? String(Number(this.#opacity.input.value) / 100) : "0";
+    for (const drawing of [this.#heat, this.#lines]) drawing.style.opacity = opacity;
     setVars(this.#region, { split: this.#split.input.value });
     this.#divider.toggleAttribute("data-off", !on);
     for (const { input, output } of [this.#split, this.#opacity]) {
@@ -164,6 +246,17 @@ export class DermHeatmap extends HTMLElement {
     }
   }
 }
+
+/** @param {string} d what it shows @param {() => void} act */
+function zoomButton(d, act) {
+  const made = button("", act, "zoom-step");
+  made.append(icon("", "0 0 20 20", { d }));
+  return made;
+}
+
+/** @param {string} value @param {number} at */
+const styleInput = (value, at) =>
+  /** @type {HTMLInputElement} */ (el("input", { type: "radio", value, checked: at === 0 }));
 
 /**
  * From left to right where it moves over the picture, which no language turns.

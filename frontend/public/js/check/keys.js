@@ -13,8 +13,7 @@ import { t } from "../i18n.js";
 /** @typedef {{key: string, code: string, name: string, act: () => void}} Shortcut */
 
 const KEY = "aiderm-keys";
-const FIELDS =
-  "input:not([type=checkbox], [type=radio]), select, textarea, [contenteditable], [role=group][tabindex]";
+const FIELDS = "input:not([type=checkbox], [type=radio]), select, textarea, [contenteditable]";
 
 let off = false;
 try {
@@ -53,13 +52,9 @@ function showList(shortcuts) {
     el("input", { type: "checkbox", id: "keys-on", checked: !off })
   );
   on.addEventListener("change", () => turn(on.checked));
-  const rows = shortcuts.map(({ key, name }) =>
-    el(
-      "div",
-      {},
-      el("dt", {}, el("kbd", { dir: "ltr" }, key.toUpperCase())),
-      el("dd", {}, t(`keys.${name}`)),
-    ),
+  const arrows = { key: t("keys.arrows"), name: "pan" };
+  const rows = [...shortcuts, arrows].map(({ key, name }) =>
+    el("div", {}, el("dt", {}, el("kbd", {}, key.toUpperCase())), el("dd", {}, t(`keys.${name}`))),
   );
   const dialog = openDialog(
     "keys",
@@ -103,6 +98,13 @@ function shortcutsOf(queue, view, parts) {
     { key: "n", code: "KeyN", name: "next", act: () => go(1) },
     { key: "b", code: "KeyB", name: "previous", act: () => go(-1) },
     { key: "h", code: "KeyH", name: "heat", act: () => parts.heatmap.turn() },
+    { key: "c", code: "KeyC", name: "style", act: () => parts.heatmap.turnStyle() },
+    ...["+", "-", "0"].map((key) => ({
+      key,
+      code: "",
+      name: /** @type {Record<string, string>} */ ({ "+": "in", "-": "out", 0: "whole" })[key],
+      act: () => parts.heatmap.key(key),
+    })),
     { key: "d", code: "KeyD", name: "depth", act: () => chooseDepth(otherDepth()) },
     { key: "k", code: "KeyK", name: "keep", act: toKeeping },
     { key: "p", code: "KeyP", name: "print", act: () => window.print() },
@@ -126,9 +128,10 @@ export function startKeys(queue, view, parts) {
     const target = /** @type {HTMLElement} */ (event.target);
     if (target.closest?.(FIELDS) || document.querySelector("dialog[open]")) return;
     const found = shortcutOf(shortcuts, event);
-    if (!found) return;
-    event.preventDefault();
-    found.act();
+    found?.act();
+    // arrows move an enlarged picture, except where they choose among options
+    const arrow = /^Arrow|^=$/.test(event.key) && !target.closest?.("input");
+    if (found || (arrow && parts.heatmap.key(event.key))) event.preventDefault();
   });
   return () => showList(shortcuts);
 }
