@@ -39,7 +39,8 @@ expect.set_options(timeout=TIMEOUT_MS)
 # Chromium writes a line for each answer of 4xx and 5xx, of which the page tells itself, and Playwright one for the worker.
 EXPECTED_CONSOLE = ("Failed to load resource", "Service Worker registration blocked by Playwright")
 READY = "html[data-ready]"
-CHOICES = {"aiderm-depth", "aiderm-keys"}
+# what a reader chose to see, and the number and key of a tab with pictures at hand
+CHOICES = {"aiderm-depth", "aiderm-keys", "aiderm-tab"}
 # What the page would send of a file; both are base64.
 STRIP = """async (encoded) => {
   const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));

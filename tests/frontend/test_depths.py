@@ -206,6 +206,7 @@ def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, pla
     expect(page.get_by_role("checkbox", name="Show heatmap")).not_to_be_checked()
     page.keyboard.press("c")
     expect(page.get_by_role("radio", name="Colours")).to_be_checked()
+    page.locator("#queue-title").focus()  # among options an arrow chooses
     page.keyboard.press("+")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".zooms output")).to_have_text("150%")
@@ -233,8 +234,7 @@ def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, pla
     expect(main).to_have_attribute("data-depth", "clinical")
     page.reload()
     page.wait_for_selector("html[data-ready]")
-    page.get_by_role("button", name="Suspicious spot").click()
-    expect(page.locator(".verdict")).to_be_visible()
+    expect(page.locator(".verdict")).to_be_visible()  # a reload loses no answer
     page.keyboard.press("d")
     expect(main).to_have_attribute("data-depth", "clinical")
     page.get_by_role("button", name="Keyboard shortcuts").click()

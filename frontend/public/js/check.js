@@ -50,6 +50,7 @@ export function startCheck(service) {
     camera.addEventListener("click", () => orSay(start().then(() => adding.photograph({}))));
   }
 
+  const keeping = keepsOf(queue, sending, view);
   let started = false;
   /** Loads what shows pictures, and listens to it. */
   async function start() {
@@ -70,6 +71,7 @@ export function startCheck(service) {
     list.addEventListener("remove-all", () => adding.removeAll());
     list.addEventListener("table", () => orSay(showTable()));
     import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
+    await keeping();
   }
   async function showTable() {
     const results = await import("./results/table.js");
@@ -89,6 +91,62 @@ export function startCheck(service) {
   });
   view.render();
   picker.start();
+  dropOld().catch(() => {});
+  if (hasKept()) orSay(restore({ queue, sending, view, adding, start, keeping }));
+}
+
+/**
+ * What keeps all that is at hand over a reload, loaded once it is asked for; null where that cannot be done.
+ *
+ * @param {Queue} queue
+ * @param {Sending} sending
+ * @param {CheckView} view
+ */
+function keepsOf(queue, sending, view) {
+  /** @type {Promise<import("./check/kept.js").Kept | null> | null} */
+  let kept = null;
+  return () => {
+    kept ??= import("./check/kept.js").then(
+      ({ Kept }) => {
+        view.keeps = Kept.possible;
+        return view.keeps ? new Kept(queue, sending, () => view.keepNothing()) : null;
+      },
+      () => null, // everything else works without
+    );
+    return kept;
+  };
+}
+
+/**
+ * As it was before a reload; what was on its way is sent again.
+ *
+ * @param {{queue: Queue, sending: Sending, view: CheckView, adding: Adding, start: () => Promise<void>,
+ *   keeping: ReturnType<typeof keepsOf>}} parts
+ */
+async function restore({ queue, sending, view, adding, start, keeping }) {
+  await start();
+  const before = await (await keeping())?.restore();
+  if (!before) return;
+  view.renderAll();
+  view.say(t("check.restored"));
+  for (const item of queue.items) adding.show(item).catch(() => {});
+  if (before.running) sending.start(queue.sendable);
+}
+
+/** Deletes what closed tabs left, once it is a day old; most have nothing, and load nothing for it. */
+async function dropOld() {
+  const databases = (await window.indexedDB?.databases?.()) ?? [];
+  if (!databases.some(({ name }) => name === "aiderm-queue")) return;
+  await (await import("./check/kept.js")).dropOld();
+}
+
+/** Whether this tab had pictures at hand before. */
+function hasKept() {
+  try {
+    return sessionStorage.getItem("aiderm-tab") !== null;
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -153,6 +211,7 @@ function startAnswers(queue, sending, view, service) {
     queue.select(item);
     view.parts?.problemView.focusHeading();
   });
+  sending.addEventListener("lost", () => view.say(t("check.lost")));
   sending.addEventListener("cancelled", () => {
     view.render();
     if (view.focusIsFree) view.focusCurrent();

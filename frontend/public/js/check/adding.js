@@ -79,6 +79,16 @@ export class Adding {
     this.view.sayAlso(found.map((concern) => t(`concern.${concern}`)));
   }
 
+  /** Shows a picture again whose kind this browser does not show by itself. @param {Item} item */
+  async show(item) {
+    const { file } = item;
+    if (!file || !item.viewable || (await isShown(file))) return;
+    const bitmap = await bitmapOf(file);
+    this.queue.showAs(item, await asPng(bitmap));
+    bitmap.close();
+    this.view.render();
+  }
+
   /** @param {Item} item */
   async edit(item) {
     if (!item.base) return;

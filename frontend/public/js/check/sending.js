@@ -5,7 +5,7 @@
  * asks to wait for is waited for and sent again.
  */
 
-import { Problem, mayRetry, predict } from "../api.js";
+import { Problem, health, mayRetry, predict } from "../api.js";
 import { digestOf } from "../intake/digest.js";
 
 /** @typedef {import("./state.js").Item} Item */
@@ -26,26 +26,48 @@ const PAUSES = [1, 4];
 const MOST_WAITS = 30;
 /** Seconds; a server that wants more of them is not waited for. */
 const LONGEST_WAIT = 120;
+/** What is met where nothing can be reached, or nothing answers behind what can. */
+const LOST = new Set(["network", "timeout", "no_model"]);
+/** Seconds between two questions for a service that is away. */
+const ASK_AGAIN = 3;
+/** Seconds that pictures may take to be kept before they are sent. */
+const LONGEST_SAVING = 10;
 /** So many pictures in a row that fail for no reason of their own end a run. */
 const MOST_FAILURES = 3;
 
-/** @param {number} seconds @param {AbortSignal} signal @returns {Promise<void>} also when it is aborted */
-const pause = (seconds, signal) =>
+/**
+ * @param {number} seconds
+ * @param {AbortSignal} signal
+ * @param {string} [event] of the window that ends it as well
+ * @returns {Promise<void>} also when it is aborted
+ */
+const pause = (seconds, signal, event) =>
   new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
       signal.removeEventListener("abort", done);
+      if (event) window.removeEventListener(event, done);
       resolve();
     };
     const timer = setTimeout(done, seconds * 1000);
     signal.addEventListener("abort", done);
+    if (event) window.addEventListener(event, done);
     if (signal.aborted) done();
   });
 
+/** Whether the service can be reached and has a model. */
+async function isThere() {
+  if (!navigator.onLine) return false;
+  return health().then(
+    ({ status }) => status !== "unavailable",
+    () => false,
+  );
+}
+
 /**
  * Events out: `progress` after each step; `answered` and `failed` with `{item, alone}`, where `alone` says
- * that
- * the run is of one picture; `cancelled`; `end` with `{items, alone}` of a run that came to its end.
+ * that the run is of one picture; `lost` once the service cannot be reached; `cancelled`; `end` with
+ * `{items, alone}` of a run that came to its end.
  */
 export class Sending extends EventTarget {
   #queue;
@@ -59,6 +81,10 @@ export class Sending extends EventTarget {
   #tries = new Map();
   /** When the run goes on, in milliseconds since 1970, while the server asks to wait. */
   waitingUntil = 0;
+  /** Whether the run waits for a service that cannot be reached. */
+  lost = false;
+  /** What is waited for, a little, before many are sent: that they are safe. */
+  safe = async () => {};
 
   /** @param {Queue} queue */
   constructor(queue) {
@@ -116,12 +142,14 @@ export class Sending extends EventTarget {
     const stop = new AbortController();
     this.#stop = stop;
     let failures = 0;
+    if (!this.alone) await Promise.race([this.safe(), pause(LONGEST_SAVING, stop.signal)]);
     for (let item = this.#next(); item && !stop.signal.aborted; item = this.#next()) {
       const problem = await this.#send(item);
       if (!problem || stop.signal.aborted || !this.#run.has(item)) {
         failures = 0;
         continue;
       }
+      if (!this.alone && LOST.has(problem.code) && (await this.#awaitService(item, stop.signal))) continue;
       const seconds = this.#secondsUntilAgain(item, problem);
       if (seconds !== null) {
         this.#queue.update(item, { state: "waiting" });
@@ -140,6 +168,30 @@ export class Sending extends EventTarget {
     this.#tries.clear();
     for (const item of items) if (item.state === "waiting") this.#queue.update(item, { state: "ready" });
     this.#tell(stop.signal.aborted ? "cancelled" : "end", { items, alone });
+  }
+
+  /**
+   * Waits until the service can be reached again, however long that takes.
+   *
+   * @param {Item} item that is sent again then
+   * @param {AbortSignal} signal
+   * @returns {Promise<boolean>} whether it was away; if not, the failure is this picture's
+   */
+  async #awaitService(item, signal) {
+    while (!signal.aborted && !(await isThere())) {
+      if (!this.lost) {
+        this.lost = true;
+        this.#queue.update(item, { state: "waiting" });
+        this.#tell("lost");
+      }
+      this.#tell("progress");
+      await pause(ASK_AGAIN, signal, "online");
+    }
+    const waited = this.lost;
+    this.lost = false;
+    if (waited) this.#tries.delete(item);
+    this.#tell("progress");
+    return waited;
   }
 
   #next() {

@@ -101,6 +101,20 @@ export class Queue extends EventTarget {
     return item;
   }
 
+  /**
+   * Brings back an item as it was.
+   * @param {Partial<Item> & {source: File}} was
+   */
+  bring(was) {
+    const item = this.add(was.source, { prepared: was.base });
+    URL.revokeObjectURL(item.url);
+    Object.assign(item, was);
+    // nothing is under way yet
+    if (item.state === "waiting") item.state = "ready";
+    item.url = item.file ? URL.createObjectURL(item.file) : "";
+    return item;
+  }
+
   /** @param {Item | null} item */
   select(item) {
     this.selected = item;

@@ -82,6 +82,7 @@ export class CheckView {
   #concerns = find("#concerns", HTMLElement);
   #status = find("#status", HTMLElement);
   #after = find("#after", HTMLElement);
+  #kept = find("#kept", HTMLElement);
   /** @type {Parts | null} */
   parts = null;
   /** @type {Promise<Parts> | null} */
@@ -92,6 +93,8 @@ export class CheckView {
   #lastSaid = 0;
   /** A refusal that belongs to no picture. @type {Problem | null} */
   refusal = null;
+  /** Whether this browser keeps what is at hand over a reload. */
+  keeps = false;
 
   /**
    * @param {import("./state.js").Queue} queue
@@ -121,6 +124,12 @@ export class CheckView {
   /** @param {string} words */
   say(words) {
     this.#status.textContent = words;
+  }
+
+  /** The browser could not keep something; nobody is told that it did. */
+  keepNothing() {
+    this.keeps = false;
+    this.render();
   }
 
   #changeDepth() {
@@ -167,6 +176,8 @@ export class CheckView {
     this.#renderActions(item, state, problem);
     this.#renderProgress(item);
     this.parts?.list.show(this.queue, this.sending);
+    this.#kept.hidden = !this.keeps || items.length === 0 || !this.parts;
+    if (!this.#kept.hidden) this.#kept.textContent = t("atHand.kept");
     this.#renderPicture(item, problem);
   }
 

@@ -84,6 +84,7 @@ async function form(card, item) {
         pictures: [{ id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model }],
       });
       item.kept = true;
+      document.dispatchEvent(new Event("kept"));
       card.querySelectorAll(".field").forEach((field) => field.remove());
       save.remove();
       said.replaceChildren(...kept());

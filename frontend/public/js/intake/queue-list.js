@@ -121,7 +121,8 @@ export class DermQueue extends HTMLElement {
     const { done, total } = sending.progress;
     const tick = () => {
       const seconds = Math.ceil((sending.waitingUntil - Date.now()) / 1000);
-      const words = seconds > 0 ? t("check.pausing", { count: seconds }) : "";
+      const pausing = seconds > 0 ? t("check.pausing", { count: seconds }) : "";
+      const words = sending.lost ? t("check.lost") : pausing;
       this.#progressText.textContent = [t("check.saidProgress", { done, total }), words].join(" ").trim();
     };
     this.#bar.value = total ? (done + 0.5 * (sending.item?.share ?? 0)) / total : 0;
