@@ -63,7 +63,6 @@ const REST = [
   "js/check/kept.js",
   "js/intake/compression.js",
   "js/intake/looks.js",
-  "js/intake/metadata.js",
   "js/intake/queue-list.js",
   "js/results/files.js",
   "js/results/table.js",

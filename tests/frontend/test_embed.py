@@ -87,7 +87,7 @@ def test_element_judges_on_a_page_of_another_origin(
         assert sent == []  # nothing is sent by choosing
         go.click()
         expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
-        expect(page.locator("lesion-check .heat")).to_be_visible()
+        expect(page.locator("lesion-check .lines")).to_be_visible()
         expect(page.get_by_text("see a doctor whatever this says").first).to_be_visible()
         # styles came in under a policy that allows none from the page
         assert page.locator("lesion-check .verdict").evaluate("e => getComputedStyle(e).borderTopWidth") == "5px"

@@ -94,12 +94,13 @@ def test_low_suspicion_says_how_many_cancers_the_models_test_missed(page: Page, 
 
 
 @pytest.mark.parametrize("language", ["en", "de", "ar"])
-def test_paper_is_one_sheet(new_page, service, language: str, plain, choose) -> None:
+def test_paper_is_one_sheet(new_page, service, language: str, plain, choose, open_more) -> None:
     # upright, uncertain, and dark, which is warned of: as long as an answer gets
     page = new_page(service.url + f"?lang={language}")
     choose(page, plain(red=110, green=5, blue=5, width=400, height=600))
     page.locator("#assess").click()
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "uncertain")
+    open_more(page)
     expect(page.locator(".warnings")).to_be_visible()
     expect(page.locator(".keep h2")).to_be_visible()
     pdf = page.pdf(prefer_css_page_size=True)

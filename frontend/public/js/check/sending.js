@@ -142,6 +142,7 @@ export class Sending extends EventTarget {
     const stop = new AbortController();
     this.#stop = stop;
     let failures = 0;
+    this.#tell("progress");
     if (!this.alone) await Promise.race([this.safe(), pause(LONGEST_SAVING, stop.signal)]);
     for (let item = this.#next(); item && !stop.signal.aborted; item = this.#next()) {
       const problem = await this.#send(item);
