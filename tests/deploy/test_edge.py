@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -120,6 +120,9 @@ WRITTEN = r"""
     /API/predict /api/Predict /api/PREDICT /api/predict\ /api\predict /api/predict%u000a /api/api/predict /api//api/predict
     /predict /api/predict/batch /api/predict/batch/ /api/predict%0a/batch /api/predict/batch%0a //api/predict/./batch
     /api/%70redict/b%61tch http://127.0.0.1/api/predict http://127.0.0.1//api/predict%0a http://localhost/api/predict/batch
+    /api/predict.. /api/predict... /api/predict/... /api/predict;jsessionid=1 /api;/predict /api/;/predict /.;/api/predict
+    /api/predict%ef%bc%8f /api/%ef%bd%90redict /api/predict%00.jpg /api/%2570redict /api/predict%2500 /api%c0%afpredict
+    /api/predict%e0%80%8a /api/predict%0d%0a /api/predict%20HTTP/1.1 /api///predict/// /api/%2e/predict/%2e
     /api/predict&x /api/predict=x /api/predict+ /api/predict* /api/predict~ /api/predict/%2e%2e/predict
 """
 SPELLINGS = [
@@ -179,6 +182,63 @@ def test_a_body_that_comes_with_a_question_is_limited_too(limited: Limited) -> N
             raw(limited.nginx, method, path)
             limited.check()
         assert raw(limited.nginx, method, "/api/models", body=bytes(17_000)) == 413
+
+
+START = b"POST /api/predict HTTP/1.1\r\n"
+HOST = b"Host: localhost\r\n"
+ONE = b"Content-Length: 1\r\n\r\nx"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+CHUNK = b"\r\n1\r\nx\r\n0\r\n\r\n"
+SHAPES = {
+    "chunked": START + HOST + CHUNKED + CHUNK,
+    "chunked with trailers": START + HOST + CHUNKED + CHUNK[:-2] + b"X-Forwarded-For: 192.0.2.1\r\n\r\n",
+    "chunked with a length": START + HOST + CHUNKED + b"Content-Length: 3\r\n" + CHUNK,
+    "a folded header": START + HOST + CHUNKED.replace(b" ", b"\r\n ") + CHUNK,
+    "two lengths": START + HOST + b"Content-Length: 2\r\n" + ONE,
+    "a space before the colon": START + HOST + ONE.replace(b":", b" :"),
+    "HTTP/1.0 without a host": START.replace(b"1.1", b"1.0") + ONE,
+    "HTTP/1.0, chunked": START.replace(b"1.1", b"1.0") + HOST + CHUNKED + CHUNK,
+    "HTTP/0.9": b"POST /api/predict\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "h2c": START + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQA\r\n" + ONE,
+    "lines before it": b"\r\n\r\n\n" + START + HOST + ONE,
+    "line feeds alone": (START + HOST + ONE).replace(b"\r", b""),
+    "tabs": START.replace(b" ", b"\t") + HOST + ONE,
+    "a tab behind": b"POST /api/predict\t HTTP/1.1\r\n" + HOST + ONE,
+    "spaces": START.replace(b" ", b"   ") + HOST + ONE,
+    "overlong letters": b"POST /api/\xc1\xb0redict HTTP/1.1\r\n" + HOST + ONE,
+    "an overlong slash": b"POST /api\xc0\xafpredict HTTP/1.1\r\n" + HOST + ONE,
+    "full width": "POST /api/ｐredict HTTP/1.1\r\n".encode() + HOST + ONE,
+    "another method in a header": START.replace(b"POST", b"GET") + HOST + b"X-HTTP-Method-Override: POST\r\n" + ONE,
+    "another path in a header": START.replace(b"/api/predict", b"/healthz") + HOST + b"X-Original-URL: /api/predict\r\n" + ONE,
+    "small letters": START.replace(b"POST", b"post") + HOST + ONE,
+    "a method of its own": START.replace(b"POST", b"PREDICT") + HOST + ONE,
+    "an address with a port": b"POST http://localhost:1/api/predict HTTP/1.1\r\n" + HOST + ONE,
+    "an address with a user": b"POST http://a:b@localhost/api/predict HTTP/1.1\r\n" + HOST + ONE,
+    "a foreign address": b"POST https://example.org/api/predict HTTP/1.1\r\n" + HOST + ONE,
+    "two hosts": START + HOST + b"Host: 127.0.0.1\r\n" + ONE,
+    "forged addresses": START + HOST + b"X-Forwarded-For: 192.0.2.9, 2001:db8::9\r\nTrue-Client-IP: 192.0.2.9\r\n" + ONE,
+    "the proxy protocol": b"PROXY TCP4 192.0.2.9 127.0.0.1 1 80\r\n" + START + HOST + ONE,
+    "a request in the body": START + HOST + b"Content-Length: 65\r\n\r\n" + (START + HOST + ONE)[:65],
+    "many at once": (START + HOST + ONE) * 50,
+    "many, of which some only ask": (
+        START.replace(b"POST", b"GET") + HOST + b"\r\n" + START.replace(b"/api/", b"//api/./") + HOST + ONE
+    ) * 20,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_of_a_request_passes_the_rate_limit(limited: Limited, shape: str) -> None:
+    """Whatever else than its path is odd about it; each is sent several times."""
+    limited.api.seen.clear()
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", limited.nginx.port), timeout=30) as connection:
+            connection.sendall(SHAPES[shape])
+            connection.settimeout(0.1)
+            with suppress(ConnectionResetError, TimeoutError):
+                while connection.recv(65536):
+                    pass
+        limited.check()
 
 
 PARTS = r"""
