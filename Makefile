@@ -76,8 +76,8 @@ benchmark-serving: $(DEV_STAMP) ## this API against the physical limit and its p
 clients: $(DEV_STAMP) ## generate the clients' OpenAPI document and types anew, after a change of the API (needs Node)
 	@$(PY) clients/generate.py
 
-soak: $(DEV_STAMP) ## the long tests
-	@$(PY) -m pytest -m soak
+soak: $(DEV_STAMP) ## the long tests: some hours (T=PATH for some of them; CONTRIBUTING.md says what shortens them)
+	@$(PY) -m pytest -m soak $(T) $(PYTEST_ARGS)
 
 up: ## build and start nginx and API in containers, on http://127.0.0.1:8080 (AIDERM_HTTP_PORT=… for another port)
 	@AIDERM_REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) docker compose up --build --detach --wait

@@ -156,7 +156,7 @@ def flood(url: str, batches: list[list[bytes]], honest: list[bytes], rate: float
 
     Args:
         url: of the service.
-        batches: images of one request each.
+        batches: images of one request each; where there is none, only its time passes.
         honest: sent in turn, three a second at most.
         rate: requests a second; None: all at once.
     """
@@ -175,7 +175,8 @@ def flood(url: str, batches: list[list[bytes]], honest: list[bytes], rate: float
         meanwhile = pool.submit(send_honest_images)
         jobs = []
         for batch in batches:
-            jobs.append(pool.submit(post, url, *batch))
+            if batch:
+                jobs.append(pool.submit(post, url, *batch))
             if rate is not None:
                 time.sleep(1 / rate)
         answers.hostile.update(job.result() for job in jobs)

@@ -17,6 +17,7 @@ from .faults import KINDS, FailingDisk, Killed, Kind
 from .simulation import NAME, ViolationError, memory, simulate, write_bundle
 
 FIRST_SEED = int(os.environ.get("AIDERM_SIMULATION_SEED", "0"))
+RUNS = int(os.environ.get("AIDERM_SIMULATION_RUNS", "10000"))
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_200_runs() -> None:
 
 @pytest.mark.soak
 def test_10000_runs() -> None:
-    run(10_000)
+    run(RUNS)
 
 
 OPERATIONS: list[tuple[str, Callable[[ModelStore], object], str]] = [
