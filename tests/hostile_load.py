@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -108,17 +108,19 @@ def service(models: Path = MODELS, **settings: str) -> Iterator[tuple[str, Memor
             break
     else:
         raise RuntimeError("the service did not start")
-    log = threading.Thread(target=process.stderr.read)
+    lines: deque[str] = deque(maxlen=50)
+    log = threading.Thread(target=lines.extend, args=(process.stderr,))
     log.start()
     try:
         yield found[1], Memory(process.pid)
     finally:
+        ended = process.poll()
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
         log.join()
         process.stderr.close()
-    if code not in (0, -signal.SIGTERM):
-        raise RuntimeError(f"the service ended with {code}")
+        if ended is not None or code not in (0, -signal.SIGTERM):  # whatever else went wrong meanwhile
+            raise RuntimeError(f"the service ended with {code}:\n{''.join(lines)}")
 
 
 def post(url: str, *images: bytes) -> int:

@@ -22,7 +22,7 @@ KINDS = {"everything hostile": list(hostile_images.ALL), "only what is decoded":
 def summary(answers: list[Answers]) -> dict[str, float]:
     """Seconds of the honest images of all rounds."""
     seconds = sorted(each for one in answers for each in one.seconds)
-    return {"median": median(seconds), "95 of 100": quantiles(seconds, n=20)[-1], "slowest": seconds[-1]}
+    return {"median": median(seconds), "95 of 100": quantiles(seconds, n=20, method="inclusive")[-1], "slowest": seconds[-1]}
 
 
 def spread(ratios: list[float]) -> dict[str, float | list[float]]:
