@@ -15,6 +15,7 @@ from benchmarks.serving.subjects import Subject
 MODELS = Path(__file__).parents[2] / "models"
 REQUESTS = int(os.environ.get("AIDERM_SOAK_REQUESTS", "100000"))
 PART_SECONDS = 60.0
+MOST_MEGABYTES = 500  # with the 100 of its libraries' files; half of what hostile images may take
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_memory_is_flat_over_many_requests(shipped, pictures):
         assert set(found["statuses"]) == {"200"}
         answered += found["answered"]
         sizes.append(resident(shipped))
-    assert max(sizes) <= 350
+    assert max(sizes) <= MOST_MEGABYTES
     third = max(1, len(sizes) // 3)
     early, late = sum(sizes[:third]) / third, sum(sizes[-third:]) / third
     assert late <= 1.02 * early, sizes
