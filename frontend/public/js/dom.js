@@ -61,6 +61,10 @@ export const button = (text, onclick, kind = "", more = {}) =>
     el("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...more }, text)
   );
 
+/** What a view begins with. @param {string} title @param {string} lead what it is about */
+export const intro = (title, lead) =>
+  el("div", { class: "intro" }, el("h1", {}, title), el("p", { class: "lead" }, lead));
+
 /** What the server or the model's card says; both speak English. @param {string} text */
 export const foreign = (text) => el("span", { lang: "en", dir: "auto" }, text);
 

@@ -4,7 +4,7 @@
  * network.
  */
 
-import { button, download, el, openDialog } from "../dom.js";
+import { button, download, el, intro, openDialog } from "../dom.js";
 import { bytes, date, t } from "../i18n.js";
 import { compare } from "./compare.js";
 import { openPicture, renameMole } from "./edit.js";
@@ -50,23 +50,18 @@ function pictureOf(picture, alt) {
 export async function show(place, words = "") {
   for (const address of addresses.values()) URL.revokeObjectURL(address);
   addresses.clear();
-  const intro = el(
-    "div",
-    { class: "intro" },
-    el("h1", {}, t("history.title")),
-    el("p", { class: "lead" }, t("history.lead")),
-  );
+  const opening = intro(t("history.title"), t("history.lead"));
   const content = await isOn()
     .then(async (on) => ({ on, ...(on ? await readAll() : { moles: [], pictures: [] }) }))
     .catch(() => null);
   if (!content) {
-    place.replaceChildren(intro, el("p", { class: "notice" }, t("history.blocked")));
+    place.replaceChildren(opening, el("p", { class: "notice" }, t("history.blocked")));
     return;
   }
   const { on, moles, pictures } = content;
   const said = el("p", { role: "status", class: "soft", tabindex: "-1" });
   place.replaceChildren(
-    intro,
+    opening,
     said,
     ...moles.map((mole) =>
       moleCard(

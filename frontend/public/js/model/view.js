@@ -2,7 +2,7 @@
 /** The model that answers: what it is for, how well it does with intervals, its curves, its card. */
 
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
-import { button, el } from "../dom.js";
+import { button, el, intro } from "../dom.js";
 import { figure, has, number, outOfHundred, percent, t, useWords } from "../i18n.js";
 import { onBiopsied } from "../answer/frequency.js";
 import { classText } from "../answer/words.js";
@@ -33,14 +33,7 @@ const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
 /** @param {HTMLElement} place */
 export async function show(place) {
   await useWords("more");
-  place.replaceChildren(
-    el(
-      "div",
-      { class: "intro" },
-      el("h1", {}, t("model.title")),
-      el("p", { class: "lead" }, t("model.lead")),
-    ),
-  );
+  place.replaceChildren(intro(t("model.title"), t("model.lead")));
   const content = el("div", { class: "stack" }, el("p", { role: "status" }, t("common.loading")));
   place.append(content);
   try {

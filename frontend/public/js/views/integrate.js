@@ -5,7 +5,7 @@
  */
 
 import { models } from "../api.js";
-import { button, el } from "../dom.js";
+import { button, el, intro } from "../dom.js";
 import { LANGUAGES, t, useWords } from "../i18n.js";
 
 const api = () => new URL("./api", document.baseURI).href;
@@ -132,12 +132,7 @@ export async function show(place) {
     () => serving.remove(),
   );
   place.append(
-    el(
-      "div",
-      { class: "intro" },
-      el("h1", {}, t("integrate.title")),
-      el("p", { class: "lead" }, t("integrate.lead")),
-    ),
+    intro(t("integrate.title"), t("integrate.lead")),
     el(
       "section",
       { class: "card" },

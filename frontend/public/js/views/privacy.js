@@ -1,7 +1,7 @@
 // @ts-check
 /** The privacy notice: what is sent, what is kept, what is logged; and what needs a secure connection. */
 
-import { el } from "../dom.js";
+import { el, intro } from "../dom.js";
 import { t, texts } from "../i18n.js";
 
 /** @param {HTMLElement} place */
@@ -11,12 +11,7 @@ export function show(place) {
     el("ul", {}, ...texts(`privacy.${name}.text`).map((line) => el("li", {}, line))),
   ];
   place.append(
-    el(
-      "div",
-      { class: "intro" },
-      el("h1", {}, t("privacy.title")),
-      el("p", { class: "lead" }, t("privacy.lead")),
-    ),
+    intro(t("privacy.title"), t("privacy.lead")),
     el("div", { class: "card prose" }, ...["sent", "kept", "logged", "page"].flatMap(part)),
   );
   if (!window.isSecureContext) place.append(el("p", { class: "notice" }, t("privacy.insecure")));
