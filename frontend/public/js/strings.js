@@ -8,7 +8,6 @@ import { el, find } from "./dom.js";
 import {
   LANGUAGES,
   directionOf,
-  has,
   inEnglish,
   inLanguage,
   loadLanguage,
@@ -118,7 +117,7 @@ function row(notes, key, code) {
 
 /** @param {Notes} notes @param {string} code */
 function show(notes, code) {
-  const keys = Object.keys(notes.notes).filter(has);
+  const keys = Object.keys(notes.notes);
   screens.replaceChildren(
     ...Object.entries(notes.screens).map(([name, sections]) =>
       el(
