@@ -61,7 +61,6 @@ const REST = [
   "js/answer/zoom.js",
   "js/check/keys.js",
   "js/check/kept.js",
-  "js/intake/compression.js",
   "js/intake/looks.js",
   "js/intake/queue-list.js",
   "js/results/files.js",
