@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import build
-from aiderm_trainer.architectures.transfer import BACKBONES
+from aiderm_trainer.architectures.backbones import BACKBONES
 from aiderm_trainer.architectures.trunk import Trunk, cut
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.batches import Images, TrainingBatches

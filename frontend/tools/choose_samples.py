@@ -110,12 +110,12 @@ def main() -> None:
     store = ModelStore(arguments.models)
     version = store.serving(arguments.model)
     manifest = store.verified(arguments.model, version)
-    form = manifest.form("openvino", "f32")
-    runtime = load_runtime("openvino", store.path(arguments.model, version) / form.path, threads=1)
+    variant = manifest.variant("openvino", "f32")
+    runtime = load_runtime("openvino", store.path(arguments.model, version) / variant.path, threads=1)
     FOLDER.mkdir(parents=True, exist_ok=True)
     missing = []
     for kind in KINDS:
-        data = choose(kind, manifest, runtime, form.decision or manifest.decision)
+        data = choose(kind, manifest, runtime, variant.decision or manifest.decision)
         if data is None:
             missing.append(kind)
         else:
