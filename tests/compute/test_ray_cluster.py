@@ -55,5 +55,5 @@ def test_auto_where_this_machine_is_no_node(tmp_path_factory: pytest.TempPathFac
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ClusterError, match=r"pip install 'aiderm-core\[cluster\]'"), connect("auto"):
+    with pytest.raises(ClusterError, match=r"pip install 'aiderm-compute\[cluster\]'"), connect("auto"):
         pass

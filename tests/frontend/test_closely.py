@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from aiderm_api.serving.answers import PEAK_ALPHA
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 LINES = """async ([values, width, level]) => {
   const { isoLines } = await import(new URL('js/answer/contours.js', location.href));
   return isoLines(values, width, level);

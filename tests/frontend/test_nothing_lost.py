@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import FilePayload, Page, Route, expect
+from tests.machines import eventually
 from tests.servers import Server, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
@@ -16,6 +17,16 @@ COUNT = 50
 RESULTS = ".queue li[data-state=result]"
 DATABASES = "async () => (await indexedDB.databases()).map(({ name }) => name)"
 READY = "html[data-ready]"
+KEPT = """async () => {
+  if (!(await indexedDB.databases()).some(({ name }) => name === 'aiderm-queue')) return 0;
+  return new Promise((resolve) => {
+    const request = indexedDB.open('aiderm-queue');
+    request.onsuccess = () => {
+      const counted = request.result.transaction('pictures').objectStore('pictures').count();
+      counted.onsuccess = () => { request.result.close(); resolve(counted.result); };
+    };
+  });
+}"""
 
 Plain = Callable[..., bytes]
 Upload = Callable[..., FilePayload]
@@ -95,7 +106,7 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(page: Page, seen: list[int]
     assert before <= COUNT
     page.get_by_role("button", name="Remove all").click()
     page.wait_for_function("() => sessionStorage.length === 0")
-    page.wait_for_function(f"async () => (await ({DATABASES})()).length === 0")
+    eventually(lambda: not page.evaluate(DATABASES), 20, "nothing is left in the browser")
     page.reload()
     page.wait_for_selector(READY)
     expect(page.locator("main")).to_have_attribute("data-state", "empty")
@@ -108,6 +119,21 @@ def test_back_and_forth_brings_them_back(page: Page, service: Server, seen: list
     page.wait_for_selector(READY)
     all_there(page, pictures)
     assert seen.count(200) <= COUNT + COUNT // 5
+
+
+def test_pictures_added_after_a_reload_are_kept_beside_the_others(
+    page: Page, seen: list[int], pictures: list[FilePayload]
+) -> None:
+    """Whatever the random number of the tab looks like: base64 has slashes."""
+    page.evaluate("() => sessionStorage.setItem('aiderm-tab', JSON.stringify({id: 'a/9/c', key: btoa('k'.repeat(32))}))")
+    for count in (2, 4, 6):
+        page.set_input_files("#choose", pictures[count - 2 : count])
+        expect(page.locator(".queue li")).to_have_count(count)
+        eventually(lambda count=count: page.evaluate(KEPT) == count, 20, "the pictures are kept")
+        page.reload()
+        page.wait_for_selector(READY)
+        expect(page.locator(".queue-name")).to_have_text([str(picture["name"]) for picture in pictures[:count]])
+    assert not seen
 
 
 def test_what_was_said_of_a_picture_comes_back(page: Page, seen: list[int], plain: Plain, upload: Upload) -> None:
@@ -180,7 +206,7 @@ def test_a_page_that_sleeps_wakes_with_all_of_it(page: Page, seen: list[int], pi
 def test_others_cannot_read_what_a_closed_tab_left(new_page, service: Server, plain: Plain, upload: Upload) -> None:
     page = new_page(service.url)
     page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(plain(red=40), "b.png")])
-    page.wait_for_function(f"async () => (await ({DATABASES})()).includes('aiderm-queue')")
+    eventually(lambda: "aiderm-queue" in page.evaluate(DATABASES), 20, "the pictures are kept")
     page.wait_for_timeout(500)
     other = page.context.new_page()
     other.goto(service.url)

@@ -39,6 +39,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.ci
 def test_any_classes_are_trained_served_and_named(folder: Path, tmp_path: Path) -> None:
     split, models = tmp_path / "split.csv", tmp_path / "models"
     run("prepare", folder, "--out", split, "--positive", "plaque psoriasis,Atopic eczema", "--no-near-duplicates")

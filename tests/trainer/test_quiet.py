@@ -36,6 +36,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
 
 
+@pytest.mark.ci
 def test_a_training_writes_nothing_but_its_own_lines(synthetic_split, tmp_path):
     split, data = synthetic_split
     sizes = ["--size", 48, "--epochs", 1, "--head-epochs", 1, "--batch", 16]
@@ -46,6 +47,7 @@ def test_a_training_writes_nothing_but_its_own_lines(synthetic_split, tmp_path):
     assert suggestion == f"Next: aiderm-train export {tmp_path / 'run'} --name NAME --version 1"
 
 
+@pytest.mark.ci
 def test_verbose_brings_the_messages_of_the_libraries_back(tmp_path):
     done = run("--verbose", "train", "--split", tmp_path / "none.csv", "--arch", "custom_cnn", "--out", tmp_path / "run")
     assert done.returncode == 2

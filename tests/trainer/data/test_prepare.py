@@ -119,6 +119,7 @@ def test_nothing_usable_or_impossible(tmp_path):
     assert not (tmp_path / "s.csv").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(not (SHARED / "isic-1800-1497").is_dir(), reason="needs AIDERM_SHARED/data/isic-1800-1497")
 def test_the_isic_1800_1497_folder_as_it_stands(tmp_path):
     report = prepare(SHARED / "isic-1800-1497", tmp_path / "s.csv", seed=20261124, progress=False)

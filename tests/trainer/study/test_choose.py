@@ -72,6 +72,7 @@ def test_limits_and_splits_are_kept(runs: list[Path], synthetic_split: tuple[Pat
     assert CliRunner().invoke(app, ["ensemble", str(runs[0]), "--name", "e", "--version", "1"]).exit_code == 2
 
 
+@pytest.mark.ci
 def test_the_command_exports_what_was_chosen(
     runs: list[Path], synthetic_split: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_members_of_one_backbone_share_what_was_not_trained(tuned: list[Network]
     assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(shown, own, strict=True))
 
 
+@pytest.mark.ci
 def test_the_answer_is_the_weighted_mean_for_any_architectures_and_sizes(tuned: list[Network], tmp_path: Path) -> None:
     small = build(TrainConfig(arch="custom_cnn", weights="none", size=48, dense=(8,)), len(LABELS))
     networks, weights = [*tuned, small], np.array([0.5, 0.3, 0.2])
@@ -117,6 +118,7 @@ def runs(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPathFa
     return [folder / "0", folder / "1"]
 
 
+@pytest.mark.ci
 def test_an_exported_ensemble_is_a_bundle_like_any_other(
     runs: list[Path], synthetic_split: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -289,13 +289,14 @@ export class Kept {
     const read = async (/** @type {Row} */ { iv, data }) =>
       crypto.subtle.decrypt({ name: AES, iv: new Uint8Array(iv) }, key, data);
     const json = async (/** @type {Row} */ row) => JSON.parse(new TextDecoder().decode(await read(row)));
+    const own = IDBKeyRange.bound(`${tab.id}/`, `${tab.id}/\uffff`); // not the pictures of other tabs
     const [pictures, states] = await transact("readonly", (one, other) =>
-      Promise.all([settled(one.getAll()), settled(other.getAll())]),
+      Promise.all([settled(one.getAll(own)), settled(other.getAll())]),
     );
-    const rows = (/** @type {Row[]} */ all) => new Map(all.map((row) => [row.id, row]));
+    const rows = (/** @type {Row[]} */ found) => new Map(found.map((row) => [row.id, row]));
     const [bytes, told] = [rows(pictures), rows(states)];
-    const own = told.get(tab.id);
-    const whole = own ? await json(own) : { order: [], selected: 0, running: false };
+    const all = told.get(tab.id);
+    const whole = all ? await json(all) : { order: [], selected: 0, running: false };
     const ids = [...told.keys()].filter((id) => id.startsWith(`${tab.id}/`));
     const placed = (/** @type {string} */ id) =>
       whole.order.includes(id) ? whole.order.indexOf(id) : ids.length;
@@ -323,8 +324,8 @@ const SESSION = "aiderm-tab";
  */
 export const dropOld = () => removeRows(({ at }) => Date.now() - at > KEPT_MS);
 
-/** @param {string} id */
-const numberOf = (id) => Number(id.split("/")[1]);
+/** @param {string} id a tab's number may hold a slash too */
+const numberOf = (id) => Number(id.slice(id.lastIndexOf("/") + 1));
 
 /** @returns {Tab | null} */
 function knownTab() {
@@ -352,13 +353,31 @@ async function tabOf() {
 async function removeRows(isOver) {
   if (indexedDB.databases && !(await indexedDB.databases()).some(({ name }) => name === NAME)) return 0;
   return transact("readwrite", async (...stores) => {
-    let left = 0;
-    for (const store of stores) {
-      for (const row of await settled(store.getAll())) {
-        if (isOver(row)) store.delete(row.id);
-        else left += 1;
-      }
-    }
-    return left;
+    const counts = await Promise.all(stores.map((store) => removeFrom(store, isOver)));
+    return counts[0] + counts[1];
   });
 }
+
+/**
+ * One row at a time: all pictures at once may be a gigabyte.
+ *
+ * @param {IDBObjectStore} store
+ * @param {(row: Row) => boolean} isOver
+ * @returns {Promise<number>} how many rows are left
+ */
+const removeFrom = (store, isOver) =>
+  new Promise((resolve, reject) => {
+    let left = 0;
+    const request = store.openCursor();
+    request.onerror = () => reject(request.error);
+    request.onsuccess = () => {
+      const cursor = request.result;
+      if (!cursor) {
+        resolve(left);
+        return;
+      }
+      if (isOver(cursor.value)) cursor.delete();
+      else left += 1;
+      cursor.continue();
+    };
+  });
