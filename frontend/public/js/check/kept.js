@@ -92,7 +92,7 @@ function stateOf(item) {
   };
 }
 
-/** What a change of is written. @param {Item} item */
+/** The fields of an item whose change is written. @param {Item} item */
 const signOf = (item) => [
   ...[item.state === "sending" ? "waiting" : item.state, item.file, item.digest, item.thumb, item.viewable],
   ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],

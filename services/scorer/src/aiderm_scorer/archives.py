@@ -67,7 +67,7 @@ def _zip(file: IO[bytes]) -> Iterator[tuple[str, Span | None, ItemProblem | None
         infos = archive.infolist()
         overlapping = _overlapping(infos, archive.start_dir)
         for index, info in enumerate(infos):
-            if info.filename.endswith("/"):  # not is_dir, which fails of an empty name
+            if info.filename.endswith("/"):  # not is_dir, which fails on an empty name
                 continue
             problem = None
             if index in overlapping:

@@ -17,7 +17,7 @@ _LONGEST_LENGTH = 8  # digits of the length of a pax record
 
 
 class _Header(tarfile.TarInfo):
-    """A header whose sizes are none below zero and whose extensions are bounded; a damaged one ends no archive silently."""
+    """A header without negative sizes and with bounded extensions; a damaged one never ends an archive silently."""
 
     @classmethod
     def fromtarfile(cls, tar: Any) -> Any:
