@@ -112,31 +112,22 @@ def assess(
     start = time.perf_counter()
     image = _prepare(data, manifest.input, limits, budget, deadline, planned)
     decoded = time.perf_counter()
-    measures: dict[str, float] = {}
-    measuring = 0.0
-
-    def measure() -> None:
-        nonlocal measuring
-        began = time.perf_counter()
-        measures.update(measurements.measure(image.working, image.working, min(image.region.width, image.region.height)))
-        measuring = time.perf_counter() - began
-
-    outputs = runtime.run(image.batch, before_inference(), measure)
+    quality = measurements.QualityCheck(image.working, min(image.region.width, image.region.height), manifest.quality)
+    outputs = runtime.run(image.batch, before_inference(), quality)
     forward = time.perf_counter() - decoded
     probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
-    warnings = measurements.warnings(measures, manifest.quality)
     return ImageAssessment(
         image=image.info,
         region=image.region,
-        measures=measures,
-        warnings=warnings,
+        measures=quality.measures,
+        warnings=quality.warnings,
         probabilities=probabilities,
         malignancy=malignancy,
         most_likely=most_likely(probabilities, manifest),
         novelty=novelty,
         heatmap=outputs.heatmap[0],
-        verdict=decide(malignancy, novelty, measures, warnings, manifest, rule),
-        seconds=Seconds(decoded - start, measuring, forward),
+        verdict=decide(malignancy, novelty, quality.measures, quality.warnings, manifest, rule),
+        seconds=Seconds(decoded - start, quality.seconds, forward),
     )
 
 
