@@ -136,6 +136,27 @@ def test_pictures_added_after_a_reload_are_kept_beside_the_others(
     assert not seen
 
 
+def test_what_happens_before_they_are_back_does_not_wipe_them(page: Page, seen: list[int], plain: Plain, upload: Upload) -> None:
+    """The queue is empty until all is read; a box that is ticked, or a phone that sleeps, meanwhile writes nothing."""
+    page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(plain(red=40), "b.png")])
+    eventually(lambda: page.evaluate(KEPT) == 2, 20, "the pictures are kept")
+    page.add_init_script(
+        """const read = crypto.subtle.importKey.bind(crypto.subtle);
+        crypto.subtle.importKey = async (...given) => {
+          Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+          for (const type of ['change', 'visibilitychange']) document.dispatchEvent(new Event(type));
+          delete document.hidden;
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          return read(...given);
+        };"""
+    )
+    for _ in range(2):
+        page.reload()
+        page.wait_for_selector(READY)
+        expect(page.locator(".queue-name")).to_have_text(["a.png", "b.png"])
+    assert page.evaluate(KEPT) == 2
+
+
 def test_what_was_said_of_a_picture_comes_back(page: Page, seen: list[int], plain: Plain, upload: Upload) -> None:
     """One picture is kept as many are: its answer, what was ticked, what was refused, and how it was cut."""
     page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(b"%PDF", "b.pdf", "application/pdf")])

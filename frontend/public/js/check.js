@@ -125,7 +125,7 @@ function keepsOf(queue, sending, view) {
  */
 async function restore({ queue, sending, view, adding, start, keeping }) {
   await start();
-  const before = await (await keeping())?.restore();
+  const before = await (await keeping())?.restored;
   if (!before) return;
   view.renderAll();
   view.say(t("check.restored"));

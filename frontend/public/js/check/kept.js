@@ -5,124 +5,28 @@
  * What is older than a day goes, and what the reader removes goes at once.
  */
 
-import { Problem } from "../api.js";
+import { Database, settled } from "../database.js";
+import { bytesOf, filesOf, itemOf, signOf, stateOf } from "./kept-item.js";
+import { forgetTab, knownTab, sealOf, thisTab } from "./tab.js";
 
 /** @typedef {import("./state.js").Item} Item */
 /** @typedef {import("./state.js").Queue} Queue */
 /** @typedef {import("./sending.js").Sending} Sending */
-/** @typedef {{id: string, key: string}} Tab its number, and its key in base64 */
+/** @typedef {import("./tab.js").Tab} Tab */
 /**
- * `data` is encrypted: of `states` a JSON text, of `pictures` the bytes of the files that `states` tells of.
+ * What is sealed is of `states` a JSON text, of `pictures` the bytes of the files that `states` tells of.
  *
- * @typedef {{id: string, tab: string, at: number, iv: Uint8Array, data: ArrayBuffer}} Row
+ * @typedef {{id: string, tab: string, at: number} & import("./tab.js").Sealed} Row
  */
 
-const NAME = "aiderm-queue";
 const KEPT_MS = 24 * 60 * 60 * 1000;
 const PAUSE_MS = 50;
 const AT_A_TIME = 8;
-const STORES = /** @type {const} */ (["pictures", "states"]);
-const AES = "AES-GCM";
 
-/** @param {IDBRequest<any>} request @returns {Promise<any>} */
-const settled = (request) =>
-  new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-
-/**
- * @template T
- * @param {IDBTransactionMode} mode
- * @param {(pictures: IDBObjectStore, states: IDBObjectStore) => T | Promise<T>} work
- * @returns {Promise<T>} once it is written; nothing stays open, so that the page can rest in the browser's
- *   memory
- */
-async function transact(mode, work) {
-  const request = indexedDB.open(NAME, 1);
-  request.onupgradeneeded = () => {
-    for (const store of STORES) request.result.createObjectStore(store, { keyPath: "id" });
-  };
-  const database = /** @type {IDBDatabase} */ (await settled(request));
-  try {
-    const transaction = database.transaction(STORES, mode);
-    const done = new Promise((resolve, reject) => {
-      transaction.oncomplete = resolve;
-      transaction.onerror = transaction.onabort = () => reject(transaction.error);
-    });
-    const result = await work(transaction.objectStore("pictures"), transaction.objectStore("states"));
-    await done;
-    return result;
-  } finally {
-    database.close();
-  }
-}
-
-/** @param {Uint8Array<ArrayBuffer>} bytes */
-const toText = (bytes) => btoa(String.fromCharCode(...bytes));
-
-/** @param {string} text */
-const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const database = new Database("aiderm-queue", { pictures: [], states: [] });
 
 /** @param {unknown} value */
 const textOf = (value) => new TextEncoder().encode(JSON.stringify(value));
-
-/** @param {Tab} tab */
-const keyOf = ({ key }) => crypto.subtle.importKey("raw", toBytes(key), AES, false, ["encrypt", "decrypt"]);
-
-/** @param {Item} item @returns {File[]} what `base` and `file` are of, or what was refused */
-function filesOf({ base, file, source }) {
-  if (!base || !file) return [source];
-  return base.file === file ? [file] : [base.file, file];
-}
-
-/** What cannot be read, as a folder, was refused. @param {Item} item */
-const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() => new ArrayBuffer(0));
-
-/** What is told of an item beside its files; what was under way is to be sent again. @param {Item} item */
-function stateOf(item) {
-  const { name, digest, cut, thumb, viewable, concerns, problem, answer, mole, kept, signs, base } = item;
-  const state = { sending: "waiting", preparing: "ready" }[/** @type {string} */ (item.state)] ?? item.state;
-  return {
-    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state },
-    ...{ baseDigest: base?.digest ?? "", signs: [...signs], sizes: filesOf(item).map(({ size }) => size) },
-    types: filesOf(item).map(({ type }) => type),
-    problem: problem && { ...problem, message: problem.message },
-    answer: answer && { ...answer, at: answer.at.getTime() },
-  };
-}
-
-/** The fields of an item whose change is written. @param {Item} item */
-const signOf = (item) => [
-  ...[item.state === "sending" ? "waiting" : item.state, item.file, item.digest, item.thumb, item.viewable],
-  ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],
-];
-
-/**
- * @param {ReturnType<typeof stateOf>} state
- * @param {ArrayBuffer} bytes
- * @returns {Partial<Item> & {source: File}}
- */
-function itemOf({ sizes, types, baseDigest, signs, problem, answer, state, ...rest }, bytes) {
-  let from = 0;
-  const files = sizes.map((size, at) => {
-    const file = new File([bytes.slice(from, from + size)], rest.name, { type: types[at] });
-    from += size;
-    return file;
-  });
-  const [source] = files;
-  const prepared = state !== "refused" || Boolean(rest.digest);
-  return {
-    ...rest,
-    source,
-    base: prepared ? { file: source, digest: baseDigest } : null,
-    file: prepared ? files[files.length - 1] : null,
-    state: /** @type {import("./state.js").ItemState} */ (state),
-    signs: new Set(signs),
-    problem: problem && Object.assign(new Problem(problem.code, problem), { retryAt: problem.retryAt }),
-    answer: answer && { ...answer, at: new Date(answer.at) },
-  };
-}
 
 export class Kept {
   #queue;
@@ -134,7 +38,17 @@ export class Kept {
   #written = new Map();
   /** @type {number | undefined} */
   #timer;
-  #last = Promise.resolve();
+  /**
+   * Settles once what was at hand is in the queue again. Whether pictures were on their way; null: there was
+   * nothing.
+   *
+   * @type {Promise<{running: boolean} | null>}
+   */
+  restored;
+  /** Where it cannot be brought back, nothing is written: another reload may succeed. */
+  #unread = false;
+  /** What is under way, and what waits for it. Until all is back, an empty queue was emptied by nobody. */
+  #last;
   #numbers = 0;
   #whole = "";
 
@@ -147,6 +61,14 @@ export class Kept {
     this.#queue = queue;
     this.#sending = sending;
     this.#failed = failed;
+    this.restored = this.#restore();
+    this.#last = this.restored.then(
+      () => {},
+      () => {
+        this.#unread = true;
+        failed();
+      },
+    );
     const soon = () => {
       this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
     };
@@ -172,26 +94,18 @@ export class Kept {
   }
 
   async #write() {
+    if (this.#unread) return;
     const { items } = this.#queue;
     if (items.length === 0) {
       await this.#clear();
       return;
     }
-    this.#tab ??= await tabOf();
+    this.#tab ??= thisTab();
     const tab = this.#tab;
-    const key = await keyOf(tab);
+    const { seal } = await sealOf(tab);
     await this.#removeGone();
     /** @param {string} id @param {BufferSource} data @returns {Promise<Row>} */
-    const rowOf = async (id, data) => {
-      const iv = crypto.getRandomValues(new Uint8Array(12));
-      return {
-        id,
-        tab: tab.id,
-        at: Date.now(),
-        iv,
-        data: await crypto.subtle.encrypt({ name: AES, iv }, key, data),
-      };
-    };
+    const rowOf = async (id, data) => ({ id, tab: tab.id, at: Date.now(), ...(await seal(data)) });
     await this.#writeStates(tab, rowOf);
     for (;;) {
       // a few at a time, and answers that came in the meantime after each
@@ -205,7 +119,7 @@ export class Kept {
           return { item, id, file: item.file, picture, state: await rowOf(id, textOf(stateOf(item))) };
         }),
       );
-      await transact("readwrite", (pictures, states) => {
+      await database.transact("readwrite", (pictures, states) => {
         for (const { picture, state } of rows) {
           pictures.put(picture);
           states.put(state);
@@ -245,7 +159,7 @@ export class Kept {
     if (rows.length === 0) return;
     this.#whole = text;
     const all = await Promise.all(rows);
-    await transact("readwrite", (_, states) => {
+    await database.transact("readwrite", (_, states) => {
       for (const row of all) states.put(row);
     });
   }
@@ -254,7 +168,7 @@ export class Kept {
   async #removeGone() {
     const gone = [...this.#written].filter(([item]) => !this.#queue.items.includes(item));
     if (gone.length === 0) return;
-    await transact("readwrite", (pictures, states) => {
+    await database.transact("readwrite", (pictures, states) => {
       for (const [, { id }] of gone) {
         pictures.delete(id);
         states.delete(id);
@@ -267,30 +181,24 @@ export class Kept {
   async #clear() {
     this.#written.clear();
     this.#whole = "";
-    sessionStorage.removeItem(SESSION);
+    forgetTab();
     const tab = this.#tab?.id;
     this.#tab = null;
     if (!tab) return;
     await removeRows((row) => row.tab === tab);
-    if ((await dropOld()) === 0) await settled(indexedDB.deleteDatabase(NAME));
+    if ((await dropOld()) === 0) await database.remove();
   }
 
-  /**
-   * Brings back what this tab had at hand, in its order.
-   *
-   * @returns {Promise<{running: boolean} | null>} whether pictures were on their way; null: there is nothing
-   */
-  async restore() {
-    const tab = knownTab();
+  /** Brings back what this tab had at hand, in its order. */
+  async #restore() {
     await dropOld();
+    const tab = knownTab();
     if (!tab) return null;
     this.#tab = tab;
-    const key = await keyOf(tab);
-    const read = async (/** @type {Row} */ { iv, data }) =>
-      crypto.subtle.decrypt({ name: AES, iv: new Uint8Array(iv) }, key, data);
-    const json = async (/** @type {Row} */ row) => JSON.parse(new TextDecoder().decode(await read(row)));
+    const { unseal } = await sealOf(tab);
+    const json = async (/** @type {Row} */ row) => JSON.parse(new TextDecoder().decode(await unseal(row)));
     const own = IDBKeyRange.bound(`${tab.id}/`, `${tab.id}/\uffff`); // not the pictures of other tabs
-    const [pictures, states] = await transact("readonly", (one, other) =>
+    const [pictures, states] = await database.transact("readonly", (one, other) =>
       Promise.all([settled(one.getAll(own)), settled(other.getAll())]),
     );
     const rows = (/** @type {Row[]} */ found) => new Map(found.map((row) => [row.id, row]));
@@ -301,22 +209,22 @@ export class Kept {
     const placed = (/** @type {string} */ id) =>
       whole.order.includes(id) ? whole.order.indexOf(id) : ids.length;
     ids.sort((one, other) => placed(one) - placed(other) || numberOf(one) - numberOf(other));
+    /** @type {Item[]} */
+    const items = [];
     for (const id of ids) {
       const [state, picture] = [told.get(id), bytes.get(id)];
       if (!state || !picture) continue;
-      const item = this.#queue.bring(itemOf(await json(state), await read(picture)));
-      this.#written.set(item, { id, sign: [] });
+      const item = this.#queue.bring(itemOf(await json(state), await unseal(picture)));
+      items.push(item);
       this.#numbers = Math.max(this.#numbers, numberOf(id));
       // their files are those that were written
       this.#written.set(item, { id, sign: ["", item.file] });
     }
-    const { items } = this.#queue;
-    if (items.length > 0) this.#queue.select(items[whole.selected] ?? items[0]);
-    return items.length > 0 ? { running: whole.running } : null;
+    if (items.length === 0) return null;
+    this.#queue.select(items[whole.selected] ?? items[0]);
+    return { running: /** @type {boolean} */ (whole.running) };
   }
 }
-
-const SESSION = "aiderm-tab";
 
 /**
  * Deletes what is older than a day, whose tab may be gone.
@@ -327,32 +235,13 @@ export const dropOld = () => removeRows(({ at }) => Date.now() - at > KEPT_MS);
 /** @param {string} id a tab's number may hold a slash too */
 const numberOf = (id) => Number(id.slice(id.lastIndexOf("/") + 1));
 
-/** @returns {Tab | null} */
-function knownTab() {
-  try {
-    return JSON.parse(sessionStorage.getItem(SESSION) ?? "null");
-  } catch {
-    return null;
-  }
-}
-
-/** That of this tab; made where there is none. @returns {Promise<Tab>} */
-async function tabOf() {
-  const known = knownTab();
-  if (known) return known;
-  const random = (/** @type {number} */ length) => toText(crypto.getRandomValues(new Uint8Array(length)));
-  const tab = { id: random(9), key: random(32) };
-  sessionStorage.setItem(SESSION, JSON.stringify(tab));
-  return tab;
-}
-
 /**
  * @param {(row: Row) => boolean} isOver
  * @returns {Promise<number>} how many rows are left
  */
 async function removeRows(isOver) {
-  if (indexedDB.databases && !(await indexedDB.databases()).some(({ name }) => name === NAME)) return 0;
-  return transact("readwrite", async (...stores) => {
+  if (!(await database.exists())) return 0;
+  return database.transact("readwrite", async (...stores) => {
     const counts = await Promise.all(stores.map((store) => removeFrom(store, isOver)));
     return counts[0] + counts[1];
   });

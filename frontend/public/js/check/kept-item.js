@@ -1,0 +1,60 @@
+// @ts-check
+/** How an item of the queue is written down: a JSON text, and the bytes of its files. */
+
+import { Problem } from "../api.js";
+
+/** @typedef {import("./state.js").Item} Item */
+
+/** @param {Item} item @returns {File[]} what `base` and `file` are of, or what was refused */
+export function filesOf({ base, file, source }) {
+  if (!base || !file) return [source];
+  return base.file === file ? [file] : [base.file, file];
+}
+
+/** What cannot be read, as a folder, was refused. @param {Item} item */
+export const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() => new ArrayBuffer(0));
+
+/** What is told of an item beside its files; what was under way is to be sent again. @param {Item} item */
+export function stateOf(item) {
+  const { name, digest, cut, thumb, viewable, concerns, problem, answer, mole, kept, signs, base } = item;
+  const state = { sending: "waiting", preparing: "ready" }[/** @type {string} */ (item.state)] ?? item.state;
+  return {
+    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state },
+    ...{ baseDigest: base?.digest ?? "", signs: [...signs], sizes: filesOf(item).map(({ size }) => size) },
+    types: filesOf(item).map(({ type }) => type),
+    problem: problem && { ...problem, message: problem.message },
+    answer: answer && { ...answer, at: answer.at.getTime() },
+  };
+}
+
+/** The fields of an item whose change is written. @param {Item} item */
+export const signOf = (item) => [
+  ...[item.state === "sending" ? "waiting" : item.state, item.file, item.digest, item.thumb, item.viewable],
+  ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],
+];
+
+/**
+ * @param {ReturnType<typeof stateOf>} state
+ * @param {ArrayBuffer} bytes
+ * @returns {Partial<Item> & {source: File}}
+ */
+export function itemOf({ sizes, types, baseDigest, signs, problem, answer, state, ...rest }, bytes) {
+  let from = 0;
+  const files = sizes.map((size, at) => {
+    const file = new File([bytes.slice(from, from + size)], rest.name, { type: types[at] });
+    from += size;
+    return file;
+  });
+  const [source] = files;
+  const prepared = state !== "refused" || Boolean(rest.digest);
+  return {
+    ...rest,
+    source,
+    base: prepared ? { file: source, digest: baseDigest } : null,
+    file: prepared ? files[files.length - 1] : null,
+    state: /** @type {import("./state.js").ItemState} */ (state),
+    signs: new Set(signs),
+    problem: problem && Object.assign(new Problem(problem.code, problem), { retryAt: problem.retryAt }),
+    answer: answer && { ...answer, at: new Date(answer.at) },
+  };
+}
