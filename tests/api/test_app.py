@@ -22,6 +22,7 @@ def test_every_call_of_the_contract_is_described(document):
     assert set(operations(document)) == {
         ("post", "/predict"),
         ("post", "/predict/batch"),
+        ("post", "/predict/lesion"),
         ("get", "/health"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
@@ -60,7 +61,7 @@ def test_predict_names_each_status_and_code(document):
 
 
 def test_uploads_are_described_as_binary_form_parts(document):
-    for path, field in (("/predict", "file"), ("/predict/batch", "files")):
+    for path, field in (("/predict", "file"), ("/predict/batch", "files"), ("/predict/lesion", "files")):
         body = operations(document)["post", path]["requestBody"]
         assert body["required"] is True
         schema = body["content"]["multipart/form-data"]["schema"]

@@ -60,6 +60,13 @@ def test_batch(client, pictures):
         client.predict_batch([])
 
 
+def test_several_images_of_one_lesion(client, pictures):
+    answer = client.predict_lesion([pictures["suspicious"], pictures["rejected"]], explain=True)
+    assert (answer.decision, answer.counted, answer.disagreement) == (Decision.SUSPICIOUS, (0,), None)
+    assert [(item.index, item.reasons[0].code) for item in answer.left_out] == [(1, "novelty")]
+    assert answer.images[0].result().heatmap_png()
+
+
 def test_refusals_are_typed_by_their_code(client, pictures):
     with pytest.raises(aiderm_client.EmptyFile):
         client.predict(b"")
@@ -151,7 +158,7 @@ def test_what_is_no_answer_of_this_api_is_said_to_be_none(make_client, response,
 
 def test_both_clients_offer_the_same(service):
     names = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
-    assert names == {"predict", "predict_batch", "health", "models", "model", "report", "close"}
+    assert names == {"predict", "predict_batch", "predict_lesion", "health", "models", "model", "report", "close"}
     for name in names - {"close"}:
         blocking, awaitable = getattr(Client, name), getattr(AsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaitable)
@@ -180,6 +187,7 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
     components = document["components"]["schemas"]
     renamed = {"ReasonOut": "Reason", "QualityWarningOut": "QualityWarning", "RegionOut": "Region", "ImageOut": "Image"}
     renamed |= {"NoveltyOut": "Novelty", "Novelty": "NoveltyRule", "MostLikelyOut": "MostLikely"}
+    renamed |= {"SpreadOut": "Spread", "DisagreementOut": "Disagreement"}
     known = vars(client_models) | {"Problem": aiderm_client.Problem}
     for name, schema in components.items():
         if "properties" not in schema or name in ("Live", "Ready"):
@@ -188,7 +196,7 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
         assert issubclass(model, pydantic.BaseModel)
         assert set(model.model_fields) == set(schema["properties"]), name
     read = {"/predict": "Assessment", "/predict/batch": "BatchAnswer", "/health": "Health", "/models": "ModelList"}
-    for path, name in (read | {"/models/{name}": "ModelDetail"}).items():
+    for path, name in (read | {"/models/{name}": "ModelDetail", "/predict/lesion": "LesionAssessment"}).items():
         for operation in document["paths"][path].values():
             for example in operation["responses"]["200"]["content"]["application/json"]["examples"].values():
                 known[name].model_validate(example["value"])

@@ -19,6 +19,7 @@ type BatchAnswer = components["schemas"]["BatchAnswer"];
 export type BatchItem = components["schemas"]["BatchItem"];
 export type Decision = components["schemas"]["Decision"];
 export type Health = components["schemas"]["Health"];
+export type LesionAssessment = components["schemas"]["LesionAssessment"];
 export type ModelDetail = components["schemas"]["ModelDetail"];
 export type ModelList = components["schemas"]["ModelList"];
 export type Report = Record<string, unknown>;
@@ -81,6 +82,13 @@ export class Client {
     const body = form("files", pictures) as unknown as { files: string[] };
     const asked = this.#http.POST("/predict/batch", { body, ...parameters(options) });
     return (await settle<BatchAnswer>(asked, options.signal)).results;
+  }
+
+  /** Has one lesion assessed by two to eight images of it; images that disagree make it `uncertain`. */
+  async predictLesion(pictures: readonly Picture[], options: PredictOptions = {}): Promise<LesionAssessment> {
+    const body = form("files", pictures) as unknown as { files: string[] };
+    const asked = this.#http.POST("/predict/lesion", { body, ...parameters(options) });
+    return settle<LesionAssessment>(asked, options.signal);
   }
 
   /** State of the service and of each model; `unavailable` is an answer too, and no error. */

@@ -44,6 +44,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/predict/lesion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Assess one lesion by several dermoscopic images
+         * @description Assesses the lesion that every part `files` shows: one decision for all of them, which names those that it leaves out and
+         *     those that disagree. Images that disagree make it `uncertain`.
+         */
+        post: operations["predict_lesion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -334,6 +355,22 @@ export interface components {
             ];
         };
         /**
+         * DisagreementOut
+         * @description 0-based indices of the images that do not agree.
+         */
+        DisagreementOut: {
+            /**
+             * Higher
+             * @description not below the uncertain band
+             */
+            higher: number[];
+            /**
+             * Lower
+             * @description below the uncertain band
+             */
+            lower: number[];
+        };
+        /**
          * Health
          * @description ok; degraded when anything but the default model failed to load; unavailable when the default model is not served.
          */
@@ -392,6 +429,71 @@ export interface components {
             name: string;
             /** Malignant */
             malignant: boolean;
+        };
+        /**
+         * LeftOut
+         * @description An image that does not count, and why.
+         */
+        LeftOut: {
+            /**
+             * Index
+             * @description 0-based place of the file in the request
+             */
+            index: number;
+            /**
+             * Reasons
+             * @description why it was rejected, or its quality; for a file that was refused its problem's code
+             */
+            reasons: components["schemas"]["ReasonOut"][];
+        };
+        /**
+         * LesionAssessment
+         * @description One answer for several images of one lesion. A rejected lesion has no malignancy, classes or most likely class.
+         */
+        LesionAssessment: {
+            /** Request Id */
+            request_id: string;
+            model: components["schemas"]["ModelRef"];
+            /**
+             * Thorough
+             * @description averaged over eight orientations, with a threshold and band of its own
+             */
+            thorough: boolean;
+            decision: components["schemas"]["Decision"];
+            /** Reasons */
+            reasons: components["schemas"]["ReasonOut"][];
+            /** @description by the mean of the log-odds of the images that count */
+            malignancy: components["schemas"]["Malignancy"] | null;
+            /**
+             * Classes
+             * @description highest probability first
+             */
+            classes: components["schemas"]["ClassProbability"][];
+            most_likely: components["schemas"]["MostLikelyOut"] | null;
+            /**
+             * Counted
+             * @description 0-based indices of the images that the answer rests on
+             */
+            counted: number[];
+            /**
+             * Left Out
+             * @description the other images
+             */
+            left_out: components["schemas"]["LeftOut"][];
+            /** @description null where fewer than two images count */
+            spread: components["schemas"]["SpreadOut"] | null;
+            /** @description null where the images that count agree */
+            disagreement: components["schemas"]["DisagreementOut"] | null;
+            /**
+             * Images
+             * @description each image on its own, in the order of the request
+             */
+            images: components["schemas"]["BatchItem"][];
+            /**
+             * Disclaimer
+             * @default Research use only; not a medical device; not a diagnosis.
+             */
+            disclaimer: string;
         };
         /**
          * Live
@@ -679,7 +781,7 @@ export interface components {
         ReasonOut: {
             /**
              * Code
-             * @description threshold, band, quality, novelty or quality_<metric>
+             * @description threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image
              */
             code: string;
             /** Text */
@@ -698,6 +800,33 @@ export interface components {
             width: number;
             /** Height */
             height: number;
+        };
+        /**
+         * SpreadOut
+         * @description How far the images that count lie apart.
+         */
+        SpreadOut: {
+            /**
+             * Log Odds Sd
+             * @description standard deviation of the log-odds of malignancy, with n - 1
+             */
+            log_odds_sd: number;
+            /**
+             * Log Odds
+             * @description the lowest and the highest
+             */
+            log_odds: [
+                number,
+                number
+            ];
+            /**
+             * Probability
+             * @description the lowest and the highest malignancy
+             */
+            probability: [
+                number,
+                number
+            ];
         };
         /**
          * Thorough
@@ -976,6 +1105,151 @@ export interface operations {
                 };
             };
             /** @description Unprocessable Entity: `invalid_parameter` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests: `rate_limited` */
+            429: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error: `internal_error` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable: `overloaded`, `no_model` */
+            503: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gateway Timeout: `deadline` */
+            504: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    predict_lesion: {
+        parameters: {
+            query?: {
+                /** @description name of a model in /models; the default model when absent */
+                model?: string | null;
+                /** @description also draw the heatmap */
+                explain?: boolean;
+                /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
+                tta?: boolean;
+                /**
+                 * @deprecated
+                 * @description the former name of `tta`, which replaces it
+                 */
+                thorough?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    files: string[];
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LesionAssessment"];
+                };
+            };
+            /** @description Bad Request: `malformed_multipart`, `missing_file` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized: `unauthorized` */
+            401: {
+                headers: {
+                    /** @description the scheme to use */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden: `cross_site` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found: `unknown_model` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity: `empty_file`, `undecodable`, `truncated`, `too_small`, `too_many_pixels`, `invalid_parameter` */
             422: {
                 headers: {
                     [name: string]: unknown;

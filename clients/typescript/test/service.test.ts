@@ -45,6 +45,13 @@ test("a batch has an assessment or a problem for each file", async () => {
   assert.equal(resultOf(third).decision, "rejected");
 });
 
+test("several images of one lesion have one answer", async () => {
+  const answer = await client.predictLesion([await picture("suspicious"), await picture("rejected")]);
+  assert.equal(answer.decision, "suspicious");
+  assert.deepEqual(answer.counted, [0]);
+  assert.equal(answer.left_out[0]?.reasons[0]?.code, "novelty");
+});
+
 test("refusals have their code", async () => {
   await assert.rejects(client.predict(new Uint8Array()), { code: "empty_file" });
   await assert.rejects(client.predict(await picture("suspicious"), { model: "moles" }), (error: unknown) => {

@@ -111,13 +111,13 @@ def test_a_key_is_slowed_down_to_its_rate_and_the_others_are_not(serve, keys, fo
     assert f'aiderm_rate_limited_total{{key="{identifier}"}} 2.0' in client.get("/metrics", headers=free).text
 
 
-def test_a_batch_counts_as_many_as_it_holds(serve, keys, forms):
-    key = keys.add(rate=Rate(per_second=0.01, burst=4))
+def test_a_batch_and_a_lesion_count_as_many_as_they_hold(serve, keys, forms):
+    named = {path: keys.add(rate=Rate(per_second=0.01, burst=4)) for path in ("/predict/batch", "/predict/lesion")}
     client = serve(keys_file=keys.path).client
-    batch = [("files", forms.png_of(230))] * 6
-    assert client.post("/predict/batch", files=batch, headers=key).status_code == 200
-    refused = client.post("/predict", files={"file": forms.png_of(230)}, headers=key)
-    assert refused.status_code == 429
+    for path, key in named.items():
+        assert client.post(path, files=[("files", forms.png_of(230))] * 6, headers=key).status_code == 200
+        refused = client.post("/predict", files={"file": forms.png_of(230)}, headers=key)
+        assert refused.status_code == 429
     assert 250 <= int(refused.headers["retry-after"]) <= 300  # two pictures of debt and one to come
 
 

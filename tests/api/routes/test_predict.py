@@ -1,8 +1,9 @@
-"""POST /predict and /predict/batch over real HTTP."""
+"""POST /predict, /predict/batch and /predict/lesion over real HTTP."""
 
 from __future__ import annotations
 
 import base64
+import math
 import threading
 
 import cv2
@@ -309,3 +310,57 @@ def test_models_say_where_thorough_is_offered(client):
     assert offered["binary"]["decision"]["threshold"] == 0.9
     assert offered["binary"]["gain"]["auc"] == 0.01
     assert client.get("/models/binary").json()["thorough"] == offered["binary"]
+
+
+def lesion_of(client, *contents, path="/predict/lesion"):
+    answer = client.post(path, files=[("files", content) for content in contents])
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_lesion(client, pictures, forms):
+    """Band 0.4..0.6, so 105/255 and 150/255 lie inside it; blue 255 is too novel to count."""
+    two = lesion_of(client, forms.png_of(230), forms.png_of(200), path="/predict/lesion?explain=true")
+    single = [client.post("/predict", files={"file": forms.png_of(red)}).json() for red in (230, 200)]
+    assert [item["assessment"]["malignancy"] for item in two["images"]] == [answer["malignancy"] for answer in single]
+    assert all(item["assessment"]["heatmap"].startswith("data:image/png") for item in two["images"])
+    odds = [math.log(red / (255 - red)) for red in (230, 200)]
+    assert two["decision"] == "suspicious"
+    assert two["malignancy"] == single[0]["malignancy"] | {
+        "probability": pytest.approx(1 / (1 + math.exp(-sum(odds) / 2)), abs=1e-4)
+    }
+    assert sum(item["probability"] for item in two["classes"] if item["malignant"]) == pytest.approx(
+        two["malignancy"]["probability"], abs=1e-9
+    )
+    assert two["spread"]["log_odds_sd"] == pytest.approx((odds[0] - odds[1]) / math.sqrt(2), abs=1e-3)
+    assert two["spread"]["probability"] == pytest.approx([200 / 255, 230 / 255], abs=1e-4)
+    assert (two["counted"], two["left_out"], two["disagreement"]) == ([0, 1], [], None)
+
+    apart = lesion_of(client, forms.png_of(20), pictures["pdf"], forms.png_of(230), forms.png_of(250, 100, 255))
+    assert (apart["decision"], [reason["code"] for reason in apart["reasons"]]) == ("uncertain", ["band", "disagreement"])
+    assert apart["disagreement"] == {"higher": [2], "lower": [0]}
+    assert "picture 1 alone, but not for picture 3" in apart["reasons"][-1]["text"]
+    assert apart["counted"] == [0, 2]
+    left_out = [(item["index"], [reason["code"] for reason in item["reasons"]]) for item in apart["left_out"]]
+    assert left_out == [(1, ["unsupported_type"]), (3, ["novelty"])]
+    assert apart["images"][1]["problem"]["code"] == "unsupported_type"
+
+    nothing = lesion_of(client, forms.png_of(230, 100, 255), pictures["pdf"])
+    assert (nothing["decision"], nothing["malignancy"], nothing["classes"]) == ("rejected", None, [])
+    assert nothing["reasons"][0]["code"] == "no_image"
+
+
+def test_lesion_with_averaged_orientations_has_their_rule(client, forms):
+    answer = lesion_of(client, *[forms.png_of(230)] * 2, path="/predict/lesion?model=binary&tta=true")
+    assert (answer["thorough"], answer["decision"], answer["malignancy"]["threshold"]) == (True, "uncertain", 0.9)
+
+
+def test_lesion_refusals(client, serve, pictures, forms):
+    one = problem_of(client.post("/predict/lesion", files=[("files", forms.png_of(230))]), 400, "missing_file")
+    assert "2 to 8" in one["detail"]
+    problem_of(client.post("/predict/lesion", files=[("files", forms.png_of(230))] * 9), 413, "too_large")
+    unreadable = [("files", pictures["pdf"]), ("files", b"")]
+    problem_of(client.post("/predict/lesion", files=unreadable), 415, "unsupported_type")
+    running = serve(workers=1, deadline_seconds=0.3)
+    with running.blocked():
+        problem_of(running.client.post("/predict/lesion", files=[("files", forms.png_of(230))] * 2), 504, "deadline")

@@ -173,13 +173,15 @@ def test_every_answer_is_recorded_with_all_that_decided(serve, forms, tmp_path):
     running.client.post("/predict?model=binary", files=[("file", rejected)])
     running.client.post("/predict", files={"file": b"%PDF-1.7"})
     running.client.post("/predict/batch", files=[("files", suspicious), ("files", b"no"), ("files", rejected)])
+    running.client.post("/predict/lesion", files=[("files", suspicious), ("files", rejected)], headers={"X-Request-ID": "r2"})
     forms.wait_until(lambda: running.services.audit.waiting == 0)
     metrics = running.client.get("/metrics").text
-    assert "aiderm_audit_written_total 5.0" in metrics
+    assert 'aiderm_lesion_decisions_total{decision="suspicious",model="melanoma",version="1"} 1.0' in metrics
+    assert "aiderm_audit_written_total 8.0" in metrics
     assert "aiderm_audit_lost_total 0.0" in metrics
     running.stop()
 
-    opened, first, other, *batch, closed = events(path)
+    opened, first, other, *batch, _, _, lesion, closed = events(path)
     assert (opened["event"], closed["event"]) == ("opened", "closed")
     assert first == {
         "time": first["time"],
@@ -203,6 +205,15 @@ def test_every_answer_is_recorded_with_all_that_decided(serve, forms, tmp_path):
     assert (other["model"]["name"], other["decision"], other["reasons"]) == ("binary", "rejected", ["novelty"])
     assert other["outputs"]["malignancy"] is None
     assert sorted((line["index"], line["decision"]) for line in batch) == [(0, "suspicious"), (2, "rejected")]
+    assert {key: lesion[key] for key in ("event", "request_id", "key", "counted", "disagreement", "decision", "reasons")} == {
+        "event": "lesion",
+        "request_id": "r2",
+        "key": key.id,
+        "counted": [0],
+        "disagreement": None,
+        "decision": "suspicious",
+        "reasons": ["threshold"],
+    }
     assert "jane" not in path.read_text("utf-8")
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from aiderm_client.response_models import Assessment, BatchAnswer, BatchItem, Health, ModelDetail, ModelList
+from aiderm_client.response_models import Assessment, BatchAnswer, BatchItem, Health, LesionAssessment, ModelDetail, ModelList
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -102,6 +102,38 @@ def predict_batch(
         lambda response: _reader(BatchAnswer)(response).results,
         params=_query(model, explain, thorough),
         files=parts,
+        headers=_request_id(request_id),
+    )
+
+
+def predict_lesion(
+    files: Iterable[File],
+    *,
+    model: str | None = None,
+    explain: bool = False,
+    thorough: bool = False,
+    request_id: str | None = None,
+) -> ApiCall[LesionAssessment]:
+    """Assesses one lesion by two to eight images of it; images that disagree make it ``uncertain``.
+
+    Args:
+        files: the images; each as for ``predict``.
+        model: as for ``predict``; ``explain``, ``thorough`` and ``request_id`` too.
+        explain: draw the heatmaps as well.
+        thorough: assess eight orientations of each.
+        request_id: of the whole request.
+
+    Raises:
+        ProblemError: the request was refused, or an image could not be assessed for no fault of its own.
+        ConnectionFailed: no answer came.
+        UnexpectedAnswer: the answer did not come from this API.
+    """
+    return ApiCall(
+        "POST",
+        "/predict/lesion",
+        _reader(LesionAssessment),
+        params=_query(model, explain, thorough),
+        files=tuple(("files", (_FILE_NAME, read_file(file))) for file in files),
         headers=_request_id(request_id),
     )
 

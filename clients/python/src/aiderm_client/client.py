@@ -123,6 +123,7 @@ class Client(_Connected):
 
     predict = _blocking(calls.predict)
     predict_batch = _blocking(calls.predict_batch)
+    predict_lesion = _blocking(calls.predict_lesion)
     health = _blocking(calls.health)
     models = _blocking(calls.models)
     model = _blocking(calls.model)
@@ -164,6 +165,7 @@ class AsyncClient(_Connected):
 
     predict = _awaitable(calls.predict)
     predict_batch = _awaitable(calls.predict_batch)
+    predict_lesion = _awaitable(calls.predict_lesion)
     health = _awaitable(calls.health)
     models = _awaitable(calls.models)
     model = _awaitable(calls.model)

@@ -128,9 +128,7 @@ class MostLikely(_Answer):
     note: str
 
 
-class Assessment(_Answer):
-    """The assessment of one image. A rejected image has no malignancy, classes or heatmap."""
-
+class _Assessed(_Answer):
     request_id: str
     model: ModelRef
     thorough: bool
@@ -139,13 +137,18 @@ class Assessment(_Answer):
     malignancy: Malignancy | None
     classes: tuple[ClassProbability, ...]
     most_likely: MostLikely | None
+    disclaimer: str
+
+
+class Assessment(_Assessed):
+    """The assessment of one image. A rejected image has no malignancy, classes or heatmap."""
+
     quality: Quality
     novelty: Novelty
     region: Region
     image: Image
     heatmap: str | None
     timing_ms: Timing
-    disclaimer: str
 
     def heatmap_png(self) -> bytes | None:
         """The heatmap's PNG file (RGBA, to lay over the region); None unless ``explain=True`` asked for it."""
@@ -176,6 +179,38 @@ class BatchAnswer(_Answer):
     """One item a file, in the order of the request."""
 
     results: tuple[BatchItem, ...]
+
+
+class Spread(_Answer):
+    """How far the images that count lie apart: the lowest and the highest of each, and the standard deviation of the log-odds."""
+
+    log_odds_sd: float
+    log_odds: tuple[float, float]
+    probability: tuple[float, float]
+
+
+class Disagreement(_Answer):
+    """Places of the images that do not agree: those below the uncertain band, and the others."""
+
+    higher: tuple[int, ...]
+    lower: tuple[int, ...]
+
+
+class LeftOut(_Answer):
+    """An image that does not count, and why."""
+
+    index: int
+    reasons: tuple[Reason, ...]
+
+
+class LesionAssessment(_Assessed):
+    """One answer for several images of one lesion; ``counted`` holds the places of the images that it rests on."""
+
+    counted: tuple[int, ...]
+    left_out: tuple[LeftOut, ...]
+    spread: Spread | None
+    disagreement: Disagreement | None
+    images: tuple[BatchItem, ...]
 
 
 class ModelHealth(_Answer):

@@ -24,6 +24,7 @@ from aiderm_api.telemetry.audit import AuditTrail
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_core.bundle.store import ModelStore
+from aiderm_core.combine import MAX_IMAGES
 from aiderm_core.imaging.budget import DividedBudget
 from aiderm_core.imaging.limits import Limits
 
@@ -99,6 +100,7 @@ def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None) -> Se
         decode_budget=decode_budget,
         single_upload=upload_limits("file", settings.max_upload_bytes, None),
         batch_upload=upload_limits("files", settings.batch_max_bytes, settings.batch_max_files),
+        lesion_upload=upload_limits("files", settings.batch_max_bytes, min(MAX_IMAGES, settings.batch_max_files)),
     )
 
 

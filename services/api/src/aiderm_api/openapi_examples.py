@@ -106,6 +106,32 @@ _ASSESSMENTS = {
     "rejected": ("Not assessed: there is no probability", REJECTED),
 }
 _FAILED_ITEM = {**EXAMPLE, "retry_after": None}
+_LESION = {
+    **{key: SUSPICIOUS[key] for key in ("request_id", "model", "thorough")},
+    "decision": "uncertain",
+    "reasons": [
+        {
+            "code": "disagreement",
+            "text": "The pictures disagree: the estimate is low for picture 2 alone, but not for picture 1 alone.",
+        }
+    ],
+    "malignancy": {**SUSPICIOUS["malignancy"], "probability": 0.119},
+    "classes": [
+        {**_LABELS[1], "probability": 0.881},
+        {**_LABELS[0], "probability": 0.119},
+    ],
+    "most_likely": _most_likely(0.119),
+    "counted": [0, 1],
+    "left_out": [{"index": 2, "reasons": [{"code": EXAMPLE["code"], "text": EXAMPLE["detail"]}]}],
+    "spread": {"log_odds_sd": 3.527, "log_odds": [-4.499, 0.49], "probability": [0.011, 0.62]},
+    "disagreement": {"higher": [0], "lower": [1]},
+    "images": [
+        {"index": 0, "assessment": {**SUSPICIOUS, "heatmap": None}, "problem": None},
+        {"index": 1, "assessment": _ASSESSMENTS["low_suspicion"][1], "problem": None},
+        {"index": 2, "assessment": None, "problem": _FAILED_ITEM},
+    ],
+    "disclaimer": DISCLAIMER,
+}
 _SERVING = {"state": "serving", "version": "2", "runtime": "openvino", "precision": "f32", "reason": None}
 _BROKEN = "version 3: golden/0.png: malignancy differs by 0.2; allowed 0.001"
 
@@ -162,6 +188,9 @@ ANSWERS: dict[tuple[str, str], dict[str, tuple[str, Any]]] = {
                 ]
             },
         )
+    },
+    ("POST /predict/lesion", "200"): {
+        "disagreement": ("Two images disagree; a third file is none", _LESION),
     },
     ("GET /health", "200"): {
         "ok": ("All models serve", _health("ok")),

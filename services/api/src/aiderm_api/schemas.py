@@ -24,7 +24,10 @@ class ModelRef(BaseModel):
 class ReasonOut(BaseModel):
     """Why the decision was made: a stable code for programs, a sentence for people."""
 
-    code: Annotated[str, Field(description="threshold, band, quality, novelty or quality_<metric>")]
+    code: Annotated[
+        str,
+        Field(description="threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image"),
+    ]
     text: str
 
 
@@ -149,6 +152,49 @@ class BatchAnswer(BaseModel):
     """One item for each file, in the order of the request."""
 
     results: list[BatchItem]
+
+
+class SpreadOut(BaseModel):
+    """How far the images that count lie apart."""
+
+    log_odds_sd: Annotated[float, Field(ge=0.0, description="standard deviation of the log-odds of malignancy, with n - 1")]
+    log_odds: Annotated[tuple[float, float], Field(description="the lowest and the highest")]
+    probability: Annotated[tuple[Share, Share], Field(description="the lowest and the highest malignancy")]
+
+
+class DisagreementOut(BaseModel):
+    """0-based indices of the images that do not agree."""
+
+    higher: Annotated[list[int], Field(description="not below the uncertain band")]
+    lower: Annotated[list[int], Field(description="below the uncertain band")]
+
+
+class LeftOut(BaseModel):
+    """An image that does not count, and why."""
+
+    index: Annotated[int, Field(ge=0, description="0-based place of the file in the request")]
+    reasons: Annotated[
+        list[ReasonOut], Field(description="why it was rejected, or its quality; for a file that was refused its problem's code")
+    ]
+
+
+class LesionAssessment(BaseModel):
+    """One answer for several images of one lesion. A rejected lesion has no malignancy, classes or most likely class."""
+
+    request_id: str
+    model: ModelRef
+    thorough: Annotated[bool, Field(description="averaged over eight orientations, with a threshold and band of its own")]
+    decision: Decision
+    reasons: list[ReasonOut]
+    malignancy: Annotated[Malignancy | None, Field(description="by the mean of the log-odds of the images that count")]
+    classes: Annotated[list[ClassProbability], Field(description="highest probability first")]
+    most_likely: MostLikelyOut | None
+    counted: Annotated[list[int], Field(description="0-based indices of the images that the answer rests on")]
+    left_out: Annotated[list[LeftOut], Field(description="the other images")]
+    spread: Annotated[SpreadOut | None, Field(description="null where fewer than two images count")]
+    disagreement: Annotated[DisagreementOut | None, Field(description="null where the images that count agree")]
+    images: Annotated[list[BatchItem], Field(description="each image on its own, in the order of the request")]
+    disclaimer: str = DISCLAIMER
 
 
 class ModelHealth(BaseModel):

@@ -34,6 +34,7 @@ class Services:
     decode_budget: DividedBudget
     single_upload: UploadLimits
     batch_upload: UploadLimits
+    lesion_upload: UploadLimits
 
 
 def services_of(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""What may be asked of an assessment: the query parameters of /predict and /predict/batch."""
+"""What may be asked of an assessment: the query parameters of /predict and the paths below it."""
 
 from __future__ import annotations
 

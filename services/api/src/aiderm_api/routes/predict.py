@@ -1,8 +1,9 @@
-"""POST /predict and /predict/batch: parse, call the service, respond."""
+"""POST /predict, /predict/batch and /predict/lesion: parse, call the service, respond."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,9 +19,12 @@ from aiderm_api.routes.admission import AdmittedRoute
 from aiderm_api.routes.disconnect import unless_disconnected
 from aiderm_api.routes.options import OptionsDep
 from aiderm_api.services import Services, ServicesDep
+from aiderm_api.serving.answers import describe_lesion
+from aiderm_api.serving.service import Answer, AssessmentRequest
 from aiderm_api.uploads import Upload
+from aiderm_core.combine import MAX_IMAGES, MIN_IMAGES
 
-PATHS = ("/predict", "/predict/batch")
+PATHS = ("/predict", "/predict/batch", "/predict/lesion")
 router = APIRouter(tags=["predict"], route_class=AdmittedRoute)
 
 _IMAGE = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, BMP, TIFF or GIF; by content, not by name"}
@@ -64,13 +68,46 @@ async def predict_batch(request: Request, services: ServicesDep, asked: OptionsD
         uploads = await _receive(request, services, services.batch_upload, lease)
         caller_of(request.scope).charge(len(uploads) - 1)
         answers = await unless_disconnected(request, services.assessments.assess_batch(uploads, asked))
-        results = [
-            schemas.BatchItem(index=index, assessment=None, problem=as_problem(answer).problem(asked.request_id))
-            if isinstance(answer, Exception)
-            else schemas.BatchItem(index=index, assessment=answer, problem=None)
-            for index, answer in enumerate(answers)
-        ]
-        return _respond(request, schemas.BatchAnswer(results=results))
+        return _respond(request, schemas.BatchAnswer(results=_items(answers, asked)))
+
+
+@router.post(
+    PATHS[2],
+    response_model=schemas.LesionAssessment,
+    summary="Assess one lesion by several dermoscopic images",
+    responses=responses(*_REQUEST, *_IMAGE_PROBLEMS, *_BUSY),
+    openapi_extra=_form("files", {"type": "array", "items": _IMAGE, "minItems": MIN_IMAGES, "maxItems": MAX_IMAGES}),
+)
+async def predict_lesion(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
+    """Assesses the lesion that every part `files` shows: one decision for all of them, which names those that it leaves out and
+    those that disagree. Images that disagree make it `uncertain`.
+    """
+    with services.budget.lease() as lease:
+        uploads = await _receive(request, services, services.lesion_upload, lease)
+        caller_of(request.scope).charge(len(uploads) - 1)
+        if len(uploads) < MIN_IMAGES:
+            raise problems.MissingFile(
+                f"Received: one file. Allowed: {MIN_IMAGES} to {MAX_IMAGES} images of one lesion; /predict takes a single image."
+            )
+        found, answers = await unless_disconnected(request, services.assessments.assess_lesion(uploads, asked))
+        lesion = describe_lesion(
+            found,
+            _items(answers, asked),
+            asked.model.manifest,
+            asked.rule,
+            tta=asked.tta,
+            request_id=asked.request_id,
+        )
+        return _respond(request, lesion)
+
+
+def _items(answers: Sequence[Answer], asked: AssessmentRequest) -> list[schemas.BatchItem]:
+    return [
+        schemas.BatchItem(index=index, assessment=None, problem=as_problem(answer).problem(asked.request_id))
+        if isinstance(answer, Exception)
+        else schemas.BatchItem(index=index, assessment=answer, problem=None)
+        for index, answer in enumerate(answers)
+    ]
 
 
 async def _receive(request: Request, services: Services, limits: UploadLimits, lease: Lease) -> list[Upload]:
@@ -80,7 +117,7 @@ async def _receive(request: Request, services: Services, limits: UploadLimits, l
     return uploads
 
 
-def _respond(request: Request, answer: schemas.Assessment | schemas.BatchAnswer) -> Response:
+def _respond(request: Request, answer: schemas.Assessment | schemas.BatchAnswer | schemas.LesionAssessment) -> Response:
     request.scope["answered_at"] = time.perf_counter()  # the stage "respond" begins, see RequestContext
     # Serialized here: FastAPI would take the validated model apart and validate it again.
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

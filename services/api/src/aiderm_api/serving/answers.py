@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from aiderm_api import schemas
 from aiderm_core.assess import BrokenOutputError, ImageAssessment
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
+from aiderm_core.combine import CombinedAssessment
 from aiderm_core.decision import Decision
 from aiderm_core.most_likely import MostLikely
 
@@ -73,6 +75,54 @@ def describe(
     )
 
 
+def describe_lesion(
+    found: CombinedAssessment,
+    images: list[schemas.BatchItem],
+    manifest: Manifest,
+    rule: DecisionRule,
+    *,
+    tta: bool,
+    request_id: str,
+) -> schemas.LesionAssessment:
+    """What clients are told of a lesion.
+
+    Args:
+        found: the assessment.
+        images: what clients are told of each image.
+        manifest: of the model.
+        rule: the threshold and band that were applied.
+        tta: whether orientations were averaged.
+        request_id: goes into the answer.
+    """
+    return schemas.LesionAssessment(
+        request_id=request_id,
+        model=schemas.ModelRef(name=manifest.name, version=manifest.version),
+        thorough=tta,
+        decision=found.verdict.decision,
+        reasons=[schemas.ReasonOut(code=reason.code, text=reason.text) for reason in found.verdict.reasons],
+        malignancy=None if found.malignancy is None else _malignancy(found.malignancy, rule, manifest),
+        classes=[] if found.probabilities is None else _classes(found.probabilities, manifest),
+        most_likely=None if found.most_likely is None else _most_likely(found.most_likely),
+        counted=list(found.counted),
+        left_out=[_left_out(item) for item in images if item.index not in found.counted],
+        spread=None if found.spread is None else schemas.SpreadOut(**asdict(found.spread)),
+        disagreement=None
+        if found.disagreement is None
+        else schemas.DisagreementOut(higher=list(found.disagreement.higher), lower=list(found.disagreement.lower)),
+        images=images,
+    )
+
+
+def _left_out(item: schemas.BatchItem) -> schemas.LeftOut:
+    if item.assessment is not None:
+        reasons = [reason for reason in item.assessment.reasons if reason.code != "band"]
+    elif item.problem is not None:
+        reasons = [schemas.ReasonOut(code=item.problem.code, text=item.problem.detail)]
+    else:
+        reasons = []
+    return schemas.LeftOut(index=item.index, reasons=reasons)
+
+
 def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
     """An RGBA PNG as a data URI: colour and opacity grow with the value, so that it can be laid over the image.
 
@@ -102,7 +152,7 @@ def _malignancy(probability: float, rule: DecisionRule, manifest: Manifest) -> s
     )
 
 
-def _classes(probabilities: NDArray[np.float32], manifest: Manifest) -> list[schemas.ClassProbability]:
+def _classes(probabilities: NDArray[np.floating], manifest: Manifest) -> list[schemas.ClassProbability]:
     classes = [
         schemas.ClassProbability(id=label.id, name=label.name, malignant=label.malignant, probability=float(probability))
         for label, probability in zip(manifest.labels, probabilities, strict=True)

@@ -21,11 +21,13 @@ from aiderm_api.serving.exceptions import (
 )
 from aiderm_api.serving.queue import InferencePool, Ticket
 from aiderm_api.serving.registry import LoadedModel
-from aiderm_api.telemetry.audit import AuditTrail, answer_event
+from aiderm_api.telemetry.audit import AuditTrail, answer_event, lesion_event
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
-from aiderm_core.assess import assess
+from aiderm_core.assess import ImageAssessment, assess
+from aiderm_core.bundle.manifest import DecisionRule
+from aiderm_core.combine import CombinedAssessment, View, combine
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
 from aiderm_core.imaging.decode import DecodePlan, check_budget, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
@@ -68,6 +70,15 @@ class AssessmentRequest:
                 f"not measured to help {manifest.name} {manifest.version}. /models says which models offer it."
             )
 
+    @property
+    def rule(self) -> DecisionRule:
+        """The threshold and band that apply."""
+        return self.model.tta.decision if self.tta and self.model.tta is not None else self.model.rule
+
+
+Answer = schemas.Assessment | ImageError | ServingError
+_Seen = tuple[schemas.Assessment, ImageAssessment]
+
 
 @dataclass(frozen=True)
 class AssessmentService:
@@ -89,19 +100,59 @@ class AssessmentService:
     limits: Limits
     budget: DividedBudget
 
-    async def assess(self, upload: Upload, request: AssessmentRequest, index: int | None = None) -> schemas.Assessment:
+    async def assess(self, upload: Upload, request: AssessmentRequest) -> schemas.Assessment:
         """Assesses one image.
 
         Args:
             upload: the image file.
             request: what it is part of.
-            index: its 0-based place in a batch.
 
         Raises:
             ImageError: the image cannot be assessed.
             OverloadedError, DeadlineExceededError, ModelUnavailableError: not now.
             AssessmentFailedError: the service failed; the cause has been logged.
         """
+        assessment, _ = await self._assess(upload, request, None)
+        return assessment
+
+    async def assess_batch(self, uploads: Sequence[Upload], request: AssessmentRequest) -> list[Answer]:
+        """Assesses several images; each has an assessment or an error of its own, in the same order.
+
+        Raises:
+            ServingError: every image failed, and not for a fault of its own; the error is that of the first.
+        """
+        answers = [seen[0] if isinstance(seen, tuple) else seen for seen in await self._assess_each(uploads, request)]
+        first = answers[0]
+        if isinstance(first, ServingError) and all(isinstance(answer, ServingError) for answer in answers):
+            raise first  # the service failed as a whole, which no 200 may hide
+        return answers
+
+    async def assess_lesion(
+        self, uploads: Sequence[Upload], request: AssessmentRequest
+    ) -> tuple[CombinedAssessment, list[schemas.Assessment | ImageError]]:
+        """Assesses several images of one lesion, together and each on its own.
+
+        Raises:
+            ServingError: an image was not assessed for no fault of its own. The others would give an answer, but it might be
+                another one with that image.
+            ImageError: no file is an image that can be assessed; the error is that of the first.
+        """
+        views: list[View | None] = []
+        answers: list[schemas.Assessment | ImageError] = []
+        for seen in await self._assess_each(uploads, request):
+            if isinstance(seen, ServingError):
+                raise seen
+            answers.append(seen if isinstance(seen, ImageError) else seen[0])
+            views.append(None if isinstance(seen, ImageError) else View.of(seen[1]))
+        first = answers[0]
+        if isinstance(first, ImageError) and all(isinstance(answer, ImageError) for answer in answers):
+            raise first
+        found = combine(views, request.model.manifest, request.rule)
+        self._record_lesion(found, request)
+        return found, answers
+
+    async def _assess(self, upload: Upload, request: AssessmentRequest, index: int | None) -> _Seen:
+        """The assessment of one image; ``index``: its 0-based place in a batch."""
         if upload.too_large:
             raise ImageError("too_large", too_large_text(self.limits.max_bytes))
         self.metrics.upload_bytes.observe(len(upload.data))
@@ -109,7 +160,9 @@ class AssessmentService:
         planned = await self._plan(upload.data, request.model.manifest.input.size)
         slow = planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
         try:
-            assessment, digest = await self.pool.run(lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow)
+            assessment, found, digest = await self.pool.run(
+                lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow
+            )
         except OverloadedError:
             self.metrics.shed.labels("overloaded").inc()
             raise
@@ -127,32 +180,23 @@ class AssessmentService:
             raise AssessmentFailedError("The assessment failed.") from error
         assessment.timing_ms.total = round((time.perf_counter() - started) * 1000, 3)
         self._record(assessment, request, digest, index)
-        return assessment
+        return assessment, found
 
-    async def assess_batch(
+    async def _assess_each(
         self, uploads: Sequence[Upload], request: AssessmentRequest
-    ) -> list[schemas.Assessment | ImageError | ServingError]:
-        """Assesses several images; each has an assessment or an error of its own, in the same order.
-
-        Raises:
-            ServingError: every image failed, and not for a fault of its own; the error is that of the first.
-        """
+    ) -> list[_Seen | ImageError | ServingError]:
         self.metrics.batch_files.observe(len(uploads))
         # As many at once as there are workers: one batch must not fill the queue for everybody else.
         turns = asyncio.Semaphore(self.pool.workers)
 
-        async def assess_in_turn(index: int, upload: Upload) -> schemas.Assessment | ImageError | ServingError:
+        async def assess_in_turn(index: int, upload: Upload) -> _Seen | ImageError | ServingError:
             async with turns:
                 try:
-                    return await self.assess(upload, request, index)
+                    return await self._assess(upload, request, index)
                 except (ImageError, ServingError) as error:
                     return error
 
-        answers = await asyncio.gather(*(assess_in_turn(index, upload) for index, upload in enumerate(uploads)))
-        first = answers[0]
-        if isinstance(first, ServingError) and all(isinstance(answer, ServingError) for answer in answers):
-            raise first  # the service failed as a whole, which no 200 may hide
-        return answers
+        return await asyncio.gather(*(assess_in_turn(index, upload) for index, upload in enumerate(uploads)))
 
     async def _plan(self, data: bytes, size: int) -> DecodePlan:
         """How an image will be decoded; what its header rules out is refused before it takes a place in the queue.
@@ -170,12 +214,12 @@ class AssessmentService:
 
     def _work(
         self, data: bytes, planned: DecodePlan, request: AssessmentRequest, ticket: Ticket
-    ) -> tuple[schemas.Assessment, str]:
-        """Runs in a worker thread; the assessment, and the file's SHA-256 where the audit trail needs it."""
+    ) -> tuple[schemas.Assessment, ImageAssessment, str]:
+        """Runs in a worker thread; what clients see, the assessment, and the file's SHA-256 where the audit trail needs it."""
         model = request.model
-        manifest, runtime, rule = model.manifest, model.runtime, model.rule
+        manifest, runtime, rule = model.manifest, model.runtime, request.rule
         if request.tta and model.tta is not None:
-            runtime, rule = TtaRuntime(runtime, manifest.labels, model.tta.pool), model.tta.decision
+            runtime = TtaRuntime(runtime, manifest.labels, model.tta.pool)
 
         def before_inference() -> Hint:
             ticket.check()
@@ -201,7 +245,7 @@ class AssessmentService:
         assessment = describe(found, manifest, rule, explain=request.explain, tta=request.tta, request_id=request.request_id)
         assessment.timing_ms.queue = round(ticket.queued_ms, 3)
         # Hashed in the worker, because 20 MB take some milliseconds.
-        return assessment, hashlib.sha256(data).hexdigest() if self.audit is not None else ""
+        return assessment, found, hashlib.sha256(data).hexdigest() if self.audit is not None else ""
 
     def _record(self, assessment: schemas.Assessment, request: AssessmentRequest, digest: str, index: int | None) -> None:
         self.metrics.count_assessment(assessment)
@@ -220,3 +264,9 @@ class AssessmentService:
                     precision=model.runtime.precision,
                 )
             )
+
+    def _record_lesion(self, found: CombinedAssessment, request: AssessmentRequest) -> None:
+        manifest = request.model.manifest
+        self.metrics.lesions.labels(manifest.name, manifest.version, found.verdict.decision.value).inc()
+        if self.audit is not None:
+            self.audit.record(lesion_event(found, request_id=request.request_id, key_id=request.key_id))

@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ import structlog
 
 from aiderm_api.schemas import Assessment
 from aiderm_api.settings import SettingsError
+from aiderm_core.combine import CombinedAssessment
 
 OFF = "off"
 QUEUE_SIZE = 10_000  # about 10 MB
@@ -61,6 +63,26 @@ def answer_event(
         "decision": assessment.decision.value,
         "reasons": [reason.code for reason in assessment.reasons],
         "quality_warnings": [warning.code for warning in assessment.quality.warnings],
+    }
+
+
+def lesion_event(found: CombinedAssessment, *, request_id: str, key_id: str | None) -> dict[str, Any]:
+    """The event of one lesion, after those of its images.
+
+    Args:
+        found: the lesion's assessment.
+        request_id: which the events of its images hold too.
+        key_id: of the caller's key; None where the service asks for none.
+    """
+    return {
+        "event": "lesion",
+        "request_id": request_id,
+        "key": key_id,
+        "counted": found.counted,
+        "malignancy": found.malignancy,
+        "disagreement": None if found.disagreement is None else asdict(found.disagreement),
+        "decision": found.verdict.decision.value,
+        "reasons": [reason.code for reason in found.verdict.reasons],
     }
 
 

@@ -33,6 +33,9 @@ class Metrics:
         self.shed = Counter("aiderm_shed", "Images dropped without an answer", ["reason"], registry=registry)
         self.stages = Histogram("aiderm_stage_seconds", "Time spent in one stage", ["stage"], buckets=_SECONDS, registry=registry)
         self.decisions = Counter("aiderm_decisions", "Assessments", ["model", "version", "decision"], registry=registry)
+        self.lesions = Counter(
+            "aiderm_lesion_decisions", "Lesions assessed by several images", ["model", "version", "decision"], registry=registry
+        )
         self.warnings = Counter("aiderm_quality_warnings", "Quality warnings", ["code"], registry=registry)
         self.upload_bytes = Histogram("aiderm_upload_bytes", "Size of one image file", buckets=_BYTES, registry=registry)
         self.batch_files = Histogram("aiderm_batch_files", "Images in one batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry)
