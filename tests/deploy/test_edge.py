@@ -24,6 +24,7 @@ from tests.servers import Server
 KEY = "aiderm_00000000_" + "0" * 64
 TEMPLATE = (FOLDER / "default.conf.template").read_text("utf-8")
 MIB = 1 << 20
+INFER = "/api/v2/models/melanoma/infer"
 
 
 @dataclass
@@ -125,12 +126,19 @@ WRITTEN = r"""
     /api/predict%e0%80%8a /api/predict%0d%0a /api/predict%20HTTP/1.1 /api///predict/// /api/%2e/predict/%2e
     /api/predict/lesion /api/predict/lesion/ /api/predict/lesion%0a /api/predict%2flesion /api/x/../predict/%6cesion
     /api/predict&x /api/predict=x /api/predict+ /api/predict* /api/predict~ /api/predict/%2e%2e/predict
+    /api/v2/models/m/infer /api/v2/models/m/versions/1/infer /api/v2/models/m/infer/ //api//v2/models/m/infer
+    /api/v2/models/m/infer%0a /api/v2/models/m%0a/infer /api/v2/models/m%2f/infer /api/v2/models/../models/m/infer
+    /api/v2/models/%6d/inf%65r /v2/models/m/infer /api/v2%2fmodels/m/infer /api/v2/models/a%20b/infer
+    /api/v2/models/m/infer;a /api/v2/models/m/versions/%0a/infer /api/V2/models/m/infer
 """
 SPELLINGS = [
     *WRITTEN.split(),
     *(f"/api/predict%{code:02x}" for code in (*range(0x21), 0x7F, 0x85, 0xA0)),
     *(f"/api%{code:02x}/predict" for code in (0x09, 0x0A, 0x0D)),
 ]
+
+
+TAKES_IMAGES = re.compile(r"/predict(/batch|/lesion)?|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
 @dataclass
@@ -145,8 +153,8 @@ class Limited:
     def check(self) -> None:
         """Counts what has reached the API and either carries something or is at a path that takes an image."""
         for method, path, _ in self.api.seen:
-            takes_image = unquote(path.split("?")[0]).strip() in {"/predict", "/predict/batch", "/predict/lesion"}
-            self.passed += takes_image or method not in {"GET", "HEAD", "OPTIONS"}
+            takes_image = TAKES_IMAGES.fullmatch(unquote(path.split("?")[0]).strip())
+            self.passed += takes_image is not None or method not in {"GET", "HEAD", "OPTIONS"}
         self.api.seen.clear()
         assert self.passed <= 4 + (time.monotonic() - self.started) / 60
 
@@ -254,7 +262,7 @@ def spellings(draw: st.DrawFn) -> str:
     """The path of the predictions, changed at random; or pieces of it in any order."""
     if draw(st.booleans()):
         return "/" + "".join(draw(st.lists(PIECES, max_size=8)))
-    path = draw(st.sampled_from(["/api/predict", "/api/predict/batch", "/api/predict/lesion"]))
+    path = draw(st.sampled_from(["/api/predict", "/api/predict/batch", "/api/predict/lesion", INFER]))
     written = ""
     for letter in path:
         written += draw(st.just("") | st.just("") | st.just("") | PIECES)
@@ -330,14 +338,15 @@ def open_requests(nginx: Server, count: int, head: str, address: Callable[[int],
 
 @pytest.mark.parametrize(
     ("path", "at_once"),
-    [("/api/predict", 5), ("/api/predict/batch", 3), ("/api/predict/lesion", 3), ("/api/anything", 5)],
+    [("/api/predict", 5), ("/api/predict/batch", 3), ("/api/predict/lesion", 3), (INFER, 3), ("/api/anything", 5)],
 )
 def test_uploads_of_all_clients_together_are_limited(front: Front, path: str, at_once: int) -> None:
     nginx = front(AIDERM_REAL_IP_FROM="127.0.0.1", AIDERM_TOTAL_UPLOADS="5", AIDERM_TOTAL_BATCHES="3")
     head = f"POST {path} HTTP/1.1\r\nContent-Length: 15000"
     with open_requests(nginx, 12, head, lambda number: f"192.0.2.{number}") as answers:
         assert [answer[9:12] for answer in answers] == [b""] * at_once + [b"429"] * (12 - at_once)
-        assert json.loads(answers[-1].split(b"\r\n\r\n", 1)[1])["code"] == "rate_limited"
+        refusal = json.loads(answers[-1].split(b"\r\n\r\n", 1)[1])
+        assert list(refusal) == ["error"] if path == INFER else refusal["code"] == "rate_limited"
         assert httpx.get(f"{nginx.url}/", trust_env=False).status_code == 200, "the page still comes"
         assert httpx.get(f"{nginx.url}/api/health", trust_env=False).status_code == 200
 
@@ -395,6 +404,16 @@ def test_all_bodies_and_answers_that_are_let_in_fit_into_the_container() -> None
     assert needed < size(limit[1]) - 64 * MIB, f"{needed / MIB:.0f} MiB of bodies and answers"
 
 
+@pytest.mark.parametrize(("size", "status"), [(65 * MIB, 413), (30 * MIB, 200)])
+def test_the_open_inference_protocol_has_the_limit_of_a_batch_and_its_own_errors(
+    open_front: Server, size: int, status: int
+) -> None:
+    answer = httpx.post(f"{open_front.url}{INFER}", content=bytes(size), timeout=60, trust_env=False)
+    assert answer.status_code == status
+    if status == 413:
+        assert (answer.headers["content-type"], list(answer.json())) == ("application/json", ["error"])
+
+
 # --- other sites ------------------------------------------------------------------------------------------------------
 
 FOREIGN = [
@@ -424,7 +443,7 @@ def own(nginx: Server) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-@pytest.mark.parametrize("path", ["/api/predict", "/api/predict/batch", "/api/anything"])
+@pytest.mark.parametrize("path", ["/api/predict", "/api/predict/batch", INFER, "/api/anything"])
 def test_pages_of_other_sites_send_nothing(open_front: Server, api: Api, headers: dict[str, str], path: str) -> None:
     api.seen.clear()
     for keys in ({}, {"Authorization": f"Bearer {KEY}"}):

@@ -15,7 +15,7 @@ from aiderm_api.middleware.request_checks import RequestChecks
 from aiderm_api.middleware.request_context import RequestContext
 from aiderm_api.middleware.single_process import SingleProcess
 from aiderm_api.middleware.unread_body import UnreadBody
-from aiderm_api.routes import docs, health, models, predict
+from aiderm_api.routes import docs, health, models, open_inference, predict
 from aiderm_api.settings import Settings, SettingsError
 from aiderm_api.telemetry.audit import open_trail
 from aiderm_api.telemetry.prometheus_metrics import Metrics
@@ -45,6 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(predict.router)
     app.include_router(health.router)
     app.include_router(models.router)
+    app.include_router(open_inference.router)
+    app.include_router(open_inference.infer_router)
     if settings.metrics:
         app.include_router(health.metrics_router)
     if settings.docs:

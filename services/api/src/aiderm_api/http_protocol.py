@@ -30,7 +30,9 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 15.0
 MAX_PIPELINED = 8  # requests that wait behind the one being answered
 RESERVE = 64  # connections beyond the limit that are told so, or answered about health; further ones are closed
-_ALWAYS_ANSWERED = frozenset(f"{prefix}/health{part}".encode() for prefix in ("", "/api") for part in ("", "/live", "/ready"))
+_ALWAYS_ANSWERED = frozenset(
+    f"{prefix}/health{part}".encode() for prefix in ("", "/api", "/v2", "/api/v2") for part in ("", "/live", "/ready")
+)
 
 
 class Connections(ServerState):

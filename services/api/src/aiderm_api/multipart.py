@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
@@ -207,17 +208,11 @@ async def read_uploads(request: Request, limits: UploadLimits, lease: Lease) -> 
         MalformedMultipart, MissingFile, TooLarge, Overloaded, DeadlineExceeded, ClientClosedRequest: see problems.
     """
     boundary = boundary_of(request.headers.get("content-type", ""))
-    most = limits.max_total_bytes + FRAMING_BYTES
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
-        raise _body_too_large(f"{int(declared):,} bytes", limits)
     try:
         collector = _Collector(boundary, limits, lease)
-        await _read_body(request, limits, collector, most)
+        await read_body(request, limits, collector.write)
     except FormParserError as error:
         raise MalformedMultipart("Received: a body that is not multipart/form-data with the boundary of its header.") from error
-    except ClientDisconnect as error:
-        raise ClientClosedRequest("The client disconnected during its upload.") from error
     if not collector.complete:
         raise MalformedMultipart("Received: a multipart body without its closing boundary, so it may be incomplete.")
     if not collector.uploads:
@@ -226,8 +221,16 @@ async def read_uploads(request: Request, limits: UploadLimits, lease: Lease) -> 
     return collector.uploads
 
 
-async def _read_body(request: Request, limits: UploadLimits, collector: _Collector, most: int) -> None:
-    """Feeds the body to ``collector``; a stalled upload is cut off, so that it does not hold memory for as long as it likes."""
+async def read_body(request: Request, limits: UploadLimits, write: Callable[[bytes], None]) -> None:
+    """Feeds a body to ``write``; a stalled upload is cut off, so that it does not hold memory for as long as it likes.
+
+    Raises:
+        TooLarge, DeadlineExceeded, ClientClosedRequest: see problems.
+    """
+    most = limits.max_total_bytes + FRAMING_BYTES
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise _body_too_large(f"{int(declared):,} bytes", limits)
     loop = asyncio.get_running_loop()
     end = loop.time() + limits.seconds
     count = window_start = 0
@@ -237,10 +240,12 @@ async def _read_body(request: Request, limits: UploadLimits, collector: _Collect
                 count += len(chunk)
                 if count > most:
                     raise _body_too_large(f"more than {most:,} bytes", limits)
-                collector.write(chunk)
+                write(chunk)
                 if limits.window_bytes and count - window_start >= limits.window_bytes:
                     window_start = count
                     timeout.reschedule(_window_end(loop.time(), end, limits))
+    except ClientDisconnect as error:
+        raise ClientClosedRequest("The client disconnected during its upload.") from error
     except TimeoutError as error:
         if loop.time() >= end:
             raise DeadlineExceeded(f"The upload did not arrive in time. Allowed: {limits.seconds:g} s.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -115,7 +115,8 @@ def assess(
     quality = measurements.QualityCheck(image.working, min(image.region.width, image.region.height), manifest.quality)
     outputs = runtime.run(image.batch, before_inference(), quality)
     forward = time.perf_counter() - decoded
-    probabilities, malignancy, novelty = _checked(outputs, len(manifest.labels))
+    checked = checked_outputs(outputs, len(manifest.labels))
+    probabilities, malignancy, novelty = checked.probability[0], float(checked.malignancy[0]), float(checked.novelty[0])
     return ImageAssessment(
         image=image.info,
         region=image.region,
@@ -146,11 +147,16 @@ def _prepare(
     return _Prepared(info, region, batch, working)
 
 
-def _checked(outputs: Outputs, classes: int) -> tuple[NDArray[np.float32], float, float]:
-    probabilities, malignancy, novelty = outputs.probability[0], float(outputs.malignancy[0]), float(outputs.novelty[0])
-    everything = np.append(probabilities, malignancy)
-    if len(probabilities) != classes or not np.isfinite(novelty) or not np.isfinite(outputs.heatmap).all():
-        raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probabilities}, novelty {novelty}")
+def checked_outputs(outputs: Outputs, classes: int) -> Outputs:
+    """A graph's answers with what rounding left outside of 0..1 put back.
+
+    Raises:
+        BrokenOutputError: they are not finite, not probabilities, or of another number of classes.
+    """
+    probability, malignancy, novelty = outputs.probability, outputs.malignancy, outputs.novelty
+    if probability.shape[1] != classes or not np.isfinite(novelty).all() or not np.isfinite(outputs.heatmap).all():
+        raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probability}, novelty {novelty}")
+    everything = np.append(probability, malignancy)
     if not (np.isfinite(everything).all() and everything.min() >= -ROUNDING and everything.max() <= 1 + ROUNDING):
-        raise BrokenOutputError(f"probabilities must lie in 0..1. Received: {probabilities}, malignancy {malignancy}")
-    return np.clip(probabilities, 0.0, 1.0), min(max(malignancy, 0.0), 1.0), novelty
+        raise BrokenOutputError(f"probabilities must lie in 0..1. Received: {probability}, malignancy {malignancy}")
+    return replace(outputs, probability=np.clip(probability, 0.0, 1.0), malignancy=np.clip(malignancy, 0.0, 1.0))

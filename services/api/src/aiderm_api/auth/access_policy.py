@@ -14,7 +14,17 @@ from aiderm_api.telemetry.prometheus_metrics import Metrics
 # Orchestrators ask for health, people read the documentation; neither says anything about anybody's images. Everything else
 # needs a key, including whatever may be added later.
 OPEN_PATHS = frozenset(
-    {"/health", "/health/live", "/health/ready", "/docs", "/docs/swagger-ui.css", "/docs/swagger-ui.js", "/docs/start.js"}
+    {
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/docs",
+        "/docs/swagger-ui.css",
+        "/docs/swagger-ui.js",
+        "/docs/start.js",
+    }
     | {"/openapi.json"}
 )
 

@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
+from starlette.types import Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 EXAMPLE_REQUEST_ID = "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40"
@@ -87,6 +88,10 @@ class MalformedRequest(ProblemError):
 class MalformedMultipart(ProblemError):
     status, code = 400, "malformed_multipart"
     example = "Received: multipart/form-data without a boundary parameter. Allowed: one with it."
+
+
+class MalformedTensors(ProblemError):
+    status, code = 400, "malformed_tensors"
 
 
 class MissingFile(ProblemError):
@@ -211,7 +216,7 @@ class InternalError(ProblemError):
 
 
 class ProblemResponse(JSONResponse):
-    """Answers with a problem document."""
+    """Answers with a problem document; under /v2 in the form of the Open Inference Protocol, ``{"error": "..."}``."""
 
     media_type = MEDIA_TYPE
 
@@ -221,6 +226,19 @@ class ProblemResponse(JSONResponse):
             extra["Retry-After"] = str(problem.retry_after)
         self.problem = problem
         super().__init__(problem.model_dump(exclude_none=True), status_code=problem.status, headers=extra)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if is_open_inference(scope):
+            self.body = self.render({"error": self.problem.detail})
+            self.headers["content-length"], self.headers["content-type"] = str(len(self.body)), "application/json"
+        await super().__call__(scope, receive, send)
+
+
+def is_open_inference(scope: Scope) -> bool:
+    """Whether a request is for a path of the Open Inference Protocol, version 2."""
+    path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def request_id_of(request: Request) -> str:

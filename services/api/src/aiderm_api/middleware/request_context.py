@@ -24,7 +24,7 @@ SECURITY_HEADERS = {
 # Ids must differ, not be secret: asking the operating system for randomness would let other threads run first.
 _IDS = random.Random()  # noqa: S311
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+_QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
 log = structlog.get_logger(__name__)
 
 

@@ -15,6 +15,7 @@ from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.combine import CombinedAssessment
 from aiderm_core.decision import Decision
 from aiderm_core.most_likely import MostLikely
+from aiderm_core.runtime import Outputs
 
 PEAK_ALPHA = 200
 
@@ -121,6 +122,17 @@ def _left_out(item: schemas.BatchItem) -> schemas.LeftOut:
     else:
         reasons = []
     return schemas.LeftOut(index=item.index, reasons=reasons)
+
+
+def outputs_of(found: ImageAssessment) -> Outputs:
+    """The numbers of an assessment as a graph gives them for one image; a rejected image has NaN but for its novelty."""
+    shown = np.float32(np.nan if found.verdict.decision is Decision.REJECTED else 1.0)
+    return Outputs(
+        probability=found.probabilities[np.newaxis] * shown,
+        malignancy=np.array([found.malignancy], np.float32) * shown,
+        heatmap=found.heatmap[np.newaxis] * shown,
+        novelty=np.array([found.novelty], np.float32),
+    )
 
 
 def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from aiderm_api import schemas
-from aiderm_api.serving.answers import describe
+from aiderm_api.serving.answers import describe, outputs_of
 from aiderm_api.serving.exceptions import (
     AssessmentFailedError,
     DeadlineExceededError,
@@ -21,21 +24,22 @@ from aiderm_api.serving.exceptions import (
 )
 from aiderm_api.serving.queue import InferencePool, Ticket
 from aiderm_api.serving.registry import LoadedModel
-from aiderm_api.telemetry.audit import AuditTrail, answer_event, lesion_event
+from aiderm_api.telemetry.audit import AuditTrail, answer_event, lesion_event, tensor_event
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
-from aiderm_core.assess import ImageAssessment, assess
-from aiderm_core.bundle.manifest import DecisionRule
+from aiderm_core.assess import ImageAssessment, assess, checked_outputs
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.combine import CombinedAssessment, View, combine
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
 from aiderm_core.imaging.decode import DecodePlan, check_budget, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
-from aiderm_core.runtime import Hint
+from aiderm_core.runtime import OUTPUTS, Hint, Outputs
 from aiderm_core.tta import TtaRuntime
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 # The headers of larger files may take tens of milliseconds to read, which the event loop must not spend.
 _INSTANT_BYTES = 200_000
@@ -159,10 +163,22 @@ class AssessmentService:
         started = time.perf_counter()
         planned = await self._plan(upload.data, request.model.manifest.input.size)
         slow = planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
+        assessment, found, digest = await self._run(
+            lambda ticket: self._work(upload.data, planned, request, ticket), request.model.manifest, slow=slow
+        )
+        assessment.timing_ms.total = round((time.perf_counter() - started) * 1000, 3)
+        self._record(assessment, request, digest, index)
+        return assessment, found
+
+    async def _run(self, job: Callable[[Ticket], T], manifest: Manifest, *, slow: bool = False) -> T:
+        """Runs a job for a model in the queue.
+
+        Raises:
+            OverloadedError, DeadlineExceededError, ModelUnavailableError: not now.
+            AssessmentFailedError: the job failed; the cause has been logged.
+        """
         try:
-            assessment, found, digest = await self.pool.run(
-                lambda ticket: self._work(upload.data, planned, request, ticket), slow=slow
-            )
+            return await self.pool.run(job, slow=slow)
         except OverloadedError:
             self.metrics.shed.labels("overloaded").inc()
             raise
@@ -175,28 +191,79 @@ class AssessmentService:
         except (ImageError, ServingError):
             raise
         except Exception as error:
-            manifest = request.model.manifest
             log.error("assessment failed", exc_info=error, model=manifest.name, version=manifest.version)
             raise AssessmentFailedError("The assessment failed.") from error
-        assessment.timing_ms.total = round((time.perf_counter() - started) * 1000, 3)
-        self._record(assessment, request, digest, index)
-        return assessment, found
 
     async def _assess_each(
         self, uploads: Sequence[Upload], request: AssessmentRequest
     ) -> list[_Seen | ImageError | ServingError]:
         self.metrics.batch_files.observe(len(uploads))
-        # As many at once as there are workers: one batch must not fill the queue for everybody else.
+        return await self._in_turns(lambda index: self._assess(uploads[index], request, index), len(uploads))
+
+    async def infer(
+        self, images: Sequence[Upload] | NDArray[np.uint8], request: AssessmentRequest
+    ) -> dict[str, NDArray[np.float32] | list[str]]:
+        """Answers with tensors, see ``aiderm_core.runtime.Outputs``.
+
+        Args:
+            images: files, which are assessed as ``assess`` does it, or uint8 ``[N, S, S, 3]``, which the graph takes as they are.
+            request: what they are part of.
+
+        Returns:
+            The graph's outputs by name, and for files the ``decision``; a rejected image has NaN but for its novelty.
+
+        Raises:
+            ImageError, ServingError: the first image that has no answer.
+        """
+        tensors: dict[str, NDArray[np.float32] | list[str]] = {}
+        if isinstance(images, np.ndarray):
+            rows = images
+            self.metrics.batch_files.observe(len(rows))
+            outputs = _raised(await self._in_turns(lambda index: self._infer(rows[index : index + 1], index, request), len(rows)))
+        else:
+            found = _raised(await self._assess_each(images, request))
+            outputs = [outputs_of(each) for _, each in found]
+            tensors["decision"] = [each.verdict.decision.value for _, each in found]
+        return tensors | {name: np.concatenate([getattr(each, name) for each in outputs]) for name in OUTPUTS}
+
+    async def _infer(self, image: NDArray[np.uint8], index: int, request: AssessmentRequest) -> Outputs:
+        """The graph's answer for uint8 ``[1, S, S, 3]``."""
+        model = request.model
+
+        def work(ticket: Ticket) -> Outputs:
+            return checked_outputs(model.runtime.run(image, ticket.hint), len(model.manifest.labels))
+
+        outputs = await self._run(work, model.manifest)
+        self.drift.observe(model.manifest, float(outputs.malignancy[0]), float(outputs.novelty[0]))
+        if self.audit is not None:
+            self.audit.record(
+                tensor_event(
+                    outputs,
+                    request_id=request.request_id,
+                    image_sha256=hashlib.sha256(image.tobytes()).hexdigest(),
+                    key_id=request.key_id,
+                    index=index,
+                    manifest=model.manifest,
+                    runtime=model.runtime,
+                )
+            )
+        return outputs
+
+    async def _in_turns(self, answer: Callable[[int], Awaitable[T]], count: int) -> list[T | ImageError | ServingError]:
+        """The answers for so many images by their index, as many at once as there are workers.
+
+        One batch must not fill the queue for everybody else.
+        """
         turns = asyncio.Semaphore(self.pool.workers)
 
-        async def assess_in_turn(index: int, upload: Upload) -> _Seen | ImageError | ServingError:
+        async def in_turn(index: int) -> T | ImageError | ServingError:
             async with turns:
                 try:
-                    return await self._assess(upload, request, index)
+                    return await answer(index)
                 except (ImageError, ServingError) as error:
                     return error
 
-        return await asyncio.gather(*(assess_in_turn(index, upload) for index, upload in enumerate(uploads)))
+        return await asyncio.gather(*(in_turn(index) for index in range(count)))
 
     async def _plan(self, data: bytes, size: int) -> DecodePlan:
         """How an image will be decoded; what its header rules out is refused before it takes a place in the queue.
@@ -270,3 +337,13 @@ class AssessmentService:
         self.metrics.lesions.labels(manifest.name, manifest.version, found.verdict.decision.value).inc()
         if self.audit is not None:
             self.audit.record(lesion_event(found, request_id=request.request_id, key_id=request.key_id))
+
+
+def _raised(answers: Sequence[T | ImageError | ServingError]) -> list[T]:
+    """The answers; raises the first error among them, which then says which image it is about."""
+    for index, answer in enumerate(answers):
+        if isinstance(answer, ImageError):
+            raise ImageError(answer.code, f"The image at index {index}: {answer.detail}") from answer
+        if isinstance(answer, ServingError):
+            raise answer
+    return [answer for answer in answers if not isinstance(answer, (ImageError, ServingError))]

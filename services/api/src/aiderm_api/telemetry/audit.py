@@ -25,7 +25,9 @@ import structlog
 
 from aiderm_api.schemas import Assessment
 from aiderm_api.settings import SettingsError
+from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.combine import CombinedAssessment
+from aiderm_core.runtime import Outputs, Runtime
 
 OFF = "off"
 QUEUE_SIZE = 10_000  # about 10 MB
@@ -83,6 +85,42 @@ def lesion_event(found: CombinedAssessment, *, request_id: str, key_id: str | No
         "disagreement": None if found.disagreement is None else asdict(found.disagreement),
         "decision": found.verdict.decision.value,
         "reasons": [reason.code for reason in found.verdict.reasons],
+    }
+
+
+def tensor_event(
+    outputs: Outputs,
+    *,
+    request_id: str,
+    image_sha256: str,
+    key_id: str | None,
+    index: int,
+    manifest: Manifest,
+    runtime: Runtime,
+) -> dict[str, Any]:
+    """The event of the graph's answer for an image that came as a tensor, which has neither a quality nor a decision.
+
+    Args:
+        outputs: for this one image.
+        request_id: of the request.
+        image_sha256: of the tensor's bytes.
+        key_id: of the caller's key; None where the service asks for none.
+        index: 0-based place of the image in its request.
+        manifest: of the model.
+        runtime: computed the outputs.
+    """
+    return {
+        "event": "tensor",
+        "request_id": request_id,
+        "index": index,
+        "key": key_id,
+        "image_sha256": image_sha256,
+        "model": {"name": manifest.name, "version": manifest.version, "runtime": runtime.name, "precision": runtime.precision},
+        "outputs": {
+            "malignancy": float(outputs.malignancy[0]),
+            "classes": {label.id: float(value) for label, value in zip(manifest.labels, outputs.probability[0], strict=True)},
+            "novelty": float(outputs.novelty[0]),
+        },
     }
 
 
