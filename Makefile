@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check lint format screenshots figures benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
+.PHONY: help run test check lint lint-python lint-page format screenshots figures benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -36,14 +36,20 @@ test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for so
 CHECK_TESTS := tests/test_architecture.py tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \
 	tests/api/telemetry tests/trainer/data tests/trainer/evaluation --ignore tests/trainer/evaluation/test_learning_curve.py
 check: $(DEV_STAMP) ## lint and types, and beside them the quick unit tests, without TensorFlow: under a minute on two cores
-	@log=$$(mktemp); $(MAKE) --no-print-directory lint >"$$log" 2>&1 & lint=$$!; \
-	AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -p no:schemathesis -m "not (browser or containers or ci or alone or soak or slow)" $(CHECK_TESTS); tests=$$?; \
-	wait $$lint; lint=$$?; cat "$$log"; rm -f "$$log"; [ $$tests -eq 0 ] && [ $$lint -eq 0 ]
+	@logs=$$(mktemp -d); \
+	$(MAKE) --no-print-directory lint-python >"$$logs/python" 2>&1 & python=$$!; \
+	$(MAKE) --no-print-directory lint-page >"$$logs/page" 2>&1 & page=$$!; \
+	AIDERM_NO_TENSORFLOW=1 $(PY) -m pytest -q -p no:schemathesis -m "not (browser or containers or ci or alone or soak or slow or server)" $(CHECK_TESTS); tests=$$?; \
+	wait $$python; python=$$?; wait $$page; page=$$?; cat "$$logs"/*; rm -rf "$$logs"; [ "$$tests $$python $$page" = "0 0 0" ]
 
-lint: $(DEV_STAMP) ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)
+lint: lint-python lint-page ## ruff (rules and format) and mypy; TypeScript, ESLint and Prettier over the page's JavaScript (needs Node.js)
+
+lint-python: $(DEV_STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+lint-page:
 	@$(call frontend,lint)
 
 format: $(DEV_STAMP) ## let ruff and Prettier fix and format the code

@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,18 @@ def source(package: str) -> Path:
     return ROOT / "services" / package / "src" / f"aiderm_{package}"
 
 
+@cache
+def parsed(package: str) -> dict[Path, ast.Module]:
+    """The modules of a package."""
+    return {file: ast.parse(file.read_text("utf-8")) for file in sorted(source(package).rglob("*.py"))}
+
+
+@cache
 def imported(package: str) -> set[str]:
     """The other packages of this project that a package imports, anywhere in its modules."""
     names = set()
-    for file in source(package).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for module in parsed(package).values():
+        for node in ast.walk(module):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             names |= {module.split(".")[0] for module in modules}
@@ -67,8 +75,8 @@ def test_contributing_names_files_that_exist() -> None:
 
 def test_a_class_name_means_one_thing() -> None:
     places: dict[str, list[str]] = {}
-    for file in sorted(path for package in PACKAGES for path in source(package).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for file, module in (found for package in PACKAGES for found in parsed(package).items()):
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -25,6 +25,15 @@ from aiderm_api.server import Server, make_server
 from aiderm_api.services import Services
 from aiderm_api.settings import Settings
 
+STARTERS = {"serve", "serve_once", "service", "client"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and STARTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
 
 class Running:
     """A server in a thread, and a client for it."""

@@ -45,6 +45,7 @@ def test_a_known_domain_stays_and_a_small_source_is_one() -> None:
     assert [replace(r, domain="") for r in found[1:]] == rows[1:]
 
 
+@pytest.mark.slow
 def test_groups_depend_on_nothing_but_the_images() -> None:
     statistics = np.stack([border_statistics(image(i % 2, 0, i)) for i in range(400)])
     assert np.array_equal(find_groups(statistics), find_groups(statistics.copy()))

@@ -202,6 +202,7 @@ def test_curves_are_thinned_and_keep_their_area_and_ends(written):
         assert precision == pytest.approx(y[p >= threshold].mean())
 
 
+@pytest.mark.slow
 def test_reliability_decision_curve_histogram_and_confusion_follow_their_definitions(written):
     folder, scores, _, metrics = written
     y, p, result = labels_of(scores), scores.malignancy.astype(float), metrics["test"]
@@ -234,6 +235,7 @@ def test_undefined_replicates_are_stated(sample_scores, sample_manifest, tmp_pat
     assert "brier" not in report.bootstrap.undefined["test"]
 
 
+@pytest.mark.slow
 def test_worst_errors_are_named_by_checksum_and_never_by_path(written):
     folder, scores, manifest, _ = written
     text = (folder / ERRORS_FILE).read_text()
@@ -257,6 +259,7 @@ def test_without_a_test_split_the_first_one_is_shown(sample_scores, sample_manif
     assert json.loads((tmp_path / REPORT_FILE).read_text())["main"] == "validation"
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(written):
     folder, _, _, result = written
     page = (folder / PAGE_FILE).read_text()

@@ -20,6 +20,7 @@ def labelled_scores(draw):
     return positive, score, weights
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(labelled_scores())
 def test_ranking_metrics_equal_scikit_learn_also_with_ties_and_weights(sample):
@@ -29,6 +30,7 @@ def test_ranking_metrics_equal_scikit_learn_also_with_ties_and_weights(sample):
     assert metrics.brier(y, s, w[None]).item() == pytest.approx(sk.brier_score_loss(y, s, sample_weight=w))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(labelled_scores(), st.integers(0, 12))
 def test_threshold_metrics_equal_scikit_learn(sample, step):
