@@ -19,6 +19,7 @@ from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime.cores import usable_cores
 from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.inputs import HIDDEN, Listing, find
+from aiderm_scorer.lesions import lesions_path
 from aiderm_scorer.local_scoring import on_this_machine
 from aiderm_scorer.output import PASSING
 from aiderm_scorer.scoring import ChunkScorer, LostError, Summary, score
@@ -46,6 +47,10 @@ def main(
     ] = "f32",
     column: Annotated[
         str | None, typer.Option(help="Column of a list that holds the paths.", show_default="path, image ...")
+    ] = None,
+    lesion_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a list that names the lesion: also writes OUT.lesions.parquet, one combined answer each."),
     ] = None,
     root: Annotated[
         str | None, typer.Option(help="Folder that a list's paths are relative to.", show_default="the list's")
@@ -76,7 +81,7 @@ def main(
     try:
         chosen = _model(models, model, version, precision, Limits(max_bytes, max_pixels))
         allowed = Allowed.parse(allow or [])
-        listing = find(inputs, column=column, root=root, every_file=every_file, allowed=allowed)
+        listing = find(inputs, column=column, root=root, every_file=every_file, allowed=allowed, lesion_column=lesion_column)
         summary = score(listing, chosen, out, _executor(cluster, jobs, timeout), fresh=fresh, again=again, console=console)
     except KeyboardInterrupt:
         console.print(f"stopped; finished scores are kept in {out}.parts. Run the same command to resume", soft_wrap=True)
@@ -124,6 +129,8 @@ def _print_summary(console: Console, listing: Listing, summary: Summary, out: Pa
     console.print(f"decisions: {_format_counts(summary.decisions)}")
     console.print(f"errors: {_format_counts(summary.errors)}")
     console.print(f"wrote {out}: {summary.rows:,} rows. {DISCLAIMER}", soft_wrap=True)
+    if summary.lesions is not None:
+        console.print(f"lesions: {_format_counts(summary.lesions)}; in {lesions_path(out)}", soft_wrap=True)
     if any(code in summary.errors for code in PASSING):
         console.print("next: the same command with --again retries images that could not be read")
     else:

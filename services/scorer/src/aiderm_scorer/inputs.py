@@ -58,6 +58,7 @@ def find(
     root: str | None = None,
     every_file: bool = False,
     allowed: Allowed | None = None,
+    lesion_column: str | None = None,
 ) -> Listing:
     """Lists the images of all inputs, each once.
 
@@ -68,21 +69,27 @@ def find(
         root: folder that the paths of a list are relative to; the list's own when None.
         every_file: of a folder or archive also take files whose names are not those of images.
         allowed: addresses that lists may name; by default s3:// only.
+        lesion_column: of a list that names the lesion of each image.
 
     Raises:
-        InputError: an input that is not there or cannot be read, or no images at all.
+        InputError: an input that is not there or cannot be read, or no images at all; with ``lesion_column`` also one image of
+            two lesions, or none of any.
     """
     listing = Listing()
-    options = _Options(column, root, every_file, allowed or Allowed(), listing.skipped)
-    seen: set[tuple[str, str]] = set()
+    options = _Options(column, root, every_file, allowed or Allowed(), listing.skipped, lesion_column)
+    seen: dict[tuple[str, str], int] = {}
     names: set[str] = set()
     for text in inputs:
         for item in _images(text, options):
             key = _identity(item)
             if key in seen:
+                first = listing.items[seen[key]]
+                if item.lesion and first.lesion and item.lesion != first.lesion:
+                    raise InputError(f"{item.image} is listed for two lesions: {first.lesion!r} and {item.lesion!r}")
+                listing.items[seen[key]] = replace(first, lesion=first.lesion or item.lesion)
                 listing.repeated += 1
                 continue
-            seen.add(key)
+            seen[key] = len(listing.items)
             name, count = item.image, 1
             while name in names:  # another file, whose name is written alike
                 count += 1
@@ -92,6 +99,10 @@ def find(
     if not listing.items:
         suffixes = ", ".join(f"{count} {name}" for name, count in listing.skipped.most_common(5)) or "none"
         raise InputError(f"no images in {', '.join(inputs)}; other files there: {suffixes}")
+    if lesion_column is not None and not any(item.lesion for item in listing.items):
+        raise InputError(
+            f"--lesion-column needs a list with that column. Received: no lesion of any image in {', '.join(inputs)}"
+        )
     return listing
 
 
@@ -104,6 +115,7 @@ class _Options:
     every_file: bool
     allowed: Allowed
     skipped: Counter[str]
+    lesion_column: str | None
 
 
 def _identity(item: Item) -> tuple[str, str]:
@@ -126,7 +138,7 @@ def _images(text: str, options: _Options) -> Iterator[Item]:
             yield from _wanted(archives.members(text, file), None, options)
     elif kind == "file" and is_list(text):
         with store.open(text) as file:
-            yield from read_list(text, file, options.column, options.root, options.allowed)
+            yield from read_list(text, file, options.column, options.root, options.allowed, options.lesion_column)
     elif kind == "file":
         yield Item(printable(text), text)
     elif _WILD & set(text):

@@ -53,6 +53,7 @@ class Item:
         listed: as the list wrote it that named it; None where no list did.
         problem: known before anything was read.
         allowed: addresses that the list may reach that named it; None where the operator named the image.
+        lesion: that the image shows, as the list names it; None where no list says.
     """
 
     image: str
@@ -61,6 +62,7 @@ class Item:
     listed: str | None = None
     problem: ItemProblem | None = None
     allowed: Allowed | None = None
+    lesion: str | None = None
 
 
 def is_address(text: str) -> bool:

@@ -8,6 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from itertools import repeat
 from typing import IO, Any
 
 import pyarrow as pa
@@ -35,7 +36,12 @@ def is_list(name: str) -> bool:
 
 
 def read_list(
-    name: str, file: IO[bytes], column: str | None = None, root: str | None = None, allowed: Allowed | None = None
+    name: str,
+    file: IO[bytes],
+    column: str | None = None,
+    root: str | None = None,
+    allowed: Allowed | None = None,
+    lesion_column: str | None = None,
 ) -> Iterator[Item]:
     """An item for each row.
 
@@ -45,6 +51,7 @@ def read_list(
         column: that holds the paths; by default the first of ``COLUMNS`` that is there.
         root: folder or address that relative paths start from; the list's own when None.
         allowed: addresses that it may name; by default s3:// only.
+        lesion_column: that names the lesion of each image.
 
     Raises:
         ListError: no such column, or no such table.
@@ -52,23 +59,24 @@ def read_list(
     base = name.rpartition("/")[0] if root is None else root.rstrip("/")
     allowed = allowed or Allowed()
     beside = allowed.with_host(base) if is_address(base) else allowed  # the operator named that host
-    for number, value in enumerate(_values(name, file, column), 1):
+    for number, (value, lesion_value) in enumerate(_values(name, file, column, lesion_column), 1):
         text = "" if value is None else str(value).strip()
+        lesion = None if lesion_value is None else str(lesion_value).strip() or None
         if not text:
             nothing = ItemProblem("unreadable", f"Row {number} of the list names no image.")
-            yield Item(f"{printable(name)}:{number}", name, problem=nothing)
+            yield Item(f"{printable(name)}:{number}", name, problem=nothing, lesion=lesion)
         elif is_address(text):
             refusal = allowed.refusal(text)
             problem = None if refusal is None else ItemProblem("unreadable", refusal)
-            yield Item(printable(text), text, listed=text, problem=problem, allowed=allowed)
+            yield Item(printable(text), text, listed=text, problem=problem, allowed=allowed, lesion=lesion)
         elif _DRIVE.match(text) and not os.path.lexists(text):
             detail = "Received a path with a Windows drive or server; allowed: paths of this machine, or relative ones (--root)."
-            yield Item(printable(text), text, listed=text, problem=ItemProblem("unreadable", detail))
+            yield Item(printable(text), text, listed=text, problem=ItemProblem("unreadable", detail), lesion=lesion)
         else:
             where = _place(base, text)
             if not is_address(where) and "\\" in text and not os.path.lexists(where):
                 where = _place(base, text.replace("\\", "/"))  # as Windows writes it
-            yield Item(printable(where), where, listed=text, allowed=beside)
+            yield Item(printable(where), where, listed=text, allowed=beside, lesion=lesion)
 
 
 def _place(base: str, text: str) -> str:
@@ -79,16 +87,19 @@ def _place(base: str, text: str) -> str:
     return os.path.normpath(os.path.join(base, text))  # noqa: PTH118 (a name that is no UTF-8 as well)
 
 
-def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
+def _values(name: str, file: IO[bytes], column: str | None, lesion_column: str | None) -> Iterator[tuple[Any, Any]]:
+    """The path and the lesion of each row; None where no column names the lesion."""
     if name.lower().endswith(".parquet"):
         try:
             table = pq.ParquetFile(file)
             chosen = _choose(name, table.schema_arrow.names, column)
+            lesions = lesion_column and _choose(name, table.schema_arrow.names, lesion_column)
             rows, most = table.metadata.num_rows, max(MAX_ROWS, file.seek(0, io.SEEK_END))
             if rows > most:
                 raise ListError(f"{name} has {rows:,} rows; allowed: at most {most:,}, as many as it has bytes")
-            for batch in table.iter_batches(_BATCH, columns=[chosen]):
-                yield from batch.column(0).to_pylist()
+            for batch in table.iter_batches(_BATCH, columns=list({chosen, lesions or chosen})):
+                paths = batch.column(chosen).to_pylist()
+                yield from zip(paths, batch.column(lesions).to_pylist() if lesions else repeat(None), strict=False)
         except (pa.ArrowException, OSError) as error:
             raise ListError(f"{name} is no Parquet table that can be read: {error}") from error
         return
@@ -98,12 +109,13 @@ def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
     text = io.TextIOWrapper(file, encoding, newline="")
     try:
         if name.lower().endswith(".txt"):
-            yield from _lines(name, text, column)
+            yield from ((path, None) for path in _lines(name, text, column or lesion_column))
             return
         rows = csv.DictReader(_bounded(name, text), delimiter="\t" if name.lower().endswith(".tsv") else ",")
         chosen = _choose(name, list(rows.fieldnames or []), column)
+        lesions = lesion_column and _choose(name, list(rows.fieldnames or []), lesion_column)
         for row in rows:
-            yield row[chosen]
+            yield row[chosen], row[lesions] if lesions else None
     except (UnicodeError, csv.Error) as error:
         raise ListError(f"{name} is no text in UTF-8 or UTF-16 that can be read: {error}") from error
     finally:
@@ -113,7 +125,9 @@ def _values(name: str, file: IO[bytes], column: str | None) -> Iterator[Any]:
 def _lines(name: str, text: io.TextIOWrapper, column: str | None) -> Iterator[str]:
     """A text file's lines; empty ones separate, and a first line that names the column is a header."""
     if column is not None:
-        raise ListError(f"{name} has no columns, but one path on each line; --column is for .csv, .tsv and .parquet")
+        raise ListError(
+            f"{name} has no columns, but one path on each line; --column and --lesion-column are for .csv, .tsv and .parquet"
+        )
     for number, line in enumerate(_bounded(name, text)):
         path = line.strip()
         if path and not (number == 0 and path.lower() in COLUMNS):

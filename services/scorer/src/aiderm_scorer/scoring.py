@@ -15,6 +15,7 @@ from rich.console import Console
 
 from aiderm_scorer.inputs import Listing
 from aiderm_scorer.items import Item
+from aiderm_scorer.lesions import write_lesions
 from aiderm_scorer.output import Output
 from aiderm_scorer.progress import Meter
 from aiderm_scorer.score_rows import schema
@@ -48,6 +49,7 @@ class Summary:
         seconds: that this run took.
         decisions: how often each was taken, in the whole table.
         errors: how often each came up, in the whole table.
+        lesions: how often each decision and error came up among lesions; None where no list names any.
     """
 
     rows: int
@@ -55,6 +57,7 @@ class Summary:
     seconds: float
     decisions: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    lesions: Counter[str] | None = None
 
 
 def score(
@@ -94,9 +97,14 @@ def score(
                     meter.add(table.num_rows, table.num_rows - table["error"].null_count)
         rate = meter.rate
         whole = output.finish()
-        return Summary(
+        summary = Summary(
             whole.num_rows, meter.done, meter.done / rate if rate else 0.0, _counts(whole["decision"]), _counts(whole["error"])
         )
+        lesion_of = {item.image: item.lesion for item in listing.items if item.lesion is not None}
+        if lesion_of:
+            lesions = write_lesions(out, whole, lesion_of, model.manifest)
+            summary.lesions = _counts(lesions["decision"]) + _counts(lesions["error"])
+        return summary
 
 
 def _without_repeats(tables: Iterator[pa.Table], expected: set[str]) -> Iterator[pa.Table]:
