@@ -221,3 +221,11 @@ def test_buttons_that_texts_name_are_called_so(language: str) -> None:
     own = strings(language)
     assert str(own["history.keep.save"]) in str(own["history.emptyText"])
     assert str(own["history.deleteAll"]) in " ".join(forms(own["privacy.kept.text"]))
+
+
+def test_the_model_page_names_metrics_that_a_manifest_holds() -> None:
+    """It shows those that it has a name for, in the order in which the trainer wrote them."""
+    named = {key.removeprefix("metric.") for key in ENGLISH if key.startswith("metric.")}
+    models = PUBLIC.parents[1] / "models" / "melanoma"
+    manifest = models / (models / "SERVING").read_text().strip() / "manifest.json"
+    assert named <= set(json.loads(manifest.read_text("utf-8"))["metrics"]["test"])

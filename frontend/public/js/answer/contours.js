@@ -14,41 +14,20 @@ const SIDE = 64;
 /** Shorter ones, in crossed edges, come of the heatmap's rounding. */
 const SHORTEST = 8;
 
+/** Lines from edge to edge of a cell; edges: 0 top, 1 right, 2 bottom, 3 left. @param {string} pairs */
+const lines = (pairs) =>
+  pairs.split(" ").map((pair) => /** @type {[from: number, to: number]} */ ([...pair].map(Number)));
+
 /**
- * Which edges of a cell a line joins, by its corners at or above the level: bits top left, top right, bottom
- * right, bottom left. Edges: 0 top, 1 right, 2 bottom, 3 left. Cells with two opposite corners are settled by
- * their middle.
- *
- * @type {[from: number, to: number][][]}
+ * The line through a cell, by its corners at or above the level: bits top left, top right, bottom right,
+ * bottom left. Cells with none or all of them have no line; those with two opposite corners (-, at 5 and 10)
+ * are settled by their middle.
  */
-const CASES = [
-  [],
-  [[3, 0]],
-  [[0, 1]],
-  [[3, 1]],
-  [[1, 2]],
-  [],
-  [[0, 2]],
-  [[3, 2]],
-  [[2, 3]],
-  [[2, 0]],
-  [],
-  [[2, 1]],
-  [[1, 3]],
-  [[1, 0]],
-  [[0, 3]],
-  [],
-];
-/** @type {[from: number, to: number][]} */
-const AROUND_TOP_LEFT = [
-  [3, 0],
-  [1, 2],
-];
-/** @type {[from: number, to: number][]} */
-const AROUND_TOP_RIGHT = [
-  [0, 1],
-  [2, 3],
-];
+const CASES = "- 30 01 31 12 - 02 32 23 20 - 21 13 10 03 -"
+  .split(" ")
+  .map((pair) => (pair === "-" ? [] : lines(pair)));
+const AROUND_TOP_LEFT = lines("30 12");
+const AROUND_TOP_RIGHT = lines("01 23");
 
 /**
  * @param {ArrayLike<number>} values row by row

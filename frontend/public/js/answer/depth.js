@@ -14,7 +14,8 @@ const KEY = "aiderm-depth";
 const DEPTHS = ["lay", "clinical"];
 /** @type {Depth | null} */
 let chosen = null;
-let open = false;
+/** Parts of the answer that were opened. @type {Set<string>} */
+const opened = new Set();
 
 /** What was chosen in this browser; nothing is stored for those who chose nothing. @returns {Depth} */
 export function depthOf() {
@@ -45,22 +46,21 @@ export const otherDepth = () => (depthOf() === "lay" ? "clinical" : "lay");
 /**
  * A button that shows and hides a part of the answer, and stays as it was left until the page is closed.
  *
- * @param {string} text
- * @param {{name: string, controls: string, isOpen: () => boolean, turn: (open: boolean) => void}} what
- *   `name` of the attribute of <main> that the style sheet shows the part by
+ * @param {"more" | "tools"} name of the attribute of <main> that the style sheet shows the part by
+ * @param {string} controls
  */
-function disclosure(text, { name, controls, isOpen, turn }) {
+function disclosure(name, controls) {
   const button = el(
     "button",
     { type: "button", class: `disclosure ${name}-open`, "aria-controls": controls },
-    text,
+    t(`depth.${name}`),
   );
   const write = () => {
-    button.setAttribute("aria-expanded", String(isOpen()));
-    document.querySelector("main")?.toggleAttribute(`data-${name}`, isOpen());
+    button.setAttribute("aria-expanded", String(opened.has(name)));
+    document.querySelector("main")?.toggleAttribute(`data-${name}`, opened.has(name));
   };
   button.addEventListener("click", () => {
-    turn(!isOpen());
+    if (!opened.delete(name)) opened.add(name);
     write();
   });
   write();
@@ -68,24 +68,10 @@ function disclosure(text, { name, controls, isOpen, turn }) {
 }
 
 /** What lay readers find the rest of the answer behind. */
-export const moreButton = () =>
-  disclosure(t("depth.more"), {
-    name: "more",
-    controls: "answer-rest findings",
-    isOpen: () => open,
-    turn: (now) => (open = now),
-  });
-
-let tools = false;
+export const moreButton = () => disclosure("more", "answer-rest findings");
 
 /** What clinicians find keeping, printing and the self-check behind. */
-export const toolsButton = () =>
-  disclosure(t("depth.tools"), {
-    name: "tools",
-    controls: "after",
-    isOpen: () => tools,
-    turn: (now) => (tools = now),
-  });
+export const toolsButton = () => disclosure("tools", "after");
 
 /** Event out: `depth` at the document, with `{depth}`, after a choice. */
 export class DermDepth extends HTMLElement {

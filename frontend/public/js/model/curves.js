@@ -15,44 +15,44 @@ const sample = (length) => [
   ),
 ];
 
-/** @param {any} segment @param {number | undefined} area @returns {HTMLElement | null} */
-function roc({ roc: curve, count, malignant }, area) {
-  if (!curve) return null;
-  const { false_positive_rate: x, true_positive_rate: y, threshold } = curve;
+/**
+ * A curve of one rate against another.
+ *
+ * @param {"roc" | "pr"} kind
+ * @param {{x: number[], y: number[], threshold: (number | null)[]}} curve
+ * @param {[number, number]} chance where the curve of a coin begins and ends
+ * @param {Record<string, string | number>} values of the summary
+ * @param {number | undefined} area
+ */
+function rates(kind, { x, y, threshold }, chance, values, area) {
   return draw({
-    title: t("model.roc.title"),
-    summary: t("model.roc.summary", { area: area === undefined ? "–" : number(area, 3), count, malignant }),
-    xName: t("model.roc.x"),
-    yName: t("model.roc.y"),
+    title: t(`model.${kind}.title`),
+    summary: t(`model.${kind}.summary`, { area: area === undefined ? "–" : number(area, 3), ...values }),
+    xName: t(`model.${kind}.x`),
+    yName: t(`model.${kind}.y`),
     xRange: [0, 1],
     yRange: [0, 1],
     series: [
       { name: t("model.served"), kind: "line", x, y },
-      { name: t("model.roc.chance"), kind: "reference", x: [0, 1], y: [0, 1] },
+      { name: t(`model.${kind}.chance`), kind: "reference", x: [0, 1], y: chance },
     ],
-    columns: [t("model.threshold"), t("model.roc.x"), t("model.roc.y")],
-    rows: sample(x.length).map((at) => [threshold[at] === null ? "–" : threshold[at], x[at], y[at]]),
+    columns: [t("model.threshold"), t(`model.${kind}.x`), t(`model.${kind}.y`)],
+    rows: sample(x.length).map((at) => [threshold[at] ?? "–", x[at], y[at]]),
   });
+}
+
+/** @param {any} segment @param {number | undefined} area */
+function roc({ roc: curve, count, malignant }, area) {
+  if (!curve) return null;
+  const { false_positive_rate: x, true_positive_rate: y, threshold } = curve;
+  return rates("roc", { x, y, threshold }, [0, 1], { count, malignant }, area);
 }
 
 /** @param {any} segment @param {number | undefined} area */
 function precisionRecall({ pr: curve }, area) {
   if (!curve) return null;
   const { recall: x, precision: y, threshold, base_rate: base } = curve;
-  return draw({
-    title: t("model.pr.title"),
-    summary: t("model.pr.summary", { area: area === undefined ? "–" : number(area, 3), base: percent(base) }),
-    xName: t("model.pr.x"),
-    yName: t("model.pr.y"),
-    xRange: [0, 1],
-    yRange: [0, 1],
-    series: [
-      { name: t("model.served"), kind: "line", x, y },
-      { name: t("model.pr.chance"), kind: "reference", x: [0, 1], y: [base, base] },
-    ],
-    columns: [t("model.threshold"), t("model.pr.x"), t("model.pr.y")],
-    rows: sample(x.length).map((at) => [threshold[at] ?? "–", x[at], y[at]]),
-  });
+  return rates("pr", { x, y, threshold }, [base, base], { base: percent(base) }, area);
 }
 
 /** @param {any} segment */

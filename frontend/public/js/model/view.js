@@ -7,27 +7,10 @@ import { figure, has, number, outOfHundred, percent, t, useWords } from "../i18n
 import { onBiopsied } from "../answer/frequency.js";
 import { classText } from "../answer/words.js";
 import { served } from "../served.js";
+import { table } from "../tables.js";
 import { curvesOf } from "./curves.js";
 import { render } from "./markdown.js";
 
-// The order in which they are read; others of the report stand in the card.
-const METRICS = [
-  "n",
-  "n_malignant",
-  "n_melanoma",
-  "roc_auc",
-  "pr_auc",
-  "sensitivity",
-  "sensitivity_melanoma",
-  "specificity",
-  "precision",
-  "balanced_accuracy",
-  "f1",
-  "mcc",
-  "accuracy",
-  "brier",
-  "ece",
-];
 const DECISIONS = ["suspicious", "uncertain", "low_suspicion", "rejected"];
 
 /** @param {HTMLElement} place */
@@ -212,39 +195,25 @@ function facts({ architecture, labels, decision, calibration, input, novelty }) 
   );
 }
 
-/** @param {Record<string, {value: number | null, ci95: [number, number] | null}>} metrics */
+/**
+ * Those that have a name on this page, in the order of the manifest; the others stand in the card.
+ *
+ * @param {Record<string, {value: number | null, ci95: [number, number] | null}>} metrics
+ */
 function metricsTable(metrics) {
-  const names = METRICS.filter((name) => name in metrics && metrics[name].value !== null);
-  const rows = names.map((name) => {
-    const { value, ci95 } = metrics[name];
-    return el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, t(`metric.${name}`)),
-      el("td", {}, name.startsWith("n") ? number(Number(value), 6) : figure(Number(value))),
-      el("td", {}, ci95 ? t("model.range", { low: figure(ci95[0]), high: figure(ci95[1]) }) : "–"),
-    );
-  });
-  return el(
-    "div",
-    { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.metrics") },
-    el(
-      "table",
-      {},
-      el("caption", {}, t("model.metrics")),
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          el("th", { scope: "col" }, t("model.metric")),
-          el("th", { scope: "col" }, t("model.value")),
-          el("th", { scope: "col" }, t("model.interval")),
-        ),
-      ),
-      el("tbody", {}, ...rows),
-    ),
+  const names = Object.keys(metrics).filter((name) => has(`metric.${name}`) && metrics[name].value !== null);
+  return table(
+    t("model.metrics"),
+    [t("model.metric"), t("model.value"), t("model.interval")],
+    names.map((name) => {
+      const { value, ci95 } = metrics[name];
+      return [
+        t(`metric.${name}`),
+        name.startsWith("n") ? number(Number(value), 6) : figure(Number(value)),
+        ci95 ? t("model.range", { low: figure(ci95[0]), high: figure(ci95[1]) }) : "–",
+      ];
+    }),
+    "card",
   );
 }
 
@@ -252,33 +221,15 @@ function metricsTable(metrics) {
 function decisions(segment) {
   const given = segment?.decisions;
   if (!given) return [];
-  const row = (/** @type {string} */ kind) =>
-    el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, t(`model.${kind}`)),
-      ...DECISIONS.map((decision) => el("td", {}, number(given[kind]?.[decision] ?? 0, 6))),
-    );
   return [
-    el(
-      "div",
-      { class: "card scroll", tabindex: 0, role: "region", "aria-label": t("model.decisions") },
-      el(
-        "table",
-        {},
-        el("caption", {}, t("model.decisions")),
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            el("td", {}),
-            ...DECISIONS.map((decision) => el("th", { scope: "col" }, t(`verdict.${decision}.short`))),
-          ),
-        ),
-        el("tbody", {}, row("malignant"), row("benign")),
-      ),
+    table(
+      t("model.decisions"),
+      [null, ...DECISIONS.map((decision) => t(`verdict.${decision}.short`))],
+      ["malignant", "benign"].map((kind) => [
+        t(`model.${kind}`),
+        ...DECISIONS.map((decision) => number(given[kind]?.[decision] ?? 0, 6)),
+      ]),
+      "card",
     ),
   ];
 }

@@ -7,6 +7,7 @@
 import { models } from "../api.js";
 import { button, el, intro } from "../dom.js";
 import { LANGUAGES, t, useWords } from "../i18n.js";
+import { table } from "../tables.js";
 
 const api = () => new URL("./api", document.baseURI).href;
 const element = () => new URL("./embed/lesion-check.js", document.baseURI).href;
@@ -76,28 +77,15 @@ function code(name, text) {
   );
 }
 
-/** @param {string} caption @param {string} kind @param {string[]} names */
-const table = (caption, kind, names) =>
-  el(
-    "div",
-    { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
-    el(
-      "table",
-      {},
-      el("caption", {}, caption),
-      el(
-        "tbody",
-        {},
-        ...names.map((name) =>
-          el(
-            "tr",
-            {},
-            el("th", { scope: "row" }, el("code", { dir: "ltr" }, name)),
-            el("td", {}, t(`integrate.${kind}.${name}`, { codes: Object.keys(LANGUAGES).join(", ") })),
-          ),
-        ),
-      ),
-    ),
+/** What each name means. @param {string} caption @param {string} kind @param {string[]} names */
+const meanings = (caption, kind, names) =>
+  table(
+    caption,
+    [],
+    names.map((name) => [
+      el("code", { dir: "ltr" }, name),
+      t(`integrate.${kind}.${name}`, { codes: Object.keys(LANGUAGES).join(", ") }),
+    ]),
   );
 
 /** @param {HTMLElement} place */
@@ -155,8 +143,8 @@ export async function show(place) {
       el("h2", {}, t("integrate.element")),
       el("p", {}, t("integrate.elementText")),
       code("HTML", EMBED()),
-      table(t("integrate.attributes"), "attribute", ATTRIBUTES),
-      table(t("integrate.events"), "event", EVENTS),
+      meanings(t("integrate.attributes"), "attribute", ATTRIBUTES),
+      meanings(t("integrate.events"), "event", EVENTS),
       el("p", {}, t("integrate.cors")),
     ),
     el(
