@@ -122,9 +122,9 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
 def test_another_share_of_cancers_moves_the_estimate_and_no_decision(page: Page, plain, assess) -> None:
     assess(page, plain(red=230))
     chooser = page.get_by_label("Where is the spot examined?")
-    expect(chooser.locator("option:checked")).to_have_text("The model's own figures: 30 of 100 lesions")
+    expect(chooser.locator("option:checked")).to_have_text("The model's own figures: 30%")
     before = page.locator(".verdict .urgency").inner_text()
-    chooser.select_option(label="Family practice: 2 of 100 lesions")
+    chooser.select_option(label="Family practice: 2%")
     odds = 230 / 25 * (0.02 / 0.98) / (0.3 / 0.7)  # Bayes' rule
     probability, threshold = odds / (1 + odds), 1 / (1 + 0.98 / 0.02 * 0.3 / 0.7)
     verdict = page.locator(".verdict")

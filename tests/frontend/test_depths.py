@@ -119,7 +119,7 @@ def test_lay_first_and_everything_one_tap_away(page: Page, plain: Callable[..., 
     for part in rest:
         expect(page.locator(part)).to_be_visible()
     # where the reader works moves the short sentence as well
-    page.get_by_label("Where is the spot examined?").select_option(label="Family practice: 2 of 100 lesions")
+    page.get_by_label("Where is the spot examined?").select_option(label="Family practice: 2%")
     expect(brief).to_contain_text("Of 100 spots like this, about 30 are skin cancer, where 2 of 100 lesions are.")
     expect(brief.locator(".dots .full")).to_have_count(30)
     # it stays open for the next picture
@@ -157,8 +157,13 @@ PARTS = (".frame", ".controls", ".verdict", "derm-scale", ".next", ".classes", "
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("several", "size"), [(False, (1440, 900)), (True, (1440, 900)), (False, (1920, 1080))])
-def test_clinicians_see_everything_on_one_screen(new_page, service, plain, upload, several: bool, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("language", "several", "size"),
+    [("fr", False, (1440, 900)), ("en", True, (1440, 900)), ("de", False, (1440, 900)), ("en", False, (1920, 1080))],
+)
+def test_clinicians_see_everything_on_one_screen(
+    new_page, service, plain, upload, language: str, several: bool, size: tuple[int, int]
+) -> None:
     page = new_page(service.url, width=size[0], height=size[1], load=False)
     page.add_init_script(CLINICAL)
     warnings = [{"code": code, "text": "", "advisory": True} for code in ("hair", "sharpness")]
@@ -171,7 +176,7 @@ def test_clinicians_see_everything_on_one_screen(new_page, service, plain, uploa
         route.fulfill(response=answer, json=body | {"most_likely": even})
 
     page.route("**/api/predict*", warned)
-    page.goto(service.url)
+    page.goto(f"{service.url}?lang={language}")
     page.wait_for_selector("html[data-ready]")
     page.set_input_files("#choose", [upload(plain(red=230, width=500, height=500), f"{at}.png") for at in range(1 + 7 * several)])
     page.locator("#assess-all" if several else "#assess").click()
@@ -181,8 +186,8 @@ def test_clinicians_see_everything_on_one_screen(new_page, service, plain, uploa
     for part in (*PARTS, *([".queue"] if several else [])):
         expect(page.locator(part)).to_be_in_viewport(ratio=1)
     expect(page.locator("#after")).to_be_hidden()
-    page.get_by_role("button", name="Keep, print, check yourself").click()
-    expect(page.get_by_role("button", name="Print or save as PDF")).to_be_visible()
+    page.locator(".tools-open").click()
+    expect(page.locator("#after .paper-card button")).to_be_visible()
 
 
 @pytest.mark.browser

@@ -207,7 +207,16 @@ def test_changing_the_language_keeps_the_answer(page: Page, plain, assess) -> No
     expect(page.locator("derm-service")).to_contain_text("Version 1")
 
 
-def test_translations_show_the_english_safety_sentences_one_tap_away(page: Page, plain, assess) -> None:
+# whether the chosen entry fits into its list, beside the arrow
+CHOSEN_FITS = """select => { const style = getComputedStyle(select);
+  const pen = document.createElement('canvas').getContext('2d');
+  pen.font = style.font;
+  const text = pen.measureText(select.selectedOptions[0].textContent).width;
+  return text + parseFloat(style.paddingLeft) + parseFloat(style.paddingRight) + 16 <= select.clientWidth; }"""
+
+
+def test_translations_show_the_english_safety_sentences_one_tap_away(new_page, service, plain, assess) -> None:
+    page = new_page(service.url, width=360)
     assess(page, plain(red=40))
     english = strings("en")
     for language in TRANSLATIONS:
@@ -223,6 +232,10 @@ def test_translations_show_the_english_safety_sentences_one_tap_away(page: Page,
         assert safety.get_attribute("lang") == "en"
         page.locator(".verdict .english summary").click()
         expect(page.locator(".verdict .english")).to_contain_text(english["safety"]["whatever"])
+        for place in ("", "0.02", "0.1", "0.3"):
+            page.locator(".place select").select_option(place)
+            assert page.locator(".place select").evaluate(CHOSEN_FITS), (language, place)
+        page.locator(".place select").select_option("")
 
 
 def test_arabic_runs_from_right_to_left(new_page, service, plain, choose, open_more) -> None:

@@ -52,6 +52,7 @@ def test_whom_it_is_for_and_the_choice_stand_on_the_first_screen_of_a_phone(new_
         assert choice["y"] + choice["height"] <= 740, language
         assert page.locator(".guide").bounding_box()["y"] > choice["y"], language  # one screen further down
         assert overflow(page) <= 0, language
+        assert page.locator("nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), language
         assert page.evaluate(SMALL_TARGETS) == [], language
 
 

@@ -5,7 +5,7 @@
  */
 
 import { el } from "../dom.js";
-import { currentLanguage, inLanguage, outOfHundred, t } from "../i18n.js";
+import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 /** @typedef {NonNullable<Assessment["malignancy"]>} Malignancy */
@@ -54,10 +54,8 @@ export function placeChooser(malignancy, draw) {
     el(
       "select",
       {},
-      option(null, t("prevalence.model", { share: outOfHundred(malignancy.prevalence) })),
-      ...PLACES.map(([name, share]) =>
-        option(share, t(`prevalence.${name}`, { share: outOfHundred(share) })),
-      ),
+      option(null, t("prevalence.model", { share: percent(malignancy.prevalence) })),
+      ...PLACES.map(([name, share]) => option(share, t(`prevalence.${name}`, { share: percent(share) }))),
     )
   );
   const show = () => draw(chosen === null ? malignancy : at(malignancy, chosen));
