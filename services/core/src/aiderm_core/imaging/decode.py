@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from aiderm_core.imaging import processes
 from aiderm_core.imaging.budget import Budget
 from aiderm_core.imaging.cost import decoding_bytes
-from aiderm_core.imaging.decoders import bmp, gif, jpeg, png, tiff, webp
+from aiderm_core.imaging.decoders import bmp, dicom, gif, jpeg, png, tiff, webp
 from aiderm_core.imaging.effort import QUICK_SECONDS, decoding_seconds
 from aiderm_core.imaging.errors import ImageError, check_size, truncated
 from aiderm_core.imaging.formats import ALLOWED, describe, sniff
 from aiderm_core.imaging.geometry import Pixels, upright
 from aiderm_core.imaging.headers import Header, HeaderError, read_header
 from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
+from aiderm_core.imaging.headers.dicom import JPEG_2000, RLE, DicomHeader
 from aiderm_core.imaging.headers.gif import GifHeader
 from aiderm_core.imaging.headers.jpeg import JpegHeader
 from aiderm_core.imaging.headers.png import PngHeader
@@ -156,7 +157,11 @@ def _decode_examined(data: bytes, name: str, header: Header, scale: int) -> Deco
         notes.append("oriented")
     if header.orientation > 4:
         width, height = height, width
-    return DecodedImage(name, width, height, tuple(notes), upright(pixels, header.orientation))
+    return DecodedImage(name, width, height, tuple(notes), upright(pixels, header.orientation), spacing=_spacing(header))
+
+
+def _spacing(header: Header) -> tuple[float, float] | None:
+    return header.spacing if isinstance(header, DicomHeader) else None
 
 
 def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
@@ -198,6 +203,10 @@ def _may_overrun(header: Header) -> bool:
             return True
         case BmpHeader():
             return header.compression in (RLE8, RLE4) and header.width * header.height > _QUICK_RUN_LENGTH_PIXELS
+        case DicomHeader(jpeg=None):
+            return header.coding in (JPEG_2000, RLE)
+        case DicomHeader(jpeg=inner) if inner is not None:
+            return _may_overrun(inner)
         case JpegHeader():
             return header.scans > 1 and header.scans * header.width * header.height > _QUICK_JPEG_PIXELS
     return False
@@ -217,11 +226,13 @@ def _decode_stored(data: bytes, header: Header, scale: int, notes: list[str]) ->
             return gif.decode(data, header, notes)
         case TiffHeader():
             return tiff.decode(data, header, notes)
+        case DicomHeader():
+            return dicom.decode(data, header, scale, notes)
     raise TypeError(f"there is no decoder for {type(header).__name__}")
 
 
 def _scale(header: Header, size: int | None) -> int:
-    if size is None or not isinstance(header, JpegHeader):
+    if size is None or not (isinstance(header, JpegHeader) or (isinstance(header, DicomHeader) and header.jpeg)):
         return 1
     least = _SPARE * max(size, QUALITY_SIDE)
     return next((scale for scale in (8, 4, 2) if min(header.width, header.height) // scale >= least), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiderm_core.imaging.headers import Header
 from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
+from aiderm_core.imaging.headers.dicom import JPEG_2000, DicomHeader
 from aiderm_core.imaging.headers.gif import GifHeader
 from aiderm_core.imaging.headers.jpeg import JpegHeader
 from aiderm_core.imaging.headers.png import PngHeader
@@ -46,6 +47,10 @@ def _factors(header: Header) -> tuple[float, float]:
             return 0.02, 0.8 if header.compression in (RLE8, RLE4) else 0.001
         case GifHeader():
             return 0.02, 0.75
+        case DicomHeader(jpeg=inner) if inner is not None:
+            return _factors(inner)
+        case DicomHeader():
+            return (0.05, 0.2) if header.coding == JPEG_2000 else (0.03, 0.05)
         case TiffHeader():
             return 0.05, 0.9 if header.compression == LZW else 0.02
     return 0.1, 1.0

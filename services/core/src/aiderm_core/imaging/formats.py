@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-ALLOWED = "JPEG, PNG, WebP, BMP, TIFF or GIF"
+ALLOWED = "JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM"
 
 _MAGIC = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -39,7 +39,9 @@ _TEXT = (
 
 
 def sniff(data: bytes) -> str | None:
-    """The allowed format that the magic bytes name: jpeg, png, webp, bmp, tiff, gif; None for anything else."""
+    """The allowed format that the magic bytes name: jpeg, png, webp, bmp, tiff, gif, dicom; None for anything else."""
+    if data[128:132] == b"DICM":  # what stands before may be the head of a TIFF file that shares its pixels
+        return "dicom"
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
@@ -58,8 +60,6 @@ def describe(data: bytes) -> str:
         if brands & {b"avif", b"avis"}:
             return "an AVIF picture; export as JPEG"
         return _HEIC if brands & _HEIC_BRANDS else "an MP4 or QuickTime video"
-    if data[128:132] == b"DICM":
-        return "a DICOM file; export the picture as JPEG or PNG"
     for magic, name in _FOREIGN:
         if data.startswith(magic):
             return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiderm_core.imaging.geometry import Pixels
 
@@ -12,17 +12,19 @@ class ImageInfo:
     """What an answer says of an image.
 
     Attributes:
-        format: jpeg, png, webp, bmp, tiff or gif.
+        format: jpeg, png, webp, bmp, tiff, gif or dicom.
         width: of the upright image in full.
         height: of the upright image in full.
         notes: codes of what was done to decode it: ``first_frame``, ``oriented``, ``alpha_flattened``, ``reduced_to_8_bit``,
             ``icc_converted``, ``icc_ignored``, ``cmyk_converted``.
+        spacing: millimetres between the rows and between the columns of the upright image in full, where the file says so.
     """
 
     format: str
     width: int
     height: int
     notes: tuple[str, ...]
+    spacing: tuple[float, float] | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -38,4 +40,4 @@ class DecodedImage(ImageInfo):
     @property
     def info(self) -> ImageInfo:
         """The same without the pixels."""
-        return ImageInfo(self.format, self.width, self.height, self.notes)
+        return ImageInfo(self.format, self.width, self.height, self.notes, spacing=self.spacing)

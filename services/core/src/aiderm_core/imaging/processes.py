@@ -121,8 +121,9 @@ class DecoderProcesses:
                 refusal = ImageError(*answer["error"])
             else:
                 info, shape = answer["info"], answer["shape"]
+                spacing = tuple(info["spacing"]) if info["spacing"] else None
                 pixels = np.frombuffer(mmap.mmap(target, math.prod(shape)), np.uint8).reshape(shape)
-                return DecodedImage(info["format"], info["width"], info["height"], tuple(info["notes"]), pixels)
+                return DecodedImage(info["format"], info["width"], info["height"], tuple(info["notes"]), pixels, spacing=spacing)
         except TimeoutError:
             process.stop()
             process = None

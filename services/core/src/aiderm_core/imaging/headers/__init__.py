@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from aiderm_core.imaging.headers import bmp, gif, jpeg, png, tiff, webp
+from aiderm_core.imaging.headers import bmp, dicom, gif, jpeg, png, tiff, webp
 from aiderm_core.imaging.headers.model import BEYOND_THE_END, Header, HeaderError
 
 __all__ = ["Header", "HeaderError", "read_header"]
 
-_READERS = {"jpeg": jpeg.read, "png": png.read, "gif": gif.read, "bmp": bmp.read, "webp": webp.read, "tiff": tiff.read}
+_READERS = {
+    "jpeg": jpeg.read,
+    "png": png.read,
+    "gif": gif.read,
+    "bmp": bmp.read,
+    "webp": webp.read,
+    "tiff": tiff.read,
+    "dicom": dicom.read,
+}
 
 
 def read_header(data: bytes, name: str) -> Header:
