@@ -11,6 +11,7 @@ from functools import cache
 import cv2
 import numpy as np
 from PIL import Image, ImageCms
+from tests import dicom_files
 
 MEGABYTE = 1_000_000
 SIDE = 200  # of the small images that carry a bomb
@@ -276,6 +277,7 @@ LYING: dict[str, Callable[[], bytes]] = {
     "png of a long exif": lambda: png_with(chunk(b"eXIf", b"II*\0\x08\0\0\0" + b"\xff" * 10_000_000)),
     "jpeg of 50 MP without data": lambda: jpeg_beyond_its_data(65_500, 763),
     "bmp of 2^31 rows": lambda: b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, SIDE, -(2**31), 1, 24, 0, 0, 0, 0, 0, 0),
+    **dicom_files.HOSTILE,
 }
 """Images of few pixels whose other parts claim, hold or unfold to a lot."""
 

@@ -12,13 +12,13 @@ with atheris.instrument_imports(include=["aiderm_core.imaging.headers", "aiderm_
     from aiderm_core.imaging.headers import HeaderError, read_header
     from aiderm_core.imaging.icc import is_srgb
 
-from tests import hostile_images
+from tests import dicom_files, hostile_images
 
 from aiderm_core.imaging.cost import decoding_bytes
 from aiderm_core.imaging.effort import decoding_seconds
 from aiderm_core.imaging.formats import sniff
 
-_NAMES = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+_NAMES = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "dicom")
 
 
 def target(data: bytes) -> None:
@@ -51,6 +51,7 @@ def seeds() -> list[bytes]:
     files += [saved(image, "TIFF", compression=kind) for kind in ("jpeg", "tiff_lzw", "tiff_adobe_deflate", "packbits")]
     files += [saved(image.convert("RGBA"), kind) for kind in ("PNG", "WEBP", "TIFF", "BMP")]
     files += [hostile_images.bmp_with_run_lengths(), hostile_images.big_tiff_beyond_everything(), hostile_images.exif_loop()]
+    files += dicom_files.corpus()
     hostile = [hostile_images.ALL[name] for name in ("tiff of a tile", "exif that leads back", "profile of a table")]
     return files + [make() for make in hostile]
 

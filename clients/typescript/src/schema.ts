@@ -403,6 +403,14 @@ export interface components {
             format: string;
             /** Notes */
             notes: string[];
+            /**
+             * Pixel Spacing Mm
+             * @description millimetres between the rows and between the columns; null where the file does not say (only DICOM does)
+             */
+            pixel_spacing_mm?: [
+                number,
+                number
+            ] | null;
         };
         /**
          * Input
@@ -688,7 +696,7 @@ export interface components {
          * @description An RFC 9457 problem document with a stable ``code`` for programs.
          * @example {
          *       "code": "unsupported_type",
-         *       "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
+         *       "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM.",
          *       "request_id": "5f2c0c1c8b7a4a5f9a3a0d4c1b2e3f40",
          *       "status": 415,
          *       "title": "Unsupported Media Type",
@@ -896,7 +904,7 @@ export interface operations {
                 "multipart/form-data": {
                     /**
                      * Format: binary
-                     * @description JPEG, PNG, WebP, BMP, TIFF or GIF; by content, not by name
+                     * @description JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM; by content, not by name
                      */
                     file: string;
                 };

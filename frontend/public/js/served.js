@@ -24,7 +24,7 @@ const KNOWN = [
   ["served.bytes", /^Received (?<size>[\d,]+) bytes; allowed: at most (?<most>[\d,]+)\.$/],
   ["served.bytesOver", /^Received: a file of more than (?<most>[\d,]+) bytes\. Allowed: [\d,]+ bytes/],
   ["served.empty", /^Received an empty file;/],
-  ["served.type", /^Received (?:a|an) [^;(]+; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF\.$/],
+  ["served.type", /^Received (?:a|an) [^;(]+; allowed: JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM\.$/],
   [
     "served.damaged",
     /^Received an? (?<format>\w+) file that is incomplete or damaged \((?<size>[\d,]+) bytes\);/,

@@ -1,8 +1,8 @@
-"""Mutates pictures of every format and decodes them: `python tests/core/imaging/fuzz_images.py FIRST COUNT REPORT`.
+"""Mutates pictures of every format and decodes them: `python tests/core/imaging/fuzz_images.py FIRST COUNT REPORT [dicom]`.
 
 A process of its own, so that a crash of a decoder ends this and not the tests. The mutation at work always stands in REPORT; a
 number is the same mutation wherever it runs, so FIRST=N COUNT=1 repeats it. One that takes more than DEADLINE seconds of the
-processor ends the process. At the end REPORT holds what was answered, and how the memory grew.
+processor ends the process. At the end REPORT holds what was answered, and how the memory grew, that of the decoder processes too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import struct
 import sys
@@ -21,7 +22,9 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, ImageCms
+from tests import dicom_files
 
+from aiderm_core.imaging import processes
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.imaging.limits import Limits
@@ -169,8 +172,8 @@ def memory(line: str) -> int:
     return next(int(each.split()[1]) * 1024 for each in status if each.startswith(line))
 
 
-def main(first: int, count: int, report: Path) -> None:
-    files = list(corpus().values())
+def main(first: int, count: int, report: Path, dicom: bool = False) -> None:
+    files = dicom_files.corpus() if dicom else list(corpus().values())
     answers = dict.fromkeys(["decoded", *sorted(CODES)], 0)
     for data in files:
         if check(data) != "decoded":
@@ -182,14 +185,16 @@ def main(first: int, count: int, report: Path) -> None:
     for number in range(count):
         os.pwrite(handle, b"%-20d" % (first + number), 0)
         signal.setitimer(signal.ITIMER_PROF, DEADLINE)
-        answers[check(mutated(files, first + number))] += 1
+        answers[check(dicom_files.mutated(first + number) if dicom else mutated(files, first + number))] += 1
         if number == count // 10:
             settled = memory("VmRSS")
     signal.setitimer(signal.ITIMER_PROF, 0)
     os.close(handle)
     found = {"start": start, "settled": settled, "end": memory("VmRSS"), "peak": memory("VmHWM")}
+    processes.shared().close()
+    found["decoders"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     report.write_text(json.dumps({"answers": answers, "memory": found}))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), dicom="dicom" in sys.argv[4:])

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from tests import dicom_files
 from tests.hostile_images import opencv, saved, soft
 
 from aiderm_core.imaging.cost import decoding_bytes
@@ -172,6 +173,11 @@ def run_lengths(bits: int) -> Callable[[int], bytes]:
     return make
 
 
+def dicom(name: str) -> Callable[[int], bytes]:
+    """A photograph of DICOM; noise makes JPEG 2000 and RLE slow, so theirs is enlarged."""
+    return lambda side: (dicom_files.kinds(pixels(side)) | dicom_files.jpegs(pixels(side)))[name]
+
+
 PROFILE = gamma_profile(1 / 1.8, None)
 SLIGHT = {"compress_level": 1}
 
@@ -231,6 +237,9 @@ VARIANTS: dict[str, Callable[[int], bytes]] = {
     "tiff rgb jpeg": file("RGB", "TIFF", compression="jpeg"),
     "tiff grey jpeg": file("L", "TIFF", compression="jpeg"),
     "tiff rgb turned": turned("RGB", "TIFF"),
+    **{
+        f"dicom {name}": dicom(name) for name in ("explicit", "planes", "ybr", "ybr 4:2:2", "palette", "rle", "jpeg 2000", "jpeg")
+    },
     "tiff planes": planar_tiff(8),
     "tiff planes of 16 bits": planar_tiff(16),
 }

@@ -16,8 +16,8 @@ SCRIPT = Path(__file__).with_name("fuzz_images.py")
 MEGABYTE = 1_000_000
 
 
-def fuzz(first: int, count: int, report: Path, seconds: float) -> dict[str, Any]:
-    command = [sys.executable, str(SCRIPT), str(first), str(count), str(report)]
+def fuzz(first: int, count: int, report: Path, seconds: float, *kind: str) -> dict[str, Any]:
+    command = [sys.executable, str(SCRIPT), str(first), str(count), str(report), *kind]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
@@ -45,6 +45,27 @@ def hold(found: dict[str, Any], count: int) -> None:
 
 def test_a_fixed_sample_of_mutations(tmp_path: Path) -> None:
     hold(fuzz(0, 600, tmp_path / "report.json", 300), 600)
+
+
+def hold_dicom(found: dict[str, Any], count: int) -> None:
+    answers, memory = found["answers"], found["memory"]
+    assert sum(answers.values()) == count
+    assert answers["decoded"] > count / 20
+    for code in ("undecodable", "truncated"):
+        assert answers[code] > 0, code
+    assert memory["peak"] - memory["start"] < 150 * MEGABYTE, memory
+    assert memory["decoders"] < 500 * MEGABYTE, memory
+
+
+def test_a_fixed_sample_of_mutated_dicom_files(tmp_path: Path) -> None:
+    hold_dicom(fuzz(0, 200, tmp_path / "report.json", 300, "dicom"), 200)
+
+
+@pytest.mark.soak
+def test_ten_thousand_mutated_dicom_files(tmp_path: Path) -> None:
+    found = fuzz(0, 10_000, tmp_path / "report.json", 3000, "dicom")
+    sys.stdout.write(json.dumps(found))
+    hold_dicom(found, 10_000)
 
 
 def test_a_mutation_is_the_same_every_time() -> None:

@@ -12,7 +12,15 @@ from aiderm_core.imaging.errors import ImageError
 
 
 @pytest.mark.parametrize(
-    "name", ["gif of comments behind", "jpeg of fill bytes", "jpeg of markers", "tiff of pages that lead back"]
+    "name",
+    [
+        "gif of comments behind",
+        "jpeg of fill bytes",
+        "jpeg of markers",
+        "tiff of pages that lead back",
+        "dicom of elements",
+        "dicom nested",
+    ],
 )
 def test_a_header_of_megabytes_takes_no_time(name: str) -> None:
     data = hostile_images.make(name)

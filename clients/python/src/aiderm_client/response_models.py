@@ -107,6 +107,7 @@ class Image(_Answer):
     height: int
     format: str
     notes: tuple[str, ...]
+    pixel_spacing_mm: tuple[float, float] | None = None
 
 
 class Timing(_Answer):

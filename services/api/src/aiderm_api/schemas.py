@@ -106,6 +106,12 @@ class ImageOut(BaseModel):
     height: int
     format: str
     notes: list[str]
+    pixel_spacing_mm: Annotated[
+        tuple[float, float] | None,
+        Field(
+            description="millimetres between the rows and between the columns; null where the file does not say (only DICOM does)"
+        ),
+    ] = None
 
 
 class Timing(BaseModel):

@@ -25,7 +25,7 @@ EXAMPLE: JsonDict = {
     "title": "Unsupported Media Type",
     "status": 415,
     "code": "unsupported_type",
-    "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF.",
+    "detail": "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM.",
     "request_id": EXAMPLE_REQUEST_ID,
 }
 
@@ -133,7 +133,7 @@ class TooLarge(ProblemError):
 
 class UnsupportedType(ProblemError):
     status, code = 415, "unsupported_type"
-    example = "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF."
+    example = "Received a PDF document; allowed: JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM."
 
 
 class UnknownHost(ProblemError):
@@ -142,14 +142,14 @@ class UnknownHost(ProblemError):
 
 class EmptyFile(ProblemError):
     status, code = 422, "empty_file"
-    example = "Received an empty file; allowed: JPEG, PNG, WebP, BMP, TIFF or GIF."
+    example = "Received an empty file; allowed: JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM."
 
 
 class Undecodable(ProblemError):
     status, code = 422, "undecodable"
     example = (
         "The TIFF file has samples of 32 bits of sample format 3; allowed: 8 or 16 bits unsigned. "
-        "Received 57,794 bytes; allowed: a complete JPEG, PNG, WebP, BMP, TIFF or GIF."
+        "Received 57,794 bytes; allowed: a complete JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM."
     )
 
 

@@ -27,7 +27,11 @@ from aiderm_core.combine import MAX_IMAGES, MIN_IMAGES
 PATHS = ("/predict", "/predict/batch", "/predict/lesion")
 router = APIRouter(tags=["predict"], route_class=AdmittedRoute)
 
-_IMAGE = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, BMP, TIFF or GIF; by content, not by name"}
+_IMAGE = {
+    "type": "string",
+    "format": "binary",
+    "description": "JPEG, PNG, WebP, BMP, TIFF, GIF or DICOM; by content, not by name",
+}
 _REQUEST = (problems.MalformedMultipart, problems.MissingFile, problems.CrossSite, problems.UnknownModel)
 _BUSY = (problems.Overloaded, problems.NoModel, problems.DeadlineExceeded)
 _IMAGE_PROBLEMS = (

@@ -64,7 +64,9 @@ def describe(
         ),
         novelty=schemas.NoveltyOut(score=found.novelty, limit=manifest.novelty.limit),
         region=schemas.RegionOut(x=region.x, y=region.y, width=region.width, height=region.height),
-        image=schemas.ImageOut(width=image.width, height=image.height, format=image.format, notes=list(image.notes)),
+        image=schemas.ImageOut(
+            width=image.width, height=image.height, format=image.format, notes=list(image.notes), pixel_spacing_mm=image.spacing
+        ),
         heatmap=heatmap_uri(found.heatmap, manifest.input.size) if explain and not rejected else None,
         timing_ms=schemas.Timing(
             queue=0.0,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiderm_core.imaging.headers.model import MAX_SEGMENTS, HeaderError
+from aiderm_core.imaging.headers.model import HeaderError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -22,6 +22,7 @@ TRANSFER_SYNTAX, PIXEL_DATA, PIXEL_SPACING = 0x00020010, 0x7FE00010, 0x00280030
 IMPLICIT, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 MAX_VALUE = 4_000_000
 """Bytes of a value that is read; the longest is an ICC profile."""
+_MAX_ELEMENTS = 5_000  # items and fragments too; a photograph has some hundred
 _MAX_DEPTH = 16
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -73,11 +74,13 @@ class DicomFile:
         Raises:
             HeaderError: a value that is longer than any of its kind.
         """
+        from pydicom import config
         from pydicom.charset import convert_encodings
         from pydicom.dataelem import RawDataElement
         from pydicom.dataset import Dataset
         from pydicom.tag import BaseTag
 
+        config.settings.reading_validation_mode = config.IGNORE  # its warnings hold values
         found = Dataset()
         for tag in tags:
             element = self.spacing if tag == PIXEL_SPACING else self.elements.get(tag)
@@ -124,7 +127,7 @@ def _is_representation(kind: bytes) -> bool:
 class _Walker:
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._left = MAX_SEGMENTS
+        self._left = _MAX_ELEMENTS
         self.file = DicomFile(data)
 
     def meta(self) -> int:
@@ -169,7 +172,7 @@ class _Walker:
         """The element at ``at``, and where it ends, as far as its length tells."""
         self._left -= 1
         if self._left < 0:
-            raise HeaderError(f"The DICOM file holds more than {MAX_SEGMENTS:,} elements.")
+            raise HeaderError(f"The DICOM file holds more than {_MAX_ELEMENTS:,} elements.")
         order, tag = self.file.order, self._tag(at)
         if implicit:
             vr, (length,), start = None, struct.unpack_from(f"{order}I", self._data, at + 4), at + 8
