@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from tests.frontend.steps import assess_and_open_all, click_to_see, overflow, small_targets
 from tests.languages import LANGUAGES
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
@@ -17,14 +18,6 @@ THEMES: dict[str, dict[str, str]] = {
     "dark": {"color_scheme": "dark"},
     "forced": {"forced_colors": "active"},
 }
-# WCAG 2.2's target size, here of 44 px; a checkbox and a slider are hit through their label and their full height
-SMALL_TARGETS = """() => [...document.querySelectorAll(
-  'button, label.button, label.switch, input[type=range], summary, nav a, select')]
-  .filter((e) => e.checkVisibility())
-  .map((e) => ({ e, box: e.getBoundingClientRect() }))
-  .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
-  .map(({ e, box }) => `${e.tagName} ${e.textContent.trim()} ${box.width}x${box.height}`)"""
-OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 Act = Callable[[Page], None]
 
@@ -42,13 +35,11 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
     page.set_input_files("#choose", upload(plain(red=20, green=10, blue=5)))
     expect(page.locator("#concerns")).to_be_visible()
     yield "ready, with concerns"
-    page.locator("#edit").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
+    click_to_see(page, "#edit", page.get_by_role("dialog"))
     yield "editor"
     page.keyboard.press("Escape")
     page.route("**/api/predict**", lambda route: None, times=1)
-    page.locator("#assess").click()
-    expect(page.locator("#progress")).to_be_visible()
+    click_to_see(page, "#assess", page.locator("#progress"))
     yield "sending"
     page.locator("#cancel").click()
     for decision, red, blue in [
@@ -58,13 +49,7 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
         ("rejected", 230, 220),
     ]:
         page.set_input_files("#choose", upload(plain(red=red, blue=blue)))
-        page.locator("#assess").click()
-        expect(page.locator(f".verdict[data-decision={decision}]")).to_be_visible()
-        expect(page.locator(".keep h2")).to_be_visible()
-        if page.locator(".more-open[aria-expanded=false]").is_visible():
-            page.locator(".more-open").click()
-        for summary in page.locator("summary:visible").all():
-            summary.click()
+        assess_and_open_all(page, f".verdict[data-decision={decision}]")
         yield decision
         if decision == "suspicious":
             page.locator("input[value=clinical]").check()
@@ -75,14 +60,12 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
     expect(page.locator(".queue li")).to_have_count(3)
     yield "queue"
     page.route("**/api/predict**", lambda route: route.fulfill(status=503, headers={"Retry-After": "60"}), times=1)
-    page.locator("#assess").click()
-    expect(page.locator("derm-problem h2")).to_be_visible()
+    click_to_see(page, "#assess", page.locator("derm-problem h2"))
     yield "problem that may be tried again"
     page.locator("#camera").evaluate("button => button.click()")
     expect(page.get_by_role("dialog")).to_be_visible()
     yield "question for the lens"
-    page.locator("dialog .button.primary").click()
-    expect(page.locator("dialog video")).to_be_visible()
+    click_to_see(page, "dialog .button.primary", page.locator("dialog video"))
     yield "live camera"
     page.keyboard.press("Escape")
     page.locator(".queue-choose").first.click()
@@ -119,8 +102,8 @@ def test_every_state_in_every_language_width_and_theme(
     page = new_page(f"{service.url}?lang={language}", width=width, height=900, **THEMES[theme])
     for state in states(page, plain, upload):
         assert violations(page) == [], state
-        assert page.evaluate(OVERFLOW) <= 0, state
-        assert page.evaluate(SMALL_TARGETS) == [], state
+        assert overflow(page) <= 0, state
+        assert small_targets(page) == [], state
 
 
 @pytest.mark.parametrize("language", ["en", "ar"])
@@ -128,8 +111,8 @@ def test_320_pixels_hold_every_state(new_page, service, plain, upload, language:
     """As well a window of 1280 at 400%."""
     page = new_page(f"{service.url}?lang={language}", width=320, height=640)
     for state in states(page, plain, upload):
-        assert page.evaluate(OVERFLOW) <= 0, state
-        assert page.evaluate(SMALL_TARGETS) == [], state
+        assert overflow(page) <= 0, state
+        assert small_targets(page) == [], state
         expect(page.locator(".disclaimer")).to_be_in_viewport()
 
 

@@ -51,6 +51,13 @@ def noise() -> bytes:
     return data.tobytes()
 
 
+def tab_through_buttons(page: Page, *names: str) -> None:
+    """The focus is on the first of these buttons, and the next key leads to the next."""
+    for name in names:
+        expect(page.get_by_role("button", name=name)).to_be_focused()
+        page.keyboard.press("Tab")
+
+
 def test_choosing_shows_the_picture_upright(page: Page, plain: Callable[..., bytes], choose: Callable[..., None]) -> None:
     choose(page, plain(width=300, height=500))
     expect_ready(page)
@@ -160,9 +167,7 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("group", name="Plus and minus enlarge")).to_be_focused()
     page.keyboard.press("Tab")
-    for name in ("Zoom out", "Zoom in", "Whole picture"):
-        expect(page.get_by_role("button", name=name)).to_be_focused()
-        page.keyboard.press("Tab")
+    tab_through_buttons(page, "Zoom out", "Zoom in", "Whole picture")
     heatmap = page.get_by_role("checkbox", name="Show heatmap")
     expect(heatmap).to_be_focused()
     page.keyboard.press("Tab")
@@ -187,8 +192,6 @@ def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
     page.keyboard.press("Tab")
     expect(page.get_by_role("button", name="Crop or turn")).to_be_focused()
     page.keyboard.press("Tab")
-    for name in ("Check another picture", "Take another photograph", "Start over"):
-        expect(page.get_by_role("button", name=name)).to_be_focused()
-        page.keyboard.press("Tab")
+    tab_through_buttons(page, "Check another picture", "Take another photograph", "Start over")
     page.keyboard.press("Enter")
     expect(page.locator("derm-findings details")).to_have_attribute("open", "")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
+from tests.frontend.steps import assess_and_open_all, click_to_see
 from tests.languages import LANGUAGES, LOCALES, TRANSLATIONS
 from tests.pseudo import pseudo
 
@@ -127,19 +128,12 @@ def test_no_word_is_hard_coded(marked_page: Page, plain, choose) -> None:
     choose(page, plain(red=20, green=10, blue=5))
     expect(page.locator("#concerns")).to_be_visible()
     assert unmarked(page) == []
-    page.locator("#edit").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
+    click_to_see(page, "#edit", page.get_by_role("dialog"))
     assert unmarked(page) == []
     page.keyboard.press("Escape")
     for red, blue in [(106, 10), (230, 220)]:
         choose(page, plain(red=red, blue=blue))
-        page.locator("#assess").click()
-        expect(page.locator(".verdict")).to_be_visible()
-        expect(page.locator(".keep h2")).to_be_visible()
-        if page.locator(".more-open[aria-expanded=false]").is_visible():
-            page.locator(".more-open").click()
-        for summary in page.locator("summary:visible").all():
-            summary.click()
+        assess_and_open_all(page)
         assert unmarked(page) == []
         page.locator("input[value=clinical]").check()
         page.locator(".keys-open").click()
@@ -149,8 +143,7 @@ def test_no_word_is_hard_coded(marked_page: Page, plain, choose) -> None:
     choose(page, b"x", "a.heic", "image/heic")
     expect(page.locator("derm-problem")).to_be_visible()
     assert unmarked(page) == []
-    page.locator("#camera").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
+    click_to_see(page, "#camera", page.get_by_role("dialog"))
     assert unmarked(page) == []
     page.keyboard.press("Escape")
     for view in ("history", "model", "integrate", "privacy"):

@@ -9,22 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from tests.frontend.steps import overflow, small_targets
 from tests.languages import LANGUAGES
 
 pytestmark = pytest.mark.browser
-
-# Targets that a finger must hit. A checkbox and a slider are hit through their label and their full height.
-SMALL_TARGETS = """() => [...document.querySelectorAll(
-  'button, label.button, label.switch, input[type=range], summary, nav a, select')]
-  .filter((e) => e.checkVisibility())
-  .map((e) => ({ e, box: e.getBoundingClientRect() }))
-  .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
-  .map(({ e, box }) => `${e.tagName} ${e.textContent.trim()} ${box.width}x${box.height}`)"""
-
-
-def overflow(page: Page) -> int:
-    """Pixels by which the page is wider than its window."""
-    return int(page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def test_says_what_can_be_judged_before_any_picture(page: Page) -> None:
@@ -53,7 +41,7 @@ def test_whom_it_is_for_and_the_choice_stand_on_the_first_screen_of_a_phone(new_
         assert page.locator(".guide").bounding_box()["y"] > choice["y"], language  # one screen further down
         assert overflow(page) <= 0, language
         assert page.locator("nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), language
-        assert page.evaluate(SMALL_TARGETS) == [], language
+        assert small_targets(page) == [], language
 
 
 def test_footer_names_the_model_that_serves(page: Page) -> None:
@@ -81,7 +69,7 @@ def test_fits_its_window(new_page, service, width: int) -> None:
     page = new_page(service.url, width=width, height=800)
     expect(page.locator("derm-service")).to_contain_text("version")
     assert overflow(page) <= 0
-    assert page.evaluate(SMALL_TARGETS) == []
+    assert small_targets(page) == []
 
 
 @pytest.mark.parametrize("width", [360, 1440])

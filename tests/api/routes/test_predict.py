@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 
 ACCEPTED = {
-    "jpeg": ("jpeg", 400, 300),
-    "png": ("png", 400, 300),
-    "webp": ("webp", 400, 300),
-    "bmp": ("bmp", 400, 300),
-    "tiff": ("tiff", 400, 300),
+    **{form: (form, 400, 300) for form in ("jpeg", "png", "webp", "bmp", "tiff")},
     "rotated": ("jpeg", 200, 300),
     "12_megapixel": ("jpeg", 4000, 3000),
     "cmyk": ("jpeg", 400, 300),
@@ -25,11 +21,7 @@ ACCEPTED = {
     "animated_gif": ("gif", 160, 120),
 }
 REFUSED = {
-    "heic": (415, "unsupported_type"),
-    "svg": (415, "unsupported_type"),
-    "pdf": (415, "unsupported_type"),
-    "html": (415, "unsupported_type"),
-    "garbage": (415, "unsupported_type"),
+    **dict.fromkeys(("heic", "svg", "pdf", "html", "garbage"), (415, "unsupported_type")),
     "bomb": (422, "too_many_pixels"),
     "1x1": (422, "too_small"),
     "truncated": (422, "truncated"),

@@ -159,41 +159,31 @@ def test_closing_finishes_what_waits_and_takes_nothing_new(make_pool):
     assert asyncio.run(run()) == [True] * 3
 
 
-def test_a_lone_item_gets_all_cores_and_a_full_pool_one_each(make_pool):
-    pool, gate, hints = make_pool(workers=2), threading.Event(), []
+def hints_in(make_pool, workers, jobs):
+    """What jobs are told of the cores that they may use, which are all submitted before the first one goes on."""
+    pool, gate, hints = make_pool(workers=workers), threading.Event(), []
 
     def job(ticket):
         gate.wait(10)
         hints.append(ticket.hint)
 
     async def run():
-        await pool.run(lambda ticket: hints.append(ticket.hint))
-        both = [asyncio.create_task(pool.run(job)) for _ in range(2)]
-        await until(lambda: pool.running == 2)
-        waiting = asyncio.create_task(pool.run(lambda _: None))
-        await until(lambda: pool.depth == 1)
-        gate.set()
-        await asyncio.gather(*both, waiting)
-
-    asyncio.run(run())
-    assert hints[:2] == ["latency", "throughput"]
-
-
-def test_one_worker_alone_never_leaves_cores_idle(make_pool):
-    pool, gate, hints = make_pool(workers=1), threading.Event(), []
-
-    def job(ticket):
-        gate.wait(10)
-        hints.append(ticket.hint)
-
-    async def run():
-        tasks = [asyncio.create_task(pool.run(job)) for _ in range(3)]
-        await until(lambda: pool.depth == 2)
+        tasks = [asyncio.create_task(pool.run(job)) for _ in range(jobs)]
+        await until(lambda: (pool.running, pool.depth) == (min(jobs, workers), max(jobs - workers, 0)))
         gate.set()
         await asyncio.gather(*tasks)
 
     asyncio.run(run())
-    assert hints == ["latency"] * 3
+    return hints
+
+
+def test_a_lone_item_gets_all_cores_and_a_full_pool_one_each(make_pool):
+    assert hints_in(make_pool, workers=2, jobs=1) == ["latency"]
+    assert hints_in(make_pool, workers=2, jobs=3)[0] == "throughput"
+
+
+def test_one_worker_alone_never_leaves_cores_idle(make_pool):
+    assert hints_in(make_pool, workers=1, jobs=3) == ["latency"] * 3
 
 
 class Hand:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from aiderm_trainer.evaluation.report_schema import EvaluationReport, Segment
+from aiderm_trainer.evaluation.report_schema import EvaluationReport, PrCurve, RocCurve, Segment
+
+C = TypeVar("C")
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -70,14 +73,34 @@ def _label(report: EvaluationReport, name: str, metric: str) -> str:
     return text if value.ci95 is None else f"{text} ({value.ci95[0]:.3f}-{value.ci95[1]:.3f})"
 
 
-def _roc(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
-    drawable = {name: segment.roc for name, segment in shown.items() if segment.roc is not None}
-    if not drawable:
+def _curves(
+    report: EvaluationReport, metric: str, curves: dict[str, C | None], draw: Callable[[Axes, C, str, str], object]
+) -> tuple[Figure, Axes] | None:
+    """A figure with those of the segments' curves that there are, each with a label that states its area.
+
+    Args:
+        report: the report.
+        metric: the area's name.
+        curves: by segment.
+        draw: draws one, given its colour and label.
+    """
+    found = [(name, curve) for name, curve in curves.items() if curve is not None]
+    if not found:
         return None
     figure, (axis,) = _figure()
-    for i, (name, roc) in enumerate(drawable.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        axis.plot(roc.false_positive_rate, roc.true_positive_rate, color=colour, label=_label(report, name, "roc_auc"))
+    for i, (name, curve) in enumerate(found):
+        draw(axis, curve, COLOURS[i % len(COLOURS)], _label(report, name, metric))
+    return figure, axis
+
+
+def _roc(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
+    def draw(axis: Axes, roc: RocCurve, colour: str, label: str) -> None:
+        axis.plot(roc.false_positive_rate, roc.true_positive_rate, color=colour, label=label)
+
+    drawn = _curves(report, "roc_auc", {name: segment.roc for name, segment in shown.items()}, draw)
+    if drawn is None:
+        return None
+    figure, axis = drawn
     axis.plot([0, 1], [0, 1], color="0.6", linestyle=":")
     chosen = report.metrics[report.main]
     if "sensitivity" in chosen and "specificity" in chosen:
@@ -88,14 +111,14 @@ def _roc(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
 
 
 def _pr(report: EvaluationReport, shown: dict[str, Segment]) -> Figure | None:
-    drawable = {name: segment.pr for name, segment in shown.items() if segment.pr is not None}
-    if not drawable:
-        return None
-    figure, (axis,) = _figure()
-    for i, (name, pr) in enumerate(drawable.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        axis.step(pr.recall, pr.precision, where="pre", color=colour, label=_label(report, name, "pr_auc"))
+    def draw(axis: Axes, pr: PrCurve, colour: str, label: str) -> None:
+        axis.step(pr.recall, pr.precision, where="pre", color=colour, label=label)
         axis.axhline(pr.base_rate, color=colour, linestyle=":", linewidth=0.8)
+
+    drawn = _curves(report, "pr_auc", {name: segment.pr for name, segment in shown.items()}, draw)
+    if drawn is None:
+        return None
+    figure, axis = drawn
     axis.set(xlabel="Sensitivity (recall)", ylabel="Precision", title="Precision and recall, average precision")
     axis.set(xlim=(0, 1), ylim=(0, 1.01))
     axis.legend(loc="lower left", fontsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,7 @@ ROUNDS = 30
 _GAIN = 1e-6  # anything smaller is rounding, not a gain
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One round: the member that was added, and the average's score with it."""
 
     member: str
