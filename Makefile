@@ -121,8 +121,8 @@ audit: ## look for known advisories against the locked packages (says so where t
 LOCK = .cache/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-package aiderm-core --no-emit-package aiderm-compute --no-emit-package openvino-telemetry \
 	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 lock: .cache/uv/bin/uv ## regenerate the lock files from the services' pyproject.toml and tests/requirements.in (UPGRADE=1: newest versions)
-	@$(LOCK) --extra cluster --extra s3 --extra lite services/core/pyproject.toml services/compute/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml tests/requirements.in -o tests/requirements.lock
-	@echo setuptools | $(LOCK) -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
+	@$(LOCK) --extra cluster --extra s3 --extra lite --extra dicom services/core/pyproject.toml services/compute/pyproject.toml services/api/pyproject.toml services/trainer/pyproject.toml services/scorer/pyproject.toml tests/requirements.in -o tests/requirements.lock
+	@echo setuptools | $(LOCK) --extra dicom -c tests/requirements.lock - services/core/pyproject.toml services/api/pyproject.toml -o services/api/requirements.lock
 	@echo setuptools | $(LOCK) --extra cluster --extra lite -c tests/requirements.lock - services/core/pyproject.toml services/compute/pyproject.toml services/trainer/pyproject.toml -o services/trainer/requirements.lock
 	@echo setuptools | $(LOCK) --extra cluster --extra s3 -c tests/requirements.lock - services/core/pyproject.toml services/compute/pyproject.toml services/scorer/pyproject.toml -o services/scorer/requirements.lock
 	@$(LOCK) benchmarks/serving/requirements.in -o benchmarks/serving/requirements.lock

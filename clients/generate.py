@@ -1,4 +1,4 @@
-"""Writes openapi.json from the API's own code and TypeScript's types from that: run it after the API has changed.
+"""Writes openapi.json and the Python client's fhir.py from the API's own code, and TypeScript's types; run it when that changes.
 
 .venv/bin/python clients/generate.py     (needs Node.js and npm for the types)
 """
@@ -13,11 +13,15 @@ from pathlib import Path
 
 from aiderm_api.app import create_app
 from aiderm_api.openapi import openapi_document
+from aiderm_api.reports import fhir
 from aiderm_api.settings import Settings
 
 CLIENTS = Path(__file__).resolve().parent
 DOCUMENT = CLIENTS / "openapi.json"
 TYPESCRIPT = CLIENTS / "typescript"
+FHIR = CLIENTS / "python" / "src" / "aiderm_client" / "fhir.py"
+_SERVICE = "from aiderm_api.schemas import Assessment, ClassProbability, Quality\nfrom aiderm_core.decision import Decision\n"
+_CLIENT = "from aiderm_client.response_models import Assessment, ClassProbability, Decision, Quality\n"
 
 
 def document() -> str:
@@ -27,8 +31,14 @@ def document() -> str:
     return json.dumps(openapi_document(create_app(settings)), indent=2, ensure_ascii=False) + "\n"
 
 
+def fhir_module() -> str:
+    """The service's module that writes FHIR, for the client's own classes."""
+    return Path(fhir.__file__).read_text("utf-8").replace(_SERVICE, _CLIENT)
+
+
 def main() -> int:
-    """Writes both files."""
+    """Writes all files."""
+    FHIR.write_text(fhir_module(), "utf-8")
     DOCUMENT.write_text(document(), "utf-8")
     npm = shutil.which("npm")
     if npm is None:

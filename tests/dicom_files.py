@@ -66,6 +66,7 @@ def photograph(
         setattr(found, keyword, value)
     found.PatientSex, found.Modality, found.StudyDate, found.StudyTime = "O", "XC", "20260301", "093000"
     found.ContentDate, found.ContentTime = "20260301", "093000"
+    found.Laterality = ""
     found.Manufacturer, found.SeriesNumber, found.InstanceNumber = "Tests", 1, 1
     found.ImageType, found.PatientOrientation = ["ORIGINAL", "PRIMARY"], ["L", "F"]
     found.AcquisitionContextSequence = []

@@ -23,6 +23,8 @@ def bodies(document):
         for method, operation in operations.items():
             for status, response in operation["responses"].items():
                 for media_type, content in response["content"].items():
+                    if content["schema"].get("format") == "binary":
+                        continue
                     yield f"{method.upper()} {path}", status, media_type, content
 
 

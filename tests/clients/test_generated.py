@@ -16,6 +16,7 @@ def test_openapi_json_is_the_apps_own(monkeypatch):
     spec = importlib.util.spec_from_file_location("generate", CLIENTS / "generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
+    assert generate.fhir_module() == (CLIENTS / "python" / "src" / "aiderm_client" / "fhir.py").read_text("utf-8")
     assert generate.document() == (CLIENTS / "openapi.json").read_text("utf-8"), "run: .venv/bin/python clients/generate.py"
 
 

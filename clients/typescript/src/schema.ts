@@ -15,7 +15,7 @@ export interface paths {
         put?: never;
         /**
          * Assess one dermoscopic image
-         * @description Assesses the image in the form's part `file`. It is neither stored nor logged.
+         * @description Assesses the image in the form's part `file`. It is neither stored nor logged. The header Accept asks for FHIR or DICOM.
          */
         post: operations["predict"];
         delete?: never;
@@ -918,6 +918,9 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Assessment"];
+                    "application/fhir+json": Record<string, never>;
+                    "application/dicom": string;
+                    "multipart/related": string;
                 };
             };
             /** @description Bad Request: `malformed_multipart`, `missing_file` */
@@ -951,6 +954,15 @@ export interface operations {
             };
             /** @description Not Found: `unknown_model` */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Acceptable: `not_acceptable` */
+            406: {
                 headers: {
                     [name: string]: unknown;
                 };

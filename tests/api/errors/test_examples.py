@@ -50,6 +50,8 @@ def test_requests(client, forms):
     assert detail(answer, problems.CrossSite) == problems.CrossSite.example
     answer = client.post("/predict?explain=perhaps", files=png)
     assert detail(answer, problems.InvalidParameter) == problems.InvalidParameter.example
+    answer = client.post("/predict", files=png, headers={"Accept": "application/dicom"})
+    assert detail(answer, problems.NotAcceptable) == problems.NotAcceptable.example
     answer = client.post("/predict", files={"file": bytes(20_000_001)})
     assert detail(answer, problems.TooLarge) == problems.TooLarge.example
 

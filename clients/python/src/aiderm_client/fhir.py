@@ -3,6 +3,8 @@
 Codes: HL7's own for category, interpretation and absent data; UCUM for units. For what this model measures no code of
 LOINC or SNOMED CT is known that says the same, so those codings are local (``CODE_SYSTEM``, ``CLASS_SYSTEM``) and stand
 beside a text; a site that has agreed on others can map them by code.
+
+The Python client has this module too: ``clients/generate.py`` copies it.
 """
 
 from __future__ import annotations

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from datetime import UTC, datetime
 from typing import Any
 
 from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.errors.problems import EXAMPLE, EXAMPLE_REQUEST_ID, MEDIA_TYPE
+from aiderm_api.reports.fhir_bundle import fhir_bundle
+from aiderm_api.schemas import Assessment
 from aiderm_core.most_likely import NOTE
 
 _MODEL = {"name": "melanoma", "version": "2"}
@@ -221,7 +224,13 @@ def attach(document: dict[str, Any]) -> None:
             for status, response in operation["responses"].items():
                 named = ANSWERS.get((f"{method.upper()} {path}", status), {})
                 for media_type, content in response.get("content", {}).items():
-                    if named and media_type != MEDIA_TYPE:
+                    if content["schema"].get("format") == "binary":
+                        continue
+                    if media_type == "application/fhir+json":
+                        summary, value = next(iter(named.values()))
+                        bundle = fhir_bundle(Assessment.model_validate(value), now=datetime(2026, 3, 1, 9, 30, tzinfo=UTC))
+                        content["examples"] = {"bundle": {"summary": summary, "value": bundle}}
+                    elif named and media_type != MEDIA_TYPE:
                         content["examples"] = {
                             name: {"summary": summary, "value": copy.deepcopy(value)} for name, (summary, value) in named.items()
                         }

@@ -122,6 +122,11 @@ class UnknownModel(ProblemError):
     example = "Received: model 'moles'. Allowed: melanoma."
 
 
+class NotAcceptable(ProblemError):
+    status, code = 406, "not_acceptable"
+    example = "Received: a PNG file and 'Accept: application/dicom'. Allowed: a DICOM file, which such a report refers to."
+
+
 class RequestTimeout(ProblemError):
     status, code = 408, "request_timeout"
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from aiderm_api import schemas
 from aiderm_api.auth.access_policy import caller_of
@@ -18,6 +19,7 @@ from aiderm_api.multipart import UploadLimits, read_uploads
 from aiderm_api.routes.admission import AdmittedRoute
 from aiderm_api.routes.disconnect import unless_disconnected
 from aiderm_api.routes.options import OptionsDep
+from aiderm_api.routes.representations import DESCRIPTIONS, Form, represented, wanted
 from aiderm_api.services import Services, ServicesDep
 from aiderm_api.serving.answers import describe_lesion
 from aiderm_api.serving.service import Answer, AssessmentRequest
@@ -40,6 +42,13 @@ _IMAGE_PROBLEMS = (
 )
 
 
+_FORMS: dict[str, dict[str, Any]] = {
+    "application/fhir+json": {"schema": {"type": "object", "description": DESCRIPTIONS[Form.FHIR]}},
+    "application/dicom": {"schema": {"type": "string", "format": "binary", "description": DESCRIPTIONS[Form.DICOM]}},
+    "multipart/related": {"schema": {"type": "string", "format": "binary", "description": DESCRIPTIONS[Form.DICOM_PARTS]}},
+}
+
+
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     form = {"type": "object", "properties": {field: schema}, "required": [field]}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
@@ -49,14 +58,20 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
     PATHS[0],
     response_model=schemas.Assessment,
     summary="Assess one dermoscopic image",
-    responses=responses(*_REQUEST, *_IMAGE_PROBLEMS, *_BUSY),
+    responses=responses(*_REQUEST, problems.NotAcceptable, *_IMAGE_PROBLEMS, *_BUSY) | {200: {"content": _FORMS}},
     openapi_extra=_form("file", _IMAGE),
 )
 async def predict(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
-    """Assesses the image in the form's part `file`. It is neither stored nor logged."""
+    """Assesses the image in the form's part `file`. It is neither stored nor logged. The header Accept asks for FHIR or DICOM."""
+    form = wanted(request)
     with services.budget.lease() as lease:
         [upload] = await _receive(request, services, services.single_upload, lease)
-        return _respond(request, await unless_disconnected(request, services.assessments.assess(upload, asked)))
+        answer = await unless_disconnected(request, services.assessments.assess(upload, asked))
+        if form is Form.JSON:
+            return _respond(request, answer)
+        request.scope["answered_at"] = time.perf_counter()
+        body, media_type = await run_in_threadpool(represented, answer, form, upload.data)
+        return Response(body, media_type=media_type, headers={"Cache-Control": "no-store", "Vary": "Accept"})
 
 
 @router.post(
