@@ -189,6 +189,30 @@ def test_text_with_a_bar_does_not_break_a_table(sample_manifest):
     assert "| note | a\\|b |" in render_card(sample_manifest(training=training))
 
 
+def test_settings_that_the_training_did_not_use_are_left_out(sample_manifest):
+    unused = {
+        "consistency": 0.0,
+        "minutes": None,
+        "taps": [],
+        "teachers": [],
+        "teaching": 0.5,
+        "domain_offset": 0.0,
+        "hidden_offset": 0.4,
+    }
+    config = {"augment": False, "epochs": 1, "seed": 0, "style_swap": 0.4, **unused}
+    card = render_card(sample_manifest(training={"config": config, "seed": 0, "revision": "r", "seconds": 1.0}))
+    table = card.split("Training settings:")[1].split("##")[0]
+    assert re.findall(r"^\| (\w+) \| (\S+) \|$", table, re.M) == [
+        ("setting", "value"),
+        ("augment", "False"),
+        ("epochs", "1"),
+        ("seed", "0"),
+        ("style_swap", "0.4"),
+    ]
+    with_teachers = {"config": {"teachers": ["a"], "teaching": 0.5}, "seed": 0, "revision": "r", "seconds": 1.0}
+    assert "| teaching | 0.5 |" in render_card(sample_manifest(training=with_teachers))
+
+
 def test_thorough_mode_states_its_own_rule_and_gain(sample_manifest):
     rule = {"threshold": 0.41, "target_sensitivity": 0.9, "uncertain": (0.3, 0.5)}
     card = render_card(sample_manifest(thorough={"decision": rule, "gain": {"auc": 0.0125}}))

@@ -17,7 +17,7 @@ from aiderm_trainer.evaluation.report_schema import EvaluationReport
 from aiderm_trainer.evaluation.stress import DEFINITIONS as STRESS
 from aiderm_trainer.evaluation.subgroups import MIN_CASES
 from aiderm_trainer.reporting import tables
-from aiderm_trainer.reporting.wording import cell, describe, ece_verdict, number, percent
+from aiderm_trainer.reporting.wording import cell, describe, ece_verdict, number, percent, used_settings
 
 _SUMMARY: Final = ("roc_auc", "melanoma_auc", "multiclass_balanced_accuracy_even", "sensitivity", "specificity", "ece")
 _ALT: Final = {
@@ -107,6 +107,7 @@ def _environment() -> Environment:
         "interval": _interval,
         "bar": lambda text: str(text).replace("|", "\\|"),
         "p_value": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "used": used_settings,
         "words": lambda text: str(text).replace("_", " "),
     }
     environment.globals |= {

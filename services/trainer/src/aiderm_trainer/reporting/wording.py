@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from aiderm_core.bundle.manifest import Metric
 
+# Settings that say nothing where another one is off.
+_GOES_WITH: Final = {"teaching": "teachers", "hidden_offset": "domain_offset"}
 # In the order of the tables.
 OVERALL: Final = (
     "roc_auc",
@@ -142,3 +144,13 @@ def cohort_keys(metrics: Mapping[str, object], split: str) -> list[str]:
 def cohort_title(key: str) -> str:
     """A column's heading for a key of ``cohort_keys``."""
     return key.split("source=")[-1] if "/" in key else "all sources"
+
+
+def used_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a training used: without those that switch something off, and what would have gone with it.
+
+    Args:
+        config: by name. None, 0 and an empty list or text switch something off; a seed of 0 is a seed, and False an answer.
+    """
+    used = {name: value for name, value in config.items() if name == "seed" or isinstance(value, bool) or value}
+    return {name: value for name, value in used.items() if _GOES_WITH.get(name, name) in used}
