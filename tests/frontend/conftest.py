@@ -40,7 +40,7 @@ expect.set_options(timeout=TIMEOUT_MS)
 EXPECTED_CONSOLE = ("Failed to load resource", "Service Worker registration blocked by Playwright")
 READY = "html[data-ready]"
 # what a reader chose to see, and the number and key of a tab with pictures at hand
-CHOICES = {"aiderm-depth", "aiderm-keys", "aiderm-tab"}
+CHOICES = {"aiderm-depth", "aiderm-keys", "aiderm-reader", "aiderm-tab"}
 # What the page would send of a file; both are base64.
 STRIP = """async (encoded) => {
   const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));

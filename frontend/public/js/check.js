@@ -70,6 +70,7 @@ export function startCheck(service) {
     list.addEventListener("cancel-run", () => sending.cancel());
     list.addEventListener("remove-all", () => adding.removeAll());
     list.addEventListener("table", () => orSay(showTable()));
+    startReader(queue, sending, view);
     import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
     await keeping();
   }
@@ -93,6 +94,33 @@ export function startCheck(service) {
   picker.start();
   dropOld().catch(() => {});
   if (hasKept()) orSay(restore({ queue, sending, view, adding, start, keeping }));
+}
+
+/**
+ * In the mode of a second reader an answer is shown once the reader has committed to an assessment.
+ *
+ * @param {Queue} queue
+ * @param {Sending} sending
+ * @param {CheckView} view whose parts are loaded
+ */
+function startReader(queue, sending, view) {
+  const { parts } = view;
+  if (!parts) return;
+  sending.seals = () => parts.readerLabel() !== null;
+  parts.reader.addEventListener("commit", (event) => {
+    const { item, reading } = /** @type {{item: Item, reading: Item["reading"]}} */ (detailOf(event));
+    if (reading?.after) {
+      queue.update(item, { reading });
+      parts.reader.focusHeading();
+    } else {
+      queue.unseal(item, reading);
+      view.focusOutcome();
+    }
+  });
+  document.addEventListener("reader", () => {
+    if (sending.seals()) return;
+    for (const item of queue.items) if (item.sealed) queue.unseal(item, null);
+  });
 }
 
 /**
@@ -196,7 +224,7 @@ function startAnswers(queue, sending, view, service) {
     if (!alone) view.sayProgress();
     else if (item === queue.selected && view.focusIsFree) {
       view.say("");
-      view.parts?.verdict.focusHeading();
+      view.focusOutcome();
     } else view.sayAnswer(item);
   });
   sending.addEventListener("failed", (event) => {

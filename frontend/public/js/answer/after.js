@@ -4,6 +4,7 @@
 import { assessmentOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
+import { readerCard } from "../reader/settings.js";
 import { selfCheck } from "./abcde.js";
 import { paperReport } from "./report.js";
 
@@ -30,5 +31,5 @@ export function cardsAfter(item) {
     ),
     paperReport({ assessment, url: item.url, name: item.name, at: item.answer.at }),
   );
-  return [selfCheck(item.signs), keeping, paper];
+  return [selfCheck(item.signs), keeping, paper, readerCard()];
 }

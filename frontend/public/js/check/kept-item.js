@@ -16,21 +16,26 @@ export const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() 
 
 /** What is told of an item beside its files; what was under way is to be sent again. @param {Item} item */
 export function stateOf(item) {
-  const { name, digest, cut, thumb, viewable, concerns, problem, answer, mole, kept, signs, base } = item;
+  const { name, digest, cut, thumb, viewable, concerns, problem, mole, kept, signs, base, reading } = item;
   const state = { sending: "waiting", preparing: "ready" }[/** @type {string} */ (item.state)] ?? item.state;
   return {
-    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state },
+    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state, reading },
     ...{ baseDigest: base?.digest ?? "", signs: [...signs], sizes: filesOf(item).map(({ size }) => size) },
     types: filesOf(item).map(({ type }) => type),
     problem: problem && { ...problem, message: problem.message },
-    answer: answer && { ...answer, at: answer.at.getTime() },
+    answer: written(item.answer),
+    sealed: written(item.sealed),
   };
 }
+
+/** @param {Item["answer"]} answer */
+const written = (answer) => answer && { ...answer, at: answer.at.getTime() };
 
 /** The fields of an item whose change is written. @param {Item} item */
 export const signOf = (item) => [
   ...[item.state === "sending" ? "waiting" : item.state, item.file, item.digest, item.thumb, item.viewable],
   ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],
+  ...[item.sealed, item.reading],
 ];
 
 /**
@@ -38,7 +43,7 @@ export const signOf = (item) => [
  * @param {ArrayBuffer} bytes
  * @returns {Partial<Item> & {source: File}}
  */
-export function itemOf({ sizes, types, baseDigest, signs, problem, answer, state, ...rest }, bytes) {
+export function itemOf({ sizes, types, baseDigest, signs, problem, answer, sealed, state, ...rest }, bytes) {
   let from = 0;
   const files = sizes.map((size, at) => {
     const file = new File([bytes.slice(from, from + size)], rest.name, { type: types[at] });
@@ -55,6 +60,10 @@ export function itemOf({ sizes, types, baseDigest, signs, problem, answer, state
     state: /** @type {import("./state.js").ItemState} */ (state),
     signs: new Set(signs),
     problem: problem && Object.assign(new Problem(problem.code, problem), { retryAt: problem.retryAt }),
-    answer: answer && { ...answer, at: new Date(answer.at) },
+    answer: asItWas(answer),
+    sealed: asItWas(sealed),
   };
 }
+
+/** @param {ReturnType<typeof written>} answer */
+const asItWas = (answer) => answer && { ...answer, at: new Date(answer.at) };

@@ -85,6 +85,8 @@ export class Sending extends EventTarget {
   lost = false;
   /** What is waited for, a little, before many are sent: that they are safe. */
   safe = async () => {};
+  /** Whether answers are kept from the reader at first. */
+  seals = () => false;
 
   /** @param {Queue} queue */
   constructor(queue) {
@@ -106,7 +108,7 @@ export class Sending extends EventTarget {
     const items = [...this.#run].filter((item) => this.#queue.items.includes(item));
     return {
       total: items.length,
-      done: items.filter(({ state }) => ["result", "problem"].includes(state)).length,
+      done: items.filter(({ state }) => ["reading", "result", "problem"].includes(state)).length,
     };
   }
 
@@ -244,7 +246,11 @@ export class Sending extends EventTarget {
         signal: controller.signal,
         onProgress: (share) => this.#queue.update(item, { share }),
       });
-      this.#queue.update(item, { state: "result", answer: { assessment, digest, at: new Date() } });
+      const answer = { assessment, digest, at: new Date() };
+      this.#queue.update(
+        item,
+        this.seals() ? { state: "reading", sealed: answer } : { state: "result", answer },
+      );
       this.#tell("answered", { item, alone: this.alone });
       return null;
     } catch (error) {

@@ -8,9 +8,11 @@ import { mayRetry } from "../api.js";
 /** @typedef {import("../intake/editor.js").Cut} Cut */
 /**
  * `refused`: not worth sending; `preparing`: being cut; `ready`: to be sent; `waiting`: its turn comes;
- * `sending`: on its way or being assessed; `result`, `problem`: answered.
+ * `sending`: on its way or being assessed; `reading`: answered, but the reader is asked first; `result`,
+ * `problem`: answered.
  *
- * @typedef {"refused" | "preparing" | "ready" | "waiting" | "sending" | "result" | "problem"} ItemState
+ * @typedef {"refused" | "preparing" | "ready" | "waiting" | "sending" | "reading" | "result" | "problem"}
+ *   ItemState
  */
 /**
  * What came back, and the SHA-256 digest of the bytes that it was computed from.
@@ -24,6 +26,7 @@ import { mayRetry } from "../api.js";
 /**
  * `base` is the picture without metadata, `file` the one to be sent (turned, cut by `cut`), `url` and `thumb`
  * show it,
+ * `sealed` is an answer that nobody may see before `reading` was said,
  * `mole` is the spot of the history that it shows, `signs` those of the self-check that were ticked.
  *
  * @typedef {{
@@ -42,6 +45,8 @@ import { mayRetry } from "../api.js";
  *   concerns: string[],
  *   problem: Problem | null,
  *   answer: Answer | null,
+ *   sealed: Answer | null,
+ *   reading: import("../reader/store.js").Reading | null,
  *   mole: string | null,
  *   kept: boolean,
  *   signs: Set<string>,
@@ -93,6 +98,8 @@ export class Queue extends EventTarget {
       concerns: [],
       problem,
       answer: null,
+      sealed: null,
+      reading: null,
       mole,
       kept: false,
       signs: new Set(),
@@ -131,6 +138,11 @@ export class Queue extends EventTarget {
     this.#changed();
   }
 
+  /** Shows a sealed answer. @param {Item} item @param {Item["reading"]} reading what was said before */
+  unseal(item, reading) {
+    this.update(item, { state: "result", answer: item.sealed, sealed: null, reading });
+  }
+
   /**
    * Puts another picture in an item's place, as after cutting; what was said of the old one goes.
    *
@@ -142,7 +154,15 @@ export class Queue extends EventTarget {
     if (!this.items.includes(item)) return;
     URL.revokeObjectURL(item.url);
     const url = URL.createObjectURL(file);
-    const fresh = { answer: null, problem: null, concerns: [], kept: false, thumb: "" };
+    const fresh = {
+      answer: null,
+      sealed: null,
+      reading: null,
+      problem: null,
+      concerns: [],
+      kept: false,
+      thumb: "",
+    };
     this.update(item, { file, digest, cut, url, state: "ready", ...fresh });
   }
 

@@ -28,6 +28,8 @@ async function loadParts() {
     { startKeys },
     looks,
     after,
+    { DermReader },
+    { readerLabel },
   ] = await Promise.all([
     import("../answer/verdict.js"),
     import("../answer/findings.js"),
@@ -38,6 +40,8 @@ async function loadParts() {
     import("./keys.js"),
     import("../intake/looks.js"),
     import("../answer/after.js"),
+    import("../reader/form.js"),
+    import("../reader/mode.js"),
     useWords("answer"),
     looksOfPictures(),
   ]);
@@ -48,6 +52,8 @@ async function loadParts() {
     problemView: find("derm-problem", DermProblem),
     list: find("derm-queue", DermQueue),
     depth: find("derm-depth", DermDepth),
+    reader: find("derm-reader", DermReader),
+    readerLabel,
     depthOf,
     toolsButton,
     startKeys,
@@ -171,11 +177,12 @@ export class CheckView {
     this.main.toggleAttribute("data-several", items.length > 1);
     this.picker.hidden = Boolean(item?.file) || items.length > 1;
     this.#several.hidden = items.length < 2;
-    this.#outcome.hidden = !assessmentOf(item) && !problem;
+    this.#outcome.hidden = !assessmentOf(item) && !problem && state !== "reading";
     this.#concerns.hidden = state !== "ready" || !item?.concerns.length;
     this.#renderActions(item, state, problem);
     this.#renderProgress(item);
     this.parts?.list.show(this.queue, this.sending);
+    this.parts?.reader.show(item);
     this.#kept.hidden = !this.keeps || items.length === 0 || !this.parts;
     if (!this.#kept.hidden) this.#kept.textContent = t("atHand.kept");
     this.#renderPicture(item, problem);
@@ -283,7 +290,8 @@ export class CheckView {
   /** Says an answer to those who look at something else. @param {Item} item */
   sayAnswer(item) {
     const decision = assessmentOf(item)?.decision;
-    const answer = decision ? t(`verdict.${decision}.short`) : "";
+    const waits = item.state === "reading" ? t("queue.state.reading") : "";
+    const answer = decision ? t(`verdict.${decision}.short`) : waits;
     this.say(t("check.saidAnswer", { name: nameOf(item), answer }));
   }
 
@@ -301,13 +309,14 @@ export class CheckView {
   focusCurrent() {
     if (!this.#several.hidden) this.parts?.list.focusCurrent();
     else if (!this.assess.hidden && !this.#actions.hidden) this.assess.focus();
-    else if (!this.#outcome.hidden) this.#focusOutcome();
+    else if (!this.#outcome.hidden) this.focusOutcome();
     else if (!this.#actions.hidden) this.another.focus();
     else this.picker.querySelector("input")?.focus();
   }
 
-  #focusOutcome() {
-    if (this.parts?.verdict.hidden) this.parts.problemView.focusHeading();
+  focusOutcome() {
+    if (this.queue.selected?.state === "reading") this.parts?.reader.focusHeading();
+    else if (this.parts?.verdict.hidden) this.parts.problemView.focusHeading();
     else this.parts?.verdict.focusHeading();
   }
 

@@ -107,6 +107,7 @@ export class DermQueue extends HTMLElement {
       ...COUNTED.map((decision) => [t(`verdict.${decision}.short`), count(decision)]),
       [t("queue.state.problem"), failed],
       [t("queue.state.ready"), left],
+      [t("queue.state.reading"), items.filter(({ state }) => state === "reading").length],
     ].filter(([, several]) => several);
     this.#counts.hidden = !answered;
     const line = parts.map(([name, several]) => t("queue.counted", { name, count: several }));

@@ -1,6 +1,7 @@
 // @ts-check
 /** All answers as files for other programs: CSV (RFC 4180), JSON, and FHIR R4 (a Bundle of Observations). */
 
+import { csv } from "../csv.js";
 import { t } from "../i18n.js";
 
 /** @typedef {import("./table.js").Line} Line */
@@ -12,12 +13,6 @@ const PERCENT = { system: "http://unitsofmeasure.org", code: "1" };
 /** Whether there is an estimate. @param {Assessment | null} assessment */
 const malignancyOf = (assessment) =>
   assessment && assessment.decision !== "rejected" ? assessment.malignancy : null;
-
-/** A spreadsheet would run what starts so as a formula. @param {string | number} value */
-function cell(value) {
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
 
 /** Columns in the API's own words, whatever the language. @param {Line[]} lines */
 export function csvOf(lines) {
@@ -54,7 +49,7 @@ export function csvOf(lines) {
       t("disclaimer.all"),
     ];
   });
-  return BOM + [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+  return BOM + csv(head, rows);
 }
 
 /** The API's answers as they came, without their heatmaps. @param {Line[]} lines */

@@ -1,0 +1,64 @@
+// @ts-check
+/**
+ * What a second reader said before and after the model's answer, in this browser's database and as CSV. No
+ * picture, and no name of a file.
+ */
+
+import { csv } from "../csv.js";
+import { Database, settled } from "../database.js";
+
+/** @typedef {"refer" | "no_refer" | "unsure"} Opinion */
+/** @typedef {{decision: Opinion, confidence: number, seconds: number}} Said `confidence` 0..1 */
+/**
+ * `probability` is null where the model rejected the picture; `after` until the reader has said it.
+ *
+ * @typedef {{id: string, at: number, reader: string, case: string, before: Said, decision: string,
+ *   probability: number | null, model: string, after: Said | null}} Reading
+ */
+
+/** @type {readonly Opinion[]} */
+export const OPINIONS = ["refer", "no_refer", "unsure"];
+/** What `aiderm-train reader-study` reads; `truth` is filled in by those who know it. */
+const COLUMNS = [
+  ...["reader", "case", "truth", "before_decision", "before_confidence", "before_seconds"],
+  ...["model_decision", "model_probability", "model"],
+  ...["after_decision", "after_confidence", "after_seconds"],
+];
+
+const database = new Database("aiderm-readings", { readings: [] });
+
+/** The oldest first. @returns {Promise<Reading[]>} */
+export async function readings() {
+  if (!(await database.exists())) return [];
+  const all = await database.transact("readonly", (store) => settled(store.getAll()));
+  return all.sort((one, other) => one.at - other.at);
+}
+
+/** Adds or replaces one. @param {Reading} reading */
+export const keep = (reading) =>
+  database.transact("readwrite", (store) => {
+    store.put(reading);
+  });
+
+/** @param {string} id */
+export const remove = (id) =>
+  database.transact("readwrite", (store) => {
+    store.delete(id);
+  });
+
+/** The database goes, with all that is in it. */
+export const removeAll = () => database.remove();
+
+/** @param {Said} said */
+const cells = ({ decision, confidence, seconds }) => [decision, confidence, seconds.toFixed(1)];
+
+/** Those that are complete, in the words of the API. @param {Reading[]} all */
+export const toCsv = (all) =>
+  csv(
+    COLUMNS,
+    all.flatMap(({ reader, case: name, before, decision, probability, model, after }) =>
+      after
+        ? [[reader, name, "", ...cells(before), decision, probability ?? "", model, ...cells(after)]]
+        : [],
+    ),
+  );
