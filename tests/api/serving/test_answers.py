@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aiderm_api.serving.answers import describe
 from aiderm_core.assess import BrokenOutputError, assess
-from aiderm_core.bundle.manifest import Manifest
+from aiderm_core.bundle.manifest import Manifest, OutlineInfo
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Outputs
 
@@ -19,12 +19,13 @@ class Answering:
 
     name, precision = "openvino", "f32"
 
-    def __init__(self, probability, malignancy, novelty=1.0, heatmap=0.5):
+    def __init__(self, probability, malignancy, novelty=1.0, heatmap=0.5, outline=None):
         self.outputs = Outputs(
             np.array([probability], np.float32),
             np.array([malignancy], np.float32),
             np.full((1, 4, 4), heatmap, np.float32),
             np.array([novelty], np.float32),
+            None if outline is None else np.array([outline], np.float32),
         )
 
     def run(self, batch, hint="latency", during_inference=None):
@@ -37,7 +38,7 @@ class Answering:
 def answer_to(models_root, forms):
     manifest = Manifest.load(models_root / "binary" / "1")
 
-    def run(runtime, explain=False, **options):
+    def run(runtime, explain=False, manifest=manifest, **options):
         image = forms.png_of(200, 255)
         found = assess(image, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options)
         return describe(found, manifest, manifest.decision, explain=explain, tta=False, request_id="r")
@@ -54,6 +55,7 @@ def answer_to(models_root, forms):
         Answering([-0.2, 1.2], 0.5),
         Answering([0.5, 0.5], 0.5, novelty=float("inf")),
         Answering([0.5, 0.5], 0.5, heatmap=float("nan")),
+        Answering([0.5, 0.5], 0.5, outline=[[float("nan")] * 4] * 4),
         Answering([0.3, 0.3, 0.4], 0.5),
     ],
 )
@@ -78,6 +80,24 @@ def test_every_sound_output_gives_a_consistent_answer(answer_to, malignancy, nov
         assert answer.decision == expected
         assert answer.classes[0].probability >= answer.classes[-1].probability
     assert answer.reasons
+
+
+def test_the_lesion_is_described_where_the_model_outlines_it(answer_to, models_root):
+    inside = np.zeros((16, 16), np.float32)
+    inside[4:12, 4:12] = 1.0
+    manifest = Manifest.load(models_root / "binary" / "1")
+    exact = {"area": (0.9, 1.2), "diameter": (1, 1), "asymmetry": (0, 0), "border": (1, 1)}
+    outlining = manifest.model_copy(update={"outline": OutlineInfo(errors=exact, images=40)})
+    runtime = Answering([0.9, 0.1], 0.9, outline=inside)
+    lesion = answer_to(runtime, explain=True, manifest=outlining).lesion
+    assert lesion.area.value == pytest.approx(0.25, abs=0.02)
+    assert (lesion.area.low, lesion.area.high) == pytest.approx((0.9 * lesion.area.value, 1.2 * lesion.area.value))
+    assert np.mean(lesion.outline, axis=0) == pytest.approx([60, 60], abs=2)  # of the 120 pixels of the image
+    assert sum(colour.share for colour in lesion.colours) == pytest.approx(1.0)
+    assert answer_to(runtime, explain=False, manifest=outlining).lesion is None
+    assert answer_to(runtime, explain=True).lesion is None  # a manifest that does not say how well
+    rejected = answer_to(Answering([0.9, 0.1], 0.9, novelty=2000, outline=inside), explain=True, manifest=outlining)
+    assert rejected.lesion is None
 
 
 def test_work_stops_between_decoding_and_inference(answer_to):

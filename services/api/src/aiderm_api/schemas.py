@@ -114,6 +114,37 @@ class ImageOut(BaseModel):
     ] = None
 
 
+class MeasureOut(BaseModel):
+    """A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ColourOut(BaseModel):
+    """One of the six colours of the ABCD rule, and the share of the lesion's pixels that are nearest to it."""
+
+    name: Literal["white", "red", "light_brown", "dark_brown", "blue_grey", "black"]
+    share: Share
+
+
+class LesionOut(BaseModel):
+    """The lesion's outline and what was measured inside: observations, of which no decision depends on any."""
+
+    outline: Annotated[
+        list[tuple[float, float]],
+        Field(description="closed line, x and y in pixels of the upright image; its start is not repeated"),
+    ]
+    area: Annotated[MeasureOut, Field(description="share of the assessed region")]
+    diameter: Annotated[MeasureOut, Field(description="longest distance between two points, as a share of the region's side")]
+    asymmetry: Annotated[
+        MeasureOut, Field(description="share of the area without a counterpart when mirrored at the principal axes, 0 to 1")
+    ]
+    border: Annotated[MeasureOut, Field(description="squared perimeter by 4 pi times the area: 1 for a circle")]
+    colours: Annotated[list[ColourOut], Field(description="colours that cover at least 5% of the lesion, largest share first")]
+
+
 class Timing(BaseModel):
     """Milliseconds. Queue is the wait for a worker; quality is measured during forward; total starts at the complete upload."""
 
@@ -125,7 +156,7 @@ class Timing(BaseModel):
 
 
 class Assessment(BaseModel):
-    """The assessment of one image. A rejected image has no malignancy, classes, most likely class or heatmap."""
+    """The assessment of one image. A rejected image has no malignancy, classes, most likely class, heatmap or lesion."""
 
     request_id: str
     model: ModelRef
@@ -142,6 +173,10 @@ class Assessment(BaseModel):
     region: RegionOut
     image: ImageOut
     heatmap: Annotated[str | None, Field(description="PNG data URI (RGBA) to lay over the region; only with explain=true")]
+    lesion: Annotated[
+        LesionOut | None,
+        Field(description="only with explain=true; null where the model draws no outline or finds no lesion"),
+    ] = None
     timing_ms: Timing
     disclaimer: str = DISCLAIMER
 

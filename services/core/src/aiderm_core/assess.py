@@ -52,6 +52,8 @@ class ImageAssessment:
         most_likely: the class that fits best at even prevalence; None where the manifest has no class shares.
         novelty: distance from the training images, in the manifest's own scale.
         heatmap: ``[h, w]``, 0..1.
+        outline: ``[h, h]``, 0..1, the probability of each place to lie inside the lesion; None where the graph has none.
+        square: the model's input, uint8 ``[S, S, 3]``; ``aiderm_core.outline`` measures colours on it.
         verdict: the decision and its reasons.
         seconds: that it took.
     """
@@ -65,6 +67,8 @@ class ImageAssessment:
     most_likely: MostLikely | None
     novelty: float
     heatmap: NDArray[np.float32]
+    outline: NDArray[np.float32] | None
+    square: NDArray[np.uint8]
     verdict: Verdict
     seconds: Seconds
 
@@ -127,6 +131,8 @@ def assess(
         most_likely=most_likely(probabilities, manifest),
         novelty=novelty,
         heatmap=outputs.heatmap[0],
+        outline=None if outputs.outline is None else outputs.outline[0],
+        square=image.batch[0],
         verdict=decide(malignancy, novelty, quality.measures, quality.warnings, manifest, rule),
         seconds=Seconds(decoded - start, quality.seconds, forward),
     )
@@ -154,7 +160,8 @@ def checked_outputs(outputs: Outputs, classes: int) -> Outputs:
         BrokenOutputError: they are not finite, not probabilities, or of another number of classes.
     """
     probability, malignancy, novelty = outputs.probability, outputs.malignancy, outputs.novelty
-    if probability.shape[1] != classes or not np.isfinite(novelty).all() or not np.isfinite(outputs.heatmap).all():
+    maps = [drawn for drawn in (outputs.heatmap, outputs.outline) if drawn is not None]
+    if probability.shape[1] != classes or not all(np.isfinite(values).all() for values in (novelty, *maps)):
         raise BrokenOutputError(f"expected {classes} finite numbers. Received: {probability}, novelty {novelty}")
     everything = np.append(probability, malignancy)
     if not (np.isfinite(everything).all() and everything.min() >= -ROUNDING and everything.max() <= 1 + ROUNDING):

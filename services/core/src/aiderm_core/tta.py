@@ -72,7 +72,8 @@ def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Outputs:
     """Pools the answers for the views of each image into one.
 
-    Probabilities and malignancy are pooled; the heatmap is the mean of the maps turned back, scaled by the pooled malignancy;
+    Probabilities and malignancy are pooled; heatmap and outline are means of the maps turned back, the former scaled by the
+    pooled malignancy;
     the novelty is that of the image as it came, so that the same images are rejected with and without the other views.
 
     Args:
@@ -98,15 +99,20 @@ def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Output
         malignancy = np.minimum(probability[:, malignant].sum(axis=1), 1.0)
     else:
         probability, malignancy = by_view.mean(axis=1), seen.mean(axis=1)
-    maps = outputs.heatmap.reshape(-1, VIEWS, *outputs.heatmap.shape[1:]).astype(np.float64)
-    back = np.mean([_orient_back(maps[:, view], view) for view in range(VIEWS)], axis=0)
+    back = _mean_turned_back(outputs.heatmap)
     scale = malignancy / np.maximum(seen.mean(axis=1), _SMALLEST)
     return Outputs(
         probability=probability.astype(np.float32),
         malignancy=malignancy.astype(np.float32),
         heatmap=np.minimum(back * scale[:, None, None], 1.0).astype(np.float32),
         novelty=outputs.novelty[::VIEWS],
+        outline=None if outputs.outline is None else _mean_turned_back(outputs.outline).astype(np.float32),
     )
+
+
+def _mean_turned_back(maps: NDArray[np.float32]) -> NDArray[np.float64]:
+    by_view = maps.reshape(-1, VIEWS, *maps.shape[1:]).astype(np.float64)
+    return np.asarray(np.mean([_orient_back(by_view[:, view], view) for view in range(VIEWS)], axis=0), np.float64)
 
 
 def _orient(pictures: NDArray[np.uint8], view: int) -> NDArray[np.uint8]:

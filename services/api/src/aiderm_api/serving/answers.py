@@ -15,6 +15,7 @@ from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.combine import CombinedAssessment
 from aiderm_core.decision import Decision
 from aiderm_core.most_likely import MostLikely
+from aiderm_core.outline import measure_lesion
 from aiderm_core.runtime import Outputs
 
 PEAK_ALPHA = 200
@@ -68,6 +69,7 @@ def describe(
             width=image.width, height=image.height, format=image.format, notes=list(image.notes), pixel_spacing_mm=image.spacing
         ),
         heatmap=heatmap_uri(found.heatmap, manifest.input.size) if explain and not rejected else None,
+        lesion=_lesion(found, manifest) if explain and not rejected else None,
         timing_ms=schemas.Timing(
             queue=0.0,
             decode=_ms(seconds.decode),
@@ -155,6 +157,19 @@ def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
     if not ok:
         raise BrokenOutputError(f"the heatmap cannot be drawn. Received: {list(heatmap.shape)}")
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+
+
+def _lesion(found: ImageAssessment, manifest: Manifest) -> schemas.LesionOut | None:
+    if found.outline is None or manifest.outline is None:
+        return None
+    lesion = measure_lesion(found.outline, found.square, found.region, manifest.outline.errors)
+    if lesion is None:
+        return None
+    return schemas.LesionOut(
+        outline=[(round(float(x), 1), round(float(y), 1)) for x, y in lesion.points],
+        **{name: schemas.MeasureOut(**measure._asdict()) for name, measure in lesion.measures.items()},
+        colours=[schemas.ColourOut(name=name, share=lesion.colours[name]) for name in lesion.present],
+    )
 
 
 def _malignancy(probability: float, rule: DecisionRule, manifest: Manifest) -> schemas.Malignancy:

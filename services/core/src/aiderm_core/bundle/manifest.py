@@ -133,6 +133,19 @@ class Thorough(_Section):
     pool: Literal["probability", "log_odds"] = "probability"
 
 
+class OutlineInfo(_Section):
+    """How well the graph's outline agrees with hand-drawn ones.
+
+    Attributes:
+        errors: of each measure of ``aiderm_core.outline``, the 2.5% and 97.5% quantile of a hand-drawn outline's value
+            against the model's on calibration images: their ratio or their difference.
+        images: calibration images that they were taken from.
+    """
+
+    errors: dict[str, tuple[float, float]]
+    images: Annotated[int, Field(ge=1)]
+
+
 class Histogram(_Section):
     """Counts between consecutive edges."""
 
@@ -252,6 +265,8 @@ class Manifest(_Section):
     novelty: Novelty
     quality: dict[str, QualityLimit]
     thorough: Thorough | None = None
+    # None where the graph draws no outline, or nobody measured how well.
+    outline: OutlineInfo | None = None
     reference: Reference
     forms: Annotated[list[Variant], Field(min_length=1)]
     # split, split/source=NAME, split/stress=NAME or split/outlines -> metric -> value with its bootstrap 95% interval

@@ -15,7 +15,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from aiderm_core.runtime.cores import usable_cores
-from aiderm_core.runtime.protocol import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
+from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailure, check_batch, joined, outputs_in
 
 
 class OpenVinoRuntime:
@@ -72,10 +72,10 @@ class OpenVinoRuntime:
         if len(images) == 1 and hint == "latency":
             with self._all_cores.at_once(1) as requests:
                 if requests:
-                    return _joined(_infer(images, requests, self._all_cores.ports, during_inference))
+                    return joined(_infer(images, requests, self._all_cores.ports, during_inference))
         wanted = 1 if hint == "throughput" else len(images)
         with self._streams.at_least_one(wanted) as requests:
-            return _joined(_infer(images, requests, self._streams.ports, during_inference))
+            return joined(_infer(images, requests, self._streams.ports, during_inference))
 
 
 class _Requests:
@@ -85,10 +85,7 @@ class _Requests:
         self.compiled = compiled
         self.most = most
         names = {name: port for port in compiled.outputs for name in port.get_names()}
-        missing = [name for name in OUTPUTS if name not in names]
-        if missing:
-            raise RuntimeFailure(f"the graph lacks {', '.join(missing)}; it has: {', '.join(sorted(names))}")
-        self.ports = {name: names[name] for name in OUTPUTS}
+        self.ports = {name: names[name] for name in outputs_in(names)}
         self._made = 0
         self._free: list[Any] = []
         self._returned = threading.Condition()
@@ -166,9 +163,3 @@ def _infer(
 def _read(request: Any, ports: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
     # Copies: the request reuses its output memory on the next call.
     return {name: np.array(request.get_tensor(port).data, np.float32) for name, port in ports.items()}
-
-
-def _joined(answers: list[dict[str, NDArray[np.float32]]]) -> Outputs:
-    if len(answers) == 1:
-        return Outputs(**answers[0])
-    return Outputs(**{name: np.concatenate([answer[name] for answer in answers]) for name in OUTPUTS})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 OUTPUTS = ("probability", "malignancy", "heatmap", "novelty")
+OPTIONAL_OUTPUTS = ("outline",)
+"""What newer graphs have besides."""
 
 Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
@@ -32,12 +34,14 @@ class Outputs:
         malignancy: ``[N]``, 0..1.
         heatmap: ``[N, h, w]``, 0..1, already scaled by the malignancy.
         novelty: ``[N]``.
+        outline: ``[N, h, h]``, 0..1, the probability of each place to lie inside the lesion; None where the graph has none.
     """
 
     probability: NDArray[np.float32]
     malignancy: NDArray[np.float32]
     heatmap: NDArray[np.float32]
     novelty: NDArray[np.float32]
+    outline: NDArray[np.float32] | None = None
 
 
 class Runtime(Protocol):
@@ -98,6 +102,25 @@ def _loader(name: str) -> Callable[[Path, int | None, Precision], Runtime]:
 
         return TensorFlowRuntime
     raise RuntimeFailure(f"runtime must be openvino or tensorflow. Received: {name!r}")
+
+
+def outputs_in(names: Collection[str]) -> list[str]:
+    """The outputs that a graph with outputs of these names has.
+
+    Raises:
+        RuntimeFailure: it lacks one of ``OUTPUTS``.
+    """
+    missing = [name for name in OUTPUTS if name not in names]
+    if missing:
+        raise RuntimeFailure(f"the graph lacks {', '.join(missing)}; it has: {', '.join(sorted(names))}")
+    return [name for name in (*OUTPUTS, *OPTIONAL_OUTPUTS) if name in names]
+
+
+def joined(answers: Sequence[Mapping[str, NDArray[np.float32]]]) -> Outputs:
+    """The answers for several batches, output by output, as one."""
+    if len(answers) == 1:
+        return Outputs(**answers[0])
+    return Outputs(**{name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]})
 
 
 def check_batch(batch: NDArray[np.uint8], size: int | None) -> None:

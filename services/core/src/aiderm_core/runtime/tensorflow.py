@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from aiderm_core.runtime.protocol import OUTPUTS, Hint, Outputs, Precision, RuntimeFailure, check_batch
+from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailure, check_batch, joined, outputs_in
 
 # Images in one call: a graph that averages over orientations sees eight views of each, and memory grows with their number.
 AT_ONCE: Final = 8
@@ -34,9 +34,7 @@ class TensorFlowRuntime:
             self._call = self._model.signatures["serving_default"]
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise RuntimeFailure(f"TensorFlow cannot load {bundle}: {error}") from error
-        missing = [name for name in OUTPUTS if name not in self._call.structured_outputs]
-        if missing:
-            raise RuntimeFailure(f"the graph lacks {', '.join(missing)}; it has: {', '.join(self._call.structured_outputs)}")
+        self._outputs = outputs_in(self._call.structured_outputs)
         _, inputs = self._call.structured_input_signature
         self._input = next(iter(inputs))
         self._size: int | None = inputs[self._input].shape[1]
@@ -51,5 +49,5 @@ class TensorFlowRuntime:
             outputs = self._call(**{self._input: tf.constant(batch[start : start + AT_ONCE])})
             if start == 0 and during_inference is not None:
                 during_inference()
-            answers.append({name: outputs[name].numpy() for name in OUTPUTS})
-        return Outputs(**{name: np.concatenate([answer[name] for answer in answers]) for name in OUTPUTS})
+            answers.append({name: outputs[name].numpy() for name in self._outputs})
+        return joined(answers)

@@ -33,8 +33,13 @@ class Trunk:
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features of a batch."""
+        return self.maps(images)[0]
+
+    def maps(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """All outputs of the layers, in the model's order."""
         with self._alone:  # a compiled model has one request of its own, which refuses a second caller
-            return np.asarray(self._compiled([images])[0], np.float32)
+            found = self._compiled([images])
+            return [np.array(found[i], np.float32) for i in range(len(found))]
 
 
 class Inference(Protocol):

@@ -112,12 +112,13 @@ def synthetic(
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 600,
     size: Annotated[int, typer.Option(min=100, max=2048, help="Side in pixels.")] = 224,
     seed: Seed = 0,
+    outlines: Annotated[Path | None, typer.Option(help="Folder to write the lesions' outlines to.")] = None,
 ) -> None:
     """Draws synthetic lesions in the layout split/class/*.png, to try the trainer without data."""
     from aiderm_trainer.data.synthetic import dataset
 
     with plain_errors():
-        dataset(out, count, seed, size)
+        dataset(out, count, seed, size, outlines)
     console.print(f"{count} synthetic lesions in {out}")
     suggest(f"prepare {out} --out split.csv")
 

@@ -15,6 +15,7 @@ from aiderm_trainer.commands.common import (
     FreezeUntil,
     InputSize,
     Outlines,
+    RunData,
     RunFolder,
     Seed,
     SplitTable,
@@ -161,6 +162,25 @@ def fine_tune(
         best = tune(config, read_split(split), data, out)
     console.print(f"best round {best['epoch']}: validation AUC inside domains {best['val_auc']:.4f}")
     suggest(f"export {out} --name NAME --version 1")
+
+
+def outline(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run; its network is not changed.")],
+    masks: Annotated[Path, typer.Option(help="Folder of lesion outlines: NAME.png for each image NAME.")],
+    data: RunData = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs over the outlined training images.")] = 16,
+    seed: Seed = 0,
+) -> None:
+    """Trains a small decoder on a run's network that outlines the lesion; `export` then includes it."""
+    with plain_errors():
+        from aiderm_trainer.data.split import read_split
+        from aiderm_trainer.training.outline import train_outline
+        from aiderm_trainer.training.run_folder import SPLIT, read_data_root
+
+        rows, root = read_split(run / SPLIT), data or read_data_root(run)
+        found = train_outline(run, rows, root, masks, epochs=epochs, seed=seed)
+    console.print(f"validation: Dice {found['dice']:.4f}, Jaccard {found['jaccard']:.4f}")
+    suggest(f"export {run} --name NAME --version 1 --masks {masks}")
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -204,7 +204,17 @@ def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmenta
     Returns:
         uint8 ``[S, S, 3]`` RGB.
     """
-    image = warp(image, rng, how)
+    return alter(warp(image, rng, how), rng, how)
+
+
+def alter(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:
+    """What ``augment`` does besides the warp: artefacts, colour and loss of quality, each pixel where it was.
+
+    Args:
+        image: uint8 ``[S, S, 3]`` RGB.
+        rng: source of all randomness.
+        how: ranges and probabilities.
+    """
     for artefact in ARTEFACTS:
         chance = {hair: how.hair, dark_border: how.border}.get(artefact, how.artefacts)
         if rng.random() < chance:

@@ -63,6 +63,11 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
     Raises:
         ValueError: ``seed`` is negative or ``size`` below 32.
     """
+    return outlined_lesion(seed, malignant, size)[0]
+
+
+def outlined_lesion(seed: int, malignant: bool, size: int = 224) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The same image as ``lesion``, and where it is painted, bool ``[size, size]``."""
     if seed < 0:
         raise ValueError(f"seed must not be negative. Received: {seed=}")
     if size < MIN_SIZE:
@@ -73,14 +78,14 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
     x, y = np.meshgrid(axis, axis)
 
     image = _skin(rng, size)
-    image = _paint_lesion(rng, image, x, y, criteria)
+    image, body = _paint_lesion(rng, image, x, y, criteria)
     image = _hairs(rng, image)
     image = _gel_bubbles(rng, image)
     image = _camera(rng, image, x, y)
-    return np.clip(image + 0.5, 0, 255).astype(np.uint8)
+    return np.clip(image + 0.5, 0, 255).astype(np.uint8), body > 0.5
 
 
-def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
+def dataset(folder: Path, count: int, seed: int = 0, size: int = 224, outlines: Path | None = None) -> Path:
     """Writes a folder tree ``{train,test}/{benign,malignant}/*.png``: half of each label, a fifth of each for test.
 
     Args:
@@ -88,6 +93,7 @@ def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
         count: number of images, at least 4.
         seed: another seed gives other lesions.
         size: side of the images in pixels.
+        outlines: folder for the lesions' outlines, NAME.png for each image NAME; none are written when None.
 
     Returns:
         ``folder``.
@@ -104,10 +110,17 @@ def dataset(folder: Path, count: int, seed: int = 0, size: int = 224) -> Path:
             split = "test" if index < tests else "train"
             path = folder / split / label / f"{label}_{index:05d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = lesion(seed * 1_000_003 + index, malignant, size)
-            if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
-                raise OSError(f"cannot write {path}")
+            pixels, inside = outlined_lesion(seed * 1_000_003 + index, malignant, size)
+            _write(path, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+            if outlines is not None:
+                outlines.mkdir(parents=True, exist_ok=True)
+                _write(outlines / path.name, np.where(inside, np.uint8(255), np.uint8(0)))
     return folder
+
+
+def _write(path: Path, pixels: Any) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f"cannot write {path}")
 
 
 def _noise(rng: np.random.Generator, size: int, cells: float) -> _Field:
@@ -168,7 +181,8 @@ def _outline(rng: np.random.Generator, criteria: _Criteria, angles: int = 720) -
     return np.asarray(radius * np.clip(curve, 0.45, 1.75), dtype=np.float32)
 
 
-def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field, criteria: _Criteria) -> _Field:
+def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field, criteria: _Criteria) -> tuple[_Field, _Field]:
+    """The image with a lesion, and how much of its pigment lies at each place, 0..1."""
     size = len(image)
     radii = _outline(rng, criteria)
     dx, dy = x - np.float32(rng.normal(0, 0.07)), y - np.float32(rng.normal(0, 0.07))
@@ -193,7 +207,7 @@ def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field,
     density *= _pattern(rng, x, y, dx, dy, criteria)
     flush = _smoothstep(depth, -0.35, 0.25) * rng.uniform(0.0, 0.25)
     image = _absorb(image, (body * density * np.float32(0.95), _MELANIN), (flush, _BLOOD))
-    return _more_colours(rng, image, body, depth, dx, dy, criteria)
+    return _more_colours(rng, image, body, depth, dx, dy, criteria), body
 
 
 def _pattern(rng: np.random.Generator, x: _Field, y: _Field, dx: _Field, dy: _Field, criteria: _Criteria) -> _Field:

@@ -83,6 +83,7 @@ class Findings(ReportPart):
             out[f"{self.orientations.split}/orientations"] = self.orientations.metrics
         if self.outlines is not None:
             out[f"{self.outlines.split}/outlines"] = self.outlines.metrics
+            out |= {f"{self.outlines.split}/outlines/domain={name}": of for name, of in self.outlines.domains.items()}
         return out
 
 
@@ -164,7 +165,7 @@ def investigate(
         ],
         stress=measure_stress(examined, **turned) if request.stress else None,
         orientations=measure_orientations(examined, **turned) if request.stress else None,
-        outlines=measure_outlines(examined, outlines, biopsied, **drawing) if outlines else None,
+        outlines=measure_outlines(examined, outlines, biopsied, domains, **drawing) if outlines else None,
         close_ups=measure_out_of_distribution(runtime, tested, manifest, request.close_ups, **drawing)
         if request.close_ups
         else None,

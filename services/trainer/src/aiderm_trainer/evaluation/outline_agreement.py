@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from aiderm_core.bundle.manifest import Input, Metric
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.outline import largest_piece
 from aiderm_core.prefetch import batched, prefetch
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.table import Row
@@ -40,6 +43,8 @@ DEFINITIONS = {
     "peak_inside_malignant": "the same, malignant lesions alone",
     "roc_auc": "ROC AUC of the images as they are, of those that were painted over",
     "painted_roc_auc": "ROC AUC of the same images with the lesion painted over by skin; 0.5: nothing but the lesion counts",
+    "dice": "mean Dice coefficient of the model's outline and the drawn one: twice the common area by the sum of both",
+    "jaccard": "mean Jaccard coefficient of the two: common area by the area that either covers",
     "painted_suspicious": "share of the painted images with a malignancy at or above the threshold",
 }
 
@@ -58,7 +63,8 @@ class OutlineReport(ReportPart):
         unpaintable: of those to be painted over, with too little skin around the lesion to paint with.
         painted: images that were painted over: the biopsied ones where it is known which were, else all.
         biopsied_only: whether it was known.
-        metrics: of ``DEFINITIONS``, with group-bootstrap intervals.
+        metrics: of ``DEFINITIONS``, with group-bootstrap intervals; dice and jaccard where the graph draws an outline.
+        domains: domain -> those two, over its images alone.
     """
 
     split: str
@@ -68,6 +74,7 @@ class OutlineReport(ReportPart):
     painted: int = 0
     biopsied_only: bool = False
     metrics: dict[str, Metric]
+    domains: dict[str, dict[str, Metric]] = Field(default_factory=dict)
 
 
 def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
@@ -130,6 +137,7 @@ def measure_outlines(
     of: ScoredSplit,
     files: Mapping[str, Path],
     biopsied: Sequence[bool | None] | None = None,
+    domains: Sequence[str] | None = None,
     *,
     replicates: int,
     seed: int,
@@ -142,6 +150,7 @@ def measure_outlines(
         of: what is examined.
         files: of ``find_outlines``.
         biopsied: of each row of ``scores``; where none is known to be, all lesions are painted over.
+        domains: of each row of ``scores``.
         replicates: bootstrap resamples of groups.
         seed: of the resampling.
 
@@ -173,7 +182,21 @@ def measure_outlines(
         painted=int((~np.isnan(found.after)).sum()),
         biopsied_only=any(was),
         metrics=_with_intervals(rows, found, manifest.decision.threshold, replicates, seed),
+        domains=_by_domain(rows, [] if domains is None else [domains[i] for i in index], found, replicates, seed),
     )
+
+
+def drawn(probability: NDArray[np.float32], side: int) -> Flags:
+    """The model's outline as the service draws it: the largest piece, filled, bool ``[side, side]``."""
+    inside = cv2.resize(probability, (side, side), interpolation=cv2.INTER_LINEAR) > 0.5
+    found = largest_piece(inside)
+    return np.zeros_like(inside) if found is None else found
+
+
+def overlap(one: Flags, other: Flags) -> tuple[float, float]:
+    """Dice and Jaccard coefficients of two masks of one shape; 1 where both are empty."""
+    both, total = int(np.count_nonzero(one & other)), int(one.sum()) + int(other.sum())
+    return (2 * both / total, both / (total - both)) if total else (1.0, 1.0)
 
 
 # The model's input, the outline on it, and the input with the lesion painted over, where that was asked for and can be done.
@@ -184,6 +207,8 @@ _Loaded = tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]
 class _Measured:
     """Figures of N images, NaN where there is none: see ``DEFINITIONS``; malignancy ``before`` and ``after`` painting."""
 
+    dice: Floats
+    jaccard: Floats
     area: Floats
     energy: Floats
     peak: Floats
@@ -192,7 +217,7 @@ class _Measured:
 
     @classmethod
     def empty(cls, count: int) -> _Measured:
-        return cls(*(np.full(count, np.nan) for _ in range(5)))
+        return cls(*(np.full(count, np.nan) for _ in range(7)))
 
     def add(self, at: int, batch: Sequence[_Loaded], runtime: Runtime) -> None:
         """Runs the graph on a batch whose first image is number ``at``."""
@@ -204,6 +229,8 @@ class _Measured:
             self.before[[at + i for i in paintable]] = answer.malignancy[paintable]
         for i, (_, outline, _) in enumerate(batch):
             self.area[at + i] = outline.mean()
+            if answer.outline is not None:
+                self.dice[at + i], self.jaccard[at + i] = overlap(drawn(answer.outline[i], len(outline)), outline)
             if (found := heat_inside(answer.heatmap[i], outline)) is not None:
                 self.energy[at + i], self.peak[at + i] = found
 
@@ -221,13 +248,35 @@ def _load(row: Row, file: Path, root: Path, spec: Input, paint: bool) -> _Loaded
     return to_model_input(square, spec.size), outline, None if painted is None else to_model_input(painted, spec.size)
 
 
+def _weighted_mean(values: Floats, among: Flags, weights: Floats) -> Floats:
+    w = weights[:, among]
+    return metrics.ratio(w @ values[among], w.sum(axis=1))
+
+
+def _agreement(of: _Measured, weights: Floats, among: Flags | None = None) -> dict[str, Floats]:
+    """Dice and Jaccard, where the graph draws outlines."""
+    outlined = ~np.isnan(of.dice) if among is None else ~np.isnan(of.dice) & among
+    if not outlined.any():
+        return {}
+    return {name: _weighted_mean(getattr(of, name), outlined, weights) for name in ("dice", "jaccard")}
+
+
+def _by_domain(
+    rows: Sequence[Row], domains: Sequence[str], of: _Measured, replicates: int, seed: int
+) -> dict[str, dict[str, Metric]]:
+    groups, found = [row.group for row in rows], {}
+    for domain in sorted(set(domains)):
+        among = np.array([name == domain for name in domains])
+        estimates = bootstrap(groups, partial(_agreement, of, among=among), replicates, seed)
+        if estimates:
+            found[domain] = {name: estimate.metric() for name, estimate in estimates.items()}
+    return found
+
+
 def _with_intervals(rows: Sequence[Row], of: _Measured, threshold: float, replicates: int, seed: int) -> dict[str, Metric]:
     malignant = np.array([bool(row.malignant) for row in rows])
     seen, painted = ~np.isnan(of.energy), ~np.isnan(of.after)
-
-    def mean(values: Floats, among: Flags, weights: Floats) -> Floats:
-        w = weights[:, among]
-        return metrics.ratio(w @ values[among], w.sum(axis=1))
+    mean = _weighted_mean
 
     def statistic(weights: Floats) -> dict[str, Floats]:
         out = {
@@ -238,6 +287,7 @@ def _with_intervals(rows: Sequence[Row], of: _Measured, threshold: float, replic
             "peak_inside_malignant": mean(of.peak, seen & malignant, weights),
             "painted_suspicious": mean((of.after >= threshold).astype(np.float64), painted, weights),
         }
+        out |= _agreement(of, weights)
         if painted.any():
             out["roc_auc"] = metrics.roc_auc(malignant[painted], of.before[painted], weights[:, painted])
             out["painted_roc_auc"] = metrics.roc_auc(malignant[painted], of.after[painted], weights[:, painted])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, Variant
+from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, OutlineInfo, Variant
 from aiderm_core.bundle.store import ModelStore, seal
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import assessed_region, crop
@@ -26,6 +26,8 @@ from aiderm_trainer.data.split import fingerprint, read_split
 from aiderm_trainer.data.table import DIAGNOSES, Row
 from aiderm_trainer.evaluation.evaluate import write_report
 from aiderm_trainer.evaluation.findings import METRICS_ONLY, Findings, FindingsRequest, investigate
+from aiderm_trainer.evaluation.outline_agreement import find_outlines
+from aiderm_trainer.evaluation.outline_errors import measure_errors
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export import novelty, saved_model
 from aiderm_trainer.export.answer_fit import Answers, fit_answers
@@ -35,6 +37,7 @@ from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelt
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.reporting.render import render_card
+from aiderm_trainer.training.outline import load_decoder
 from aiderm_trainer.training.run_folder import HISTORY, SPLIT
 
 CARD_FILE = "MODEL_CARD.md"
@@ -114,7 +117,13 @@ class _Export:
         unfitted = saved_model.Assessor(networks, self.labels, weights=task.weights)
         self.spec = Input(size=unfitted.size)
         fitted = fit_novelty(unfitted, self.train, task.root, task.not_lesions)
-        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, oriented=True)
+        self.decoder = load_decoder(members[0].folder, networks[0])
+        if self.decoder is not None and unfitted.size != networks[0].size:
+            raise ConfigError(
+                f"the outline is drawn on the first run's input, which must be the largest. Received: {networks[0].size} and "
+                f"{unfitted.size} pixels"
+            )
+        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, decoder=self.decoder)
 
     def write(self, folder: Path) -> None:
         """Writes graph, report, card and manifest into an empty folder."""
@@ -176,6 +185,7 @@ class _Export:
             class_prior=prior,
             orientations=8,
             novelty=novelty,
+            outline=self._outline_errors(runtime),
             quality=measurements.derive_limits(_measures(self.train, task.root, self.spec)),
             reference=fit.reference,
             forms=[Variant(runtime="openvino", precision="f32"), Variant(runtime="tensorflow", precision="f32")],
@@ -187,6 +197,12 @@ class _Export:
             intended_use=INTENDED_USE,
             limitations=_limitations(labels, self.spec.size, fit.decision.target_sensitivity),
         )
+
+    def _outline_errors(self, runtime: Runtime) -> OutlineInfo | None:
+        if self.decoder is None or self.task.request.outlines is None:
+            return None
+        files = find_outlines(self.task.request.outlines, self.rows)
+        return measure_errors(runtime, self.calibration, files, self.task.root, self.spec)
 
     def _data(self) -> Data:
         return Data(

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import Network
+from aiderm_trainer.architectures.outline_decoder import readable
 from aiderm_trainer.export import heatmap, novelty, orientations
 from aiderm_trainer.export.members import Answer, Members
 
@@ -41,6 +42,7 @@ class Assessor(keras.Model):
         novelty_model: fitted to ``novelty_features`` of training images; None while it is being fitted.
         weights: of the networks in the mean; alike when None.
         oriented: False answers for the image as it comes, from one view.
+        decoder: of the first network's maps, see ``training.outline``; without one the graph draws no outline.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Assessor(keras.Model):
         novelty_model: novelty.NoveltyModel | None = None,
         weights: Sequence[float] | None = None,
         oriented: bool = True,
+        decoder: Any | None = None,
     ) -> None:
         super().__init__(name="assessor")
         self.members = Members(networks)
@@ -72,6 +75,7 @@ class Assessor(keras.Model):
                 weight.assign(value)
                 self.fitted.append(weight)
         self.size = self.members.size
+        self.decoder = decoder
         self.built = True  # all parts are; export refuses what was never called
 
     def features(self, image: Any) -> Any:
@@ -79,7 +83,7 @@ class Assessor(keras.Model):
         return _pooled(self.members(image)[1])
 
     def call(self, image: Any) -> dict[str, Any]:
-        """uint8 ``[N, S, S, 3]`` -> the four outputs of the SavedModel."""
+        """uint8 ``[N, S, S, 3]`` -> the outputs of the SavedModel."""
         answers, depths = self.members(orientations.views(image) if self.oriented else image)
         temperature, shift = tf.convert_to_tensor(self.temperature), tf.convert_to_tensor(self.malignant_shift)
         each = [self._over_views(answer.logits) for answer in answers]
@@ -88,12 +92,16 @@ class Assessor(keras.Model):
         malignancy = self._malignancy(probability)
         where = self._where(answers, each, temperature)
         fitted = [tf.convert_to_tensor(weight) for weight in self.fitted]
-        return {
+        outputs = {
             "probability": probability,
             "malignancy": malignancy,
             "heatmap": where * malignancy[:, None, None],
             "novelty": novelty.score(self._over_views(_pooled(depths)), *fitted),
         }
+        if self.decoder is not None:
+            drawn = self.decoder(readable(depths, self.size), training=False)
+            outputs["outline"] = tf.sigmoid((orientations.mean_turned_back(drawn) if self.oriented else drawn)[..., 0])
+        return outputs
 
     def _over_views(self, values: Any) -> Any:
         return orientations.mean(values) if self.oriented else values

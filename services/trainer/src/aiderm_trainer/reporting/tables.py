@@ -204,6 +204,8 @@ def outlines(findings: Findings) -> Table | None:
     if found is None:
         return None
     rows = [[describe(name), cell(metric), OUTLINES[name]] for name, metric in found.metrics.items()]
+    for domain, own in found.domains.items():
+        rows += [[f"{describe(name)}, {domain}", cell(metric), "the same, images of this domain"] for name, metric in own.items()]
     which = "biopsied ones" if found.biopsied_only else "all"
     title = (
         f"{found.count} images with an outline; painted over: {found.painted} ({which}); {found.blank} blank heatmaps, "
