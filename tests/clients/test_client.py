@@ -188,6 +188,7 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
     renamed = {"ReasonOut": "Reason", "QualityWarningOut": "QualityWarning", "RegionOut": "Region", "ImageOut": "Image"}
     renamed |= {"NoveltyOut": "Novelty", "Novelty": "NoveltyRule", "MostLikelyOut": "MostLikely"}
     renamed |= {"SpreadOut": "Spread", "DisagreementOut": "Disagreement"}
+    renamed |= {"LesionOut": "Lesion", "MeasureOut": "Measure", "ColourOut": "Colour"}
     known = vars(client_models) | {"Problem": aiderm_client.Problem}
     for name, schema in components.items():
         if "properties" not in schema or name in ("Live", "Ready"):

@@ -211,7 +211,7 @@ export interface components {
     schemas: {
         /**
          * Assessment
-         * @description The assessment of one image. A rejected image has no malignancy, classes, most likely class or heatmap.
+         * @description The assessment of one image. A rejected image has no malignancy, classes, most likely class, heatmap or lesion.
          */
         Assessment: {
             /** Request Id */
@@ -242,6 +242,8 @@ export interface components {
              * @description PNG data URI (RGBA) to lay over the region; only with explain=true
              */
             heatmap: string | null;
+            /** @description only with explain=true; null where the model draws no outline or finds no lesion */
+            lesion?: components["schemas"]["LesionOut"] | null;
             timing_ms: components["schemas"]["Timing"];
             /**
              * Disclaimer
@@ -314,6 +316,19 @@ export interface components {
             malignant: boolean;
             /** Probability */
             probability: number;
+        };
+        /**
+         * ColourOut
+         * @description One of the six colours of the ABCD rule, and the share of the lesion's pixels that are nearest to it.
+         */
+        ColourOut: {
+            /**
+             * Name
+             * @enum {string}
+             */
+            name: "white" | "red" | "light_brown" | "dark_brown" | "blue_grey" | "black";
+            /** Share */
+            share: number;
         };
         /**
          * Data
@@ -504,6 +519,33 @@ export interface components {
             disclaimer: string;
         };
         /**
+         * LesionOut
+         * @description The lesion's outline and what was measured inside: observations, of which no decision depends on any.
+         */
+        LesionOut: {
+            /**
+             * Outline
+             * @description closed line, x and y in pixels of the upright image; its start is not repeated
+             */
+            outline: [
+                number,
+                number
+            ][];
+            /** @description share of the assessed region */
+            area: components["schemas"]["MeasureOut"];
+            /** @description longest distance between two points, as a share of the region's side */
+            diameter: components["schemas"]["MeasureOut"];
+            /** @description share of the area without a counterpart when mirrored at the principal axes, 0 to 1 */
+            asymmetry: components["schemas"]["MeasureOut"];
+            /** @description squared perimeter by 4 pi times the area: 1 for a circle */
+            border: components["schemas"]["MeasureOut"];
+            /**
+             * Colours
+             * @description colours that cover at least 5% of the lesion, largest share first
+             */
+            colours: components["schemas"]["ColourOut"][];
+        };
+        /**
          * Live
          * @description The process answers.
          */
@@ -531,6 +573,18 @@ export interface components {
             ];
             /** Prevalence */
             prevalence: number;
+        };
+        /**
+         * MeasureOut
+         * @description A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions.
+         */
+        MeasureOut: {
+            /** Value */
+            value: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
         };
         /**
          * Metric

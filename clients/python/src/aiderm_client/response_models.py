@@ -110,6 +110,35 @@ class Image(_Answer):
     pixel_spacing_mm: tuple[float, float] | None = None
 
 
+class Measure(_Answer):
+    """A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Colour(_Answer):
+    """A colour of the ABCD rule, and the share of the lesion's pixels that are nearest to it."""
+
+    name: str
+    share: float
+
+
+class Lesion(_Answer):
+    """The lesion's outline, in pixels of the upright image, and observations on what lies inside; no decision depends on them.
+
+    ``area`` is a share of the region, ``diameter`` a share of its side, ``asymmetry`` lies in 0..1, ``border`` is 1 for a circle.
+    """
+
+    outline: tuple[tuple[float, float], ...]
+    area: Measure
+    diameter: Measure
+    asymmetry: Measure
+    border: Measure
+    colours: tuple[Colour, ...]
+
+
 class Timing(_Answer):
     """Milliseconds; queue is the wait for a worker, and the total counts from the complete upload."""
 
@@ -142,13 +171,14 @@ class _Assessed(_Answer):
 
 
 class Assessment(_Assessed):
-    """The assessment of one image. A rejected image has no malignancy, classes or heatmap."""
+    """The assessment of one image. A rejected image has no malignancy, classes, heatmap or lesion."""
 
     quality: Quality
     novelty: Novelty
     region: Region
     image: Image
     heatmap: str | None
+    lesion: Lesion | None = None
     timing_ms: Timing
 
     def heatmap_png(self) -> bytes | None:

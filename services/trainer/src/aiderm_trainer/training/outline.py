@@ -77,7 +77,7 @@ def train_outline(
     keras.utils.set_random_seed(seed)
     trunk, decoder = Trunk(map_model(network)), decoder_of(network)
     train, validation = (
-        _Batches([row for row in rows if row.split == split], root, masks, network.size, trunk, batch, seed, augmented)
+        _OutlineBatches([row for row in rows if row.split == split], root, masks, network.size, trunk, batch, seed, augmented)
         for split, augmented in (("train", True), ("validation", False))
     )
     steps = epochs * len(train)
@@ -97,7 +97,7 @@ def train_outline(
     return found
 
 
-def measure(decoder: Any, batches: _Batches) -> dict[str, float]:
+def measure(decoder: Any, batches: _OutlineBatches) -> dict[str, float]:
     """Mean coefficients over the images of ``batches``, at the outlines' own size."""
     pairs = []
     for step in range(len(batches)):
@@ -111,7 +111,7 @@ def measure(decoder: Any, batches: _Batches) -> dict[str, float]:
 class _Epoch(keras.callbacks.Callback):
     """Tells the batches which epoch it is: each has views of its own, those of a resumed training too."""
 
-    def __init__(self, batches: _Batches) -> None:
+    def __init__(self, batches: _OutlineBatches) -> None:
         super().__init__()
         self.batches = batches
 
@@ -119,7 +119,7 @@ class _Epoch(keras.callbacks.Callback):
         self.batches.epoch = epoch
 
 
-class _Batches(keras.utils.PyDataset):
+class _OutlineBatches(keras.utils.PyDataset):
     """Maps of images, and the share of lesion at each of their places."""
 
     def __init__(
