@@ -3,7 +3,7 @@ import re
 import pytest
 
 from aiderm_core import DISCLAIMER
-from aiderm_core.bundle.manifest import Manifest, Metric
+from aiderm_core.bundle.manifest import Manifest, Metric, OutlineInfo
 from aiderm_trainer.evaluation.domain_metrics import CameraAuc, DomainFigures, DomainReport
 from aiderm_trainer.evaluation.evaluate import evaluate_scores
 from aiderm_trainer.evaluation.findings import Findings, Held
@@ -48,6 +48,19 @@ def test_the_card_has_the_sections_of_mitchell_et_al_and_leads_with_what_matters
         "Ethical considerations",
         "Disclaimer",
     ]
+
+
+def test_the_outline_has_a_section_where_the_graph_draws_one(complete):
+    agreement = {"dice": Metric(value=0.931, ci95=(0.925, 0.937)), "jaccard": Metric(value=0.876)}
+    report = OutlineReport(split="test", count=66, blank=0, unpaintable=0, metrics=agreement, domains={"clinic b": agreement})
+    errors = {"area": (0.83, 1.21), "diameter": (0.9, 1.1), "asymmetry": (-0.021, 0.034), "border": (0.95, 1.05)}
+    outlined = complete.model_copy(update={"outline": OutlineInfo(errors=errors, images=77)})
+    card = render_card(outlined, findings=Findings(outlines=report))
+    section = card.split("## The outline of the lesion")[1].split("\n## ")[0]
+    assert section.count("0.931 (0.925 to 0.937)") == 2
+    for text in ("66 test images", "clinic b", "77 calibration images", "0.83 to 1.21 times", "-0.021 to +0.034"):
+        assert text in section
+    assert "dice" not in card.replace(section, "").lower()
 
 
 def test_the_first_table_is_of_biopsied_lesions_beside_published_devices(complete):

@@ -203,15 +203,24 @@ def outlines(findings: Findings) -> Table | None:
     found = findings.outlines
     if found is None:
         return None
-    rows = [[describe(name), cell(metric), OUTLINES[name]] for name, metric in found.metrics.items()]
-    for domain, own in found.domains.items():
-        rows += [[f"{describe(name)}, {domain}", cell(metric), "the same, images of this domain"] for name, metric in own.items()]
+    rows = [
+        [describe(name), cell(metric), OUTLINES[name]] for name, metric in found.metrics.items() if name not in ("dice", "jaccard")
+    ]
     which = "biopsied ones" if found.biopsied_only else "all"
     title = (
         f"{found.count} images with an outline; painted over: {found.painted} ({which}); {found.blank} blank heatmaps, "
         f"{found.unpaintable} images with too little skin to paint with"
     )
     return Table(title, ["measure", "value", "meaning"], rows)
+
+
+def drawn_outlines(findings: Findings) -> Table | None:
+    """The outline that the model draws against hand-drawn ones, over all images and inside each domain."""
+    found = findings.outlines
+    if found is None or "dice" not in found.metrics:
+        return None
+    rows = [[name, cell(own["dice"]), cell(own["jaccard"])] for name, own in {"all": found.metrics, **found.domains}.items()]
+    return Table(f"{found.count} {found.split} images with a hand-drawn outline", ["domain", "Dice", "Jaccard"], rows)
 
 
 def close_ups(findings: Findings) -> Table | None:

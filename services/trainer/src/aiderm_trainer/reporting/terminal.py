@@ -21,6 +21,7 @@ def report_tables(metrics: Mapping[str, Mapping[str, Metric]], findings: Finding
         tables.stress(findings),
         tables.orientations(findings),
         tables.outlines(findings),
+        tables.drawn_outlines(findings),
         tables.close_ups(findings),
         tables.left_out(findings),
         tables.learning_curve(findings),
