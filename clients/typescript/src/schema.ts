@@ -939,7 +939,7 @@ export interface operations {
             query?: {
                 /** @description name of a model in /models; the default model when absent */
                 model?: string | null;
-                /** @description also draw the heatmap */
+                /** @description also draw the heatmap and the lesion's outline, with measurements */
                 explain?: boolean;
                 /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
                 tta?: boolean;
@@ -1100,7 +1100,7 @@ export interface operations {
             query?: {
                 /** @description name of a model in /models; the default model when absent */
                 model?: string | null;
-                /** @description also draw the heatmap */
+                /** @description also draw the heatmap and the lesion's outline, with measurements */
                 explain?: boolean;
                 /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
                 tta?: boolean;
@@ -1236,7 +1236,7 @@ export interface operations {
             query?: {
                 /** @description name of a model in /models; the default model when absent */
                 model?: string | null;
-                /** @description also draw the heatmap */
+                /** @description also draw the heatmap and the lesion's outline, with measurements */
                 explain?: boolean;
                 /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
                 tta?: boolean;

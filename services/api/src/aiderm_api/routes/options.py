@@ -12,7 +12,7 @@ from aiderm_api.services import ServicesDep
 from aiderm_api.serving.service import AssessmentRequest
 
 ModelQuery = Annotated[str | None, Query(description="name of a model in /models; the default model when absent")]
-ExplainQuery = Annotated[bool, Query(description="also draw the heatmap")]
+ExplainQuery = Annotated[bool, Query(description="also draw the heatmap and the lesion's outline, with measurements")]
 TtaQuery = Annotated[
     bool,
     Query(
