@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from aiderm_trainer.evaluation.outline_agreement import drawn, find_outlines, ov
 from aiderm_trainer.evaluation.outline_errors import measure_errors
 from aiderm_trainer.export import novelty
 from aiderm_trainer.export.saved_model import Assessor, write
-from aiderm_trainer.training import checkpoint, run_folder
+from aiderm_trainer.training import checkpoint, outline, run_folder
 from aiderm_trainer.training.outline import OUTLINE, load_decoder, train_outline
 
 SIZE = 64
@@ -107,8 +108,10 @@ def test_errors_hold_most_of_the_drawn_outlines(runtimes: dict[bool, Runtime], l
     info = measure_errors(runtimes[True], rows[:40], find_outlines(masks, rows), root, Input(size=SIZE))
     assert info is not None
     assert info.images > 30
-    for name, (low, high) in info.errors.items():
-        assert low < (0.0 if name == "asymmetry" else 1.0) < high, name
+    assert all(low < high for low, high in info.errors.values())
+    for name in ("area", "diameter"):  # a coarse outline is smoother than a drawn one, but of the same size
+        low, high = info.errors[name]
+        assert 0.5 < low < 1.0 < high < 2.0, name
     assert measure_errors(runtimes[False], rows, find_outlines(masks, rows), root, Input(size=SIZE)) is None
     assert measure_errors(runtimes[True], rows[:5], find_outlines(masks, rows), root, Input(size=SIZE)) is None
 
@@ -124,3 +127,23 @@ def test_a_run_without_a_decoder_and_rows_without_outlines(
     (tmp_path / OUTLINE).write_bytes(b"nonsense")
     with pytest.raises(ConfigError, match="cannot read"):
         load_decoder(tmp_path, network)
+
+
+def test_an_interrupted_training_is_resumed_where_it_was(
+    run: Path, lesions: tuple[list[Row], Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns(OUTLINE))
+    begun: list[int] = []
+
+    def begin(self: object, epoch: int, logs: object = None) -> None:
+        begun.append(epoch)
+        if begun == [0, 1, 2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(outline._Epoch, "on_epoch_begin", begin)
+    with pytest.raises(KeyboardInterrupt):
+        train_outline(tmp_path / "run", *lesions, epochs=4, batch=64)
+    assert not (tmp_path / "run" / OUTLINE).exists()
+    train_outline(tmp_path / "run", *lesions, epochs=4, batch=64)
+    assert begun == [0, 1, 2, 2, 3]
+    assert (tmp_path / "run" / OUTLINE).exists()
