@@ -204,7 +204,9 @@ def outlines(findings: Findings) -> Table | None:
     if found is None:
         return None
     rows = [
-        [describe(name), cell(metric), OUTLINES[name]] for name, metric in found.metrics.items() if name not in ("dice", "jaccard")
+        [describe(name), cell(metric), OUTLINES[name]]
+        for name, metric in found.metrics.items()
+        if name not in ("dice", "jaccard")
     ]
     which = "biopsied ones" if found.biopsied_only else "all"
     title = (
