@@ -19,7 +19,7 @@ DEV_STAMP := $(VENV)/.dev-$(shell { pwd; cat $(DEV_INPUTS); } | cksum | tr ' ' -
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check lint lint-python lint-page format screenshots figures benchmark-training benchmark-serving clients soak lock up down rollout rollback stack backup restore sbom audit clean
+.PHONY: help run test check lint lint-python lint-page format screenshots figures benchmark-training benchmark-serving clients wheel soak lock up down rollout rollback stack backup restore sbom audit clean
 
 help: ## list the targets
 	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
@@ -81,6 +81,9 @@ benchmark-serving: $(DEV_STAMP) ## this API against the physical limit and its p
 
 clients: $(DEV_STAMP) ## generate the clients' OpenAPI document and types anew, after a change of the API (needs Node)
 	@$(PY) clients/generate.py
+
+wheel: $(DEV_STAMP) ## build dist/aiderm-0.2-py3-none-any.whl: API, page and model, for pip install (docs/doors.md)
+	@$(PY) deploy/wheel.py
 
 soak: $(DEV_STAMP) ## the long tests: some hours (T=PATH for some of them; CONTRIBUTING.md says what shortens them)
 	@$(PY) -m pytest -m soak $(T) $(PYTEST_ARGS)

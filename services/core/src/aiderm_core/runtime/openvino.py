@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from aiderm_core.runtime.cores import usable_cores
 from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailure, check_batch, joined, outputs_in
+
+# pip installs a package with OpenVINO that reports its use to an analytics service; OpenVINO works without it.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino as ov  # noqa: E402
 
 
 class OpenVinoRuntime:
