@@ -30,7 +30,7 @@ run: $(RUN_STAMP) ## serve page and API on http://127.0.0.1:8000 (AIDERM_PORT=â€
 # As many processes as processors, at most four: each takes up to 2 GB. A module's tests stay together, since they share what is costly.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ "$$n" -le 4 ] && echo "$$n" || echo 4)
 test: $(DEV_STAMP) ## the tests that need neither root nor Docker (T=PATH for some of them; browser tests skip where Chromium is missing)
-	@$(PY) -m pytest -m "not (containers or ci or alone or soak)" $(if $(T),$(T),-n $(WORKERS) --dist loadfile) $(PYTEST_ARGS)
+	@$(PY) -m pytest -m "not (containers or ci or alone or soak)" $(if $(T),$(T),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(PYTEST_ARGS)
 
 # Unit tests that need no TensorFlow; conftest.py makes its import fail, so that the list stays true.
 CHECK_TESTS := tests/test_architecture.py tests/graphs tests/core/bundle tests/core/quality tests/core/test_decision.py tests/core/test_tta.py tests/api/auth tests/api/errors \

@@ -25,6 +25,17 @@ if os.environ.get("AIDERM_NO_TENSORFLOW") == "1":  # `make check`: a test that w
     sys.modules["tensorflow"] = sys.modules["keras"] = None  # type: ignore[assignment]
 
 
+# Files with the longest tests come first: what several processes share is done at about the same time in all of them.
+# (xdist would begin with the files that hold the most tests, and end with a long file in one process beside an idle one.)
+LONGEST_FIRST = ("trainer", "frontend", "scorer", "clients")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+    rank = {root / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: min((rank.get(folder, len(rank)) for folder in item.path.parents), default=len(rank)))
+
+
 @pytest.fixture(scope="session")
 def steerable_graphs() -> dict[int, Path]:
     """SavedModels by number of classes, see ``tests/graphs/steerable.py``."""
