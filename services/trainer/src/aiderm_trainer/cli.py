@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aiderm_trainer.commands import bundles, data, study, training
+from aiderm_trainer.commands import bundles, data, readers, study, training
 from aiderm_trainer.commands.quiet import native_messages_hidden, silence_libraries
 
 app = typer.Typer(
@@ -36,7 +36,8 @@ app.add_typer(fetching, name="fetch")
 _commands: tuple[Callable[..., None], ...] = (
     *(data.synthetic, training.architectures, training.train, training.blind_head, training.fine_tune, training.outline),
     *(bundles.export, bundles.evaluate, bundles.recalibrate, bundles.learning_curve, bundles.quantise),
-    *(study.compare, study.study_report, bundles.ensemble, bundles.papers, bundles.promote, bundles.rollback),
+    *(study.compare, study.study_report, bundles.ensemble, bundles.papers, readers.reader_study),
+    *(bundles.promote, bundles.rollback),
 )
 for command in _commands:
     app.command()(command)
