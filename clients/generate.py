@@ -20,8 +20,13 @@ CLIENTS = Path(__file__).resolve().parent
 DOCUMENT = CLIENTS / "openapi.json"
 TYPESCRIPT = CLIENTS / "typescript"
 FHIR = CLIENTS / "python" / "src" / "aiderm_client" / "fhir.py"
-_SERVICE = "from aiderm_api.schemas import Assessment, ClassProbability, Quality\nfrom aiderm_core.decision import Decision\n"
-_CLIENT = "from aiderm_client.response_models import Assessment, ClassProbability, Decision, Quality\n"
+_SERVICE = (
+    "from aiderm_api.schemas import Assessment, ClassProbability, LesionOut, Quality\nfrom aiderm_core.decision import Decision\n"
+)
+_CLIENT = (
+    "from aiderm_client.response_models import Assessment, ClassProbability, Decision, Quality\n"
+    "from aiderm_client.response_models import Lesion as LesionOut\n"
+)
 
 
 def document() -> str:

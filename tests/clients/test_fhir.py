@@ -117,7 +117,7 @@ def test_the_schema_does_find_errors(problems):
 def test_the_numbers_of_an_assessment():
     source = assessment("suspicious")
     found = observations(diagnostic_report(source))
-    assert list(found) == ["malignancy", "classes", "novelty", "quality"]
+    assert list(found) == ["malignancy", "classes", "novelty", "quality", "lesion"]
     malignancy = found["malignancy"]
     assert malignancy["valueQuantity"] == {"value": 0.62, "unit": "1", "system": "http://unitsofmeasure.org", "code": "1"}
     beside = components(malignancy)
@@ -132,6 +132,11 @@ def test_the_numbers_of_an_assessment():
     measures = {key: item["valueQuantity"]["value"] for key, item in components(found["quality"]).items()}
     assert measures == source.quality.model_dump(exclude={"warnings"})
     assert found["quality"]["valueString"] == "No warnings."
+    inside = components(found["lesion"])
+    assert inside["area"]["valueQuantity"]["value"] == source.lesion.area.value
+    assert inside["border_bounds"]["valueRange"]["high"]["value"] == source.lesion.border.high
+    assert inside["dark_brown"]["valueQuantity"]["value"] == source.lesion.colours[0].share
+    assert found["lesion"]["valueString"] == "Colours: dark brown, light brown."
 
 
 @pytest.mark.parametrize(("name", "flags"), [("suspicious", ["A"]), ("uncertain", ["IND"]), ("low_suspicion", [])])

@@ -15,7 +15,7 @@ from tests.dicom_tools import dciodvfy, needs_dciodvfy
 from tests.fhir import fhir_validator
 
 from aiderm_api.errors.problems import NotAcceptable
-from aiderm_api.reports.dicom import secondary_capture, structured_report, written
+from aiderm_api.reports.dicom import secondary_capture, segmentation, structured_report, written
 from aiderm_api.reports.fhir_bundle import fhir_bundle
 from aiderm_api.reports.source import source_of
 from aiderm_api.schemas import Assessment
@@ -65,10 +65,11 @@ def numbers(report) -> list[tuple[str, float]]:
 def test_every_object_keeps_to_its_definition(name, tmp_path):
     found, image = answer(name), source()
     assert dciodvfy(FILE, tmp_path) == []
-    heatmap = secondary_capture(found, image) if found.heatmap else None
-    assert dciodvfy(written(structured_report(found, image, heatmap)), tmp_path) == []
-    if heatmap is not None:
-        assert dciodvfy(written(heatmap), tmp_path) == []
+    images = [secondary_capture(found, image)] if found.heatmap else []
+    images += [segmentation(found, image)] if found.lesion else []
+    assert dciodvfy(written(structured_report(found, image, images)), tmp_path) == []
+    for each in images:
+        assert dciodvfy(written(each), tmp_path) == []
         assert dciodvfy(FILE[:-200], tmp_path) != []  # it does find errors
 
 
@@ -122,6 +123,16 @@ def test_the_secondary_capture_shows_the_heatmap():
     assert capture.pixel_array[0, 0].max() < capture.pixel_array[-1, -1].max()
     assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.826.0.1.1.3"
     assert "Research use only" in capture.DerivationDescription
+
+
+def test_the_segmentation_covers_the_inside_of_the_outline():
+    found = answer("suspicious")
+    segment = read(written(segmentation(found, source())))
+    assert segment.pixel_array.shape == (found.image.height, found.image.width)
+    expected = found.lesion.area.value * found.region.width * found.region.height
+    assert segment.pixel_array.sum() == pytest.approx(expected, rel=0.3)  # the example's outline is a rough one
+    assert (segment.pixel_array[0, 0], segment.pixel_array[200, 300]) == (0, 1)
+    assert {keyword: str(segment[keyword].value) for keyword in files.SECRETS} == files.SECRETS
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,10 @@ class MethodNotAllowed(ProblemError):
     code = "method_not_allowed"
 
 
+class NotAcceptable(ProblemError):
+    code = "not_acceptable"
+
+
 class TooLarge(ProblemError):
     code = "too_large"
 

@@ -15,6 +15,7 @@ from html import escape
 from typing import Any, Final
 
 from aiderm_client.response_models import Assessment, ClassProbability, Decision, Quality
+from aiderm_client.response_models import Lesion as LesionOut
 
 Json = dict[str, Any]
 
@@ -48,7 +49,14 @@ _CODES: Final = {
     "ruler": "Contrast of a ruler's marks",
     "ink": "Share of the region under pen marks or another colour",
     "off_centre": "Distance of the lesion from the middle of the region, in sides of it",
+    "lesion": "The lesion's outline and what lies inside: observations, of which no decision depends on any",
+    "area": "Share of the region that the lesion covers",
+    "diameter": "Longest distance between two points of the lesion, in sides of the region",
+    "asymmetry": "Share of the lesion without a counterpart when mirrored at its principal axes",
+    "border": "Squared perimeter of the lesion by 4 pi times its area",
 }
+_INTERVAL: Final = "Interval that held a hand-drawn outline's value for 95% of lesions: "
+_COLOUR: Final = "Share of the lesion that is nearest to the colour "
 _DECISIONS: Final = {
     Decision.LOW_SUSPICION: "Low suspicion",
     Decision.SUSPICIOUS: "Suspicious",
@@ -117,6 +125,8 @@ def _observations(assessment: Assessment) -> Iterable[Json]:
         yield _observation("classes", {"component": [_class(item) for item in assessment.classes]})
     yield _observation("novelty", _novelty(assessment))
     yield _observation("quality", _quality(assessment))
+    if assessment.lesion is not None:
+        yield _observation("lesion", _lesion(assessment.lesion))
 
 
 def _malignancy(assessment: Assessment) -> Json:
@@ -173,6 +183,20 @@ def _measures(quality: Quality) -> list[Json]:
         for name in type(quality).model_fields
         if name != "warnings"
     ]
+
+
+def _lesion(lesion: LesionOut) -> Json:
+    components = []
+    for name in ("area", "diameter", "asymmetry", "border"):
+        measure = getattr(lesion, name)
+        bounds = {"low": _quantity(measure.low), "high": _quantity(measure.high)}
+        interval = _concept(CODE_SYSTEM, f"{name}_bounds", _INTERVAL + name)
+        components += [_component(name, valueQuantity=_quantity(measure.value)), {"code": interval, "valueRange": bounds}]
+    for colour in lesion.colours:
+        concept = _concept(CODE_SYSTEM, colour.name, _COLOUR + colour.name.replace("_", " "))
+        components.append({"code": concept, "valueQuantity": _quantity(colour.share)})
+    names = ", ".join(colour.name.replace("_", " ") for colour in lesion.colours)
+    return {"valueString": f"Colours: {names}." if names else "No colour covers 5% of the lesion.", "component": components}
 
 
 def _device(assessment: Assessment) -> Json:

@@ -72,16 +72,26 @@ def _assessment(decision: str, melanoma: float | None, reason: tuple[str, str], 
         "region": {"x": 75, "y": 0, "width": 450, "height": 450},
         "image": {"width": 600, "height": 450, "format": "jpeg", "notes": []},
         "heatmap": None,
+        "lesion": None,
         "timing_ms": {"queue": 0.1, "decode": 3.1, "quality": 0.8, "forward": 9.0, "total": 13.7},
         "disclaimer": DISCLAIMER,
     }
     return answer | changes
 
 
+_OUTLINE: dict[str, Any] = {
+    "outline": [[210.0, 140.0], [300.0, 118.0], [388.0, 150.0], [402.0, 250.0], [330.0, 322.0], [225.0, 290.0]],
+    "area": {"value": 0.152, "low": 0.102, "high": 0.215},
+    "diameter": {"value": 0.49, "low": 0.377, "high": 0.598},
+    "asymmetry": {"value": 0.081, "low": 0.006, "high": 0.124},
+    "border": {"value": 1.21, "low": 1.0, "high": 1.428},
+    "colours": [{"name": "dark_brown", "share": 0.64}, {"name": "light_brown", "share": 0.31}],
+}
 SUSPICIOUS = _assessment(
     "suspicious",
     0.62,
     ("threshold", "The estimate lies at or above the threshold."),
+    lesion=_OUTLINE,
     heatmap="data:image/png;base64,"
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==",
 )
@@ -109,7 +119,7 @@ _ASSESSMENTS = {
     "rejected": ("Not assessed: there is no probability", REJECTED),
 }
 _FAILED_ITEM = {**EXAMPLE, "retry_after": None}
-_LESION = {
+_LESION: dict[str, Any] = {
     **{key: SUSPICIOUS[key] for key in ("request_id", "model", "thorough")},
     "decision": "uncertain",
     "reasons": [
@@ -129,7 +139,7 @@ _LESION = {
     "spread": {"log_odds_sd": 3.527, "log_odds": [-4.499, 0.49], "probability": [0.011, 0.62]},
     "disagreement": {"higher": [0], "lower": [1]},
     "images": [
-        {"index": 0, "assessment": {**SUSPICIOUS, "heatmap": None}, "problem": None},
+        {"index": 0, "assessment": {**SUSPICIOUS, "heatmap": None, "lesion": None}, "problem": None},
         {"index": 1, "assessment": _ASSESSMENTS["low_suspicion"][1], "problem": None},
         {"index": 2, "assessment": None, "problem": _FAILED_ITEM},
     ],

@@ -1,4 +1,5 @@
-"""An answer as DICOM: a structured report after TID 1500, and the heatmap as a secondary capture; written by highdicom.
+"""An answer as DICOM, written by highdicom: a structured report after TID 1500, the lesion's outline as a segmentation, and the
+heatmap as a secondary capture.
 
 The report is made from the FHIR report, so that both say the same: each Observation's values become measurements, its
 interpretation a qualitative evaluation, and the sentences of the conclusion one comment.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -28,10 +30,10 @@ _MANUFACTURER = "AI Dermatologist (open-source research software)"
 _LONGEST = 64  # characters of a code's meaning and of a description
 _DECISION = {"code": "decision", "display": "Decision"}
 _MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.7.4"  # Multi-frame True Color Secondary Capture
-_SERIES = {"report": 9_601, "heatmap": 9_602}
+_SERIES = {"report": 9_601, "heatmap": 9_602, "outline": 9_603}
 
 
-def structured_report(assessment: Assessment, source: Dataset, heatmap: Dataset | None = None) -> Dataset:
+def structured_report(assessment: Assessment, source: Dataset, evidence: Sequence[Dataset] = ()) -> Dataset:
     """A Comprehensive SR of the image ``source``: complete, neither verified nor final.
 
     Its UIDs are those of the image and the model, so that a second report on the same image replaces the first.
@@ -39,7 +41,7 @@ def structured_report(assessment: Assessment, source: Dataset, heatmap: Dataset 
     Args:
         assessment: the answer.
         source: references of the image.
-        heatmap: the secondary capture, which the report then names as evidence.
+        evidence: segmentation and secondary capture, which the report then names.
 
     Raises:
         ImportError: highdicom is not installed.
@@ -81,7 +83,7 @@ def structured_report(assessment: Assessment, source: Dataset, heatmap: Dataset 
         title=codes.DCM.ImagingMeasurementReport,
     )
     found = sr.ComprehensiveSR(
-        evidence=[source] if heatmap is None else [source, heatmap],
+        evidence=[source, *evidence],
         content=content[0],
         series_instance_uid=uids["report series"], series_number=_SERIES["report"],
         sop_instance_uid=uids["report"], instance_number=1,
@@ -90,6 +92,42 @@ def structured_report(assessment: Assessment, source: Dataset, heatmap: Dataset 
         series_description=_cut(DISCLAIMER), **_equipment(assessment),
     )  # fmt: skip
     _describe_scheme(found)
+    return found
+
+
+def segmentation(assessment: Assessment, source: Dataset) -> Dataset:
+    """The inside of the lesion's outline as a Segmentation of the image ``source``, of one binary segment.
+
+    Raises:
+        ImportError: highdicom is not installed.
+        ValueError: the answer has no outline.
+    """
+    from highdicom import AlgorithmIdentificationSequence, seg
+    from pydicom.sr.codedict import codes
+
+    if assessment.lesion is None:
+        raise ValueError("the answer has no outline")
+    image, model = assessment.image, assessment.model
+    mask = np.zeros((1, image.height, image.width), np.uint8)
+    # The outline counts from the corner of the first pixel, OpenCV from its middle.
+    cv2.fillPoly(mask[0], [np.rint(np.array(assessment.lesion.outline) - 0.5).astype(np.int32)], 1)
+    segment = seg.SegmentDescription(
+        segment_number=1, segment_label="Lesion", algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure, segmented_property_type=codes.SCT.Lesion,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            "AI Dermatologist", codes.DCM.ArtificialIntelligence, f"{model.name} {model.version}"
+        ),
+    )  # fmt: skip
+    segmented = copy(source)
+    segmented.Rows, segmented.Columns, segmented.Modality = image.height, image.width, "XC"
+    found = seg.Segmentation(
+        source_images=[segmented], pixel_array=mask, segmentation_type=seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[segment],
+        series_instance_uid=_uid("outline series", *_key(assessment, source)), series_number=_SERIES["outline"],
+        sop_instance_uid=_uid("outline", *_key(assessment, source)), instance_number=1, manufacturer=_MANUFACTURER,
+        content_description=_cut(DISCLAIMER), series_description=_cut(DISCLAIMER), **_equipment(assessment),
+    )  # fmt: skip
+    found.add_new("PatientOrientation", "CS", None)
     return found
 
 

@@ -26,7 +26,7 @@ class Form(StrEnum):
 DESCRIPTIONS = {
     Form.FHIR: "a Bundle: DiagnosticReport, Observations, Device, Provenance and, for a DICOM file, its ImagingStudy",
     Form.DICOM: "for a DICOM file: a structured report (TID 1500)",
-    Form.DICOM_PARTS: "the same, and with explain=true the heatmap as a secondary capture",
+    Form.DICOM_PARTS: "the same, and with explain=true the outline as a segmentation and the heatmap as a secondary capture",
 }
 
 
@@ -74,11 +74,15 @@ def represented(answer: schemas.Assessment, form: Form, data: bytes) -> tuple[by
         raise NotAcceptable(
             f"Received: a {kind} file and 'Accept: {form}'. Allowed: a DICOM file, which such a report refers to."
         )
-    from aiderm_api.reports.dicom import secondary_capture, structured_report, written
+    from aiderm_api.reports.dicom import secondary_capture, segmentation, structured_report, written
 
-    with_heatmap = form is Form.DICOM_PARTS and answer.heatmap is not None
-    heatmap = secondary_capture(answer, source) if with_heatmap else None
-    found = [structured_report(answer, source, heatmap), *([heatmap] if heatmap is not None else [])]
+    images = []
+    if form is Form.DICOM_PARTS:
+        if answer.lesion is not None and "first_frame" not in answer.image.notes:  # one frame of several cannot be segmented
+            images.append(segmentation(answer, source))
+        if answer.heatmap is not None:
+            images.append(secondary_capture(answer, source))
+    found = [structured_report(answer, source, images), *images]
     if form is Form.DICOM:
         return written(found[0]), form
     boundary = secrets.token_hex(16)
