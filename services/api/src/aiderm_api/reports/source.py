@@ -5,6 +5,7 @@ It goes to the caller, who has sent it. Nothing here is logged, and errors name 
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from contextlib import suppress
@@ -17,7 +18,10 @@ from aiderm_core.imaging.headers.dicom_elements import name_of, read_elements
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")  # their warnings hold values
+# Their warnings hold values, and what they log holds UIDs.
+warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
+for _name in ("pydicom", "highdicom"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _UIDS = {0x00080016: "SOPClassUID", 0x00080018: "SOPInstanceUID", 0x0020000D: "StudyInstanceUID", 0x0020000E: "SeriesInstanceUID"}
 _TEXTS = {  # with the characters that their value representations hold at most
