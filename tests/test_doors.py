@@ -105,7 +105,13 @@ def triton_tensors(service: Server, files: list[Path]) -> list[float]:
 
 def ask_triton(service: Server, tensor: triton.InferInput) -> list[float]:
     with triton.InferenceServerClient(service.url.removeprefix("http://")) as client:
-        return client.infer(NAME, [tensor]).as_numpy("malignancy").tolist()
+        answer = client.infer(NAME, [tensor])
+        described = {item["name"]: item["shape"] for item in client.get_model_metadata(NAME)["outputs"]}
+        assert described.keys() >= {"probability", "malignancy", "heatmap", "novelty", "outline"}
+        outline = answer.as_numpy("outline")
+        assert outline.shape[0] == tensor.shape()[0]
+        assert outline.max() > 0.5, "part of each image lies inside the lesion"
+        return answer.as_numpy("malignancy").tolist()
 
 
 def batch_of(files: list[Path]) -> np.ndarray:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from aiderm_api.errors.problems import MalformedTensors, TooLarge, UnsupportedType
+from aiderm_api.serving.answers import outputs_named
 from aiderm_api.uploads import Upload
 from aiderm_core.bundle.manifest import Manifest
-from aiderm_core.runtime import OUTPUTS
 
 IMAGE, FILE, DECISION = "image", "file", "decision"
 LENGTH_HEADER = "Inference-Header-Content-Length"
@@ -79,7 +79,7 @@ class InferenceRequest:
 def describe_model(manifest: Manifest, platform: str) -> dict[str, Any]:
     """The protocol's metadata of a model; a request sends one of its two inputs."""
     size = manifest.input.size
-    shapes = {"probability": [-1, len(manifest.labels)], "heatmap": [-1, -1, -1]}
+    shapes = {"probability": [-1, len(manifest.labels)], "heatmap": [-1, -1, -1], "outline": [-1, -1, -1]}
     return {
         "name": manifest.name,
         "versions": [manifest.version],
@@ -89,7 +89,7 @@ def describe_model(manifest: Manifest, platform: str) -> dict[str, Any]:
             {"name": FILE, "datatype": "BYTES", "shape": [-1]},
         ],
         "outputs": [
-            *({"name": name, "datatype": "FP32", "shape": shapes.get(name, [-1])} for name in OUTPUTS),
+            *({"name": name, "datatype": "FP32", "shape": shapes.get(name, [-1])} for name in outputs_named(manifest)),
             {"name": DECISION, "datatype": "BYTES", "shape": [-1]},
         ],
     }
@@ -135,7 +135,7 @@ def parse_request(text: bytes, binary: memoryview, manifest: Manifest, most: int
         images: Any = _files(content, tensor.shape[0], max_file_bytes)
     else:
         images = _pixels(content, tensor.shape)
-    return InferenceRequest(images, _outputs(request, tensor.name), request.id)
+    return InferenceRequest(images, _outputs(request, tensor.name, manifest), request.id)
 
 
 def answer(request: InferenceRequest, tensors: Tensors, manifest: Manifest) -> tuple[bytes, dict[str, str]]:
@@ -274,8 +274,8 @@ def _files(content: bytes | memoryview, count: int, max_bytes: int) -> list[Uplo
     return [Upload(too_large=True) if len(file) > max_bytes else Upload(bytes(file)) for file in files]
 
 
-def _outputs(request: _Request, sent: str) -> dict[str, bool]:
-    allowed = [*OUTPUTS, *([DECISION] if sent == FILE else [])]
+def _outputs(request: _Request, sent: str, manifest: Manifest) -> dict[str, bool]:
+    allowed = [*outputs_named(manifest), *([DECISION] if sent == FILE else [])]
     binary = request.parameters.binary_data_output
     wanted = request.outputs or [_Output(name=name) for name in allowed]
     for item in wanted:

@@ -16,7 +16,7 @@ from aiderm_core.combine import CombinedAssessment
 from aiderm_core.decision import Decision
 from aiderm_core.most_likely import MostLikely
 from aiderm_core.outline import measure_lesion
-from aiderm_core.runtime import Outputs
+from aiderm_core.runtime import OPTIONAL_OUTPUTS, OUTPUTS, Outputs
 
 PEAK_ALPHA = 200
 
@@ -128,6 +128,11 @@ def _left_out(item: schemas.BatchItem) -> schemas.LeftOut:
     return schemas.LeftOut(index=item.index, reasons=reasons)
 
 
+def outputs_named(manifest: Manifest) -> tuple[str, ...]:
+    """The outputs of a model's graph."""
+    return OUTPUTS if manifest.outline is None else (*OUTPUTS, *OPTIONAL_OUTPUTS)
+
+
 def outputs_of(found: ImageAssessment) -> Outputs:
     """The numbers of an assessment as a graph gives them for one image; a rejected image has NaN but for its novelty."""
     shown = np.float32(np.nan if found.verdict.decision is Decision.REJECTED else 1.0)
@@ -136,6 +141,7 @@ def outputs_of(found: ImageAssessment) -> Outputs:
         malignancy=np.array([found.malignancy], np.float32) * shown,
         heatmap=found.heatmap[np.newaxis] * shown,
         novelty=np.array([found.novelty], np.float32),
+        outline=None if found.outline is None else found.outline[np.newaxis] * shown,
     )
 
 

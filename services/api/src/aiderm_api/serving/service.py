@@ -14,7 +14,7 @@ import structlog
 from numpy.typing import NDArray
 
 from aiderm_api import schemas
-from aiderm_api.serving.answers import describe, outputs_of
+from aiderm_api.serving.answers import describe, outputs_named, outputs_of
 from aiderm_api.serving.exceptions import (
     AssessmentFailedError,
     DeadlineExceededError,
@@ -36,7 +36,7 @@ from aiderm_core.imaging.decode import DecodePlan, check_budget, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
 from aiderm_core.imaging.limits import Limits
-from aiderm_core.runtime import OUTPUTS, Hint, Outputs
+from aiderm_core.runtime import Hint, Outputs
 from aiderm_core.tta import TtaRuntime
 
 T = TypeVar("T")
@@ -224,7 +224,8 @@ class AssessmentService:
             found = _raised(await self._assess_each(images, request))
             outputs = [outputs_of(each) for _, each in found]
             tensors["decision"] = [each.verdict.decision.value for _, each in found]
-        return tensors | {name: np.concatenate([getattr(each, name) for each in outputs]) for name in OUTPUTS}
+        names = outputs_named(request.model.manifest)
+        return tensors | {name: np.concatenate([getattr(each, name) for each in outputs]) for name in names}
 
     async def _infer(self, image: NDArray[np.uint8], index: int, request: AssessmentRequest) -> Outputs:
         """The graph's answer for uint8 ``[1, S, S, 3]``."""

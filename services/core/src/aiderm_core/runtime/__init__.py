@@ -2,6 +2,7 @@
 
 from aiderm_core.runtime.protocol import (
     HINTS,
+    OPTIONAL_OUTPUTS,
     OUTPUTS,
     PRECISIONS,
     Hint,
@@ -15,6 +16,7 @@ from aiderm_core.runtime.protocol import (
 
 __all__ = [
     "HINTS",
+    "OPTIONAL_OUTPUTS",
     "OUTPUTS",
     "PRECISIONS",
     "Hint",
