@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiderm_trainer.commands.common import BatchSize, DataRoot, InputSize, console, plain_errors, suggest
+from aiderm_trainer.commands.common import BatchSize, Bundle, DataRoot, InputSize, SplitTable, console, plain_errors, suggest
 
 if TYPE_CHECKING:
     from aiderm_compute.executor import Executor
@@ -117,3 +117,28 @@ def study_report(
         write_report(folder, folder.with_suffix(".md"))
     console.print(f"wrote {folder.with_suffix('.md')}")
     suggest("train --help   (train the recipe that won)")
+
+
+def second_photograph(
+    bundle: Bundle,
+    split: SplitTable,
+    out: Annotated[Path, typer.Option(help="JSON file to write; `study-report` includes docs/study/second_photograph.json.")],
+    data: DataRoot = Path("data"),
+    images: Annotated[int | None, typer.Option(min=1, help="At most this many validation lesions.", show_default="all")] = None,
+) -> None:
+    """Measures how many decisions a second photograph of a lesion changes, and how many when both are combined."""
+    with plain_errors():
+        from aiderm_core.bundle.store import verify
+        from aiderm_core.files import write_text
+        from aiderm_core.runtime import load_runtime
+        from aiderm_trainer.data.split import read_split
+        from aiderm_trainer.evaluation.bootstrap import REPLICATES, SEED
+        from aiderm_trainer.evaluation.second_photograph import measure_second_photographs
+
+        manifest = verify(bundle)
+        found = measure_second_photographs(
+            load_runtime("openvino", bundle), manifest, read_split(split), data, images=images, replicates=REPLICATES, seed=SEED
+        )
+        write_text(out, found.model_dump_json(indent=1) + "\n")
+    console.print(f"wrote {out}")
+    suggest(f"study-report {out.parent}")

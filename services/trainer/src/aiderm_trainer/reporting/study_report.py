@@ -16,6 +16,7 @@ from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.reporting import study_plots, study_tables
 from aiderm_trainer.reporting.camera import CAMERA_FILE, camera_section, read_camera_study
 from aiderm_trainer.reporting.render import render, without_gaps
+from aiderm_trainer.reporting.second_photograph import second_photograph_section
 from aiderm_trainer.reporting.study_tables import LeftOutPart, LeftOutRow
 from aiderm_trainer.study.leaderboard import SIGNIFICANT, Leaderboard, leaderboard
 from aiderm_trainer.study.plan import BY_DOMAIN, LEAVING_OUT, PlanError
@@ -68,7 +69,14 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
     link = Path(os.path.relpath(folder, document.parent))
     if results.plan.folds in LEAVING_OUT:
         part, rows = _left_out_part(results, folder, folder, link)
-        text = render("study.md.j2", results=results, board=None, left_out=[part], camera=_camera(folder))
+        text = render(
+            "study.md.j2",
+            results=results,
+            board=None,
+            left_out=[part],
+            camera=_camera(folder),
+            second_photograph=second_photograph_section(folder),
+        )
         terminal = _left_out_table(rows)
     else:
         board = leaderboard(results)
@@ -88,6 +96,7 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
             significant=SIGNIFICANT,
             left_out=[_left_out_part(load(each), each, folder, link)[0] for each in subfolders],
             camera=_camera(folder),
+            second_photograph=second_photograph_section(folder),
         )
         terminal = _leaderboard_table(board)
     text = without_gaps(text)
