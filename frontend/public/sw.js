@@ -63,6 +63,8 @@ const REST = [
   "js/answer/problem-view.js",
   "js/answer/report.js",
   "js/answer/scale.js",
+  "js/answer/spot.js",
+  "js/answer/spot-add.js",
   "js/answer/verdict.js",
   "js/answer/words.js",
   "js/answer/zoom.js",

@@ -2,7 +2,13 @@
 /** The HTTP API as the page and the embedded element use it. */
 
 /** @typedef {import("../../../clients/typescript/src/schema.js").components["schemas"]} Schemas */
-/** @typedef {Schemas["Assessment"]} Assessment */
+/** @typedef {Schemas["LesionAssessment"]} LesionAssessment */
+/**
+ * What is told of the photographs that one answer rests on, each by its place.
+ *
+ * @typedef {Pick<LesionAssessment, "images" | "counted" | "left_out" | "disagreement" | "spread">} Together
+ */
+/** @typedef {Schemas["Assessment"] & {together?: Together}} Assessment */
 /** @typedef {Schemas["Decision"]} Decision */
 /** @typedef {Schemas["ClassProbability"]} LesionClass */
 /** @typedef {Schemas["Health"]} Health */
@@ -146,17 +152,75 @@ function assessmentOf(text) {
 }
 
 /**
- * Sends a picture and waits for its assessment. XMLHttpRequest, because fetch tells nothing of an upload's
- * progress.
+ * The answer for several photographs of one spot, beside what was measured of one of them.
+ *
+ * @param {LesionAssessment} answer
+ * @param {number} place of a photograph that could be read
+ * @returns {Assessment}
+ */
+export function assessmentBeside(answer, place) {
+  const { request_id, model, decision, reasons, malignancy, classes, most_likely } = answer;
+  const { images, counted, left_out, disagreement, spread } = answer;
+  const own = /** @type {Assessment} */ (images[place].assessment);
+  const all = { request_id, model, decision, reasons, malignancy, classes, most_likely };
+  return { ...own, ...all, together: { images, counted, left_out, disagreement, spread } };
+}
+
+/**
+ * @param {string} text
+ * @returns {Assessment | null} beside the first photograph that could be read
+ */
+function lesionOf(text) {
+  const body = jsonObject(text);
+  const lists = [body?.images, body?.counted, body?.left_out];
+  if (!body || !lists.every(Array.isArray)) return null;
+  const place = body.images.findIndex((/** @type {any} */ image) => image?.assessment);
+  if (place < 0) throw problemOf(200, JSON.stringify(body.images[0]?.problem), () => null);
+  const assessment = assessmentBeside(/** @type {any} */ (body), place);
+  return assessmentOf(JSON.stringify(assessment));
+}
+
+/** @typedef {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string,
+ *   explain?: boolean}} Options `share` of the upload, 0..1 */
+
+/**
+ * Sends a picture and waits for its assessment.
  *
  * @param {Blob} file
- * @param {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string,
- *   explain?: boolean}} options
- *   `share` of the upload, 0..1
+ * @param {Options} options
  * @returns {Promise<Assessment>} rejects with a Problem, or with an AbortError when `signal` is aborted
  */
-export function predict(
-  file,
+export const predict = (file, options) => send("predict", [["file", file]], assessmentOf, options);
+
+/**
+ * Sends photographs of one spot and waits for the one answer that they have.
+ *
+ * @param {Blob[]} files
+ * @param {Options} options
+ * @returns {Promise<Assessment>} as `predict` does; `together` tells of each photograph
+ */
+export const predictLesion = (files, options) =>
+  send(
+    "predict/lesion",
+    files.map((file) => ["files", file]),
+    lesionOf,
+    options,
+  );
+
+/**
+ * Sends pictures. XMLHttpRequest, because fetch tells nothing of an upload's
+ * progress.
+ *
+ * @param {string} path
+ * @param {[field: string, file: Blob][]} files
+ * @param {(text: string) => Assessment | null} read null: that is no answer
+ * @param {Options} options
+ * @returns {Promise<Assessment>}
+ */
+function send(
+  path,
+  files,
+  read,
   { signal, onProgress, endpoint = BESIDE_THE_PAGE, model = "", explain = true },
 ) {
   return new Promise((resolve, reject) => {
@@ -173,7 +237,7 @@ export function predict(
     };
     signal.addEventListener("abort", stop);
     const query = new URLSearchParams({ explain: String(explain), ...(model ? { model } : {}) });
-    request.open("POST", `${endpoint}/predict?${query}`);
+    request.open("POST", `${endpoint}/${path}?${query}`);
     request.timeout = UPLOAD_TIMEOUT_MS;
     request.setRequestHeader("Accept", "application/json, application/problem+json");
     request.upload.addEventListener("progress", (event) => {
@@ -192,15 +256,19 @@ export function predict(
           reject(problemOf(request.status, request.responseText, header));
           return;
         }
-        const assessment = assessmentOf(request.responseText);
-        if (assessment) resolve(assessment);
-        else
-          reject(new Problem("unexpected_answer", { status: 200, requestId: header("X-Request-ID") ?? "" }));
+        const unexpected = { status: 200, requestId: header("X-Request-ID") ?? "" };
+        try {
+          const assessment = read(request.responseText);
+          if (assessment) resolve(assessment);
+          else reject(new Problem("unexpected_answer", unexpected));
+        } catch (error) {
+          reject(error instanceof Problem ? error : new Problem("unexpected_answer", unexpected));
+        }
       }),
     );
     const form = new FormData();
     // the name of a file may name a person; the server has no use for it
-    form.append("file", file, "picture");
+    for (const [field, file] of files) form.append(field, file, "picture");
     request.send(form);
   });
 }

@@ -71,6 +71,7 @@ export function startCheck(service) {
     list.addEventListener("remove-all", () => adding.removeAll());
     list.addEventListener("table", () => orSay(showTable()));
     startReader(queue, sending, view);
+    startSpot(queue, view, run);
     import("./worker.js").then(({ keepTheRest }) => keepTheRest()).catch(() => {});
     await keeping();
   }
@@ -94,6 +95,31 @@ export function startCheck(service) {
   picker.start();
   dropOld().catch(() => {});
   if (hasKept()) orSay(restore({ queue, sending, view, adding, start, keeping }));
+}
+
+/**
+ * Several photographs of one spot have one answer.
+ *
+ * @param {Queue} queue
+ * @param {CheckView} view whose parts are loaded
+ * @param {(items: Item[]) => void} run
+ */
+function startSpot(queue, view, run) {
+  const { parts } = view;
+  if (!parts) return;
+  parts.spot.addEventListener("photo", (event) => {
+    const { item, photo } = /** @type {{item: Item, photo: number}} */ (detailOf(event));
+    queue.showPhoto(item, photo);
+  });
+  parts.spot.addEventListener("others", (event) => {
+    const { item, others } = /** @type {{item: Item, others: Item["others"]}} */ (detailOf(event));
+    queue.setOthers(item, others);
+    run([item]);
+  });
+  view.addPhotograph.addEventListener("click", () => {
+    const item = queue.selected;
+    if (item) parts.spot.add(item).catch(() => view.sayNotLoaded());
+  });
 }
 
 /**

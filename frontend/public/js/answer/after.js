@@ -1,7 +1,7 @@
 // @ts-check
 /** What follows an answer: the self-check, keeping the picture on this device, paper. */
 
-import { assessmentOf } from "../check/state.js";
+import { assessmentOf, urlOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { readerCard } from "../reader/settings.js";
@@ -29,7 +29,7 @@ export function cardsAfter(item) {
       { class: "actions" },
       button(t("report.print"), () => window.print()),
     ),
-    paperReport({ assessment, url: item.url, name: item.name, at: item.answer.at }),
+    paperReport({ assessment, url: urlOf(item), name: item.name, at: item.answer.at }),
   );
   return [selfCheck(item.signs), keeping, paper, readerCard()];
 }

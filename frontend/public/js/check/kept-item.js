@@ -6,22 +6,30 @@ import { Problem } from "../api.js";
 /** @typedef {import("./state.js").Item} Item */
 
 /** @param {Item} item @returns {File[]} what `base` and `file` are of, or what was refused */
-export function filesOf({ base, file, source }) {
+function ownFilesOf({ base, file, source }) {
   if (!base || !file) return [source];
   return base.file === file ? [file] : [base.file, file];
 }
+
+/** Those, and the further photographs. @param {Item} item */
+export const filesOf = (item) => [...ownFilesOf(item), ...item.others.map(({ file }) => file)];
+
+/** What is another one where the bytes to be written are. @param {Item} item */
+export const contentOf = ({ file, others }) => (others.length > 0 ? others : file);
 
 /** What cannot be read, as a folder, was refused. @param {Item} item */
 export const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() => new ArrayBuffer(0));
 
 /** What is told of an item beside its files; what was under way is to be sent again. @param {Item} item */
 export function stateOf(item) {
-  const { name, digest, cut, thumb, viewable, concerns, problem, mole, kept, signs, base, reading } = item;
+  const { name, digest, cut, thumb, viewable, concerns, problem, mole, kept, signs, base, reading, photo } =
+    item;
   const state = { sending: "waiting", preparing: "ready" }[/** @type {string} */ (item.state)] ?? item.state;
   return {
-    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state, reading },
+    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state, reading, photo },
     ...{ baseDigest: base?.digest ?? "", signs: [...signs], sizes: filesOf(item).map(({ size }) => size) },
     types: filesOf(item).map(({ type }) => type),
+    others: item.others.map((other) => other.digest),
     problem: problem && { ...problem, message: problem.message },
     answer: written(item.answer),
     sealed: written(item.sealed),
@@ -33,9 +41,15 @@ const written = (answer) => answer && { ...answer, at: answer.at.getTime() };
 
 /** The fields of an item whose change is written. @param {Item} item */
 export const signOf = (item) => [
-  ...[item.state === "sending" ? "waiting" : item.state, item.file, item.digest, item.thumb, item.viewable],
+  ...[
+    item.state === "sending" ? "waiting" : item.state,
+    contentOf(item),
+    item.digest,
+    item.thumb,
+    item.viewable,
+  ],
   ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],
-  ...[item.sealed, item.reading],
+  ...[item.sealed, item.reading, item.photo],
 ];
 
 /**
@@ -43,18 +57,23 @@ export const signOf = (item) => [
  * @param {ArrayBuffer} bytes
  * @returns {Partial<Item> & {source: File}}
  */
-export function itemOf({ sizes, types, baseDigest, signs, problem, answer, sealed, state, ...rest }, bytes) {
+export function itemOf(
+  { sizes, types, baseDigest, signs, problem, answer, sealed, others, state, ...rest },
+  bytes,
+) {
   let from = 0;
   const files = sizes.map((size, at) => {
     const file = new File([bytes.slice(from, from + size)], rest.name, { type: types[at] });
     from += size;
     return file;
   });
+  const further = files.splice(files.length - others.length);
   const [source] = files;
   const prepared = state !== "refused" || Boolean(rest.digest);
   return {
     ...rest,
     source,
+    others: others.map((other, at) => ({ file: further[at], digest: other, url: "" })),
     base: prepared ? { file: source, digest: baseDigest } : null,
     file: prepared ? files[files.length - 1] : null,
     state: /** @type {import("./state.js").ItemState} */ (state),

@@ -6,7 +6,7 @@
  */
 
 import { Database, settled } from "../database.js";
-import { bytesOf, filesOf, itemOf, signOf, stateOf } from "./kept-item.js";
+import { bytesOf, contentOf, filesOf, itemOf, signOf, stateOf } from "./kept-item.js";
 import { forgetTab, knownTab, sealOf, thisTab } from "./tab.js";
 
 /** @typedef {import("./state.js").Item} Item */
@@ -109,14 +109,22 @@ export class Kept {
     await this.#writeStates(tab, rowOf);
     for (;;) {
       // a few at a time, and answers that came in the meantime after each
-      const waiting = this.#queue.items.filter((item) => this.#written.get(item)?.sign[1] !== item.file);
+      const waiting = this.#queue.items.filter(
+        (item) => this.#written.get(item)?.sign[1] !== contentOf(item),
+      );
       const some = waiting.filter((item) => filesOf(item).length > 0).slice(0, AT_A_TIME);
       if (some.length === 0) return;
       const rows = await Promise.all(
         some.map(async (item) => {
           const id = this.#written.get(item)?.id ?? `${tab.id}/${(this.#numbers += 1)}`;
           const picture = await rowOf(id, await bytesOf(item));
-          return { item, id, file: item.file, picture, state: await rowOf(id, textOf(stateOf(item))) };
+          return {
+            item,
+            id,
+            content: contentOf(item),
+            picture,
+            state: await rowOf(id, textOf(stateOf(item))),
+          };
         }),
       );
       await database.transact("readwrite", (pictures, states) => {
@@ -125,7 +133,7 @@ export class Kept {
           states.put(state);
         }
       });
-      for (const { item, id, file } of rows) this.#written.set(item, { id, sign: ["", file] });
+      for (const { item, id, content } of rows) this.#written.set(item, { id, sign: ["", content] });
       await this.#writeStates(tab, rowOf);
     }
   }
@@ -143,7 +151,7 @@ export class Kept {
     for (const item of items) {
       const known = this.#written.get(item);
       const sign = signOf(item);
-      if (!known || known.sign[1] !== item.file || sign.every((value, at) => value === known.sign[at]))
+      if (!known || known.sign[1] !== contentOf(item) || sign.every((value, at) => value === known.sign[at]))
         continue;
       this.#written.set(item, { id: known.id, sign });
       rows.push(rowOf(known.id, textOf(stateOf(item))));
@@ -218,7 +226,7 @@ export class Kept {
       items.push(item);
       this.#numbers = Math.max(this.#numbers, numberOf(id));
       // their files are those that were written
-      this.#written.set(item, { id, sign: ["", item.file] });
+      this.#written.set(item, { id, sign: ["", contentOf(item)] });
     }
     if (items.length === 0) return null;
     this.#queue.select(items[whole.selected] ?? items[0]);

@@ -5,7 +5,7 @@
  * asks to wait for is waited for and sent again.
  */
 
-import { Problem, health, mayRetry, predict } from "../api.js";
+import { Problem, health, mayRetry, predict, predictLesion } from "../api.js";
 import { digestOf } from "../intake/digest.js";
 
 /** @typedef {import("./state.js").Item} Item */
@@ -54,6 +54,16 @@ const pause = (seconds, signal, event) =>
     if (event) window.addEventListener(event, done);
     if (signal.aborted) done();
   });
+
+/**
+ * Read once: these bytes are digested and sent, and no others.
+ * @param {import("./state.js").Prepared} picture
+ */
+async function checked({ file, digest }) {
+  const bytes = await file.arrayBuffer().catch(() => Promise.reject(new Problem("unreadable_file")));
+  if ((await digestOf(bytes)) !== digest) throw new Problem("unreadable_file");
+  return new Blob([bytes], { type: file.type });
+}
 
 /** Whether the service can be reached and has a model. */
 async function isThere() {
@@ -231,7 +241,7 @@ export class Sending extends EventTarget {
    *   it
    */
   async #send(item) {
-    const { file, digest } = item;
+    const { file, digest, others } = item;
     if (!file) return null;
     const controller = new AbortController();
     this.#current = { item, controller };
@@ -239,13 +249,14 @@ export class Sending extends EventTarget {
     this.#queue.update(item, { state: "sending", share: 0 });
     this.#tell("progress");
     try {
-      // read once: these bytes are digested and sent, and no others
-      const bytes = await file.arrayBuffer().catch(() => Promise.reject(new Problem("unreadable_file")));
-      if ((await digestOf(bytes)) !== digest) throw new Problem("unreadable_file");
-      const assessment = await predict(new Blob([bytes], { type: file.type }), {
+      const files = await Promise.all([{ file, digest }, ...others].map(checked));
+      const options = {
         signal: controller.signal,
-        onProgress: (share) => this.#queue.update(item, { share }),
-      });
+        onProgress: (/** @type {number} */ share) => this.#queue.update(item, { share }),
+      };
+      const assessment = await (files.length > 1
+        ? predictLesion(files, options)
+        : predict(files[0], options));
       const answer = { assessment, digest, at: new Date() };
       this.#queue.update(
         item,

@@ -1,7 +1,7 @@
 // @ts-check
 /** The pictures at hand: each with its state, one of them selected. */
 
-import { mayRetry } from "../api.js";
+import { assessmentBeside, mayRetry } from "../api.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 /** @typedef {import("../api.js").Assessment} Assessment */
@@ -23,10 +23,13 @@ import { mayRetry } from "../api.js";
  * What is sent: a file and the SHA-256 digest of its bytes.
  * @typedef {{file: File, digest: string}} Prepared
  */
+/** Another photograph of the same spot; `url` shows it. @typedef {Prepared & {url: string}} Another */
 /**
  * `base` is the picture without metadata, `file` the one to be sent (turned, cut by `cut`), `url` and `thumb`
  * show it,
  * `sealed` is an answer that nobody may see before `reading` was said,
+ * `others` are further photographs of the same spot, which have one answer with it; `photo` is the one shown,
+ * 0 the item's own,
  * `mole` is the spot of the history that it shows, `signs` those of the self-check that were ticked.
  *
  * @typedef {{
@@ -39,6 +42,8 @@ import { mayRetry } from "../api.js";
  *   cut: Cut | null,
  *   url: string,
  *   thumb: string,
+ *   others: Another[],
+ *   photo: number,
  *   state: ItemState,
  *   share: number,
  *   viewable: boolean,
@@ -54,6 +59,18 @@ import { mayRetry } from "../api.js";
  */
 
 let nextId = 1;
+/** What an item is once its photographs have changed. */
+const UNANSWERED = /** @type {Partial<Item>} */ ({
+  ...{ state: "ready", photo: 0, answer: null, sealed: null, reading: null, problem: null, kept: false },
+});
+
+/** The address of the photograph that is shown. @param {Item} item */
+export const urlOf = ({ url, others, photo }) => others[photo - 1]?.url ?? url;
+
+/** @param {Item} item */
+function revoke({ url, others }) {
+  for (const address of [url, ...others.map((other) => other.url)]) URL.revokeObjectURL(address);
+}
 
 /**
  * The assessment of the very bytes that are shown; that of any others is none.
@@ -92,6 +109,8 @@ export class Queue extends EventTarget {
       cut: null,
       url: prepared ? URL.createObjectURL(prepared.file) : "",
       thumb: "",
+      others: [],
+      photo: 0,
       state: prepared ? "ready" : "refused",
       share: 0,
       viewable: false,
@@ -119,6 +138,7 @@ export class Queue extends EventTarget {
     // nothing is under way yet
     if (item.state === "waiting") item.state = "ready";
     item.url = item.file ? URL.createObjectURL(item.file) : "";
+    item.others = item.others.map((other) => ({ ...other, url: URL.createObjectURL(other.file) }));
     return item;
   }
 
@@ -154,16 +174,23 @@ export class Queue extends EventTarget {
     if (!this.items.includes(item)) return;
     URL.revokeObjectURL(item.url);
     const url = URL.createObjectURL(file);
-    const fresh = {
-      answer: null,
-      sealed: null,
-      reading: null,
-      problem: null,
-      concerns: [],
-      kept: false,
-      thumb: "",
-    };
-    this.update(item, { file, digest, cut, url, state: "ready", ...fresh });
+    this.update(item, { file, digest, cut, url, concerns: [], thumb: "", ...UNANSWERED });
+  }
+
+  /** Puts other further photographs beside an item's own. @param {Item} item @param {Another[]} others */
+  setOthers(item, others) {
+    if (!this.items.includes(item)) return;
+    for (const other of item.others) if (!others.includes(other)) URL.revokeObjectURL(other.url);
+    this.update(item, { others, ...UNANSWERED });
+  }
+
+  /** Shows one of an item's photographs. @param {Item} item @param {number} photo its place */
+  showPhoto(item, photo) {
+    const { answer } = item;
+    const { together } = answer?.assessment ?? {};
+    if (!answer || !together?.images[photo]?.assessment) return;
+    const all = /** @type {import("../api.js").LesionAssessment} */ ({ ...answer.assessment, ...together });
+    this.update(item, { photo, answer: { ...answer, assessment: assessmentBeside(all, photo) } });
   }
 
   /**
@@ -182,14 +209,14 @@ export class Queue extends EventTarget {
     const at = this.items.indexOf(item);
     if (at < 0) return;
     this.items.splice(at, 1);
-    URL.revokeObjectURL(item.url);
+    revoke(item);
     if (this.selected === item) this.selected = this.items[Math.min(at, this.items.length - 1)] ?? null;
     this.#changed();
   }
 
   /** Takes all out. */
   clear() {
-    for (const { url } of this.items) URL.revokeObjectURL(url);
+    this.items.forEach(revoke);
     this.items = [];
     this.select(null);
   }

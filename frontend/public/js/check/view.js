@@ -7,7 +7,7 @@ import { mayRetry } from "../api.js";
 import { button, el, find, styleSheet } from "../dom.js";
 import { t, useWords } from "../i18n.js";
 import { DermPicker } from "../intake/picker.js";
-import { assessmentOf } from "./state.js";
+import { assessmentOf, urlOf } from "./state.js";
 
 /** @typedef {import("./state.js").Item} Item */
 /** @typedef {import("../api.js").Problem} Problem */
@@ -30,6 +30,7 @@ async function loadParts() {
     after,
     { DermReader },
     { readerLabel },
+    { DermSpot, MOST_PHOTOGRAPHS },
   ] = await Promise.all([
     import("../answer/verdict.js"),
     import("../answer/findings.js"),
@@ -42,6 +43,7 @@ async function loadParts() {
     import("../answer/after.js"),
     import("../reader/form.js"),
     import("../reader/mode.js"),
+    import("../answer/spot.js"),
     useWords("answer"),
     looksOfPictures(),
   ]);
@@ -54,6 +56,8 @@ async function loadParts() {
     depth: find("derm-depth", DermDepth),
     reader: find("derm-reader", DermReader),
     readerLabel,
+    spot: find("derm-spot", DermSpot),
+    mostPhotographs: MOST_PHOTOGRAPHS,
     depthOf,
     toolsButton,
     startKeys,
@@ -77,6 +81,7 @@ export class CheckView {
   camera = find("#camera", HTMLButtonElement);
   cameraAgain = find("#camera-again", HTMLButtonElement);
   restart = find("#restart", HTMLButtonElement);
+  addPhotograph = find("#add-photograph", HTMLButtonElement);
   cancel = find("#cancel", HTMLButtonElement);
   #outcome = find("#outcome", HTMLElement);
   #answerOf = find("#answer-of", HTMLElement);
@@ -205,7 +210,9 @@ export class CheckView {
     this.#actions.hidden = this.queue.items.length === 0 || !this.picker.hidden || sendingAlone;
     this.assess.hidden = item?.state !== "ready";
     const still = item && ["ready", "result", "problem"].includes(item.state);
-    this.editing.hidden = !still || !item.file || !item.viewable;
+    this.editing.hidden = !still || !item.file || !item.viewable || item.photo > 0;
+    const room = item && this.parts && item.others.length + 1 < this.parts.mostPhotographs;
+    this.addPhotograph.hidden = state !== "result" || !room || item.reading !== null;
     this.cameraAgain.hidden = !["result", "problem"].includes(state);
     if (!this.cameraAgain.hidden) this.cameraAgain.textContent = t("camera.another");
     const leads = state === "result" || (problem !== null && !mayRetry(problem));
@@ -228,7 +235,8 @@ export class CheckView {
     const assessment = assessmentOf(item);
     const depth = parts.depthOf();
     this.main.dataset.depth = depth;
-    const now = [depth, item, item?.url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
+    const url = item ? urlOf(item) : "";
+    const now = [depth, item, url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
     if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
     // what is read, ticked or typed beside the picture stays when only its thumbnail comes
     const [shownDepth, shownItem, shownUrl, , shownAnswer, shownProblem] = this.#shown;
@@ -237,11 +245,12 @@ export class CheckView {
     // nothing to look at, and nothing that could be assessed
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
-    parts.heatmap.show({ src: item?.url ?? "", alt, assessment });
+    parts.heatmap.show({ src: url, alt, assessment });
     if (another || shownDepth !== depth) {
       parts.verdict.brief = depth === "lay";
       parts.verdict.assessment = assessment;
       this.#renderDepth(assessment !== null);
+      parts.spot.show(item, assessment);
     }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
     parts.findings.open = depth === "clinical";
@@ -249,7 +258,7 @@ export class CheckView {
     if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));
     this.#concerns.replaceChildren(...concerns);
-    if (another || shownUrl !== item?.url) {
+    if (another || shownUrl !== url) {
       const cards = item && assessment ? parts.after.cardsAfter(item) : [];
       this.#after.replaceChildren(...cards);
     }

@@ -6,7 +6,7 @@
 import { paperReport } from "../answer/report.js";
 import { warningsOf } from "../answer/findings.js";
 import { classText, warningWords } from "../answer/words.js";
-import { assessmentOf } from "../check/state.js";
+import { assessmentOf, urlOf } from "../check/state.js";
 import { button, download, el, openDialog } from "../dom.js";
 import { outOfHundred, percent, t } from "../i18n.js";
 import { csvOf, fhirOf, jsonOf } from "./files.js";
@@ -86,7 +86,7 @@ function assumed(lines) {
 function printAll(lines) {
   const sheets = lines.flatMap(({ item, assessment }) =>
     assessment && item.answer
-      ? [paperReport({ assessment, url: item.url, name: item.name, at: item.answer.at })]
+      ? [paperReport({ assessment, url: urlOf(item), name: item.name, at: item.answer.at })]
       : [],
   );
   const papers = el("div", { class: "papers" }, ...sheets);
