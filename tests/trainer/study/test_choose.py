@@ -1,6 +1,7 @@
 """The ensemble command: greedy selection over runs of one split, told step by step, exported with the members' weights."""
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,9 @@ def test_limits_and_splits_are_kept(runs: list[Path], synthetic_split: tuple[Pat
         choose(runs, data, max_megabytes=1e-3, console=quiet)
     with pytest.raises(PlanError, match="at least two"):
         choose([runs[0], runs[0]], data, console=quiet)
-    other = tmp_path / "other"
     rows = read_split(split)
-    train(CONFIG, [row for row in rows if row.split != "test"], data, other)
+    other = Path(shutil.copytree(runs[1], tmp_path / "other"))
+    write_split(other / "split.csv", [row for row in rows if row.split != "test"])
     with pytest.raises(PlanError, match="another split"):
         choose([runs[0], other], data, console=quiet)
     write_split(other / "split.csv", rows)

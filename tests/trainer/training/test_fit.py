@@ -16,7 +16,7 @@ from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training.fit import train
 
-CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=32, batch=8, epochs=4, seed=3, checkpoint_steps=2)
+CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=32, batch=16, epochs=4, seed=3, checkpoint_steps=2)
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(synthetic_split:
     train(CONFIG, read_split(split), data, whole)
 
     process = start(split, data, broken)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while process.poll() is None and time.monotonic() < deadline:
         if (broken / "checkpoint.npz").exists() and state(broken)[0]["round"] >= 1:
             break
