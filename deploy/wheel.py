@@ -28,6 +28,7 @@ readme = "README.md"
 requires-python = ">=3.11"
 license = "Apache-2.0"
 dependencies = {dependencies}
+optional-dependencies = {{ dicom = {dicom} }}
 
 [project.scripts]
 aiderm = "aiderm.__main__:main"
@@ -67,7 +68,9 @@ def stage(folder: Path) -> None:
         shutil.copy(model / name, packaged / "models" / MODEL)
     shutil.copy(ROOT / "docs" / "doors.md", folder / "README.md")
     shutil.copy(ROOT / "LICENSE", folder)
-    (folder / "pyproject.toml").write_text(PROJECT.format(version=VERSION, dependencies=sorted(dependencies)), "utf-8")
+    extra = project["optional-dependencies"]["dicom"]
+    described = PROJECT.format(version=VERSION, dependencies=sorted(dependencies), dicom=extra)
+    (folder / "pyproject.toml").write_text(described, "utf-8")
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
