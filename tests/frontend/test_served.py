@@ -28,7 +28,7 @@ SERVED = """async ([language, sentences]) => {
 # Their details hold what one request was about, which nobody but the operator can mend.
 FOR_OPERATORS = {
     "malformed_request", "malformed_multipart", "missing_file", "unauthorized", "cross_site", "not_found", "unknown_model",
-    "invalid_parameter", "undecodable",
+    "invalid_parameter", "undecodable", "not_acceptable",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ const ENDINGS = /** @type {Record<string, string>} */ ({
   "image/bmp": "bmp",
   "image/tiff": "tif",
   "image/gif": "gif",
+  "application/dicom": "dcm",
 });
 
 /** @param {Picture} picture @param {string} type of its content */

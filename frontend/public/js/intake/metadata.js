@@ -6,6 +6,7 @@
  */
 
 import { bmpParts } from "./formats/bmp.js";
+import { dicomParts } from "./formats/dicom.js";
 import { gifParts } from "./formats/gif.js";
 import { jpegParts } from "./formats/jpeg.js";
 import { joined } from "./formats/parts.js";
@@ -18,6 +19,7 @@ import { typeOf } from "./types.js";
 
 /** @type {Record<string, (bytes: Uint8Array) => Part[] | Promise<Part[]>>} */
 const FORMATS = {
+  "application/dicom": dicomParts,
   "image/bmp": bmpParts,
   "image/gif": gifParts,
   "image/jpeg": jpegParts,

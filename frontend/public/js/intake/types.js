@@ -3,6 +3,7 @@
 
 /** @type {[type: string, starts: (head: string) => boolean][]} */
 const TYPES = [
+  ["application/dicom", (head) => head.slice(128, 132) === "DICM"],
   ["image/jpeg", (head) => head.startsWith("\xff\xd8\xff")],
   ["image/png", (head) => head.startsWith("\x89PNG\r\n\x1a\n")],
   ["image/webp", (head) => head.startsWith("RIFF") && head.slice(8, 12) === "WEBP"],
@@ -13,7 +14,7 @@ const TYPES = [
 const HEIC = /^(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs])$/;
 
 /** @param {Blob} file @returns {Promise<string>} its first bytes */
-const headOf = async (file) => String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+const headOf = async (file) => String.fromCharCode(...new Uint8Array(await file.slice(0, 132).arrayBuffer()));
 
 /** @param {Blob} file @returns {Promise<string>} media type; empty for one that is not assessed */
 export async function typeOf(file) {

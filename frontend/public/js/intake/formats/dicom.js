@@ -1,0 +1,111 @@
+// @ts-check
+/** DICOM: the pixels and what describes them stay; whatever tells of patient, study and devices goes. */
+
+import { keep, latin, viewOf } from "./parts.js";
+
+/** @typedef {import("./parts.js").Part} Part */
+/** @typedef {{tag: number, value: number, length: number | null, unknown: boolean}} Element */
+
+const START = 132;
+const SYNTAX = 0x00020010;
+const IMPLICIT = "1.2.840.10008.1.2";
+const BIG_ENDIAN = "1.2.840.10008.1.2.2";
+const DEFLATED = "1.2.840.10008.1.2.1.99";
+const PIXELS = 0x7fe00010;
+const [ITEM, ITEM_END, SEQUENCE_END] = [0xfffee000, 0xfffee00d, 0xfffee0dd];
+const UNDEFINED = 0xffffffff;
+const DEEPEST = 16;
+const LONG = new Set(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]);
+const KEPT = new Set([
+  SYNTAX,
+  ...[0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011, 0x00280030],
+  ...[0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00282000],
+  ...[0x00281101, 0x00281102, 0x00281103, 0x00281201, 0x00281202, 0x00281203],
+  ...[0x7fe00001, 0x7fe00002, PIXELS],
+]);
+
+class Dicom {
+  little = true;
+
+  /** @param {Uint8Array} bytes */
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.view = viewOf(bytes);
+  }
+
+  /** @param {number} at @param {boolean} implicit @returns {Element} */
+  element(at, implicit) {
+    const tag = this.view.getUint16(at, this.little) * 0x10000 + this.view.getUint16(at + 2, this.little);
+    const kind = implicit ? "" : latin(this.bytes, at + 4, 2);
+    const wide = LONG.has(kind);
+    const value = at + (wide ? 12 : 8);
+    const length =
+      implicit || wide
+        ? this.view.getUint32(value - 4, this.little)
+        : this.view.getUint16(value - 2, this.little);
+    return { tag, value, length: length === UNDEFINED ? null : length, unknown: kind === "UN" };
+  }
+
+  /**
+   * Where it ends, of a known length or not.
+   *
+   * @param {Element} element @param {boolean} implicit @param {number} depth
+   * @returns {number}
+   */
+  endOf({ tag, value, length, unknown }, implicit, depth = 0) {
+    if (length !== null) return value + length;
+    if (depth > DEEPEST) throw new RangeError("too many sequences");
+    const inner = implicit || unknown;
+    let at = value;
+    for (;;) {
+      const item = this.element(at, true);
+      if (item.tag === SEQUENCE_END) return item.value;
+      if (item.tag !== ITEM) throw new RangeError("no item");
+      const inside = item.length === null && tag !== PIXELS;
+      at = inside ? this.itemEnd(item.value, inner, depth) : this.endOf(item, true);
+    }
+  }
+
+  /** @param {number} at @param {boolean} implicit @param {number} depth @returns {number} */
+  itemEnd(at, implicit, depth) {
+    for (;;) {
+      if (this.element(at, true).tag === ITEM_END) return at + 8;
+      const element = this.element(at, implicit);
+      at = this.endOf(element, implicit, depth + 1);
+    }
+  }
+}
+
+/** @param {Uint8Array} bytes @returns {Part[]} */
+export function dicomParts(bytes) {
+  const start = new Uint8Array(START);
+  start.set(bytes.subarray(128, START), 128);
+  /** @type {Part[]} */
+  const parts = [start];
+  try {
+    const dicom = new Dicom(bytes);
+    let at = START;
+    let syntax = "";
+    // The meta information is explicit and little-endian, whatever follows.
+    for (let after = 0; bytes[at] === 2; at = after) {
+      const element = dicom.element(at, false);
+      after = dicom.endOf(element, false);
+      if (element.tag !== SYNTAX) continue;
+      keep(parts, at, after);
+      syntax = latin(bytes, element.value, after - element.value).replace(/[\0 ]+$/, "");
+    }
+    if (syntax === DEFLATED) return parts; // the server says that it is not read
+    dicom.little = syntax !== BIG_ENDIAN;
+    const implicit = syntax === IMPLICIT || !/^[A-Z]{2}$/.test(latin(bytes, at + 4, 2));
+    while (at < bytes.length) {
+      const element = dicom.element(at, implicit);
+      const end = dicom.endOf(element, implicit);
+      if (KEPT.has(element.tag)) keep(parts, at, Math.min(end, bytes.length));
+      if (element.tag === PIXELS) break;
+      at = end;
+    }
+  } catch {
+    return parts; // cut off or broken: the server says so
+  }
+  return parts;
+}
