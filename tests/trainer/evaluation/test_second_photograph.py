@@ -15,7 +15,7 @@ from aiderm_core.runtime import Outputs
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.second_photograph import (
     DEFINITIONS,
-    Lesion,
+    PhotographedLesion,
     compare_photographs,
     different_photographs,
     measure_second_photographs,
@@ -29,8 +29,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory, make_bundle) -> Manifest:
     return Manifest.load(make_bundle(tmp_path_factory.mktemp("models"), classes=2))
 
 
-def lesion(group: str, malignant: bool, *malignancy: float | None) -> Lesion:
-    return Lesion(group, malignant, [None if p is None else View(np.array([p, 1 - p]), p, False) for p in malignancy])
+def lesion(group: str, malignant: bool, *malignancy: float | None) -> PhotographedLesion:
+    return PhotographedLesion(group, malignant, [None if p is None else View(np.array([p, 1 - p]), p, False) for p in malignancy])
 
 
 def test_changes_by_hand(manifest):

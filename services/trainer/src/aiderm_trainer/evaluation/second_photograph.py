@@ -90,7 +90,7 @@ class SecondPhotographStudy(ReportPart):
 
 
 @dataclass(frozen=True)
-class Lesion:
+class PhotographedLesion:
     """A lesion with at least two photographs; a photograph that is rejected has no view."""
 
     group: str
@@ -133,7 +133,9 @@ def measure_second_photographs(
     )
 
 
-def compare_photographs(lesions: Sequence[Lesion], manifest: Manifest, replicates: int, seed: int) -> SecondPhotographs:
+def compare_photographs(
+    lesions: Sequence[PhotographedLesion], manifest: Manifest, replicates: int, seed: int
+) -> SecondPhotographs:
     """The metrics of ``DEFINITIONS``; each lesion counts once, by the mean over its photographs and pairs of them.
 
     Where two photographs differ, an answer for both differs from at least one of the two: ``added`` is at least half of
@@ -203,7 +205,7 @@ def _changes(photographs: Sequence[View | None], manifest: Manifest) -> dict[str
     return found
 
 
-def _view_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path) -> list[Lesion]:
+def _view_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path) -> list[PhotographedLesion]:
     size = manifest.input.size
 
     def load(job: tuple[Row, int]) -> tuple[NDArray[np.uint8], dict[str, float]]:
@@ -219,12 +221,12 @@ def _view_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], roo
         outputs = runtime.run(np.stack([pixels for pixels, _ in batch]))
         found.extend(_views(outputs, [measures for _, measures in batch], manifest))
     return [
-        Lesion(row.group, bool(row.malignant), found[start : start + VIEWS])
+        PhotographedLesion(row.group, bool(row.malignant), found[start : start + VIEWS])
         for row, start in zip(rows, range(0, len(found), VIEWS), strict=True)
     ]
 
 
-def _real_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path) -> list[Lesion]:
+def _real_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path) -> list[PhotographedLesion]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
@@ -234,7 +236,9 @@ def _real_lesions(runtime: Runtime, manifest: Manifest, rows: Sequence[Row], roo
         return []
     scores = score_bundle(runtime, manifest.input, [row for members in chosen.values() for row in members], root, progress=False)
     views = iter(_views(scores, scores.measures, manifest))
-    return [Lesion(group, bool(members[0].malignant), [next(views) for _ in members]) for group, members in chosen.items()]
+    return [
+        PhotographedLesion(group, bool(members[0].malignant), [next(views) for _ in members]) for group, members in chosen.items()
+    ]
 
 
 def _views(outputs: Outputs | Scores, measures: Sequence[Mapping[str, float]], manifest: Manifest) -> list[View | None]:
