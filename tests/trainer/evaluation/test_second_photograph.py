@@ -97,5 +97,8 @@ def test_the_measurement_and_its_section(tmp_path, manifest):
     text = second_photograph_section(tmp_path)
     assert "assessed 5 lesions of the validation split" in text
     assert "6 real photographs of 3 lesions" in text
+    few = compare_photographs([lesion("a", True, 0.9, 0.9), lesion("b", False, 0.1, 0.1)], manifest, 50, 1)
+    (tmp_path / RESULTS_FILE).write_text(found.model_copy(update={"views": few}).model_dump_json())
+    assert "The aim was" not in second_photograph_section(tmp_path), "nothing changed, so there is no share of the changes"
     with pytest.raises(ValueError, match="there are none"):
         measure_second_photographs(Brightness(), manifest, rows[-2:], tmp_path, images=None, replicates=50, seed=1)
