@@ -56,10 +56,9 @@ def structured_report(assessment: Assessment, source: Dataset, evidence: Sequenc
         name="AI Dermatologist", manufacturer_name=_MANUFACTURER, model_name=_cut(f"{model.name} {model.version}"),
     )  # fmt: skip
     observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
-    uids = {kind: _uid(kind, *_key(assessment, source)) for kind in ("report", "report series", "tracking")}
     frames = [1] if source.SOPClassUID == _MULTI_FRAME else None  # others must not name frames
     group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(uid=uids["tracking"], identifier="Assessed image"),
+        tracking_identifier=sr.TrackingIdentifier(uid=_uid("tracking", *_key(assessment, source)), identifier="Assessed image"),
         algorithm_id=sr.AlgorithmIdentification(
             name="AI Dermatologist", version=f"{model.name} {model.version}", parameters=[f"tta={assessment.thorough}".lower()]
         ),
@@ -85,11 +84,8 @@ def structured_report(assessment: Assessment, source: Dataset, evidence: Sequenc
     found = sr.ComprehensiveSR(
         evidence=[source, *evidence],
         content=content[0],
-        series_instance_uid=uids["report series"], series_number=_SERIES["report"],
-        sop_instance_uid=uids["report"], instance_number=1,
-        manufacturer=_MANUFACTURER, is_complete=True, is_final=False, is_verified=False,
-        specific_character_set="ISO_IR 192",
-        series_description=_cut(DISCLAIMER), **_equipment(assessment),
+        is_complete=True, is_final=False, is_verified=False,
+        specific_character_set="ISO_IR 192", **_instance("report", assessment, source),
     )  # fmt: skip
     _describe_scheme(found)
     return found
@@ -123,9 +119,7 @@ def segmentation(assessment: Assessment, source: Dataset) -> Dataset:
     found = seg.Segmentation(
         source_images=[segmented], pixel_array=mask, segmentation_type=seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[segment],
-        series_instance_uid=_uid("outline series", *_key(assessment, source)), series_number=_SERIES["outline"],
-        sop_instance_uid=_uid("outline", *_key(assessment, source)), instance_number=1, manufacturer=_MANUFACTURER,
-        content_description=_cut(DISCLAIMER), series_description=_cut(DISCLAIMER), **_equipment(assessment),
+        content_description=_cut(DISCLAIMER), **_instance("outline", assessment, source),
     )  # fmt: skip
     found.add_new("PatientOrientation", "CS", None)
     return found
@@ -149,13 +143,11 @@ def secondary_capture(assessment: Assessment, source: Dataset) -> Dataset:
     found = SCImage(
         pixel_array=colours, photometric_interpretation="RGB", bits_allocated=8, coordinate_system="PATIENT",
         study_instance_uid=source.StudyInstanceUID,
-        series_instance_uid=_uid("heatmap series", *_key(assessment, source)), series_number=_SERIES["heatmap"],
-        sop_instance_uid=_uid("heatmap", *_key(assessment, source)), instance_number=1, manufacturer=_MANUFACTURER,
         patient_id=source.PatientID, patient_name=source.PatientName, patient_birth_date=source.PatientBirthDate or None,
         patient_sex=source.PatientSex or None, accession_number=source.AccessionNumber, study_id=source.StudyID,
         study_date=source.StudyDate or None, study_time=source.StudyTime or None,
         referring_physician_name=source.ReferringPhysicianName, patient_orientation=("L", "F"),
-        specific_character_set="ISO_IR 192", series_description=_cut(DISCLAIMER), **_equipment(assessment),
+        specific_character_set="ISO_IR 192", **_instance("heatmap", assessment, source),
     )  # fmt: skip
     region, reference = assessment.region, Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
@@ -220,9 +212,16 @@ def _describe_scheme(found: Dataset) -> None:
     found.CodingSchemeIdentificationSequence = [scheme]
 
 
-def _equipment(assessment: Assessment) -> dict[str, Any]:
+def _instance(kind: str, assessment: Assessment, source: Dataset) -> dict[str, Any]:
+    """How an object of a series of its own is identified, and what made it."""
     model = assessment.model
     return {
+        "series_instance_uid": _uid(f"{kind} series", *_key(assessment, source)),
+        "series_number": _SERIES[kind],
+        "series_description": _cut(DISCLAIMER),
+        "sop_instance_uid": _uid(kind, *_key(assessment, source)),
+        "instance_number": 1,
+        "manufacturer": _MANUFACTURER,
         "manufacturer_model_name": "AI Dermatologist",
         "software_versions": _cut(f"{model.name} {model.version}"),
         "device_serial_number": f"{model.name}-{model.version}"[:_LONGEST],

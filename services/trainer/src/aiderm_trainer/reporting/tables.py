@@ -189,13 +189,18 @@ def stress(findings: Findings) -> Table | None:
     return _by_metric(title, "artefact", findings.stress.artefacts)
 
 
+def _explained(title: str, metrics: Mapping[str, Metric], meanings: Mapping[str, str]) -> Table:
+    """Figures that each need a sentence."""
+    rows = [[describe(name), cell(metrics.get(name)), meaning] for name, meaning in meanings.items()]
+    return Table(title, ["measure", "value", "meaning"], rows)
+
+
 def orientations(findings: Findings) -> Table | None:
     """What turning and mirroring changes."""
     found = findings.orientations
     if found is None:
         return None
-    rows = [[describe(name), cell(found.metrics.get(name)), meaning] for name, meaning in ORIENTATIONS.items()]
-    return Table(f"{found.count} {found.split} images in eight orientations", ["measure", "value", "meaning"], rows)
+    return _explained(f"{found.count} {found.split} images in eight orientations", found.metrics, ORIENTATIONS)
 
 
 def outlines(findings: Findings) -> Table | None:
@@ -203,17 +208,13 @@ def outlines(findings: Findings) -> Table | None:
     found = findings.outlines
     if found is None:
         return None
-    rows = [
-        [describe(name), cell(metric), OUTLINES[name]]
-        for name, metric in found.metrics.items()
-        if name not in ("dice", "jaccard")
-    ]
+    meanings = {name: OUTLINES[name] for name in found.metrics if name not in ("dice", "jaccard")}
     which = "biopsied ones" if found.biopsied_only else "all"
     title = (
         f"{found.count} images with an outline; painted over: {found.painted} ({which}); {found.blank} blank heatmaps, "
         f"{found.unpaintable} images with too little skin to paint with"
     )
-    return Table(title, ["measure", "value", "meaning"], rows)
+    return _explained(title, found.metrics, meanings)
 
 
 def drawn_outlines(findings: Findings) -> Table | None:
