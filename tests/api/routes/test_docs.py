@@ -49,7 +49,8 @@ def test_a_browser_shows_every_operation_and_asks_nobody_else(service):
         page.wait_for_selector("#operations-predict-predict")
         page.click("#operations-predict-predict .opblock-summary-control")
         page.wait_for_selector("#operations-predict-predict .responses-table")
-        assert page.locator(".opblock").count() == 9
+        document = service.client.get("/openapi.json").json()
+        assert page.locator(".opblock").count() == sum(len(operations) for operations in document["paths"].values())
         assert [url for url in asked if not url.startswith((base, "data:", "blob:"))] == []
         assert complaints == []
         browser.close()
