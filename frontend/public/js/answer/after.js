@@ -9,6 +9,18 @@ import { selfCheck } from "./abcde.js";
 import { paperReport } from "./report.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
+/** @typedef {import("../check/state.js").Answer} Answer */
+
+/** @param {Item} item @param {Answer["assessment"]} assessment @param {Answer} answer */
+const paperOf = (item, assessment, { at, outline }) =>
+  paperReport({ assessment, url: urlOf(item), name: item.name, at, corrected: outline });
+
+/** After the outline was corrected. @param {Item} item with an answer */
+export function renewPaper(item) {
+  const assessment = assessmentOf(item);
+  if (assessment && item.answer)
+    document.querySelector(".paper")?.replaceWith(paperOf(item, assessment, item.answer));
+}
 
 /** @param {Item} item with an answer @returns {HTMLElement[]} */
 export function cardsAfter(item) {
@@ -29,7 +41,7 @@ export function cardsAfter(item) {
       { class: "actions" },
       button(t("report.print"), () => window.print()),
     ),
-    paperReport({ assessment, url: urlOf(item), name: item.name, at: item.answer.at }),
+    paperOf(item, assessment, item.answer),
   );
   return [selfCheck(item.signs), keeping, paper, readerCard()];
 }

@@ -6,6 +6,7 @@
 
 import { button, el, icon, setVars, svg } from "../dom.js";
 import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
+import { OutlineDrawing } from "../lesion/drawing.js";
 import { drawn } from "./contours.js";
 import { Zoom } from "./zoom.js";
 
@@ -28,7 +29,17 @@ export class DermHeatmap extends HTMLElement {
     "aria-hidden": "true",
   });
   #divider = el("span", { class: "divider", "aria-hidden": "true" });
-  #region = el("div", { class: "region", hidden: true }, this.#heat, this.#lines, this.#divider);
+  /** The lesion's outline. */
+  outline = new OutlineDrawing();
+  #region = el(
+    "div",
+    { class: "region", hidden: true },
+    this.#heat,
+    this.#lines,
+    this.outline.drawing,
+    this.#divider,
+    this.outline.handles,
+  );
   #pane = el("div", { class: "pane" }, this.#photo, this.#missing, this.#region);
   #frame = el("div", { class: "frame", dir: "ltr" }, this.#pane);
   #stage = el("div", { class: "stage", role: "group", tabindex: 0 }, this.#frame);
@@ -93,13 +104,15 @@ export class DermHeatmap extends HTMLElement {
   }
 
   connectedCallback() {
-    this.replaceChildren(this.#stage, this.#zooms, this.#controls, this.#caption);
+    this.replaceChildren(this.#stage, this.#zooms, this.outline.switch, this.#controls, this.#caption);
   }
 
   /**
-   * @param {{src: string, alt: string, assessment: Assessment | null}} content
+   * @param {{src: string, alt: string, assessment: Assessment | null,
+   *   corrected?: import("../lesion/shape.js").Point[] | null, clinical?: boolean}} content `corrected`: the
+   *   outline as it was corrected by hand
    */
-  show({ src, alt, assessment }) {
+  show({ src, alt, assessment, corrected = null, clinical = false }) {
     this.#speaks = currentLanguage();
     if (this.#photo.getAttribute("src") !== src) {
       if (src) this.#photo.src = src;
@@ -116,6 +129,7 @@ export class DermHeatmap extends HTMLElement {
       this.#lines.replaceChildren();
       if (assessment?.heatmap) this.#heat.src = assessment.heatmap;
     }
+    this.outline.show(assessment, corrected, clinical);
     this.#missing.textContent = t("heatmap.noPreview");
     this.#controls.setAttribute("aria-label", t("heatmap.controls"));
     this.#names.shown.textContent = t("heatmap.show");

@@ -1,19 +1,36 @@
 // @ts-check
 /** The answer on paper: picture, heatmap, figures, model, date, disclaimer. Shown in print alone. */
 
-import { el } from "../dom.js";
+import { el, svg } from "../dom.js";
 import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
+import { lesionRows, lesionWords } from "../lesion/card.js";
 import { frequencyValues } from "./frequency.js";
 import { figureRows, warningsOf } from "./findings.js";
 import { className, reasonWords, warningWords } from "./words.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-/** @param {Assessment} assessment @param {string} url of the picture */
-function pictures({ heatmap, region, image }, url) {
+/** @typedef {import("../lesion/shape.js").Point[] | null | undefined} Corrected */
+
+/** @param {[number, number][]} points @param {Assessment["image"]} image */
+function outlineOf(points, { width, height }) {
+  const line = points.map((point) => point.join(",")).join(" ");
+  const lines = ["halo", "line"].map((kind) => svg("polygon", { class: kind, points: line }));
+  const attributes = { class: "outline paper-lesion", viewBox: `0 0 ${width} ${height}` };
+  return svg("svg", { ...attributes, preserveAspectRatio: "none" }, ...lines);
+}
+
+/** @param {Assessment} assessment @param {string} url of the picture @param {Corrected} corrected */
+function pictures({ heatmap, region, image, lesion }, url, corrected) {
   const photo = el("img", { src: url, alt: "" });
   const heat = heatmap && el("img", { class: "paper-heat", src: heatmap, alt: "" });
-  const assessed = el("div", { class: "paper-frame", dir: "ltr" }, photo, heat);
+  const assessed = el(
+    "div",
+    { class: "paper-frame", dir: "ltr" },
+    photo,
+    heat,
+    lesion && outlineOf(corrected ?? lesion.outline, image),
+  );
   for (const [name, part, whole] of /** @type {[string, number, number][]} */ ([
     ["x", region.x, image.width],
     ["y", region.y, image.height],
@@ -27,7 +44,14 @@ function pictures({ heatmap, region, image }, url) {
     "div",
     { class: "paper-pictures" },
     el("figure", {}, sent, el("figcaption", {}, t("report.picture"))),
-    heatmap && el("figure", {}, assessed, el("figcaption", {}, t("report.heatmap"))),
+    heatmap &&
+      el(
+        "figure",
+        {},
+        assessed,
+        el("figcaption", {}, t("report.heatmap")),
+        lesion && el("figcaption", { class: "paper-lesion" }, lesionWords(corrected)),
+      ),
   );
   both.style.setProperty("--ratio", String(image.width / image.height));
   return both;
@@ -70,11 +94,11 @@ const factsOf = (rows) =>
   el("dl", { class: "facts" }, ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 
 /**
- * @param {{assessment: Assessment, url: string, name: string, at: Date}} content `url` and `name` of the
- *   picture
+ * @param {{assessment: Assessment, url: string, name: string, at: Date, corrected?: Corrected}} content `url`
+ *   and `name` of the picture; `corrected`: the outline as it was corrected by hand
  * @returns {HTMLElement}
  */
-export function paperReport({ assessment, url, name, at }) {
+export function paperReport({ assessment, url, name, at, corrected }) {
   const { decision, malignancy, classes } = assessment;
   const words = `verdict.${decision}`;
   const lines = [
@@ -93,11 +117,19 @@ export function paperReport({ assessment, url, name, at }) {
     estimated && malignancy && el("p", {}, t("verdict.frequency", frequencyValues(malignancy))),
     blanks(),
     lines.length > 0 && el("ul", {}, ...lines.map((line) => el("li", {}, line))),
-    pictures(assessment, url),
+    pictures(assessment, url, corrected),
     el("p", {}, el("strong", {}, t("verdict.next"))),
     el("ul", {}, ...texts(`${words}.next`).map((step) => el("li", {}, step))),
     el("p", {}, el("strong", {}, t("safety.whatever"))),
     factsOf([[t("report.file"), name || t("queue.unnamed")], ...rowsOf(assessment, at)]),
+    assessment.lesion &&
+      el(
+        "div",
+        { class: "paper-lesion" },
+        el("p", {}, el("strong", {}, t("lesion.title"))),
+        el("p", {}, t("lesion.lead")),
+        factsOf(lesionRows(assessment, corrected)),
+      ),
     estimated && el("p", {}, el("strong", {}, t("findings.classes"))),
     estimated && factsOf(classes.map((label) => [className(label), percent(label.probability)])),
   );

@@ -99,6 +99,7 @@ function shortcutsOf(queue, view, parts) {
     { key: "b", code: "KeyB", name: "previous", act: () => go(-1) },
     { key: "h", code: "KeyH", name: "heat", act: () => parts.heatmap.turn() },
     { key: "c", code: "KeyC", name: "style", act: () => parts.heatmap.turnStyle() },
+    { key: "o", code: "KeyO", name: "outline", act: () => parts.heatmap.outline.turn() },
     ...["+", "-", "0"].map((key) => ({
       key,
       code: "",

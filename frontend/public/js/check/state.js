@@ -15,9 +15,11 @@ import { assessmentBeside, mayRetry } from "../api.js";
  *   ItemState
  */
 /**
- * What came back, and the SHA-256 digest of the bytes that it was computed from.
+ * What came back, and the SHA-256 digest of the bytes that it was computed from; `outline` of the lesion
+ * where it was corrected by hand, in pixels of the picture.
  *
- * @typedef {{assessment: Assessment, digest: string, at: Date}} Answer
+ * @typedef {{assessment: Assessment, digest: string, at: Date,
+ *   outline?: import("../lesion/shape.js").Point[] | null}} Answer
  */
 /**
  * What is sent: a file and the SHA-256 digest of its bytes.

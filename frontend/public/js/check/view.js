@@ -26,6 +26,7 @@ async function loadParts() {
     { DermQueue, mostUrgent },
     { DermDepth, depthOf, toolsButton },
     { startKeys },
+    { DermLesion },
     looks,
     after,
     { DermReader },
@@ -39,6 +40,7 @@ async function loadParts() {
     import("../intake/queue-list.js"),
     import("../answer/depth.js"),
     import("./keys.js"),
+    import("../lesion/card.js"),
     import("../intake/looks.js"),
     import("../answer/after.js"),
     import("../reader/form.js"),
@@ -54,6 +56,7 @@ async function loadParts() {
     problemView: find("derm-problem", DermProblem),
     list: find("derm-queue", DermQueue),
     depth: find("derm-depth", DermDepth),
+    lesion: find("derm-lesion", DermLesion),
     reader: find("derm-reader", DermReader),
     readerLabel,
     spot: find("derm-spot", DermSpot),
@@ -122,6 +125,7 @@ export class CheckView {
       (loaded) => {
         this.#showKeys = loaded.startKeys(this.queue, this, loaded);
         document.addEventListener("depth", () => this.#changeDepth());
+        document.addEventListener("outline", (event) => this.#correct(event));
         return (this.parts = loaded);
       },
       (error) => {
@@ -141,6 +145,29 @@ export class CheckView {
   keepNothing() {
     this.keeps = false;
     this.render();
+  }
+
+  /**
+   * Keeps how the outline of the picture was corrected beside its answer, which stays as it is.
+   * @param {Event} event
+   */
+  #correct(event) {
+    const { selected: item } = this.queue;
+    if (!item?.answer || !this.parts) return;
+    const { points } = /** @type {CustomEvent<{points: import("../lesion/shape.js").Point[] | null}>} */ (
+      event
+    ).detail;
+    this.queue.update(item, { answer: { ...item.answer, outline: points } });
+    this.#renderLesion(item);
+    this.parts.after.renewPaper(item);
+  }
+
+  /** @param {Item | null} item */
+  #renderLesion(item) {
+    const { parts } = this;
+    const corrected = item?.answer?.outline ?? null;
+    const content = { assessment: assessmentOf(item), corrected, clinical: parts?.depthOf() === "clinical" };
+    parts?.lesion.show({ ...content, drawing: parts.heatmap.outline });
   }
 
   #changeDepth() {
@@ -245,7 +272,10 @@ export class CheckView {
     // nothing to look at, and nothing that could be assessed
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
-    parts.heatmap.show({ src: url, alt, assessment });
+    const corrected = item?.answer?.outline ?? null;
+    const clinical = depth === "clinical";
+    parts.heatmap.show({ src: url, alt, assessment, corrected, clinical });
+    this.#renderLesion(item);
     if (another || shownDepth !== depth) {
       parts.verdict.brief = depth === "lay";
       parts.verdict.assessment = assessment;
@@ -253,7 +283,7 @@ export class CheckView {
       parts.spot.show(item, assessment);
     }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
-    parts.findings.open = depth === "clinical";
+    parts.findings.open = clinical;
     parts.findings.assessment = assessment;
     if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));

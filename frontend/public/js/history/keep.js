@@ -78,10 +78,13 @@ async function form(card, item) {
     try {
       const type = await typeOf(file); // whatever the browser took it for
       const picture = new Blob([file], { type }); // without its name
+      const outline = item.answer?.outline ?? null; // that of the model can be had again
       const model = `${assessment.model.name} ${assessment.model.version}`;
       await write({
         moles: [mole],
-        pictures: [{ id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model }],
+        pictures: [
+          { id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model, outline },
+        ],
       });
       item.kept = true;
       document.dispatchEvent(new Event("kept"));

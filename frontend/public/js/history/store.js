@@ -7,11 +7,12 @@
 import { Database, settled } from "../database.js";
 
 /**
- * No probability is kept: pictures are compared, not scores.
+ * No probability is kept: pictures are compared, not scores. `outline`: of the lesion, in pixels, where it
+ * was corrected by hand.
  *
  * @typedef {{id: string, label: string, site: string, createdAt: number}} Mole
- * @typedef {{id: string, mole: string, takenAt: number, picture: Blob, decision: string, model: string}}
- *   Picture
+ * @typedef {{id: string, mole: string, takenAt: number, picture: Blob, decision: string, model: string,
+ *   outline?: import("../lesion/shape.js").Point[] | null}} Picture
  * @typedef {{moles: Mole[], pictures: Picture[]}} Content
  */
 

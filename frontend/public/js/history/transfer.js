@@ -65,6 +65,15 @@ export async function toFile({ moles, pictures }) {
 /** @param {unknown} value @returns {value is string} */
 const isText = (value) => typeof value === "string" && value.length < LONGEST_TEXT;
 
+const MOST_POINTS = 1_000;
+
+/** @param {any} line @returns {line is import("../lesion/shape.js").Point[]} */
+const isOutline = (line) =>
+  Array.isArray(line) &&
+  line.length > 2 &&
+  line.length <= MOST_POINTS &&
+  line.every((point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite));
+
 /** @param {any} mole @returns {mole is Mole} */
 const isMole = (mole) =>
   isText(mole?.id) && isText(mole.label) && SITES.includes(mole.site) && Number.isFinite(mole.createdAt);
@@ -96,7 +105,8 @@ export async function fromFile(file) {
     const texts =
       isText(id) && isText(decision) && isText(model) && known.has(mole) && Number.isFinite(takenAt);
     const content = texts ? await contentOf(entry.picture, archive) : null;
-    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content });
+    const outline = isOutline(entry?.outline) ? entry.outline : null;
+    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content, outline });
     else damaged.push(Number.isFinite(takenAt) ? takenAt : null);
   }
   const lost = damaged.length > 0 || moles.length < body.moles.length;

@@ -3,6 +3,7 @@
 
 import { csv } from "../csv.js";
 import { t } from "../i18n.js";
+import { measured } from "../lesion/correction.js";
 
 /** @typedef {import("./table.js").Line} Line */
 /** @typedef {import("../api.js").Assessment} Assessment */
@@ -52,13 +53,22 @@ export function csvOf(lines) {
   return BOM + csv(head, rows);
 }
 
-/** The API's answers as they came, without their heatmaps. @param {Line[]} lines */
+/** @param {Assessment} assessment @param {import("../lesion/shape.js").Point[]} outline */
+const correctedOf = (assessment, outline) => ({ by: "hand", outline, ...measured(assessment, outline) });
+
+/**
+ * The API's answers as they came, without their heatmaps; beside them outlines that were corrected by hand.
+ * @param {Line[]} lines
+ */
 export function jsonOf(lines) {
   const results = lines.map(({ item, assessment, name }) => ({
     name,
     assessed_at: item.answer?.at.toISOString() ?? null,
     sha256: item.digest,
     assessment: assessment && { ...assessment, heatmap: null },
+    ...(assessment && item.answer?.outline
+      ? { corrected_lesion: correctedOf(assessment, item.answer.outline) }
+      : {}),
     problem: item.problem && { code: item.problem.code, detail: item.problem.detail },
   }));
   return JSON.stringify({ disclaimer: t("disclaimer.all"), results }, null, 2);

@@ -86,7 +86,15 @@ function assumed(lines) {
 function printAll(lines) {
   const sheets = lines.flatMap(({ item, assessment }) =>
     assessment && item.answer
-      ? [paperReport({ assessment, url: urlOf(item), name: item.name, at: item.answer.at })]
+      ? [
+          paperReport({
+            assessment,
+            url: urlOf(item),
+            name: item.name,
+            at: item.answer.at,
+            corrected: item.answer.outline,
+          }),
+        ]
       : [],
   );
   const papers = el("div", { class: "papers" }, ...sheets);

@@ -1,0 +1,76 @@
+// @ts-check
+/**
+ * A lesion's outline while it is corrected: a dense closed line that a few points are pulled by. What lies
+ * around a point that moves goes along, the less the nearer the next point; the rest keeps its detail.
+ */
+
+import { maskOf, shapeOf } from "./shape.js";
+
+/** @typedef {import("./shape.js").Point} Point */
+/** In pixels of the image. @typedef {{x: number, y: number, width: number, height: number}} Region */
+
+export const HANDLES = 24;
+/** Places of the line from one point that is pulled to the next. */
+const BETWEEN = 8;
+
+/** @param {number} value */
+const rounded = (value) => Math.round(value * 10) / 10;
+
+/**
+ * A closed line of as many places as are pulled, evenly along it.
+ *
+ * @param {Point[]} line its start not repeated
+ * @returns {Point[]}
+ */
+export function evenly(line) {
+  const lengths = line.map(([x, y], at) => {
+    const [toX, toY] = line[(at + 1) % line.length];
+    return Math.hypot(toX - x, toY - y);
+  });
+  const step = lengths.reduce((sum, length) => sum + length, 0) / (HANDLES * BETWEEN);
+  /** @type {Point[]} */
+  const places = [];
+  let [at, before] = [0, 0]; // length of the line before piece `at`
+  for (let place = 0; place < HANDLES * BETWEEN; place++) {
+    while (at < line.length - 1 && before + lengths[at] < place * step) before += lengths[at++];
+    const share = lengths[at] > 0 ? (place * step - before) / lengths[at] : 0;
+    const [[x, y], [toX, toY]] = [line[at], line[(at + 1) % line.length]];
+    places.push([rounded(x + (toX - x) * share), rounded(y + (toY - y) * share)]);
+  }
+  return places;
+}
+
+/** @param {Point[]} places @param {number} handle @returns {Point} where it is */
+export const handleOf = (places, handle) => places[handle * BETWEEN];
+
+/**
+ * @param {Point[]} places
+ * @param {number} handle that is pulled
+ * @param {Point} to where it goes; it stays inside the region
+ * @param {Region} region
+ * @returns {Point[]}
+ */
+export function pulled(places, handle, [toX, toY], { x, y, width, height }) {
+  const [fromX, fromY] = handleOf(places, handle);
+  const inside = (/** @type {number} */ value, /** @type {number} */ low, /** @type {number} */ size) =>
+    rounded(Math.min(low + size, Math.max(low, value)));
+  const [dx, dy] = [inside(toX, x, width) - fromX, inside(toY, y, height) - fromY];
+  return places.map(([left, top], place) => {
+    const away = Math.abs(place - handle * BETWEEN);
+    const far = Math.min(away, places.length - away) / BETWEEN;
+    const share = far < 1 ? (1 + Math.cos(Math.PI * far)) / 2 : 0;
+    return [inside(left + share * dx, x, width), inside(top + share * dy, y, height)];
+  });
+}
+
+/**
+ * What is measured anew where the outline was corrected by hand.
+ *
+ * @param {{region: Region}} assessment
+ * @param {Point[]} points in pixels of the image
+ * @returns {import("./shape.js").Shape}
+ */
+export function measured({ region }, points) {
+  const { x, y, width, height } = region;
+  return shapeOf(maskOf(points.map(([left, top]) => [(left - x) / width, (top - y) / height])));
+}
