@@ -153,7 +153,18 @@ def test_the_depth_is_chosen_on_the_answer_said_and_remembered(new_page, service
     assert page.evaluate("() => localStorage.length") == 0  # nothing is kept of those who see what all see at first
 
 
-PARTS = (".frame", ".controls", ".verdict", "derm-scale", ".next", ".classes", ".figures .facts", ".warnings", ".disclaimer")
+PARTS = (
+    ".frame",
+    ".controls",
+    ".verdict",
+    "derm-scale",
+    ".next",
+    ".classes",
+    ".figures summary",
+    ".warnings",
+    "derm-lesion",
+    ".disclaimer",
+)
 
 
 @pytest.mark.browser
@@ -173,7 +184,11 @@ def test_clinicians_see_everything_on_one_screen(
         body = answer.json()
         body["quality"]["warnings"] = warnings
         even = {"id": "bkl", "name": "B", "probability_at_even_prevalence": 0.62, "note": ""}
-        route.fulfill(response=answer, json=body | {"most_likely": even})
+        measure = {"value": 0.119, "low": 0.089, "high": 0.178}
+        lesion = dict.fromkeys(("area", "diameter", "asymmetry"), measure) | {"border": {"value": 1.1, "low": 1.0, "high": 1.3}}
+        lesion["outline"] = [[150, 150], [350, 170], [300, 350]]
+        lesion["colours"] = [{"name": name, "share": 0.3} for name in ("dark_brown", "light_brown", "blue_grey")]
+        route.fulfill(response=answer, json=body | {"most_likely": even, "lesion": lesion})
 
     page.route("**/api/predict*", warned)
     page.goto(f"{service.url}?lang={language}")
@@ -230,7 +245,7 @@ def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, pla
     expect(page.locator(".keep :focus")).to_be_visible()
     page.keyboard.press("?")
     dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
-    expect(dialog.locator("dt")).to_have_text(["N", "B", "H", "C", "+", "-", "0", "D", "K", "P", "?", "ARROW KEYS"])
+    expect(dialog.locator("dt")).to_have_text(["N", "B", "H", "C", "O", "+", "-", "0", "D", "K", "P", "?", "ARROW KEYS"])
     page.keyboard.press("d")
     expect(main).to_have_attribute("data-depth", "clinical")
     dialog.get_by_role("checkbox", name="Use the keyboard shortcuts").uncheck()

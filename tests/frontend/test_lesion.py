@@ -88,7 +88,11 @@ def test_shapes_are_measured_as_the_server_does(page: Page) -> None:
 def test_clinicians_see_outline_and_observations_and_lay_readers_no_number(outlined: Page, plain, assess) -> None:
     page = outlined
     assess(page, plain(red=230))
-    switch, line, card = page.get_by_role("checkbox", name="Show outline"), page.locator(".region .outline"), page.locator("derm-lesion")
+    switch, line, card = (
+        page.get_by_role("checkbox", name="Show outline"),
+        page.locator(".region .outline"),
+        page.locator("derm-lesion"),
+    )
     expect(switch).not_to_be_checked()
     expect(line).to_be_hidden()
     expect(card).to_be_hidden()
@@ -144,7 +148,7 @@ def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     left, _, width, _ = place(drawn)
     assert (left, left + width) == pytest.approx((190, 470), abs=4)
     diameter = card.locator("dd").nth(1)
-    expect(diameter).to_have_text("62%")  # (470 - 190) / 450, without a range
+    expect(diameter).to_have_text("63%")  # (470 - 190) / 450 and a pixel, without a range
     expect(page.get_by_role("slider", name="Covered by the heatmap")).to_have_value("100")
     dragged = drawn.get_attribute("points")
     page.keyboard.press("Shift+ArrowRight")

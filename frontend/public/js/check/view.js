@@ -283,7 +283,7 @@ export class CheckView {
       parts.spot.show(item, assessment);
     }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
-    parts.findings.open = clinical;
+    parts.findings.open = clinical && !assessment?.lesion; // one screen holds one of the two lists
     parts.findings.assessment = assessment;
     if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));

@@ -45,6 +45,7 @@ export class OutlineDrawing {
       if (this.correcting) this.correct(false);
       else this.#draw();
     });
+    this.handles.addEventListener("pointerdown", (event) => this.#drag(event));
     this.handles.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -159,15 +160,24 @@ export class OutlineDrawing {
       this.#before.push(this.#corrected);
       this.#set(pulled(places, at, [x + step * arrow[0], y + step * arrow[1]], region));
     });
-    handle.addEventListener("pointerdown", (event) => this.#drag(event, handle, at));
     return handle;
   }
 
-  /** @param {PointerEvent} down @param {HTMLElement} handle @param {number} at */
-  #drag(down, handle, at) {
+  /** The nearest point: around a small spot they lie over each other. @param {PointerEvent} event */
+  #nearest({ clientX, clientY }) {
+    const away = this.#handles.map((handle) => {
+      const { left, top, width, height } = handle.getBoundingClientRect();
+      return Math.hypot(left + width / 2 - clientX, top + height / 2 - clientY);
+    });
+    return away.indexOf(Math.min(...away));
+  }
+
+  /** @param {PointerEvent} down */
+  #drag(down) {
     if (!this.#assessment || !down.isPrimary || down.button !== 0) return;
     down.stopPropagation(); // neither the picture nor the heatmap's edge goes along
-    handle.setPointerCapture(down.pointerId);
+    const at = this.#nearest(down);
+    this.handles.setPointerCapture(down.pointerId);
     const { region } = this.#assessment;
     const before = this.#corrected;
     const places = this.#places;
@@ -186,11 +196,12 @@ export class OutlineDrawing {
     };
     const end = () => {
       listening.abort();
+      this.#handles[at].focus();
       if (this.#corrected === before) return;
       this.#before.push(before);
       this.#set(this.#corrected);
     };
-    handle.addEventListener("pointermove", move, { signal });
-    for (const type of ["pointerup", "pointercancel"]) handle.addEventListener(type, end, { signal });
+    this.handles.addEventListener("pointermove", move, { signal });
+    for (const type of ["pointerup", "pointercancel"]) this.handles.addEventListener(type, end, { signal });
   }
 }
