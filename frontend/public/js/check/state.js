@@ -192,7 +192,9 @@ export class Queue extends EventTarget {
     const { together } = answer?.assessment ?? {};
     if (!answer || !together?.images[photo]?.assessment) return;
     const all = /** @type {import("../api.js").LesionAssessment} */ ({ ...answer.assessment, ...together });
-    this.update(item, { photo, answer: { ...answer, assessment: assessmentBeside(all, photo) } });
+    // an outline that was corrected is that of another photograph
+    const fresh = { ...answer, assessment: assessmentBeside(all, photo), outline: null };
+    this.update(item, { photo, answer: fresh });
   }
 
   /**
