@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 from tests import dicom_files
 from tests.hostile_images import opencv, saved, soft
 
@@ -173,9 +174,11 @@ def run_lengths(bits: int) -> Callable[[int], bytes]:
     return make
 
 
-def dicom(name: str) -> Callable[[int], bytes]:
-    """A photograph of DICOM; noise makes JPEG 2000 and RLE slow, so theirs is enlarged."""
-    return lambda side: (dicom_files.kinds(pixels(side)) | dicom_files.jpegs(pixels(side)))[name]
+def dicom(stored: Callable[[np.ndarray], bytes], syntax: str | None = None, **options: Any) -> Callable[[int], bytes]:
+    """A DICOM photograph, encapsulated where a syntax is named."""
+    if syntax is None:
+        return lambda side: dicom_files.photograph(stored(pixels(side)), side, side, **options)
+    return lambda side: dicom_files.encapsulated(stored(pixels(side)), syntax=syntax, **options)(side, side)
 
 
 PROFILE = gamma_profile(1 / 1.8, None)
@@ -237,9 +240,15 @@ VARIANTS: dict[str, Callable[[int], bytes]] = {
     "tiff rgb jpeg": file("RGB", "TIFF", compression="jpeg"),
     "tiff grey jpeg": file("L", "TIFF", compression="jpeg"),
     "tiff rgb turned": turned("RGB", "TIFF"),
-    **{
-        f"dicom {name}": dicom(name) for name in ("explicit", "planes", "ybr", "ybr 4:2:2", "palette", "rle", "jpeg 2000", "jpeg")
-    },
+    "dicom rgb": dicom(lambda found: found.tobytes()),
+    "dicom planes": dicom(lambda found: found.transpose(2, 0, 1).tobytes(), PlanarConfiguration=1),
+    "dicom ybr": dicom(lambda found: found.tobytes(), colours="YBR_FULL"),
+    "dicom ybr 4:2:2": dicom(dicom_files.ybr_422, colours="YBR_FULL_422"),
+    "dicom palette": dicom(
+        lambda found: dicom_files.indices(found).tobytes(), colours="PALETTE COLOR", **dicom_files.palette(16)
+    ),
+    "dicom jpeg 2000": dicom(dicom_files.jpeg_2000, JPEG2000Lossless),
+    "dicom jpeg": dicom(dicom_files.jpeg, JPEGBaseline8Bit, colours="YBR_FULL"),
     "tiff planes": planar_tiff(8),
     "tiff planes of 16 bits": planar_tiff(16),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiderm_core.imaging.headers import Header
 from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
-from aiderm_core.imaging.headers.dicom import JPEG_2000, DicomHeader
+from aiderm_core.imaging.headers.dicom import JPEG_2000, NATIVE, PALETTE, RGB, RLE, DicomHeader
 from aiderm_core.imaging.headers.gif import GifHeader
 from aiderm_core.imaging.headers.jpeg import JpegHeader
 from aiderm_core.imaging.headers.png import PngHeader
@@ -61,7 +61,9 @@ def _factors(header: Header, scale: int) -> tuple[int, int]:
         case DicomHeader(jpeg=inner) if inner is not None:
             return _factors(inner, scale)[0], 3
         case DicomHeader():
-            return (32 if header.coding == JPEG_2000 else 13), 2
+            if header.coding == JPEG_2000:
+                return 32, 2
+            return (4 if header.coding == NATIVE and header.colours in (RGB, PALETTE) else 13), 2 if header.coding == RLE else 1
         case TiffHeader() if header.compression == JPEG and not header.extra:
             return 2 * header.channels + (1 if header.channels == 3 else 4) + turned, 0
         case TiffHeader():
