@@ -265,7 +265,8 @@ def codestream(width: int, height: int, **changes: bytes) -> bytes:
 
 
 def of_tiles() -> bytes:
-    frame = bytearray(jpeg_2000(sample(7000, 7000), tile_size=(4096, 4096)))
+    frame = bytearray(jpeg_2000(sample(104, 104)))
+    struct.pack_into(">II", frame, 8, 7000, 7000)
     struct.pack_into(">II", frame, 24, 32, 32)
     return encapsulated(bytes(frame), syntax=JPEG2000Lossless)(7000, 7000)
 
@@ -286,7 +287,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "dicom of 49 MP of run lengths without data": lambda: of_run_lengths(7000, 1),
     "dicom of 49 MP of jpeg 2000 without data": lambda: codestream(7000, 7000),
     "dicom of jpeg 2000 tiles": of_tiles,
-    "dicom of fragments": lambda: encapsulated(*[b"\0\0"] * 1_000_000, syntax=RLELossless, NumberOfFrames=1_000_000, table=False)(
+    "dicom of fragments": lambda: encapsulated(*[b"\0\0"] * 100_000, syntax=RLELossless, NumberOfFrames=100_000, table=False)(
         104, 104
     ),
     "dicom of frames": lambda: photograph(sample(104, 104).tobytes(), 104, 104, NumberOfFrames=2**31 - 1),
