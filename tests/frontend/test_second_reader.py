@@ -112,7 +112,9 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
     assert page.evaluate("() => localStorage.getItem('aiderm-reader')") is None
 
 
-def test_where_nothing_can_be_kept_the_answer_stays_hidden(reading: Page, plain: Callable[..., bytes], choose) -> None:
+def test_where_nothing_can_be_kept_the_answer_stays_hidden(
+    reading: Page, plain: Callable[..., bytes], choose: Callable[..., None]
+) -> None:
     page = reading
     page.evaluate("() => { IDBFactory.prototype.open = () => { throw new Error('full'); }; }")
     choose(page, plain(red=230))

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 
 def test_photographs_of_one_spot_have_one_answer(
-    page: Page, plain: Callable[..., bytes], upload: Callable[..., FilePayload], choose
+    page: Page, plain: Callable[..., bytes], upload: Callable[..., FilePayload], choose: Callable[..., None]
 ) -> None:
     choose(page, plain(red=40), "first.png")
     page.locator("#assess").click()
