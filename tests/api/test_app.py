@@ -47,12 +47,12 @@ def test_every_failure_is_a_problem_document(document):
 
 def test_predict_names_each_status_and_code(document):
     described = operations(document)["post", "/predict"]["responses"]
-    assert set(described) == {"200", "400", "401", "403", "404", "413", "415", "422", "429", "500", "503", "504"}
+    assert set(described) == {"200", "400", "401", "403", "404", "406", "413", "415", "422", "429", "500", "503", "504"}
     text = " ".join(response["description"] for response in described.values())
     for code in (
         *("malformed_multipart", "missing_file", "unknown_model", "too_large", "unsupported_type", "empty_file", "undecodable"),
         *("truncated", "too_small", "too_many_pixels", "overloaded", "no_model", "deadline", "unauthorized"),
-        *("rate_limited", "cross_site"),
+        *("rate_limited", "cross_site", "not_acceptable"),
     ):
         assert f"`{code}`" in text
     assert "Retry-After" in described["503"]["headers"]

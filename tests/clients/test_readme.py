@@ -28,8 +28,8 @@ def run(command: list[str | Path | None], **environment: str) -> list[str]:
 
 
 def check(printed: list[str]) -> None:
-    assert printed[0].split()[0] == printed[-2]
-    assert printed[-1].startswith("unsupported_type Received")
+    assert printed[0].split()[0] == printed[1]
+    assert printed[2].startswith("unsupported_type Received")
 
 
 def test_python(service):

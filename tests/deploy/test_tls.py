@@ -153,6 +153,7 @@ def test_a_renewed_certificate_is_taken_over_without_a_restart(site: Site, tmp_p
     assert site.stack.inspect("frontend")["RestartCount"] == 0
 
 
+@pytest.mark.soak
 @pytest.mark.containers
 def test_clients_that_stall_are_let_go(site: Site) -> None:
     context = ssl.create_default_context(cafile=str(site.folder / "fullchain.pem"))

@@ -18,6 +18,7 @@ export const PROBLEM_CODES = [
   "not_found",
   "unknown_model",
   "method_not_allowed",
+  "not_acceptable",
   "too_large",
   "unsupported_type",
   "empty_file",

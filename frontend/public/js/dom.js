@@ -65,6 +65,22 @@ export const button = (text, onclick, kind = "", more = {}) =>
 export const intro = (title, lead) =>
   el("div", { class: "intro" }, el("h1", {}, title), el("p", { class: "lead" }, lead));
 
+/**
+ * A card with a title, a sentence and a button.
+ *
+ * @param {{name: string, id: string, title: string, lead: string, action: HTMLElement}} parts name: its class
+ * @param {...HTMLElement} more what follows the button
+ */
+export const actionCard = ({ name, id, title, lead, action }, ...more) =>
+  el(
+    "section",
+    { class: `card ${name}`, "aria-labelledby": id },
+    el("h2", { id }, title),
+    el("p", { class: "soft" }, lead),
+    el("div", { class: "actions" }, action),
+    ...more,
+  );
+
 /** What the server or the model's card says; both speak English. @param {string} text */
 export const foreign = (text) => el("span", { lang: "en", dir: "auto" }, text);
 

@@ -14,6 +14,7 @@ def domain(count, offset, scale, seed=0):
     return DomainScores("there", expit(true * scale + offset), malignant, [f"g{i // 2}" for i in range(count)])
 
 
+@pytest.mark.ci
 def test_more_images_calibrate_better_and_find_the_threshold():
     points = learning_curve(domain(1200, 2.5, 1.5), 0.1, recalibration_fit(0.95), draws=15)
     by_size = {point.images: point for point in points}

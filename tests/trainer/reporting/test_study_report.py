@@ -118,6 +118,7 @@ def test_a_study_by_sources_says_what_is_lost_elsewhere(sample_rows, tmp_path: P
     assert f"{left_out['b']['roc_auc'].value:.3f} [" in text
 
 
+@pytest.mark.ci
 def test_the_committed_report_is_what_the_committed_results_give(tmp_path: Path) -> None:
     for file in (DOCS / "study").rglob("*"):
         if file.is_file() and file.suffix != ".png":

@@ -91,6 +91,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
             compare(plan, list(table.values()), synthetic_split[1], broken, resume=False, **arguments)
 
 
+@pytest.mark.ci
 def test_what_cannot_be_trained_is_told_and_leaves_the_rest(synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
     split, data = synthetic_split
     recipes = [

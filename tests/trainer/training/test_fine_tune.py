@@ -72,6 +72,7 @@ def test_a_pair_is_one_image_with_one_target(lesions: tuple[list[Row], Path]) ->
     assert (batches.make_pairs(np.array([0, 1, 2, 3]), 0, 0).images == batch.images).all()
 
 
+@pytest.mark.ci
 def test_a_stopped_fine_tuning_ends_like_an_unbroken_one(
     lesions: tuple[list[Row], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def state(run: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads(archive["progress"].tobytes()), values
 
 
+@pytest.mark.ci
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
     split, data = synthetic_split
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -28,6 +28,8 @@ from aiderm_trainer.export.saved_model import Assessor, write
 from aiderm_trainer.training import checkpoint, outline, run_folder
 from aiderm_trainer.training.outline import OUTLINE, load_decoder, train_outline
 
+pytestmark = pytest.mark.ci
+
 SIZE = 64
 CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=SIZE, dense=(8,))
 

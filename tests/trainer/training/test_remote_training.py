@@ -20,6 +20,8 @@ from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.run_folder import load_run
 
+pytestmark = pytest.mark.ci
+
 SCRIPT = Path(__file__).parents[3] / "services/trainer/remote_training.py"
 # What the other machine does not have is not to be found here either.
 RUN = """
@@ -89,7 +91,6 @@ def test_archives_are_cut_into_parts_and_joined_again(tmp_path: Path) -> None:
         assert joined.read(100) + joined.read() == data
 
 
-@pytest.mark.ci
 def test_weights_trained_elsewhere_load_here(packed: Path) -> None:
     pytest.importorskip("jax")
     training = [

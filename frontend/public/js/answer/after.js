@@ -2,7 +2,7 @@
 /** What follows an answer: the self-check, keeping the picture on this device, paper. */
 
 import { assessmentOf, urlOf } from "../check/state.js";
-import { button, el } from "../dom.js";
+import { actionCard, button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { readerCard } from "../reader/settings.js";
 import { selfCheck } from "./abcde.js";
@@ -31,16 +31,14 @@ export function cardsAfter(item) {
     ({ keepCard }) => keepCard(keeping, item),
     () => keeping.remove(),
   );
-  const paper = el(
-    "section",
-    { class: "card paper-card", "aria-labelledby": "paper-title" },
-    el("h2", { id: "paper-title" }, t("report.title")),
-    el("p", { class: "soft" }, t("report.lead")),
-    el(
-      "div",
-      { class: "actions" },
-      button(t("report.print"), () => window.print()),
-    ),
+  const paper = actionCard(
+    {
+      name: "paper-card",
+      id: "paper-title",
+      title: t("report.title"),
+      lead: t("report.lead"),
+      action: button(t("report.print"), () => window.print()),
+    },
     paperOf(item, assessment, item.answer),
   );
   return [selfCheck(item.signs), keeping, paper, readerCard()];

@@ -1,7 +1,7 @@
 // @ts-check
 /** The second reader's settings: on or off, the reader's label, and the assessments kept so far. */
 
-import { button, download, el, openDialog } from "../dom.js";
+import { actionCard, button, download, el, openDialog } from "../dom.js";
 import { percent, t } from "../i18n.js";
 import { table } from "../tables.js";
 import { chooseReader, readerLabel } from "./mode.js";
@@ -13,17 +13,13 @@ const FIRST_LABEL = "1";
 
 /** The card behind an answer for clinicians that leads to the settings. */
 export const readerCard = () =>
-  el(
-    "section",
-    { class: "card reader-card", "aria-labelledby": "reader-card-title" },
-    el("h2", { id: "reader-card-title" }, t("reader.title")),
-    el("p", { class: "soft" }, t("reader.about")),
-    el(
-      "div",
-      { class: "actions" },
-      button(t("reader.settings"), () => showReaderSettings()),
-    ),
-  );
+  actionCard({
+    name: "reader-card",
+    id: "reader-card-title",
+    title: t("reader.title"),
+    lead: t("reader.about"),
+    action: button(t("reader.settings"), () => showReaderSettings()),
+  });
 
 /** @param {Said | null} said */
 const words = (said) => (said ? `${t(`reader.${said.decision}`)}, ${percent(said.confidence)}` : "–");

@@ -86,13 +86,7 @@ def main(
     except KeyboardInterrupt:
         console.print(f"stopped; finished scores are kept in {out}.parts. Run the same command to resume", soft_wrap=True)
         raise typer.Exit(130) from None
-    except (
-        BundleError,
-        WorkerProcessError,
-        LostError,
-        ValueError,
-        OSError,
-    ) as error:
+    except (BundleError, WorkerProcessError, LostError, ValueError, OSError) as error:
         console.print(Text.assemble(("error: ", "red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error
     finally:
