@@ -33,6 +33,7 @@ LIMITS = {
 }
 # Shown by no page of this server: the client has hung up; no browser sends such a thing; the page is of this site and host.
 NOT_SHOWN = {"client_closed_request", "malformed_request", "headers_too_large", "request_timeout", "cross_site", "unknown_host"}
+NOT_SHOWN |= {"not_acceptable", "malformed_tensors"}  # the page asks for no other form, and sends no tensors
 # Makes the model fail on every picture, as a broken graph would, after it has passed its self-test.
 FAILING = """import sys
 if sys.argv[:1] == ["-m"]:
