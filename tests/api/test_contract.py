@@ -27,7 +27,7 @@ SETTINGS = {
     ("examples", "cases"),
     [
         pytest.param(20, 80, id="80"),
-        pytest.param(95, 500, id="500", marks=pytest.mark.ci),
+        pytest.param(95, 500, id="500", marks=pytest.mark.soak),
         pytest.param(1300, 5000, id="5000", marks=pytest.mark.soak),
     ],
 )

@@ -51,7 +51,7 @@ def test_some_runs() -> None:
     run(10)
 
 
-@pytest.mark.ci
+@pytest.mark.soak
 def test_200_runs() -> None:
     run(200)
 

@@ -267,6 +267,10 @@ def test_the_estimate_is_no_lower_and_little_higher_than_what_is_held(name: str,
     data = VARIANTS[name](SIDE)
     planned = plan(data, Limits(max_bytes=10**9), size, stoppable=False)
     estimated = decoding_bytes(planned.header, len(data), planned.scale)
-    held = watcher.grown(VARIANTS[name], data, size)
+    held = 0
+    for _ in range(3):  # short of memory, the kernel may have taken pages back meanwhile
+        held = max(held, watcher.grown(VARIANTS[name], data, size))
+        if estimated <= MOST_ABOVE * held:
+            break
     assert held <= estimated, f"{held:,} bytes held, {estimated:,} estimated"
     assert estimated <= MOST_ABOVE * held, f"{held:,} bytes held, {estimated:,} estimated"

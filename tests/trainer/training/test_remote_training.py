@@ -20,7 +20,7 @@ from aiderm_trainer.data.synthetic import dataset
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.run_folder import load_run
 
-pytestmark = pytest.mark.ci
+pytestmark = pytest.mark.soak
 
 SCRIPT = Path(__file__).parents[3] / "services/trainer/remote_training.py"
 # What the other machine does not have is not to be found here either.
