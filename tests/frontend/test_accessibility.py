@@ -82,7 +82,7 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
         yield view
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", ["light", "dark", pytest.param("forced", marks=pytest.mark.soak)])
 def test_axe_finds_nothing_in_any_state(new_page, service, plain, upload, theme: str) -> None:
     page = new_page(service.url, **THEMES[theme])
     seen = []
