@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc"),
 ]
 
-MOST_ABOVE = 3
+MOST_ABOVE = 3.6
 SMALL_SIDE = 300
 SIDE = 2_000
 """4 megapixels: what every decoder holds whatever the image is, is little beside that."""
