@@ -100,7 +100,7 @@ def test_image_says_what_it_is_and_runs_as_nobody_special(project: Stack, servic
 def test_api_image_is_small_and_can_read_every_format(project: Stack) -> None:
     image = f"aiderm-api:{project.environment['AIDERM_VERSION']}"
     size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
-    assert size <= 650 * MEGABYTE, f"{size / MEGABYTE:.0f} MB"
+    assert size <= 685 * MEGABYTE, f"{size / MEGABYTE:.0f} MB"
     # What was left out of it is none of what the service uses.
     probe = "import PIL.ImageCms, PIL.features as f, cv2, openvino, aiderm_api.app; assert f.check('webp') and f.check('jpg')"
     docker("run", "--rm", "--network", "none", image, "python", "-c", probe)
