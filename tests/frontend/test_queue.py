@@ -56,13 +56,18 @@ def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain:
         expect(page.locator("#answer-of")).to_be_in_viewport()
 
 
-def test_a_single_answer_carries_its_name(page: Page, plain: Plain, assess) -> None:
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (320, 480)])
+def test_a_single_answer_carries_its_name(new_page, service, plain: Plain, assess, width: int, height: int) -> None:
+    page = new_page(service.url, width=width, height=height)
     assess(page, plain(red=230), "mole on the back.png")
     expect(page.locator("#answer-of")).to_have_text("mole on the back.png")
-    expect(page.locator("#answer-of")).to_be_in_viewport(ratio=1)
-    covered = page.locator(".disclaimer").bounding_box()
-    assert page.locator("#answer-of").bounding_box()["y"] >= covered["y"] + covered["height"]  # which stays in sight above it
-    assert page.get_by_role("heading", name="Suspicious").get_attribute("aria-describedby") == "answer-name"
+    heading = page.get_by_role("heading", name="Suspicious")
+    expect(heading).to_be_focused()
+    for shown in (page.locator("#answer-of"), heading):
+        expect(shown).to_be_in_viewport(ratio=1)
+        covered = page.locator(".disclaimer").bounding_box()  # which stays in sight above
+        assert shown.bounding_box()["y"] >= covered["y"] + covered["height"]
+    assert heading.get_attribute("aria-describedby") == "answer-name"
 
 
 def test_what_is_broken_is_passed_over_and_what_must_wait_is_sent_again(page: Page, plain: Plain, upload: Upload) -> None:

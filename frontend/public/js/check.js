@@ -137,7 +137,7 @@ function startReader(queue, sending, view) {
     const { item, reading } = /** @type {{item: Item, reading: Item["reading"]}} */ (detailOf(event));
     if (reading?.after) {
       queue.update(item, { reading });
-      parts.reader.focusHeading();
+      view.focusHeading(parts.reader);
     } else {
       queue.unseal(item, reading);
       view.focusOutcome();
@@ -263,7 +263,7 @@ function startAnswers(queue, sending, view, service) {
     }
     view.say("");
     queue.select(item);
-    view.parts?.problemView.focusHeading();
+    view.focusOutcome();
   });
   sending.addEventListener("lost", () => view.say(t("check.lost")));
   sending.addEventListener("cancelled", () => {

@@ -48,7 +48,7 @@ export class Adding {
     queue.select(first);
     if (first.problem) {
       view.say("");
-      view.parts?.problemView.focusHeading();
+      view.focusOutcome();
     } else if (added.length > 1) {
       view.say(t("check.saidSeveral", { count: added.length }));
       view.parts?.list.focusAssessAll();

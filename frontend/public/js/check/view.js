@@ -354,9 +354,21 @@ export class CheckView {
   }
 
   focusOutcome() {
-    if (this.queue.selected?.state === "reading") this.parts?.reader.focusHeading();
-    else if (this.parts?.verdict.hidden) this.parts.problemView.focusHeading();
-    else this.parts?.verdict.focusHeading();
+    const { parts } = this;
+    if (!parts) return;
+    if (this.queue.selected?.state === "reading") this.focusHeading(parts.reader);
+    else this.focusHeading(parts.verdict.hidden ? parts.problemView : parts.verdict);
+  }
+
+  /**
+   * Moves the focus to the heading of what came of a picture. The name of the picture comes into sight too,
+   * however much stands between the two.
+   *
+   * @param {{focusHeading: () => void}} part
+   */
+  focusHeading(part) {
+    part.focusHeading();
+    for (const shown of [this.#answerOf, document.activeElement]) shown?.scrollIntoView({ block: "nearest" });
   }
 
   /** Brings the answer of the selected picture into sight, where the list pushed it out. */
