@@ -83,6 +83,7 @@ const REST = [
   "css/views.css",
   "js/history/keep.js",
   "js/history/store.js",
+  "js/history/traced.js",
   "js/history/view.js",
   "js/history/edit.js",
   "js/history/fields.js",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from collections.abc import Callable
@@ -123,6 +124,17 @@ def test_clinicians_see_outline_and_observations_and_lay_readers_no_number(outli
     expect(page.locator(".paper-frame .outline")).to_be_visible()
 
 
+def opened_shows(page: Page, points: str | None, diameter: str) -> None:
+    """The one kept picture, opened in the history, has this outline and this longest diameter."""
+    page.get_by_role("button", name="Open the picture of").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".traced .line")).to_have_attribute("points", points or "")
+    expect(dialog.locator(".traced dd").nth(1)).to_have_text(diameter)
+    dialog.get_by_role("checkbox", name="Show outline").uncheck()
+    expect(dialog.locator(".traced .line")).to_be_hidden()
+    dialog.get_by_role("button", name="Close").click()
+
+
 def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     outlined: Page, plain: Callable[..., bytes], assess: Callable[..., None], tmp_path: Path
 ) -> None:
@@ -162,19 +174,55 @@ def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     page.get_by_role("button", name="Turn on the history").click()
     page.get_by_role("button", name="Keep this picture").click()
     expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
+    # what is kept follows a later correction, also after a reload
+    expect(page.locator("#kept")).to_be_visible()
     page.reload()
     page.wait_for_selector("html[data-ready]")
     expect(card).to_contain_text("corrected by hand")
     assert drawn.get_attribute("points") == dragged
+    page.get_by_role("button", name="Correct the outline").click()
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Escape")
+    again = drawn.get_attribute("points")
+    assert again != dragged
+    widest = card.locator("dd").nth(1).inner_text()
     page.get_by_role("link", name="History").click()
+    opened_shows(page, again, widest)
+    archive = tmp_path / "history.zip"
     with page.expect_download() as download:
         page.get_by_role("button", name="Export to a file").click()
-    archive = tmp_path / "history.zip"
     download.value.save_as(archive)
     with zipfile.ZipFile(archive) as opened:
         (kept,) = json.loads(opened.read("history.json"))["pictures"]
-    assert kept["outline"] == [list(map(float, point.split(","))) for point in str(dragged).split()]
+    assert kept["outline"] == [list(map(float, point.split(","))) for point in str(again).split()]
+    page.get_by_role("button", name="Delete everything").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.set_input_files("#import", archive)
+    expect(page.get_by_text("1 picture was imported.")).to_be_focused()
+    opened_shows(page, again, widest)
     page.get_by_role("link", name="Check", exact=True).click()
     page.get_by_role("button", name="Back to the model's outline").click()
     assert drawn.get_attribute("points") == before
     expect(card).not_to_contain_text("corrected by hand")
+    # the model's is what is kept again
+    page.get_by_role("link", name="History").click()
+    opened_shows(page, before, "49% (37% to 73%)")
+
+
+def test_corrected_measures_have_columns_of_their_own(outlined: Page, plain, upload) -> None:
+    page = outlined
+    page.set_input_files("#choose", [upload(plain(red=red), f"{red}.png") for red in (40, 230)])
+    page.get_by_role("button", name="Assess all 2 pictures").click()
+    expect(page.get_by_role("heading", name="1 of 2 pictures is suspicious")).to_be_focused()
+    page.get_by_role("radio", name="For clinicians").check()
+    page.get_by_role("button", name="Correct the outline").click()
+    page.keyboard.press("Shift+ArrowRight")
+    shown = page.locator("derm-lesion dd").nth(1).inner_text()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Show as a table").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    other, corrected = csv.DictReader(download.value.path().read_text("utf-8-sig").splitlines())
+    assert (corrected["name"], corrected["diameter"], other["diameter"]) == ("230.png", "0.489", "0.489")
+    assert f"{float(corrected['corrected_diameter']):.0%}" == shown != "49%"
+    assert {other[f"corrected_{name}"] for name in MEASURES} == {""}

@@ -1,7 +1,7 @@
 // @ts-check
 /** What follows an answer: the self-check, keeping the picture on this device, paper. */
 
-import { assessmentOf, urlOf } from "../check/state.js";
+import { assessmentOf, correctedOf, urlOf } from "../check/state.js";
 import { actionCard, button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { readerCard } from "../reader/settings.js";
@@ -12,14 +12,24 @@ import { paperReport } from "./report.js";
 /** @typedef {import("../check/state.js").Answer} Answer */
 
 /** @param {Item} item @param {Answer["assessment"]} assessment @param {Answer} answer */
-const paperOf = (item, assessment, { at, outline }) =>
-  paperReport({ assessment, url: urlOf(item), name: item.name, at, corrected: outline });
+const paperOf = (item, assessment, { at }) =>
+  paperReport({ assessment, url: urlOf(item), name: item.name, at, corrected: correctedOf(item) });
 
 /** After the outline was corrected. @param {Item} item with an answer */
 export function renewPaper(item) {
   const assessment = assessmentOf(item);
   if (assessment && item.answer)
     document.querySelector(".paper")?.replaceWith(paperOf(item, assessment, item.answer));
+}
+
+/**
+ * After the outline was corrected: what the history keeps of it as well.
+ * @param {Item} item
+ */
+export async function correctKept(item) {
+  if (!item.kept) return;
+  const { changeOutline } = await import("../history/store.js");
+  await changeOutline(item.entry, correctedOf(item));
 }
 
 /** @param {Item} item with an answer @returns {HTMLElement[]} */

@@ -1,9 +1,10 @@
 // @ts-check
 /** The answer on paper: picture, heatmap, figures, model, date, disclaimer. Shown in print alone. */
 
-import { el, svg } from "../dom.js";
+import { el } from "../dom.js";
 import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
 import { lesionRows, lesionWords } from "../lesion/card.js";
+import { outlineOver } from "../lesion/drawing.js";
 import { frequencyValues } from "./frequency.js";
 import { figureRows, warningsOf } from "./findings.js";
 import { className, reasonWords, warningWords } from "./words.js";
@@ -11,14 +12,6 @@ import { className, reasonWords, warningWords } from "./words.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 
 /** @typedef {import("../lesion/shape.js").Point[] | null | undefined} Corrected */
-
-/** @param {[number, number][]} points @param {Assessment["image"]} image */
-function outlineOf(points, { width, height }) {
-  const line = points.map((point) => point.join(",")).join(" ");
-  const lines = ["halo", "line"].map((kind) => svg("polygon", { class: kind, points: line }));
-  const attributes = { class: "outline paper-lesion", viewBox: `0 0 ${width} ${height}` };
-  return svg("svg", { ...attributes, preserveAspectRatio: "none" }, ...lines);
-}
 
 /** @param {Assessment} assessment @param {string} url of the picture @param {Corrected} corrected */
 function pictures({ heatmap, region, image, lesion }, url, corrected) {
@@ -29,7 +22,7 @@ function pictures({ heatmap, region, image, lesion }, url, corrected) {
     { class: "paper-frame", dir: "ltr" },
     photo,
     heat,
-    lesion && outlineOf(corrected ?? lesion.outline, image),
+    lesion && outlineOver({ lesion, image }, corrected, "paper-lesion"),
   );
   for (const [name, part, whole] of /** @type {[string, number, number][]} */ ([
     ["x", region.x, image.width],

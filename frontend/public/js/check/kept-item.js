@@ -24,9 +24,10 @@ export const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() 
 export function stateOf(item) {
   const { name, digest, cut, thumb, viewable, concerns, problem, mole, kept, signs, base, reading, photo } =
     item;
+  const { entry, outlines } = item;
   const state = { sending: "waiting", preparing: "ready" }[/** @type {string} */ (item.state)] ?? item.state;
   return {
-    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state, reading, photo },
+    ...{ name, digest, cut, thumb, viewable, concerns, mole, kept, state, reading, photo, entry, outlines },
     ...{ baseDigest: base?.digest ?? "", signs: [...signs], sizes: filesOf(item).map(({ size }) => size) },
     types: filesOf(item).map(({ type }) => type),
     others: item.others.map((other) => other.digest),
@@ -49,7 +50,7 @@ export const signOf = (item) => [
     item.viewable,
   ],
   ...[item.concerns, item.problem, item.answer, item.mole, item.kept, item.signs.size],
-  ...[item.sealed, item.reading, item.photo],
+  ...[item.sealed, item.reading, item.photo, item.entry, item.outlines],
 ];
 
 /**
@@ -72,6 +73,7 @@ export function itemOf(
   const prepared = state !== "refused" || Boolean(rest.digest);
   return {
     ...rest,
+    outlines: rest.outlines ?? {}, // as it was written before there were any
     source,
     others: others.map((other, at) => ({ file: further[at], digest: other, url: "" })),
     base: prepared ? { file: source, digest: baseDigest } : null,

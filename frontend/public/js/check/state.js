@@ -15,12 +15,11 @@ import { assessmentBeside, mayRetry } from "../api.js";
  *   ItemState
  */
 /**
- * What came back, and the SHA-256 digest of the bytes that it was computed from; `outline` of the lesion
- * where it was corrected by hand, in pixels of the picture.
+ * What came back, and the SHA-256 digest of the bytes that it was computed from.
  *
- * @typedef {{assessment: Assessment, digest: string, at: Date,
- *   outline?: import("../lesion/shape.js").Point[] | null}} Answer
+ * @typedef {{assessment: Assessment, digest: string, at: Date}} Answer
  */
+/** @typedef {import("../lesion/shape.js").Point} Point */
 /**
  * What is sent: a file and the SHA-256 digest of its bytes.
  * @typedef {{file: File, digest: string}} Prepared
@@ -32,7 +31,9 @@ import { assessmentBeside, mayRetry } from "../api.js";
  * `sealed` is an answer that nobody may see before `reading` was said,
  * `others` are further photographs of the same spot, which have one answer with it; `photo` is the one shown,
  * 0 the item's own,
- * `mole` is the spot of the history that it shows, `signs` those of the self-check that were ticked.
+ * `mole` is the spot of the history that it shows, `entry` what was written of it there, `kept` whether that
+ * is all of it; `signs` those of the self-check that were ticked; `outlines` of the lesion where they were
+ * corrected by hand, in pixels, by the digest of the photograph.
  *
  * @typedef {{
  *   id: number,
@@ -55,7 +56,9 @@ import { assessmentBeside, mayRetry } from "../api.js";
  *   sealed: Answer | null,
  *   reading: import("../reader/store.js").Reading | null,
  *   mole: string | null,
+ *   entry: string,
  *   kept: boolean,
+ *   outlines: Record<string, Point[]>,
  *   signs: Set<string>,
  * }} Item
  */
@@ -68,6 +71,12 @@ const UNANSWERED = /** @type {Partial<Item>} */ ({
 
 /** The address of the photograph that is shown. @param {Item} item */
 export const urlOf = ({ url, others, photo }) => others[photo - 1]?.url ?? url;
+
+/** The digest of the photograph that is shown. @param {Item} item */
+const shownDigest = ({ digest, others, photo }) => others[photo - 1]?.digest ?? digest;
+
+/** The outline of the photograph that is shown, where it was corrected by hand. @param {Item | null} item */
+export const correctedOf = (item) => item?.outlines[shownDigest(item)] ?? null;
 
 /** @param {Item} item */
 function revoke({ url, others }) {
@@ -122,7 +131,9 @@ export class Queue extends EventTarget {
       sealed: null,
       reading: null,
       mole,
+      entry: "",
       kept: false,
+      outlines: {},
       signs: new Set(),
     };
     this.items.push(item);
@@ -176,7 +187,7 @@ export class Queue extends EventTarget {
     if (!this.items.includes(item)) return;
     URL.revokeObjectURL(item.url);
     const url = URL.createObjectURL(file);
-    this.update(item, { file, digest, cut, url, concerns: [], thumb: "", ...UNANSWERED });
+    this.update(item, { file, digest, cut, url, concerns: [], thumb: "", entry: "", ...UNANSWERED });
   }
 
   /** Puts other further photographs beside an item's own. @param {Item} item @param {Another[]} others */
@@ -192,9 +203,18 @@ export class Queue extends EventTarget {
     const { together } = answer?.assessment ?? {};
     if (!answer || !together?.images[photo]?.assessment) return;
     const all = /** @type {import("../api.js").LesionAssessment} */ ({ ...answer.assessment, ...together });
-    // an outline that was corrected is that of another photograph
-    const fresh = { ...answer, assessment: assessmentBeside(all, photo), outline: null };
-    this.update(item, { photo, answer: fresh });
+    this.update(item, { photo, answer: { ...answer, assessment: assessmentBeside(all, photo) } });
+  }
+
+  /**
+   * Keeps how the outline of the photograph that is shown was corrected; the answer stays as it is.
+   * @param {Item} item
+   * @param {Point[] | null} points null: it is the model's again
+   */
+  setOutline(item, points) {
+    const shown = shownDigest(item);
+    const others = Object.entries(item.outlines).filter(([digest]) => digest !== shown);
+    this.update(item, { outlines: Object.fromEntries(points ? [...others, [shown, points]] : others) });
   }
 
   /**

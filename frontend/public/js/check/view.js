@@ -7,7 +7,7 @@ import { mayRetry } from "../api.js";
 import { button, el, find, styleSheet } from "../dom.js";
 import { t, useWords } from "../i18n.js";
 import { DermPicker } from "../intake/picker.js";
-import { assessmentOf, urlOf } from "./state.js";
+import { assessmentOf, correctedOf, urlOf } from "./state.js";
 
 /** @typedef {import("./state.js").Item} Item */
 /** @typedef {import("../api.js").Problem} Problem */
@@ -154,20 +154,19 @@ export class CheckView {
   #correct(event) {
     const { selected: item } = this.queue;
     if (!item?.answer || !this.parts) return;
-    const { points } = /** @type {CustomEvent<{points: import("../lesion/shape.js").Point[] | null}>} */ (
-      event
-    ).detail;
-    this.queue.update(item, { answer: { ...item.answer, outline: points } });
+    const { points } = /** @type {CustomEvent<{points: import("./state.js").Point[] | null}>} */ (event)
+      .detail;
+    this.queue.setOutline(item, points);
     this.#renderLesion(item);
     this.parts.after.renewPaper(item);
+    this.parts.after.correctKept(item).catch(() => this.say(t("history.notCorrected")));
   }
 
   /** @param {Item | null} item */
   #renderLesion(item) {
     const { parts } = this;
-    const corrected = item?.answer?.outline ?? null;
-    const content = { assessment: assessmentOf(item), corrected, clinical: parts?.depthOf() === "clinical" };
-    parts?.lesion.show({ ...content, drawing: parts.heatmap.outline });
+    const content = { assessment: assessmentOf(item), clinical: parts?.depthOf() === "clinical" };
+    parts?.lesion.show({ ...content, corrected: correctedOf(item), drawing: parts.heatmap.outline });
   }
 
   #changeDepth() {
@@ -272,7 +271,7 @@ export class CheckView {
     // nothing to look at, and nothing that could be assessed
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
-    const corrected = item?.answer?.outline ?? null;
+    const corrected = correctedOf(item);
     const clinical = depth === "clinical";
     parts.heatmap.show({ src: url, alt, assessment, corrected, clinical });
     this.#renderLesion(item);

@@ -4,6 +4,7 @@
 import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";
 import { dayField, moleField, spotFields } from "./fields.js";
+import { traced } from "./traced.js";
 import { changePicture, write } from "./store.js";
 
 /** @typedef {import("./store.js").Mole} Mole */
@@ -12,7 +13,7 @@ import { changePicture, write } from "./store.js";
 /**
  * @param {Picture} picture
  * @param {Mole[]} moles
- * @param {{image: HTMLElement, title: string, changed: () => Promise<void>}} content
+ * @param {{image: HTMLImageElement, title: string, changed: () => Promise<void>}} content
  */
 export function openPicture(picture, moles, { image, title, changed }) {
   const day = dayField(picture.takenAt);
@@ -32,7 +33,7 @@ export function openPicture(picture, moles, { image, title, changed }) {
   const dialog = openDialog(
     "picture-dialog",
     el("h2", {}, title),
-    image,
+    traced(image, picture),
     el("div", { class: "form" }, day.field, which.field),
     actions(
       save,

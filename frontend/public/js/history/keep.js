@@ -1,7 +1,7 @@
 // @ts-check
 /** The card below an answer that keeps the picture on this device: off until asked for. */
 
-import { assessmentOf } from "../check/state.js";
+import { assessmentOf, correctedOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
@@ -51,6 +51,11 @@ async function fillCard(card, item) {
   );
 }
 
+/** What is kept of an answer beside its decision. @param {import("../api.js").Assessment} assessment */
+function observedOf({ region, lesion, image: { width, height } }) {
+  return lesion ? { region, lesion, image: { width, height } } : null;
+}
+
 const kept = () => [t("history.keep.saved"), " ", el("a", { href: "#history" }, t("history.keep.open"))];
 
 /** @param {HTMLElement} card @param {Item} item */
@@ -78,15 +83,14 @@ async function form(card, item) {
     try {
       const type = await typeOf(file); // whatever the browser took it for
       const picture = new Blob([file], { type }); // without its name
-      const outline = item.answer?.outline ?? null; // that of the model can be had again
+      const shot = { picture, outline: correctedOf(item), observed: observedOf(assessment) };
       const model = `${assessment.model.name} ${assessment.model.version}`;
+      const entry = item.entry || newId();
       await write({
         moles: [mole],
-        pictures: [
-          { id: newId(), mole: mole.id, takenAt, picture, decision: assessment.decision, model, outline },
-        ],
+        pictures: [{ id: entry, mole: mole.id, takenAt, decision: assessment.decision, model, ...shot }],
       });
-      item.kept = true;
+      Object.assign(item, { entry, mole: mole.id, kept: true });
       document.dispatchEvent(new Event("kept"));
       card.querySelectorAll(".field").forEach((field) => field.remove());
       save.remove();

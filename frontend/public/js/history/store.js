@@ -6,13 +6,15 @@
 
 import { Database, settled } from "../database.js";
 
+/** @typedef {import("../lesion/shape.js").Point} Point */
 /**
- * No probability is kept: pictures are compared, not scores. `outline`: of the lesion, in pixels, where it
- * was corrected by hand.
+ * No probability is kept: pictures are compared, not scores. `observed`: what was measured inside the model's
+ * outline, where there was one; `outline`: of the lesion, in pixels, where it was corrected by hand.
  *
  * @typedef {{id: string, label: string, site: string, createdAt: number}} Mole
- * @typedef {{id: string, mole: string, takenAt: number, picture: Blob, decision: string, model: string,
- *   outline?: import("../lesion/shape.js").Point[] | null}} Picture
+ * @typedef {import("../lesion/card.js").Observed} Observed
+ * @typedef {{picture: Blob, outline?: Point[] | null, observed?: Observed | null}} Shot
+ * @typedef {{id: string, mole: string, takenAt: number, decision: string, model: string} & Shot} Picture
  * @typedef {{moles: Mole[], pictures: Picture[]}} Content
  */
 
@@ -76,6 +78,28 @@ export const changePicture = (picture) =>
     if (!before || before.mole === picture.mole) return;
     if ((await settled(pictures.index("mole").count(before.mole))) === 0) moles.delete(before.mole);
   });
+
+/** What writes one after another. @type {Promise<unknown>} */
+let changing = Promise.resolve();
+
+/**
+ * Puts another outline on a picture, where that is still kept.
+ *
+ * @param {string} id
+ * @param {Point[] | null} outline null: it is the model's again
+ */
+export function changeOutline(id, outline) {
+  const change = async () => {
+    if (!(await isOn())) return;
+    await database.transact("readwrite", async (_, pictures) => {
+      const kept = await settled(pictures.get(id));
+      if (kept) pictures.put({ ...kept, outline });
+    });
+  };
+  const changed = changing.then(change);
+  changing = changed.catch(() => {});
+  return changed;
+}
 
 /** Deletes a picture; a mole without pictures goes with its last one. @param {Picture} picture */
 export const deletePicture = (picture) =>

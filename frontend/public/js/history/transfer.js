@@ -4,7 +4,9 @@
  * pictures as files, and a list of them that stands first, so that of a damaged archive the rest can be had.
  */
 
+import { has } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
+import { MEASURES } from "../lesion/correction.js";
 import { SITES } from "./store.js";
 import { isArchive, pack, unpack } from "./zip.js";
 
@@ -74,6 +76,20 @@ const isOutline = (line) =>
   line.length <= MOST_POINTS &&
   line.every((point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite));
 
+/** @param {any} measure */
+const isRange = (measure) => [measure?.value, measure?.low, measure?.high].every(Number.isFinite);
+
+/** @param {any} found @returns {found is import("../lesion/card.js").Observed} */
+const isObserved = (found) =>
+  [found?.image?.width, found?.image?.height].every((side) => Number.isInteger(side) && side > 0) &&
+  ["x", "y", "width", "height"].every((name) => Number.isFinite(found.region?.[name])) &&
+  isOutline(found.lesion?.outline) &&
+  MEASURES.every((name) => isRange(found.lesion[name])) &&
+  Array.isArray(found.lesion.colours) &&
+  found.lesion.colours.every(
+    (/** @type {any} */ colour) => has(`lesion.colour.${colour?.name}`) && Number.isFinite(colour.share),
+  );
+
 /** @param {any} mole @returns {mole is Mole} */
 const isMole = (mole) =>
   isText(mole?.id) && isText(mole.label) && SITES.includes(mole.site) && Number.isFinite(mole.createdAt);
@@ -106,7 +122,8 @@ export async function fromFile(file) {
       isText(id) && isText(decision) && isText(model) && known.has(mole) && Number.isFinite(takenAt);
     const content = texts ? await contentOf(entry.picture, archive) : null;
     const outline = isOutline(entry?.outline) ? entry.outline : null;
-    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content, outline });
+    const observed = isObserved(entry?.observed) ? entry.observed : null;
+    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content, outline, observed });
     else damaged.push(Number.isFinite(takenAt) ? takenAt : null);
   }
   const lost = damaged.length > 0 || moles.length < body.moles.length;

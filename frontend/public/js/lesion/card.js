@@ -6,14 +6,14 @@
 
 import { button, el } from "../dom.js";
 import { number, percent, t } from "../i18n.js";
-import { measured } from "./correction.js";
+import { MEASURES, measured } from "./correction.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
+/** What was measured inside the outline, of which part of which picture.
+ * @typedef {Pick<Assessment, "region" | "lesion"> & {image: Pick<Assessment["image"], "width" | "height">}}
+ *   Observed */
 /** @typedef {import("./shape.js").Point} Point */
 /** @typedef {import("./shape.js").Shape} Shape */
-
-/** @type {readonly (keyof Shape)[]} */
-const MEASURES = ["area", "diameter", "asymmetry", "border"];
 
 /** @param {keyof Shape} name @param {number} value */
 const written = (name, value) => (name === "border" ? number(value, 3) : percent(value, value < 0.1 ? 1 : 0));
@@ -21,14 +21,14 @@ const written = (name, value) => (name === "border" ? number(value, 3) : percent
 /**
  * Rows of name and value.
  *
- * @param {Assessment} assessment with a lesion
+ * @param {Observed} observed with a lesion
  * @param {Point[] | null} [corrected]
  * @returns {[string, string][]}
  */
-export function lesionRows(assessment, corrected) {
-  const { lesion } = assessment;
+export function lesionRows(observed, corrected) {
+  const { lesion } = observed;
   if (!lesion) return [];
-  const anew = corrected && measured(assessment, corrected);
+  const anew = corrected && measured(observed, corrected);
   const rows = MEASURES.map((name) => {
     const { value, low, high } = lesion[name];
     const range = { value: written(name, value), low: written(name, low), high: written(name, high) };

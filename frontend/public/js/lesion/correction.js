@@ -9,6 +9,8 @@ import { maskOf, shapeOf } from "./shape.js";
 /** @typedef {import("./shape.js").Point} Point */
 /** In pixels of the image. @typedef {{x: number, y: number, width: number, height: number}} Region */
 
+/** What is measured of a shape. @type {readonly (keyof import("./shape.js").Shape)[]} */
+export const MEASURES = ["area", "diameter", "asymmetry", "border"];
 export const HANDLES = 24;
 /** Places of the line from one point that is pulled to the next. */
 const BETWEEN = 8;

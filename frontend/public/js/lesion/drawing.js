@@ -16,12 +16,33 @@ const ARROWS = /** @type {Record<string, Point>} */ ({
   ArrowDown: [0, 1],
 });
 
+const KINDS = ["halo", "line"];
+
+/** @param {Point[]} points */
+const written = (points) => points.map((point) => point.join(",")).join(" ");
+
+/**
+ * The outline over the whole picture, as it is kept or printed.
+ *
+ * @param {Pick<import("./card.js").Observed, "lesion" | "image">} observed with a lesion
+ * @param {Point[] | null | undefined} corrected
+ * @param {string} [kind] a further class
+ */
+export function outlineOver({ lesion, image: { width, height } }, corrected, kind = "") {
+  const points = written(corrected ?? lesion?.outline ?? []);
+  const lines = KINDS.map((line) => svg("polygon", { class: line, points }));
+  const attributes = { class: `outline ${kind}`.trim(), viewBox: `0 0 ${width} ${height}` };
+  const drawn = svg("svg", { ...attributes, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+  drawn.toggleAttribute("data-corrected", Boolean(corrected));
+  return drawn;
+}
+
 /**
  * Events out, at the document: `outline` with `{points}`, the line as it was corrected, null for the model's;
  * `correcting` when that begins and ends, with `{left}`, whether by the key that leaves.
  */
 export class OutlineDrawing {
-  #lines = ["halo", "line"].map((kind) => svg("polygon", { class: kind }));
+  #lines = KINDS.map((kind) => svg("polygon", { class: kind }));
   drawing = svg(
     "svg",
     { class: "outline", preserveAspectRatio: "none", "aria-hidden": "true" },
@@ -129,11 +150,7 @@ export class OutlineDrawing {
     const { x, y, width, height } = this.#assessment.region;
     this.drawing.setAttribute("viewBox", `${x} ${y} ${width} ${height}`);
     this.drawing.toggleAttribute("data-corrected", this.#corrected !== null);
-    for (const line of this.#lines)
-      line.setAttribute(
-        "points",
-        (this.#corrected ?? lesion.outline).map((point) => point.join(",")).join(" "),
-      );
+    for (const line of this.#lines) line.setAttribute("points", written(this.#corrected ?? lesion.outline));
     if (this.handles.hidden) return;
     const places = this.#places;
     for (const [at, handle] of this.#handles.entries()) {

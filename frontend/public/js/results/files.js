@@ -1,9 +1,10 @@
 // @ts-check
 /** All answers as files for other programs: CSV (RFC 4180), JSON, and FHIR R4 (a Bundle of Observations). */
 
+import { correctedOf } from "../check/state.js";
 import { csv } from "../csv.js";
 import { t } from "../i18n.js";
-import { measured } from "../lesion/correction.js";
+import { MEASURES, measured } from "../lesion/correction.js";
 
 /** @typedef {import("./table.js").Line} Line */
 /** @typedef {import("../api.js").Assessment} Assessment */
@@ -24,9 +25,13 @@ export function csvOf(lines) {
     ...["name", "decision", "probability", "threshold", "uncertain_low", "uncertain_high", "prevalence"],
     ...["most_likely", "warnings", "problem", "model", "version", "request_id", "assessed_at"],
     ...classes.map((id) => `class_${id}`),
+    ...MEASURES,
+    ...MEASURES.map((measure) => `corrected_${measure}`),
     "disclaimer",
   ];
-  const rows = lines.map(({ item, assessment, name }) => {
+  const rows = lines.map((line) => {
+    const { item, assessment, name } = line;
+    const corrected = correctedLesion(line).corrected_lesion;
     const malignancy = malignancyOf(assessment);
     const shares = new Map(
       malignancy ? assessment?.classes.map(({ id, probability }) => [id, probability]) : [],
@@ -47,14 +52,20 @@ export function csvOf(lines) {
       assessment?.request_id ?? "",
       item.answer?.at.toISOString() ?? "",
       ...classes.map((id) => shares.get(id) ?? ""),
+      ...MEASURES.map((measure) => assessment?.lesion?.[measure].value ?? ""),
+      ...MEASURES.map((measure) => corrected?.[measure] ?? ""),
       t("disclaimer.all"),
     ];
   });
   return BOM + csv(head, rows);
 }
 
-/** @param {Assessment} assessment @param {import("../lesion/shape.js").Point[]} outline */
-const correctedOf = (assessment, outline) => ({ by: "hand", outline, ...measured(assessment, outline) });
+/** An outline that was corrected by hand, with what is measured in it. @param {Line} line */
+function correctedLesion({ item, assessment }) {
+  const outline = correctedOf(item);
+  if (!assessment?.lesion || !outline) return {};
+  return { corrected_lesion: { by: "hand", outline, ...measured(assessment, outline) } };
+}
 
 /**
  * The API's answers as they came, without their heatmaps; beside them outlines that were corrected by hand.
@@ -66,9 +77,7 @@ export function jsonOf(lines) {
     assessed_at: item.answer?.at.toISOString() ?? null,
     sha256: item.digest,
     assessment: assessment && { ...assessment, heatmap: null },
-    ...(assessment && item.answer?.outline
-      ? { corrected_lesion: correctedOf(assessment, item.answer.outline) }
-      : {}),
+    ...correctedLesion({ item, assessment, name }),
     problem: item.problem && { code: item.problem.code, detail: item.problem.detail },
   }));
   return JSON.stringify({ disclaimer: t("disclaimer.all"), results }, null, 2);

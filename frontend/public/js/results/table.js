@@ -6,7 +6,7 @@
 import { paperReport } from "../answer/report.js";
 import { warningsOf } from "../answer/findings.js";
 import { classText, warningWords } from "../answer/words.js";
-import { assessmentOf, urlOf } from "../check/state.js";
+import { assessmentOf, correctedOf, urlOf } from "../check/state.js";
 import { button, download, el, openDialog } from "../dom.js";
 import { outOfHundred, percent, t } from "../i18n.js";
 import { csvOf, fhirOf, jsonOf } from "./files.js";
@@ -92,7 +92,7 @@ function printAll(lines) {
             url: urlOf(item),
             name: item.name,
             at: item.answer.at,
-            corrected: item.answer.outline,
+            corrected: correctedOf(item),
           }),
         ]
       : [],
