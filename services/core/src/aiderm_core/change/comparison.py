@@ -1,0 +1,224 @@
+"""Two photographs of one lesion: what has changed between them, or why they cannot be compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.assess import ImageAssessment
+from aiderm_core.change import colour
+from aiderm_core.change.growth import log_growth, outer_line
+from aiderm_core.change.registration import (
+    SIDE,
+    Alignment,
+    Mask,
+    Matrix,
+    align,
+    mask_onto,
+    onto,
+    scale_of,
+    skin_around,
+    structure,
+)
+from aiderm_core.decision import Decision, Reason
+from aiderm_core.imaging.geometry import Region, to_model_input
+from aiderm_core.outline import Measure, largest_piece
+
+_EDGE: Final = 0.02  # share of the square's edge that a lesion may touch
+_SHARPNESS: Final = 30.0  # factor between the two photographs' sharpness
+_LIGHT: Final = 2.5  # factor between the skin's light, and between its channels
+_SCALE: Final = 2.0
+_CORRELATION: Final = 0.3  # of the skin
+_OVERLAP: Final = 0.6  # Dice coefficient of the outlines once aligned
+_AGREE: Final = 0.5  # difference of the logarithms of the growth by the outlines and by the border's movement
+_GROWTH_ERROR: Final = 0.05  # of the logarithm of the growth
+_COLOUR_ERROR: Final = 6.0  # in CIELAB
+
+_TEXTS: Final = {
+    "rejected": "One of the pictures cannot be assessed.",
+    "no_outline": "No spot stands out in one of the pictures.",
+    "focus": "One of the pictures is much sharper than the other.",
+    "lighting": "The light differs too much between the pictures.",
+    "framing": "The spot reaches the edge of a picture. Take it again with skin visible all around the spot.",
+    "unmatched": "The two pictures do not fit together. They may show different spots.",
+    "scale": "How near the camera was cannot be told: the skin around the spot shows too little that both pictures have.",
+}
+"""Codes of obstacles, and what they say to people."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One of two photographs of a lesion.
+
+    Attributes:
+        pixels: the assessed square, uint8 ``[S, S, 3]`` RGB.
+        probability: of each place to lie inside the lesion, ``[h, h]``; None where the graph draws no outline.
+        region: where the square lies in the upright image.
+        measures: of ``quality.measurements.METRICS``.
+        spacing: millimetres between rows and columns of the upright image, where they are known.
+        rejected: the image does not allow an assessment.
+    """
+
+    pixels: NDArray[np.uint8]
+    probability: NDArray[np.float32] | None
+    region: Region
+    measures: Mapping[str, float]
+    spacing: tuple[float, float] | None = None
+    rejected: bool = False
+
+    @classmethod
+    def of(cls, found: ImageAssessment) -> Photograph:
+        """The photograph of an assessed image."""
+        rejected = found.verdict.decision is Decision.REJECTED
+        return cls(found.square, found.outline, found.region, found.measures, found.image.spacing, rejected)
+
+
+@dataclass(frozen=True)
+class LesionChange:
+    """What has changed between two photographs.
+
+    Attributes:
+        obstacles: why they cannot be compared, see ``_TEXTS``; empty where they can.
+        matrix: float64 ``[2, 3]``, from x and y in the later upright image to those in the earlier one.
+        scale: the matrix' factor.
+        rotation: the matrix' turn in degrees, from x towards y.
+        matched: what the scale rests on: the skin's texture, or the spacing of pixels that both files state.
+        growth: change of the area in percent of the earlier one, with a 95% interval.
+        colour: distance in CIELAB between the lesion's mean colours, relative to the skin, with a 95% interval.
+        appeared: colours of ``outline.COLOURS`` that only the later one shows.
+        vanished: colours that only the earlier one shows.
+        outlines: float64 ``[K, 2]`` and ``[L, 2]``, the earlier and the later outline in pixels of the earlier upright image.
+        changed: the interval of growth or colour excludes "no change"; None where they cannot be compared.
+    """
+
+    obstacles: tuple[Reason, ...]
+    matrix: NDArray[np.float64] | None = None
+    scale: float | None = None
+    rotation: float | None = None
+    matched: Literal["texture", "spacing"] | None = None
+    growth: Measure | None = None
+    colour: Measure | None = None
+    appeared: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    outlines: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    changed: bool | None = None
+
+
+def compare(earlier: Photograph, later: Photograph) -> LesionChange:
+    """Compares two photographs of one lesion."""
+    if earlier.rejected or later.rejected:
+        return _refused("rejected")
+    masks = [_outline(each) for each in (earlier, later)]
+    if masks[0] is None or masks[1] is None:
+        return _refused("no_outline")
+    first, second = masks[0], masks[1]
+    alone = [
+        code
+        for code, found in (
+            ("framing", max(_at_edge(first), _at_edge(second)) > _EDGE),
+            ("focus", _apart(earlier.measures["sharpness"], later.measures["sharpness"]) > _SHARPNESS),
+        )
+        if found
+    ]
+    if alone:
+        return _refused(*alone)
+    squares = [to_model_input(each.pixels, SIDE) for each in (earlier, later)]
+    structures = structure(squares[0]), structure(squares[1])
+    found = align(*structures, (first, second))
+    if found is None:
+        return _refused("unmatched")
+    based = _based_on(found, earlier, later)
+    if based is None:
+        return _refused("scale")
+    matrix, matched = based
+    moved = mask_onto(second, matrix)
+    overlap = 2 * np.count_nonzero(first & moved) / (np.count_nonzero(first) + np.count_nonzero(moved))
+    if overlap < _OVERLAP:
+        return _refused("unmatched")
+    grown = log_growth(structures[0], onto(structures[1], matrix), (first, moved))
+    if abs(math.log(np.count_nonzero(moved) / np.count_nonzero(first)) - grown) > _AGREE:
+        return _refused("unmatched")
+    skin = skin_around(first, second, matrix) > 0.5
+    relit = onto(squares[1], matrix)
+    light = colour.skin_light(squares[0][skin]) / np.maximum(colour.skin_light(relit[skin]), 1e-3)
+    if max(_apart(float(light.max()), 1.0), _apart(1.0, float(light.min()))) > _LIGHT or _apart(*_extremes(light)) > _LIGHT:
+        return _refused("lighting")
+    before, after = squares[0][first], colour.in_light_of(squares[0][skin], relit[skin], relit[moved])
+    growth = Measure(*(100 * math.expm1(grown + error) for error in (0, -_GROWTH_ERROR, _GROWTH_ERROR)))
+    apart = colour.difference(before, after)
+    difference = Measure(apart, max(0.0, apart - _COLOUR_ERROR), apart + _COLOUR_ERROR)
+    upright = _upright(matrix, earlier.region, later.region)
+    return LesionChange(
+        obstacles=(),
+        matrix=upright,
+        scale=scale_of(upright),
+        rotation=math.degrees(math.atan2(upright[1, 0], upright[0, 0])),
+        matched=matched,
+        growth=growth,
+        colour=difference,
+        appeared=colour.appeared(before, after),
+        vanished=colour.appeared(after, before),
+        outlines=(_drawn(first, earlier.region), _drawn(moved, earlier.region)),
+        changed=not growth.low <= 0 <= growth.high or difference.low > 0,
+    )
+
+
+def _refused(*codes: str) -> LesionChange:
+    return LesionChange(tuple(Reason(code, _TEXTS[code]) for code in codes))
+
+
+def _outline(photograph: Photograph) -> Mask | None:
+    if photograph.probability is None:
+        return None
+    return largest_piece(cv2.resize(photograph.probability, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR) > 0.5)
+
+
+def _at_edge(mask: Mask) -> float:
+    """The largest share of one edge of the square that the lesion covers."""
+    return float(max(edge.mean() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])))
+
+
+def _apart(first: float, second: float) -> float:
+    """The factor between two positive numbers, 1 or more."""
+    return max(first, second) / max(min(first, second), 1e-9)
+
+
+def _extremes(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(values.max()), float(values.min())
+
+
+def _based_on(found: Alignment, earlier: Photograph, later: Photograph) -> tuple[Matrix, Literal["texture", "spacing"]] | None:
+    """The similarity, and what its scale rests on."""
+    if not 1 / _SCALE <= found.scale <= _SCALE:
+        return None
+    if found.correlation is not None and found.correlation >= _CORRELATION:
+        return found.matrix, "texture"
+    if earlier.spacing is None or later.spacing is None:
+        return None
+    sides = [
+        math.sqrt(each.spacing[0] * each.spacing[1]) * each.region.width for each in (earlier, later) if each.spacing is not None
+    ]
+    factor = sides[1] / sides[0] / found.scale
+    middle = found.matrix[:, :2] @ [SIDE / 2, SIDE / 2] + found.matrix[:, 2]
+    turn = found.matrix[:, :2] * factor
+    return np.hstack([turn, (middle - turn @ [SIDE / 2, SIDE / 2])[:, None]]), "spacing"
+
+
+def _upright(matrix: Matrix, earlier: Region, later: Region) -> Matrix:
+    """The same similarity between the upright images, where a pixel's middle lies at its index plus one half."""
+    middle, out, into = np.eye(3), np.diag([earlier.width / SIDE, earlier.height / SIDE, 1]), np.eye(3)
+    middle[:2, 2], out[:2, 2] = 0.5, (earlier.x, earlier.y)
+    into[:2] = np.diag([later.width / SIDE, later.height / SIDE]) @ np.eye(2, 3) + [[0, 0, later.x], [0, 0, later.y]]
+    whole = np.vstack([matrix, [0, 0, 1]])
+    return np.asarray((out @ middle @ whole @ np.linalg.inv(middle) @ np.linalg.inv(into))[:2], np.float64)
+
+
+def _drawn(mask: Mask, region: Region) -> NDArray[np.float64]:
+    points = (outer_line(mask).astype(np.float64) + 0.5) / SIDE
+    return np.asarray(points * (region.width, region.height) + (region.x, region.y), np.float64)

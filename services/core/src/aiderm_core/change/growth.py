@@ -1,0 +1,45 @@
+"""How much the area of a lesion has changed, by where its border went between two aligned images.
+
+Two outlines of a network differ by several percent even between two photographs of the same lesion. What the images show
+moves far more precisely: the dense optical flow between them (DIS: Kroeger et al., ECCV 2016) carries the outline of one to
+the other, and the areas of the line before and after compare.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aiderm_core.change.registration import Mask, Structure, levels
+
+
+def log_growth(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]) -> float:
+    """The logarithm of the later area over the earlier one.
+
+    Args:
+        earlier: structure of the earlier image.
+        later: structure of the later image in the frame of the earlier one.
+        outlines: inside of the lesion in each, in the same frame.
+
+    Returns:
+        The mean of two answers: the earlier outline carried forward, and the later one carried back.
+    """
+    first, second = levels(earlier), levels(later)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # holds buffers: one a call, for calls run side by side
+    flow.setFinestScale(0)
+    forward = _log_ratio(outlines[0], flow.calc(first, second, None))
+    back = _log_ratio(outlines[1], flow.calc(second, first, None))
+    return (forward - back) / 2
+
+
+def outer_line(mask: Mask) -> NDArray[np.float32]:
+    """The line around a mask of one piece, ``[K, 2]``, x and y in pixels."""
+    lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(max(lines, key=len)[:, 0], np.float32)
+
+
+def _log_ratio(mask: Mask, flow: NDArray[np.float32]) -> float:
+    line = outer_line(mask)
+    moved = cv2.remap(flow, line[None, :, 0], line[None, :, 1], cv2.INTER_LINEAR)[0]
+    return float(np.log(max(cv2.contourArea(line + moved), 1.0) / max(cv2.contourArea(line), 1.0)))

@@ -1,0 +1,170 @@
+"""Lays one photograph of a lesion onto another: a similarity (turn, scale, shift) that rests on the skin around the lesion.
+
+A lesion that has grown looks like one that was photographed from nearer, so structures inside it must not decide the scale.
+Features anywhere find the place first (SIFT: Lowe, Int. J. Comput. Vis. 60, 91-110, 2004); then the similarity is fitted to the
+structure of the skin outside of both outlines alone (Gauss-Newton as in Lucas and Kanade, IJCAI 1981, with Huber's weights).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE: Final = 224
+"""Side in pixels at which squares are compared."""
+_NEIGHBOURHOOD: Final = 7.0  # pixels; standard deviation of the Gaussian inside which brightness and contrast are evened out
+_NOISE: Final = 3.0  # grey levels; smaller differences are no structure
+_SECOND_BEST: Final = 0.85  # Lowe's ratio
+_WITHIN: Final = 4.0  # pixels by which a feature may miss its place
+_LEAST_FEATURES: Final = 6
+_LEAST_SKIN: Final = 200.0  # pixels
+_CLOSE: Final = 6.0  # pixels around an outline that count as lesion
+_STEPS: Final = 25
+_MIDDLE: Final = (SIDE - 1) / 2
+
+Matrix = NDArray[np.float64]
+Structure = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the later square lies on the earlier one, at ``SIDE`` pixels each.
+
+    Attributes:
+        matrix: float64 ``[2, 3]``, from x and y in the later square to those in the earlier one.
+        features: that agree on it roughly.
+        correlation: of the skin's structure once aligned, -1..1; None where too little skin is common to both.
+    """
+
+    matrix: Matrix
+    features: int
+    correlation: float | None
+
+    @property
+    def scale(self) -> float:
+        """Factor from the later square to the earlier one."""
+        return scale_of(self.matrix)
+
+
+def scale_of(matrix: Matrix) -> float:
+    """The factor of a similarity, ``[2, 3]``."""
+    return float(np.hypot(matrix[0, 0], matrix[1, 0]))
+
+
+def structure(square: NDArray[np.uint8]) -> Structure:
+    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread: light falls out."""
+    grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    above = grey - cv2.GaussianBlur(grey, (0, 0), _NEIGHBOURHOOD)
+    return np.asarray(above / np.sqrt(cv2.GaussianBlur(above**2, (0, 0), _NEIGHBOURHOOD) + _NOISE**2), np.float32)
+
+
+def levels(drawn: Structure) -> NDArray[np.uint8]:
+    """A structure as grey levels, for algorithms that want those."""
+    return np.clip(drawn * 48 + 128, 0, 255).astype(np.uint8)
+
+
+def onto(drawn: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
+    """What was drawn at ``SIDE`` pixels in the later square, in the frame of the earlier one; 0 outside."""
+    return np.asarray(cv2.warpAffine(drawn, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR))
+
+
+def mask_onto(mask: Mask, matrix: Matrix) -> Mask:
+    """A mask of the later square in the frame of the earlier one."""
+    return onto(mask.astype(np.uint8) * 255, matrix) > 127
+
+
+def visible(matrix: Matrix) -> Mask:
+    """Where in the earlier frame the later square shows something."""
+    return mask_onto(np.ones((SIDE, SIDE), np.bool_), matrix)
+
+
+def skin_around(earlier: Mask, later: Mask, matrix: Matrix) -> Structure:
+    """Weights 0..1 of the skin that both squares show, in the earlier frame; 0 at the outlines ``[SIDE, SIDE]`` and near them."""
+    lesion = earlier | mask_onto(later, matrix)
+    away = cv2.distanceTransform((~lesion).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.where(visible(matrix), np.clip((away - _CLOSE) / 8, 0, 1), 0).astype(np.float32)
+
+
+def align(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]) -> Alignment | None:
+    """Lays the later structure onto the earlier one.
+
+    Args:
+        earlier: see ``structure``.
+        later: likewise.
+        outlines: inside of the lesion in each, ``[SIDE, SIDE]``.
+
+    Returns:
+        None where too few features agree.
+    """
+    rough, features = _by_features(earlier, later)
+    if rough is None or features < _LEAST_FEATURES:
+        return None
+    weights = skin_around(*outlines, rough)
+    fitted = _fit(earlier, later, rough, weights)
+    return Alignment(rough, features, None) if fitted is None else Alignment(fitted[0], features, fitted[1])
+
+
+def _by_features(earlier: Structure, later: Structure) -> tuple[Matrix | None, int]:
+    detector = cv2.SIFT.create(nfeatures=1200, contrastThreshold=0.015, edgeThreshold=15)
+    (points, found), (other_points, other) = (detector.detectAndCompute(levels(each), None) for each in (earlier, later))
+    if min(len(points), len(other_points)) < _LEAST_FEATURES:
+        return None, 0
+    squares = (found**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * found @ other.T
+    distance = np.sqrt(np.maximum(squares, 0))
+    best, back = distance.argmin(axis=1), distance.argmin(axis=0)
+    two = np.partition(distance, 1, axis=1)[:, :2]
+    sure = (back[best] == np.arange(len(best))) & (two[:, 0] < _SECOND_BEST * two[:, 1])
+    if np.count_nonzero(sure) < _LEAST_FEATURES:
+        return None, 0
+    here = np.array([points[i].pt for i in np.flatnonzero(sure).tolist()])
+    there = np.array([other_points[i].pt for i in best[sure].tolist()])
+    matrix, agree = cv2.estimateAffinePartial2D(
+        there, here, method=cv2.RANSAC, ransacReprojThreshold=_WITHIN, maxIters=4000, confidence=0.999
+    )
+    return (None, 0) if matrix is None else (np.asarray(matrix, np.float64), int(agree.sum()))
+
+
+def _fit(earlier: Structure, later: Structure, start: Matrix, weights: Structure) -> tuple[Matrix, float] | None:
+    """The similarity that lays the later structure best onto the earlier one where ``weights`` are, and the correlation there.
+
+    None where too few pixels have weight or what they show has no structure.
+    """
+    y, x = np.nonzero(weights > 0)
+    weight, wanted = weights[y, x].astype(np.float64), earlier[y, x].astype(np.float64)
+    u, v = (x - _MIDDLE) / _MIDDLE, (y - _MIDDLE) / _MIDDLE
+    slopes = [cv2.Scharr(later, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1))]
+    layers = np.dstack([later, *slopes, np.ones_like(later)]).astype(np.float32)
+    inverse = np.asarray(cv2.invertAffineTransform(start), np.float64)
+    a, b = inverse[0, 0], inverse[1, 0]
+    centre = inverse[:, :2] @ [_MIDDLE, _MIDDLE] + inverse[:, 2]
+    correlation = 0.0
+    for _ in range(_STEPS):
+        seen = onto(layers, cv2.invertAffineTransform(_similarity(a, b, centre)))[y, x].astype(np.float64)
+        here, along, down = seen[:, 0], seen[:, 1], seen[:, 2]
+        counted = weight * (seen[:, 3] > 0.99)
+        own, common, both = (float((counted * product).sum()) for product in (here**2, wanted**2, here * wanted))
+        if counted.sum() < _LEAST_SKIN or min(own, common) <= 0:
+            return None
+        correlation, gain = both / np.sqrt(own * common), min(max(both / own, 0.5), 2.0)
+        miss = gain * here - wanted
+        spread = np.sqrt((counted * miss**2).sum() / counted.sum())
+        robust = counted * np.minimum(1, 1.5 * spread / np.maximum(np.abs(miss), 1e-9))
+        change = gain * _MIDDLE * np.stack([along * u + down * v, down * u - along * v, along / _MIDDLE, down / _MIDDLE], axis=1)
+        step = -np.linalg.solve((change * robust[:, None]).T @ change + 1e-6 * np.eye(4), (change * robust[:, None]).T @ miss)
+        moved = float(np.abs(step * [_MIDDLE, _MIDDLE, 1, 1]).max())
+        step *= min(1.0, 4.0 / max(moved, 1e-9))
+        a, b, centre = a + step[0], b + step[1], centre + step[2:]
+        if moved < 0.005:
+            break
+    return np.asarray(cv2.invertAffineTransform(_similarity(a, b, centre)), np.float64), correlation
+
+
+def _similarity(a: float, b: float, centre: NDArray[np.float64]) -> Matrix:
+    """The similarity that turns and scales by ``a + bi`` and maps the square's middle to ``centre``."""
+    turn = np.array([[a, -b], [b, a]])
+    return np.hstack([turn, (centre - turn @ [_MIDDLE, _MIDDLE])[:, None]])
