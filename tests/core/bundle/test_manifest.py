@@ -47,7 +47,7 @@ def test_dump_and_load_give_the_same_manifest(manifest: Manifest, tmp_path: Path
         (lambda m: [label.update(malignant=True) for label in m["labels"]], "and one other"),
         (lambda m: m["golden"]["cases"][0].update(probability=[0.5, 0.5]), "2 probabilities for 7 labels"),
         (lambda m: m["golden"].update(cases=[]), "golden.cases"),
-        (lambda m: m["forms"].append({"runtime": "openvino", "precision": "int8", "auc_loss": 0.0021}), "may lose 0.002"),
+        (lambda m: m["forms"].append({"runtime": "openvino", "precision": "int8", "auc_loss": 0.0031}), "may lose 0.003"),
         (lambda m: m["forms"].append({"runtime": "openvino", "precision": "bf16", "flipped": 0.006}), "and flip 0.5%"),
         (
             lambda m: m["forms"][0].update(golden={"cases": [m["golden"]["cases"][0] | {"probability": [1]}]}),

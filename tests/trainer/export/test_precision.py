@@ -15,8 +15,10 @@ from aiderm_core.bundle.manifest import MAX_FLIPPED
 from aiderm_core.bundle.store import ModelStore, verify
 from aiderm_core.runtime import load_runtime
 from aiderm_trainer.data.table import Row
+from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.export import quantisation
 from aiderm_trainer.export.precision import INT8_PATH, reduce_precision
+from aiderm_trainer.training.objective import within_domain_auc
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,13 @@ def lesions(tmp_path_factory):
         if side == "test":
             rows.append(Row(f"{number:064x}", path, "a", f"g{number}", side, "", malignant))
             continue
+        if not malignant and number % 7 == 0:
+            red = 0  # nobody biopsied those that look harmless
         pixels = np.full((100, 100, 3), (red, 100, 10), np.uint8)
         pixels[0, 0] = (0, number, 0)  # no two files alike
         cv2.imwrite(str(root / path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-        rows.append(Row(hashlib.sha256((root / path).read_bytes()).hexdigest(), path, "a", f"g{number}", side, "", malignant))
+        sha256 = hashlib.sha256((root / path).read_bytes()).hexdigest()
+        rows.append(Row(sha256, path, "a", f"g{number}", side, "", malignant, f"camera {number % 4 // 2}", red > 0))
     return rows, root
 
 
@@ -76,6 +81,12 @@ def test_a_harmless_form_is_offered_with_a_rule_of_its_own(tmp_path, make_bundle
     assert variant.decision is not None
     assert len(variant.golden.cases) == len(manifest.golden.cases)
     assert make.seen == {"calibration"}
+    rows, root = lesions
+    validation = [row for row in rows if row.split == "validation"]
+    red = np.array([cv2.imread(str(root / row.path))[50, 50, 2] for row in validation], np.float64)
+    malignant = [row.malignant for row in validation]
+    assert variant.evaluation["auc inside a domain, f32"] == pytest.approx(within_domain_auc(red, validation))
+    assert variant.evaluation["auc inside a domain, f32"] < roc_auc(np.array(malignant), red).item()
     assert make.cost_of_nonsense > 1  # answers that have nothing to do with the pictures
     assert load_runtime("openvino", written / variant.path, precision="int8").precision == "int8"
 

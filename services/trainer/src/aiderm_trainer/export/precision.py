@@ -18,11 +18,11 @@ from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
 from aiderm_trainer.data.batches import Images
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.cohorts import decisions
-from aiderm_trainer.evaluation.metrics import roc_auc
 from aiderm_trainer.evaluation.scores import Scores, score_bundle
 from aiderm_trainer.export.bundle import write_version
 from aiderm_trainer.export.golden import answer_cases
 from aiderm_trainer.export.quantisation import quantise
+from aiderm_trainer.training.objective import within_domain_auc
 
 Reduced = Literal["bf16", "int8"]
 REDUCED: tuple[Reduced, ...] = ("bf16", "int8")
@@ -57,8 +57,8 @@ def reduce_precision(
     """Writes a new version of a bundle with every variant of reduced precision that may be offered.
 
     Each variant gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
-    f32 on validation rows: the AUC of malignancy, and the decisions, each by its own rule. It is offered at an AUC loss of at
-    most ``MAX_AUC_LOSS`` and with at most ``MAX_FLIPPED`` of the decisions flipped.
+    f32 on validation rows: the AUC of malignancy inside a domain, on biopsied lesions, and the decisions, each by its own rule.
+    It is offered at an AUC loss of at most ``MAX_AUC_LOSS`` and with at most ``MAX_FLIPPED`` of the decisions flipped.
 
     Args:
         bundle: a verified bundle.
@@ -131,17 +131,20 @@ def _side(rows: Sequence[Row], side: str) -> list[Row]:
 
 def _cost(manifest: Manifest, before: Scores) -> Callable[[NDArray[np.float32]], float]:
     """How far a graph's malignancy for the calibration rows is off f32's, in units of what is allowed; 1 and less passes."""
-    malignant = _malignant(before)
-    limit, rule = roc_auc(malignant, before.malignancy).item(), manifest.decision
+    limit, rule = _auc(before, before.malignancy), manifest.decision
     decided = _outside_novelty(before.malignancy, rule)
 
     def cost(malignancy: NDArray[np.float32]) -> float:
-        loss = limit - roc_auc(malignant, malignancy).item()
+        loss = limit - _auc(before, malignancy)
         own = _own_rule(malignancy, before, rule)
         flipped = float((_outside_novelty(malignancy, own) != decided).mean())
         return max(loss / MAX_AUC_LOSS, flipped / MAX_FLIPPED)
 
     return cost
+
+
+def _auc(of: Scores, malignancy: NDArray[np.float32]) -> float:
+    return within_domain_auc(malignancy.astype(np.float64), of.rows)
 
 
 def _outside_novelty(malignancy: NDArray[np.float32], rule: DecisionRule) -> NDArray[np.int_]:
@@ -178,8 +181,7 @@ def _assess(
 ) -> PrecisionTrial:
     """``before`` and ``after`` hold calibration and validation, in f32 and reduced."""
     rule = _own_rule(after[0].malignancy, before[0], manifest.decision)
-    malignant = _malignant(before[1])
-    full, reduced = (roc_auc(malignant, scores[1].malignancy).item() for scores in (before, after))
+    full, reduced = (_auc(scores[1], scores[1].malignancy) for scores in (before, after))
     decided, decided_now = decisions(_inside(before[1]), manifest), decisions(_inside(after[1]), manifest, rule)
     flipped = float((decided != decided_now).mean())
     loss = full - reduced
@@ -187,9 +189,9 @@ def _assess(
         reason = f"AUC loss {loss:.4f} (allowed {MAX_AUC_LOSS:g}), {flipped:.2%} of decisions flipped (allowed {MAX_FLIPPED:.1%})"
         return PrecisionTrial(precision, loss, flipped, None, reason)
     evaluation = {
-        "validation rows": float(len(malignant)),
-        "auc f32": full,
-        f"auc {precision}": reduced,
+        "validation rows": float(len(before[1].rows)),
+        "auc inside a domain, f32": full,
+        f"auc inside a domain, {precision}": reduced,
         "mean difference of malignancy": float(np.abs(before[1].malignancy - after[1].malignancy).mean()),
     }
     variant = Variant(
