@@ -30,7 +30,7 @@ from aiderm_core.imaging.limits import Limits
 
 AUDIT_CLOSE_SECONDS = 5.0
 GARBAGE_BYTES = 20_000_000
-"""Of uploads, before garbage is collected under load; that takes tens of milliseconds."""
+"""Of uploads, before garbage is collected under load."""
 GARBAGE_BYTES_AT_REST = 20_000_000
 RELEASE_SECONDS = 0.5
 """Time between two checks whether memory can be released."""
@@ -50,6 +50,7 @@ def lifespan_of(
         if audit is not None:
             audit.start()
         await asyncio.to_thread(services.registry.refresh)
+        _settle()
         # Each in a task of its own: a new model may take its time to load, a revoked key must not.
         refreshes = [services.registry.refresh] + ([] if key_ring is None else [key_ring.refresh])
         polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
@@ -61,6 +62,7 @@ def lifespan_of(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+            gc.unfreeze()
             await asyncio.to_thread(services.pool.close, settings.drain_seconds)
             if audit is not None:
                 await asyncio.to_thread(audit.close, AUDIT_CLOSE_SECONDS)
@@ -142,7 +144,7 @@ def _release_memory(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], 
             seen = (pool.finished, uploads.taken)
             if uploads.taken - swept >= GARBAGE_BYTES_AT_REST:
                 swept = collected = uploads.taken
-                gc.collect()
+                _settle()
         elif uploads.taken - collected >= GARBAGE_BYTES:
             collected = uploads.taken
             gc.collect()
@@ -151,6 +153,16 @@ def _release_memory(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], 
         release_free_memory()
 
     return release
+
+
+def _settle() -> None:
+    """Collects all garbage, and keeps what is left, the program and its models, out of later collections.
+
+    They would look through 100,000 objects each time: 54 ms during which no other thread runs, instead of 0.1 ms.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 async def _poll(refresh: Callable[[], None], seconds: float) -> None:
