@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import python_multipart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import Request
@@ -278,8 +279,10 @@ def test_the_chunks_of_the_network_do_not_matter(forms, content, cuts, extra):
     if b"--frontier" in content:
         return
     edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
-    [upload] = read([body[start:end] for start, end in itertools.pairwise(edges)])
-    assert upload.data == content
+    chunks = [body[start:end] for start, end in itertools.pairwise(edges)]
+    for headers in (TYPE, TYPE | {"Content-Length": str(len(body))}):  # streamed; collected, as small bodies are
+        [upload] = read(chunks, headers=headers)
+        assert upload.data == content
 
 
 @given(body=st.binary(max_size=300), cut=st.integers(0, 400))
@@ -288,6 +291,40 @@ def test_any_body_is_read_or_refused(forms, body, cut):
     for candidate in (body, forms.multipart(("file", "a", body))[:cut]):
         with suppress(MalformedMultipart, MissingFile, TooLarge):
             read([candidate])
+
+
+USUAL = (
+    b'Content-Disposition: form-data; name="file"; filename="a"',
+    *(b"Content-Type: image/jpeg", b"\r\n\r\nabc", b"\r\n--frontier"),
+)
+
+
+@given(st.lists(st.sampled_from([b"--frontier", b"\r\n", b"--", b"\r", b" ", *USUAL, b"\0\xff"]), max_size=14))
+@settings(max_examples=150, deadline=None)
+def test_collected_and_streamed_bodies_are_read_alike(pieces):
+    body = b"--frontier" + b"".join(pieces)
+    found = []
+    for headers in (TYPE, TYPE | {"Content-Length": str(len(body))}):
+        try:
+            found.append([upload.data for upload in read([body], headers=headers)])
+        except (MalformedMultipart, MissingFile, TooLarge) as refusal:
+            found.append(f"{type(refusal).__name__}: {refusal}")
+    assert found[0] == found[1]
+
+
+def test_the_usual_small_body_needs_no_parser(forms, monkeypatch):
+    monkeypatch.setattr(python_multipart.MultipartParser, "write", lambda *_: pytest.fail("the streaming parser was used"))
+    body = forms.multipart(("note", None, b"a"), ("file", "a.jpg", b"\r\n--frontie" + bytes(5000)))
+    [upload] = read([body[:40], body[40:]], headers=TYPE | {"Content-Length": str(len(body))})
+    assert upload.data == b"\r\n--frontie" + bytes(5000)
+
+
+def test_a_small_body_counts_while_it_arrives(forms):
+    body = forms.multipart(("file", "a", bytes(800)))
+    budget = MemoryBudget(len(body) - 1)
+    with pytest.raises(Overloaded):
+        read([body[:500], body[500:]], budget=budget, headers=TYPE | {"Content-Length": str(len(body))})
+    assert budget.held == 0
 
 
 def test_memory_of_all_requests_is_bounded_and_given_back(forms):
