@@ -79,7 +79,7 @@ def read(data: bytes) -> JpegHeader:
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     """Yields marker, body and end of each segment up to the end of the image, as a JPEG decoder walks them."""
     at, pattern = 2, _MARKER
-    if data.count(0xFF) > _MAX_MARKER_BYTES:
+    if len(data) > _MAX_MARKER_BYTES and data.count(0xFF) > _MAX_MARKER_BYTES:
         raise HeaderError(f"The JPEG file holds more than {_MAX_MARKER_BYTES:,} bytes that begin markers.")
     for _ in range(MAX_SEGMENTS):
         found = pattern.search(data, at)
