@@ -14,9 +14,13 @@ from tests.servers import Server
 pytestmark = pytest.mark.browser
 READY = "html[data-ready]"
 DATABASES = "async () => (await indexedDB.databases()).map(({ name }) => name)"
+READINGS = """async () => {
+  const { readings, toCsv } = await import(new URL('js/reader/store.js', location.href));
+  return (await readings()).map((reading) => ({ ...reading, row: toCsv([reading]).trim() }));
+}"""
 COLUMNS = (
     "reader,case,truth,before_decision,before_confidence,before_seconds,model_decision,model_probability,model,"
-    "after_decision,after_confidence,after_seconds"
+    "after_decision,after_confidence,after_seconds,photographs"
 )
 
 
@@ -100,6 +104,7 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
     assert row == {
         "reader": "R2", "case": "naevus, left", "truth": "", "before_decision": "refer", "before_confidence": "0.7",
         "model_decision": "low_suspicion", "model": "melanoma 1", "after_decision": "no_refer", "after_confidence": "0.8",
+        "photographs": "1",
     }  # fmt: skip
     dialog.get_by_role("button", name="Delete the case 2").click()
     expect(dialog).to_contain_text("1 of 1 cases is complete.")
@@ -110,6 +115,39 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
     dialog.get_by_role("button", name="Close").click()
     expect(waiting).to_have_count(0)
     assert page.evaluate("() => localStorage.getItem('aiderm-reader')") is None
+
+
+def test_further_photographs_are_added_before_the_answer_is_shown(
+    reading: Page, plain: Callable[..., bytes], upload: Callable[..., FilePayload], choose: Callable[..., None]
+) -> None:
+    page = reading
+    choose(page, plain(red=40), "first.png")
+    page.locator("#assess").click()
+    expect(page.locator("derm-reader h2")).to_be_focused()
+    page.get_by_role("button", name="Add a photograph of the same spot").click()
+    with page.expect_response("**/predict/lesion*") as answered:
+        page.locator("dialog input").set_input_files([upload(plain(red=230), "second.png")])
+    expect(page.locator("derm-reader h2")).to_be_focused()
+    rows = page.locator("derm-spot li")
+    expect(rows).to_have_count(2)
+    nothing_is_seen(page)
+    first = page.locator(".photo").get_attribute("src")
+    rows.nth(1).get_by_role("button", name="Photograph 2", exact=True).click()
+    expect(page.locator(".photo")).not_to_have_attribute("src", first or "")
+    nothing_is_seen(page)
+    say(page, "Refer or biopsy", 70, "Save and show")
+    answer = answered.value.json()
+    assert answer["decision"] == "uncertain"  # the photographs disagree
+    expect(page.locator(".verdict")).to_have_attribute("data-decision", "uncertain")
+    expect(page.locator("derm-spot")).to_contain_text("The answer rests on 2 of 2 photographs.")
+    expect(page.locator(".photo")).not_to_have_attribute("src", first or "")
+    expect(page.get_by_role("button", name="Add a photograph of the same spot")).to_be_hidden()
+    say(page, "Refer or biopsy", 80, "Save my final")
+    expect(page.locator("derm-reader")).to_contain_text("Both of your assessments")
+    (kept,) = page.evaluate(READINGS)
+    assert (kept["photographs"], kept["probability"]) == (2, answer["malignancy"]["probability"])
+    assert kept["row"].endswith(",2")
+    page.evaluate("() => localStorage.removeItem('aiderm-reader')")
 
 
 def test_where_nothing_can_be_kept_the_answer_stays_hidden(

@@ -219,10 +219,10 @@ function startFromHistory(adding, view, start) {
     });
   });
   document.addEventListener("recheck", (event) => {
-    const { file, mole } = /** @type {CustomEvent<{file: File, mole: string}>} */ (event).detail;
+    const { files, mole } = /** @type {CustomEvent<{files: File[], mole: string}>} */ (event).detail;
     location.hash = "check";
     start()
-      .then(() => adding.add([file], mole))
+      .then(() => adding.again(files, mole))
       .catch(() => view.sayNotLoaded());
   });
 }

@@ -29,7 +29,7 @@ export function renewPaper(item) {
 export async function correctKept(item) {
   if (!item.kept) return;
   const { changeOutline } = await import("../history/store.js");
-  await changeOutline(item.entry, correctedOf(item));
+  await changeOutline(item.entry, item.photo, correctedOf(item));
 }
 
 /** @param {Item} item with an answer @returns {HTMLElement[]} */

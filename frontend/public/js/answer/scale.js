@@ -23,8 +23,8 @@ function placeOf(share) {
 const ATTRIBUTES = ["probability", "threshold", "low", "high", "prevalence"];
 
 /**
- * Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; read when the element comes
- * into a document.
+ * Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; `several` where it rests on
+ * several pictures. Read when the element comes into a document.
  */
 export class DermScale extends HTMLElement {
   connectedCallback() {
@@ -36,6 +36,7 @@ export class DermScale extends HTMLElement {
       this.replaceChildren();
       return;
     }
+    const whose = this.hasAttribute("several") ? "hereSeveral" : "here";
     // Two values that round alike but lie on two sides of the threshold need one more digit each.
     const close = [threshold, low, high].some((edge) => Math.abs(edge - probability) < 0.01);
     const write = (/** @type {number} */ value) => (close ? percent(value, 1) : percent(value));
@@ -43,7 +44,7 @@ export class DermScale extends HTMLElement {
     const here = el(
       "div",
       { class: "scale-label here", dir: "auto" },
-      t("scale.here", { value: write(probability) }),
+      t(`scale.${whose}`, { value: write(probability) }),
     );
     const limit = el(
       "div",
@@ -87,7 +88,7 @@ export class DermScale extends HTMLElement {
       el(
         "dl",
         { class: "legend" },
-        el("dt", {}, t("scale.hereColon", { value: write(probability) })),
+        el("dt", {}, t(`scale.${whose}Colon`, { value: write(probability) })),
         el("dd", {}, t("scale.hereMeaning", { share: outOfHundred(prevalence) })),
         el("dt", {}, t("scale.thresholdColon", { value: write(threshold) })),
         el("dd", {}, t("scale.thresholdMeaning")),

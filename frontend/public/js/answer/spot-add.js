@@ -6,9 +6,11 @@ import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";
 import { asPng, bitmapOf, isShown } from "../intake/bitmap.js";
 import { prepare } from "../intake/files.js";
+import { dropped, pasted } from "../intake/picker.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
 /** @typedef {import("../check/state.js").Another} Another */
+/** @typedef {import("../check/state.js").Prepared} Prepared */
 
 /** What the browser itself shows of a file. @param {File} file @returns {Promise<Blob>} */
 async function shownOf(file) {
@@ -19,6 +21,27 @@ async function shownOf(file) {
   return shown;
 }
 
+/** @param {Prepared} prepared @returns {Promise<Another>} */
+export async function anotherOf({ file, digest }) {
+  const shown = await shownOf(file).catch(() => file);
+  return { file, digest, url: URL.createObjectURL(shown) };
+}
+
+/**
+ * Those that are not there yet; rejects with a Problem.
+ *
+ * @param {File[]} files
+ * @param {Item} item
+ * @returns {Promise<Prepared[]>}
+ */
+async function freshOf(files, { digest, others }) {
+  if (files.length === 0) throw new Problem("no_picture");
+  const known = new Set([digest, ...others.map((other) => other.digest)]);
+  const prepared = await Promise.all(files.map(prepare));
+  const single = new Map(prepared.map((one) => [one.digest, one]));
+  return [...single.values()].filter((one) => !known.has(one.digest));
+}
+
 /**
  * @param {Item} item
  * @param {number} room how many more there may be
@@ -26,26 +49,15 @@ async function shownOf(file) {
  */
 export function askForPhotographs(item, room) {
   return new Promise((resolve) => {
-    /** @type {Another[]} */
-    let added = [];
     const said = el("p", { role: "alert" });
     const take = async (/** @type {File[]} */ files) => {
       said.textContent = "";
       try {
-        const known = new Set([item.digest, ...item.others.map(({ digest }) => digest)]);
-        const prepared = await Promise.all(files.map(prepare));
-        const fresh = [...new Map(prepared.map((one) => [one.digest, one])).values()].filter(
-          ({ digest }) => !known.has(digest),
-        );
+        const fresh = await freshOf(files, item);
         if (fresh.length === 0) said.textContent = t("spot.twice");
         else if (fresh.length > room) said.textContent = t("spot.room", { most: room });
         else {
-          added = await Promise.all(
-            fresh.map(async ({ file, digest }) => {
-              const shown = await shownOf(file).catch(() => file);
-              return { file, digest, url: URL.createObjectURL(shown) };
-            }),
-          );
+          resolve(await Promise.all(fresh.map(anotherOf)));
           dialog.close();
         }
       } catch (error) {
@@ -54,17 +66,17 @@ export function askForPhotographs(item, room) {
       }
     };
     const photograph = async () => {
-      dialog.removeEventListener("close", end);
-      dialog.close();
       const camera = await import("../intake/camera.js");
-      const file = await camera.photograph({});
+      const file = await camera.photograph({}); // in a dialog over this one
       if (file) await take([file]);
-      end();
     };
-    const input = /** @type {HTMLInputElement} */ (
-      el("input", { type: "file", accept: "image/*", multiple: true })
-    );
-    input.addEventListener("change", () => take([...(input.files ?? [])]));
+    const accept = document.querySelector("derm-picker input")?.getAttribute("accept");
+    const input = /** @type {HTMLInputElement} */ (el("input", { type: "file", accept, multiple: true }));
+    input.addEventListener("change", () => {
+      const files = [...(input.files ?? [])];
+      input.value = ""; // the same file may be chosen again
+      if (files.length > 0) take(files);
+    });
     const dialog = openDialog(
       "spot-add",
       el("h2", {}, t("check.addPhotograph")),
@@ -78,10 +90,34 @@ export function askForPhotographs(item, room) {
         button(t("common.cancel"), () => dialog.close()),
       ),
     );
-    const end = () => resolve(added);
-    dialog.addEventListener("close", end);
-    dialog.addEventListener("dragover", (event) => event.preventDefault());
-    dialog.addEventListener("drop", ({ dataTransfer }) => take([...(dataTransfer?.files ?? [])]));
-    dialog.addEventListener("paste", ({ clipboardData }) => take([...(clipboardData?.files ?? [])]));
+    takeWhile(dialog, take).addEventListener("abort", () => resolve([]));
   });
+}
+
+/**
+ * Takes what is dropped or pasted anywhere while a dialog is the one in front, and closes it with the view.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @param {(files: File[]) => void} take
+ * @returns {AbortSignal} of its end
+ */
+function takeWhile(dialog, take) {
+  const open = new AbortController();
+  const { signal } = open;
+  const inFront = () => [...document.querySelectorAll("dialog[open]")].at(-1) === dialog;
+  dialog.addEventListener("close", () => open.abort());
+  window.addEventListener("hashchange", () => dialog.close(), { signal });
+  document.addEventListener(
+    "dragover",
+    (event) => {
+      if (!inFront() || !event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault(); // else the browser opens the file instead of this page
+      event.dataTransfer.dropEffect = "copy";
+    },
+    { signal },
+  );
+  document.addEventListener("drop", (event) => inFront() && dropped(event).then(take), { signal });
+  // wherever the focus is: a click on the dialog's text takes it from its buttons
+  document.addEventListener("paste", (event) => inFront() && take(pasted(event)), { signal });
+  return signal;
 }

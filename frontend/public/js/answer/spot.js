@@ -34,6 +34,9 @@ function alone(own) {
   return el("span", { class: "own" }, [t(`verdict.${decision}.short`), ...estimate].join(", "));
 }
 
+/** Its picture, by which it is shown. @param {Item} item @param {number} place */
+const urlAt = ({ url, others }, place) => others[place - 1]?.url ?? url;
+
 /**
  * Methods in: `show`, `add`. Events out: `photo` with `{item, photo}`, one that is to be shown; `others` with
  * `{item, others}`, further photographs that are to have one answer with the item's own.
@@ -42,39 +45,41 @@ export class DermSpot extends HTMLElement {
   /** @param {Item | null} item @param {Assessment | null} assessment */
   show(item, assessment) {
     const together = assessment?.together;
-    this.hidden = !item || !together;
-    if (!item || !together) {
+    // a second reader looks at all of them before any answer
+    const before = item?.state === "reading" && item.others.length > 0;
+    this.hidden = !item || !(together || before);
+    if (!item || this.hidden) {
       this.replaceChildren();
       return;
     }
     const focused = this.contains(document.activeElement);
-    const counts = { count: together.counted.length, total: together.images.length };
+    const counts = together && { count: together.counted.length, total: together.images.length };
     this.replaceChildren(
       el(
         "section",
         { class: "card spot", "aria-labelledby": "spot-title" },
         el("h2", { id: "spot-title" }, t("spot.title")),
-        el("p", {}, t("spot.counted", counts)),
-        together.disagreement && el("p", { class: "notice" }, t("spot.disagree")),
+        counts && el("p", {}, t("spot.counted", counts)),
+        together?.disagreement && el("p", { class: "notice" }, t("spot.disagree")),
         el(
           "ol",
           { class: "photographs" },
-          together.images.map((_, at) => this.#row(item, together, at)),
+          [item, ...item.others].map((_, at) => this.#row(item, together, at)),
         ),
       ),
     );
     if (focused) /** @type {HTMLElement | null} */ (this.querySelector("[aria-pressed=true]"))?.focus();
   }
 
-  /** @param {Item} item @param {Together} together @param {number} place */
+  /** @param {Item} item @param {Together | undefined} together @param {number} place */
   #row(item, together, place) {
-    const own = together.images[place].assessment;
+    const own = /** @type {Assessment | null} */ (together?.images[place].assessment ?? null);
     const number = place + 1;
     const name = t("spot.number", { number });
-    const image = el("img", { src: item.others[place - 1]?.url ?? item.url, alt: "", width: 48, height: 48 });
+    const image = el("img", { src: urlAt(item, place), alt: "", width: 48, height: 48 });
     const shown = button("", () => this.#tell("photo", { item, photo: place }), "plain", {
       "aria-pressed": String(place === item.photo),
-      disabled: !own,
+      disabled: together && !own,
     });
     shown.replaceChildren(image, name);
     const rest = item.others.filter((_, at) => at !== place - 1);
@@ -83,8 +88,8 @@ export class DermSpot extends HTMLElement {
       "li",
       {},
       shown,
-      el("span", { class: "fate" }, ...fate(together, place)),
-      alone(/** @type {Assessment | null} */ (own)),
+      together && el("span", { class: "fate" }, ...fate(together, place)),
+      alone(own),
       place > 0 &&
         button(t("spot.remove"), remove, "plain", { "aria-label": t("spot.removeNamed", { number }) }),
     );

@@ -131,7 +131,7 @@ function reasons({ reasons: given }) {
  * @param {Assessment} assessment
  * @param {(moved: Malignancy) => void} [redraw] draws the dots, and what else moves
  */
-function estimate({ decision, malignancy }, redraw) {
+function estimate({ decision, malignancy, together }, redraw) {
   if (!malignancy || decision === "rejected") return { values: () => ({}) };
   let now = malignancy;
   const inWords = el("div", { "aria-live": "polite" });
@@ -142,7 +142,8 @@ function estimate({ decision, malignancy }, redraw) {
     redraw?.(moved);
     const { probability, threshold, uncertain, prevalence } = moved;
     const [low, high] = uncertain;
-    scale.replaceChildren(el("derm-scale", { probability, threshold, low, high, prevalence }));
+    const several = (together?.counted.length ?? 1) > 1;
+    scale.replaceChildren(el("derm-scale", { probability, threshold, low, high, prevalence, several }));
   });
   return { inWords, scale, chooser, values: () => frequencyValues(now) };
 }

@@ -25,7 +25,11 @@ export class Adding {
     this.view = view;
   }
 
-  /** @param {File[]} files @param {string | null} [mole] of the history, that these show */
+  /**
+   * @param {File[]} files
+   * @param {string | null} [mole] of the history, that these show
+   * @returns {Promise<Item>} the one that is selected
+   */
   async add(files, mole = null) {
     const { queue, view } = this;
     await view.load();
@@ -57,6 +61,23 @@ export class Adding {
       view.assess.focus();
     }
     for (const item of added) await this.#lookAt(item);
+    return first;
+  }
+
+  /**
+   * Photographs that are kept in the history: several have one answer at once, as they had before.
+   *
+   * @param {File[]} files
+   * @param {string} mole that they show
+   */
+  async again([file, ...further], mole) {
+    const item = await this.add([file], mole);
+    if (further.length === 0 || item.state !== "ready") return;
+    const { anotherOf } = await import("../answer/spot-add.js");
+    const prepared = await Promise.all(further.map(prepare));
+    this.queue.setOthers(item, await Promise.all(prepared.map(anotherOf)));
+    this.sending.start([item]);
+    this.view.focusCancel();
   }
 
   /** Measures a picture and makes its thumbnail. @param {Item} item */

@@ -173,7 +173,9 @@ export class Queue extends EventTarget {
 
   /** Shows a sealed answer. @param {Item} item @param {Item["reading"]} reading what was said before */
   unseal(item, reading) {
-    this.update(item, { state: "result", answer: item.sealed, sealed: null, reading });
+    const { photo } = item;
+    this.update(item, { state: "result", answer: item.sealed, sealed: null, reading, photo: 0 });
+    if (photo > 0) this.showPhoto(item, photo);
   }
 
   /**
@@ -200,6 +202,7 @@ export class Queue extends EventTarget {
   /** Shows one of an item's photographs. @param {Item} item @param {number} photo its place */
   showPhoto(item, photo) {
     const { answer } = item;
+    if (item.sealed) this.update(item, { photo });
     const { together } = answer?.assessment ?? {};
     if (!answer || !together?.images[photo]?.assessment) return;
     const all = /** @type {import("../api.js").LesionAssessment} */ ({ ...answer.assessment, ...together });

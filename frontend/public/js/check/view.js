@@ -238,7 +238,8 @@ export class CheckView {
     const still = item && ["ready", "result", "problem"].includes(item.state);
     this.editing.hidden = !still || !item.file || !item.viewable || item.photo > 0;
     const room = item && this.parts && item.others.length + 1 < this.parts.mostPhotographs;
-    this.addPhotograph.hidden = state !== "result" || !room || item.reading !== null;
+    const mayAdd = state === "reading" || (state === "result" && item?.reading === null);
+    this.addPhotograph.hidden = !room || !mayAdd;
     this.cameraAgain.hidden = !["result", "problem"].includes(state);
     if (!this.cameraAgain.hidden) this.cameraAgain.textContent = t("camera.another");
     const leads = state === "result" || (problem !== null && !mayRetry(problem));
@@ -262,10 +263,11 @@ export class CheckView {
     const depth = parts.depthOf();
     this.main.dataset.depth = depth;
     const url = item ? urlOf(item) : "";
-    const now = [depth, item, url, item?.thumb, assessment, problem, item?.concerns, item?.viewable];
+    const before = item?.state === "reading" ? item.others : null;
+    const now = [depth, item, url, item?.thumb, assessment, problem, item?.concerns, item?.viewable, before];
     if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
     // what is read, ticked or typed beside the picture stays when only its thumbnail comes
-    const [shownDepth, shownItem, shownUrl, , shownAnswer, shownProblem] = this.#shown;
+    const [shownDepth, shownItem, shownUrl, , shownAnswer, shownProblem, , , shownBefore] = this.#shown;
     const another = shownItem !== item || shownAnswer !== assessment || this.#shown.length === 0;
     this.#shown = now;
     // nothing to look at, and nothing that could be assessed
@@ -279,6 +281,8 @@ export class CheckView {
       parts.verdict.brief = depth === "lay";
       parts.verdict.assessment = assessment;
       this.#renderDepth(assessment !== null);
+    }
+    if (another || shownDepth !== depth || shownUrl !== url || shownBefore !== before) {
       parts.spot.show(item, assessment);
     }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;

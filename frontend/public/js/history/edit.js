@@ -5,7 +5,7 @@ import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";
 import { dayField, moleField, spotFields } from "./fields.js";
 import { traced } from "./traced.js";
-import { changePicture, write } from "./store.js";
+import { keepPicture, shotsOf, write } from "./store.js";
 
 /** @typedef {import("./store.js").Mole} Mole */
 /** @typedef {import("./store.js").Picture} Picture */
@@ -13,27 +13,29 @@ import { changePicture, write } from "./store.js";
 /**
  * @param {Picture} picture
  * @param {Mole[]} moles
- * @param {{image: HTMLImageElement, title: string, changed: () => Promise<void>}} content
+ * @param {{images: HTMLImageElement[], title: string, changed: () => Promise<void>}} content `images` of its
+ *   photographs
  */
-export function openPicture(picture, moles, { image, title, changed }) {
+export function openPicture(picture, moles, { images, title, changed }) {
+  const shots = shotsOf(picture);
   const day = dayField(picture.takenAt);
   const which = moleField(moles, picture.mole);
   const save = async () => {
     const takenAt = day.read();
     if (takenAt === null) return;
     dialog.close();
-    await changePicture({ ...picture, takenAt, mole: which.control.value });
+    await keepPicture(null, { ...picture, takenAt, mole: which.control.value });
     await changed();
   };
   const again = () => {
     dialog.close();
-    const file = new File([picture.picture], title, { type: picture.picture.type });
-    document.dispatchEvent(new CustomEvent("recheck", { detail: { file, mole: picture.mole } }));
+    const files = shots.map(({ picture: shot }) => new File([shot], title, { type: shot.type }));
+    document.dispatchEvent(new CustomEvent("recheck", { detail: { files, mole: picture.mole } }));
   };
   const dialog = openDialog(
     "picture-dialog",
     el("h2", {}, title),
-    traced(image, picture),
+    traced(images, shots),
     el("div", { class: "form" }, day.field, which.field),
     actions(
       save,

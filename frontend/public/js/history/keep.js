@@ -1,16 +1,21 @@
 // @ts-check
 /** The card below an answer that keeps the picture on this device: off until asked for. */
 
-import { assessmentOf, correctedOf } from "../check/state.js";
+import { assessmentOf } from "../check/state.js";
 import { button, el } from "../dom.js";
 import { t } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
 import { dayField, moleField, spotFields } from "./fields.js";
-import { isOn, newId, readAll, turnOn, write } from "./store.js";
+import { isOn, keepPicture, newId, readAll, turnOn } from "./store.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
+/** @typedef {import("../api.js").Assessment} Assessment */
 
-const title = () => el("h2", { id: "keep-title" }, t("history.keep.title"));
+/** @param {Item} item @param {"title" | "save" | "saved"} words */
+const wordsFor = ({ others }, words) => t(`history.keep.${others.length > 0 ? `${words}Several` : words}`);
+
+/** @param {Item} item */
+const title = (item) => el("h2", { id: "keep-title" }, wordsFor(item, "title"));
 
 /**
  * @param {HTMLElement} card that is filled
@@ -20,14 +25,14 @@ export async function keepCard(card, item) {
   try {
     await fillCard(card, item);
   } catch {
-    card.replaceChildren(title(), el("p", { class: "soft" }, t("history.blocked")));
+    card.replaceChildren(title(item), el("p", { class: "soft" }, t("history.blocked")));
   }
 }
 
 /** @param {HTMLElement} card @param {Item} item */
 async function fillCard(card, item) {
   if (item.kept) {
-    card.replaceChildren(title(), el("p", {}, ...kept()));
+    card.replaceChildren(title(item), el("p", {}, ...kept(item)));
     return;
   }
   if (await isOn()) {
@@ -39,9 +44,9 @@ async function fillCard(card, item) {
     await form(card, item);
     card.querySelector("select")?.focus();
   };
-  const blocked = () => card.replaceChildren(title(), el("p", { role: "alert" }, t("history.blocked")));
+  const blocked = () => card.replaceChildren(title(item), el("p", { role: "alert" }, t("history.blocked")));
   card.replaceChildren(
-    title(),
+    title(item),
     el("p", { class: "soft" }, t("history.keep.off")),
     el(
       "div",
@@ -51,12 +56,28 @@ async function fillCard(card, item) {
   );
 }
 
-/** What is kept of an answer beside its decision. @param {import("../api.js").Assessment} assessment */
-function observedOf({ region, lesion, image: { width, height } }) {
-  return lesion ? { region, lesion, image: { width, height } } : null;
+/** What is kept of an answer beside its decision. @param {Assessment | null} assessment */
+function observedOf(assessment) {
+  if (!assessment?.lesion) return null;
+  const { region, lesion, image } = assessment;
+  return { region, lesion, image: { width: image.width, height: image.height } };
 }
 
-const kept = () => [t("history.keep.saved"), " ", el("a", { href: "#history" }, t("history.keep.open"))];
+/** Every photograph that the answer is of, the item's own first. @param {Item} item @param {File} file */
+function shotsOf({ digest, others, outlines, answer }, file) {
+  const assessment = /** @type {Assessment} */ (answer?.assessment);
+  const { together } = assessment;
+  const shots = [{ file, digest }, ...others].map(async (photograph, at) => {
+    const own = together ? /** @type {Assessment | null} */ (together.images[at].assessment) : assessment;
+    const type = await typeOf(photograph.file); // whatever the browser took it for
+    const picture = new Blob([photograph.file], { type }); // without its name
+    return { picture, outline: outlines[photograph.digest] ?? null, observed: observedOf(own) };
+  });
+  return Promise.all(shots);
+}
+
+/** @param {Item} item */
+const kept = (item) => [wordsFor(item, "saved"), " ", el("a", { href: "#history" }, t("history.keep.open"))];
 
 /** @param {HTMLElement} card @param {Item} item */
 async function form(card, item) {
@@ -68,7 +89,7 @@ async function form(card, item) {
   which.control.addEventListener("change", choose);
   choose();
   const said = el("p", { role: "status", class: "said" });
-  const save = button(t("history.keep.save"), async () => {
+  const save = button(wordsFor(item, "save"), async () => {
     const { file } = item;
     const assessment = assessmentOf(item);
     if (!file || !assessment || save.getAttribute("aria-disabled") === "true") return;
@@ -81,20 +102,16 @@ async function form(card, item) {
       createdAt: Date.now(),
     };
     try {
-      const type = await typeOf(file); // whatever the browser took it for
-      const picture = new Blob([file], { type }); // without its name
-      const shot = { picture, outline: correctedOf(item), observed: observedOf(assessment) };
-      const model = `${assessment.model.name} ${assessment.model.version}`;
+      const [first, ...others] = await shotsOf(item, file);
+      const { decision, model } = assessment;
       const entry = item.entry || newId();
-      await write({
-        moles: [mole],
-        pictures: [{ id: entry, mole: mole.id, takenAt, decision: assessment.decision, model, ...shot }],
-      });
+      const facts = { id: entry, mole: mole.id, takenAt, decision, model: `${model.name} ${model.version}` };
+      await keepPicture(mole, { ...facts, ...first, others });
       Object.assign(item, { entry, mole: mole.id, kept: true });
       document.dispatchEvent(new Event("kept"));
       card.querySelectorAll(".field").forEach((field) => field.remove());
       save.remove();
-      said.replaceChildren(...kept());
+      said.replaceChildren(...kept(item));
       said.querySelector("a")?.focus();
     } catch {
       save.removeAttribute("aria-disabled");
@@ -102,7 +119,7 @@ async function form(card, item) {
     }
   });
   card.replaceChildren(
-    title(),
+    title(item),
     el("p", { class: "soft" }, t("history.stays")),
     el("div", { class: "form" }, moles.length > 0 && which.field, ...spot.fields, day.field),
     el("div", { class: "actions" }, save),

@@ -14,7 +14,8 @@ import { Database, settled } from "../database.js";
  * @typedef {{id: string, label: string, site: string, createdAt: number}} Mole
  * @typedef {import("../lesion/card.js").Observed} Observed
  * @typedef {{picture: Blob, outline?: Point[] | null, observed?: Observed | null}} Shot
- * @typedef {{id: string, mole: string, takenAt: number, decision: string, model: string} & Shot} Picture
+ * @typedef {{id: string, mole: string, takenAt: number, decision: string, model: string, others?: Shot[]} &
+ *   Shot} Picture of one day; `others` are further photographs of the spot that the answer rests on as well
  * @typedef {{moles: Mole[], pictures: Picture[]}} Content
  */
 
@@ -44,6 +45,17 @@ export const SITES = [
 export const newId = () =>
   [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
+/**
+ * The photographs of one day, each as a picture of its own.
+ *
+ * @param {Picture} picture
+ * @returns {(Shot & {id: string})[]}
+ */
+export const shotsOf = ({ id, picture, outline, observed, others = [] }) => [
+  { id, picture, outline, observed },
+  ...others.map((shot, at) => ({ ...shot, id: `${id}-${at + 1}` })),
+];
+
 const database = new Database("aiderm-history", { moles: [], pictures: ["mole"] });
 
 /** Whether the history is on. */
@@ -70,10 +82,16 @@ export const write = ({ moles, pictures }) =>
     for (const picture of pictures) pictureStore.put(picture);
   });
 
-/** Replaces a picture; a mole whose last picture moved to another one goes. @param {Picture} picture */
-export const changePicture = (picture) =>
+/**
+ * Adds a picture, or replaces it; a mole whose last picture moved to another one goes.
+ *
+ * @param {Mole | null} mole that the picture is of, where it may be a new one
+ * @param {Picture} picture
+ */
+export const keepPicture = (mole, picture) =>
   database.transact("readwrite", async (moles, pictures) => {
     const before = await settled(pictures.get(picture.id));
+    if (mole) moles.put(mole);
     pictures.put(picture);
     if (!before || before.mole === picture.mole) return;
     if ((await settled(pictures.index("mole").count(before.mole))) === 0) moles.delete(before.mole);
@@ -83,17 +101,20 @@ export const changePicture = (picture) =>
 let changing = Promise.resolve();
 
 /**
- * Puts another outline on a picture, where that is still kept.
+ * Puts another outline on a photograph, where that is still kept.
  *
- * @param {string} id
+ * @param {string} id of the picture
+ * @param {number} place of the photograph; 0: the first
  * @param {Point[] | null} outline null: it is the model's again
  */
-export function changeOutline(id, outline) {
+export function changeOutline(id, place, outline) {
   const change = async () => {
     if (!(await isOn())) return;
     await database.transact("readwrite", async (_, pictures) => {
-      const kept = await settled(pictures.get(id));
-      if (kept) pictures.put({ ...kept, outline });
+      const kept = /** @type {Picture | undefined} */ (await settled(pictures.get(id)));
+      if (!kept) return;
+      const others = kept.others?.map((shot, at) => (at === place - 1 ? { ...shot, outline } : shot));
+      pictures.put({ ...kept, others, ...(place === 0 ? { outline } : {}) });
     });
   };
   const changed = changing.then(change);

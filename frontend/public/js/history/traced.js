@@ -1,5 +1,5 @@
 // @ts-check
-/** A kept picture with the lesion's outline over it, and what was measured inside. */
+/** Kept photographs, each with the lesion's outline over it, and what was measured inside. */
 
 import { depthOf } from "../answer/depth.js";
 import { el } from "../dom.js";
@@ -10,40 +10,63 @@ import { outlineOver } from "../lesion/drawing.js";
 /** @typedef {import("./store.js").Shot} Shot */
 
 /**
- * @param {HTMLImageElement} image
- * @param {Shot} shot that it shows
+ * @param {HTMLImageElement[]} images
+ * @param {Shot[]} shots that they show
  */
-export function traced(image, { observed, outline }) {
-  if (!observed) return el("div", { class: "traced" }, el("div", { class: "traced-picture" }, image));
-  const drawn = outlineOver(observed, outline);
+export function traced(images, shots) {
   const shown = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", checked: true }));
+  const turn = el("label", { class: "switch" }, shown, el("span", {}, t("lesion.show")));
+  const several = shots.length > 1;
+  const figures = shots.map((shot, at) => {
+    const name = several ? t("spot.number", { number: at + 1 }) : "";
+    const outline = over(images[at], shot, shown);
+    return el(
+      "figure",
+      {},
+      el("div", { class: "traced-picture", dir: "ltr" }, images[at], outline),
+      several && el("figcaption", {}, name),
+      shot.observed && observations(shot, name),
+    );
+  });
+  const outlined = shots.some(({ observed }) => observed);
+  return el("div", { class: "traced" }, outlined && turn, ...figures);
+}
+
+/**
+ * The outline over a picture, as long as it is ticked.
+ *
+ * @param {HTMLImageElement} image
+ * @param {Shot} shot
+ * @param {HTMLInputElement} shown
+ */
+function over(image, { observed, outline }, shown) {
+  if (!observed) return null;
+  const drawn = outlineOver(observed, outline);
   const draw = () => {
     const { width, height } = observed.image;
     // a browser that turns the picture otherwise than the server did would show it at the wrong place
     const fits = image.naturalWidth === width && image.naturalHeight === height;
     drawn.toggleAttribute("hidden", !fits || !shown.checked);
-    turn.hidden = !fits;
   };
-  const turn = el("label", { class: "switch" }, shown, el("span", {}, t("lesion.show")));
   shown.addEventListener("change", draw);
   image.addEventListener("load", draw);
   draw();
-  const facts = lesionRows(observed, outline).flatMap(([name, value]) => [
-    el("dt", {}, name),
+  return drawn;
+}
+
+/** @param {Shot} shot @param {string} name of the photograph, where there are several */
+function observations({ observed, outline }, name) {
+  if (!observed) return null;
+  const facts = lesionRows(observed, outline).flatMap(([row, value]) => [
+    el("dt", {}, row),
     el("dd", {}, value),
   ]);
   return el(
-    "div",
-    { class: "traced" },
-    el("div", { class: "traced-picture", dir: "ltr" }, image, drawn),
-    turn,
-    el(
-      "details",
-      { open: depthOf() === "clinical" },
-      el("summary", {}, t("lesion.title")),
-      el("p", { class: "soft" }, t("lesion.lead")),
-      el("dl", { class: "facts" }, ...facts),
-      el("p", { class: "soft" }, lesionWords(outline)),
-    ),
+    "details",
+    { open: depthOf() === "clinical" },
+    el("summary", {}, t("lesion.title"), name && el("span", { class: "visually-hidden" }, `, ${name}`)),
+    el("p", { class: "soft" }, t("lesion.lead")),
+    el("dl", { class: "facts" }, ...facts),
+    el("p", { class: "soft" }, lesionWords(outline)),
   );
 }

@@ -7,12 +7,13 @@
 import { has } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
 import { MEASURES } from "../lesion/correction.js";
-import { SITES } from "./store.js";
+import { SITES, shotsOf } from "./store.js";
 import { isArchive, pack, unpack } from "./zip.js";
 
 /** @typedef {import("./store.js").Content} Content */
 /** @typedef {import("./store.js").Mole} Mole */
 /** @typedef {import("./store.js").Picture} Picture */
+/** @typedef {import("./store.js").Shot} Shot */
 /** What could be had of a file, and the day (or the name) of each picture that could not. */
 /** @typedef {Content & {damaged: (number | null)[]}} Imported */
 
@@ -29,8 +30,8 @@ const ENDINGS = /** @type {Record<string, string>} */ ({
   "application/dicom": "dcm",
 });
 
-/** @param {Picture} picture @param {string} type of its content */
-const pathOf = ({ id }, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
+/** @param {string} id @param {string} type of its content */
+const pathOf = (id, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
 
 /**
  * Writes the archive and reads it back.
@@ -40,28 +41,30 @@ const pathOf = ({ id }, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
  *   days of those that this device can no longer read. Rejects when what is read back is not what was written
  */
 export async function toFile({ moles, pictures }) {
+  /** @type {import("./zip.js").Entry[]} */
   const entries = [];
   const list = [];
   const left = [];
   for (const picture of pictures) {
-    const type = await typeOf(picture.picture).catch(() => "");
-    if (!type) {
-      left.push(picture.takenAt);
-      continue;
+    const told = [];
+    for (const { id, picture: content, ...shot } of shotsOf(picture)) {
+      const type = await typeOf(content).catch(() => "");
+      const path = pathOf(id, type);
+      if (type) told.push({ ...shot, picture: path });
+      else left.push(picture.takenAt);
+      if (type) entries.push({ name: path, content });
     }
-    const path = pathOf(picture, type);
-    entries.push({ name: path, content: picture.picture });
-    list.push({ ...picture, picture: path });
+    const [first, ...others] = told;
+    if (first) list.push({ ...picture, ...first, others });
   }
   const text = JSON.stringify({ format: FORMAT, version: 2, moles, pictures: list }, null, 1);
   const archive = await pack([{ name: LIST, content: new Blob([text]) }, ...entries]);
   const { pictures: back, damaged } = await fromFile(archive);
-  const sizes = new Map(pictures.map(({ id, picture }) => [id, picture.size]));
-  const whole = back.filter(({ id, picture }) => sizes.get(id) === picture.size);
-  if (damaged.length > 0 || whole.length !== list.length) {
-    throw new Error(`the archive holds ${whole.length} whole pictures. Expected: ${list.length}`);
+  const whole = back.flatMap(shotsOf).filter(({ picture }, at) => entries[at]?.content.size === picture.size);
+  if (damaged.length > 0 || whole.length !== entries.length) {
+    throw new Error(`the archive holds ${whole.length} whole pictures. Expected: ${entries.length}`);
   }
-  return { archive, count: list.length, left };
+  return { archive, count: entries.length, left };
 }
 
 /** @param {unknown} value @returns {value is string} */
@@ -120,16 +123,28 @@ export async function fromFile(file) {
     const { id, mole, takenAt, decision, model } = entry ?? {};
     const texts =
       isText(id) && isText(decision) && isText(model) && known.has(mole) && Number.isFinite(takenAt);
-    const content = texts ? await contentOf(entry.picture, archive) : null;
-    const outline = isOutline(entry?.outline) ? entry.outline : null;
-    const observed = isObserved(entry?.observed) ? entry.observed : null;
-    if (content) pictures.push({ id, mole, takenAt, decision, model, picture: content, outline, observed });
-    else damaged.push(Number.isFinite(takenAt) ? takenAt : null);
+    const told = [entry, ...(Array.isArray(entry?.others) ? entry.others : [])];
+    const shots = await Promise.all(told.map((shot) => (texts ? shotOf(shot, archive) : null)));
+    const [first, ...others] = shots.filter((shot) => shot !== null);
+    if (first) pictures.push({ id, mole, takenAt, decision, model, ...first, others });
+    for (const shot of shots) if (!shot) damaged.push(Number.isFinite(takenAt) ? takenAt : null);
   }
   const lost = damaged.length > 0 || moles.length < body.moles.length;
   if (pictures.length === 0 && lost) throw new TypeError("nothing in the file is whole");
   const used = new Set(pictures.map(({ mole }) => mole));
   return { moles: moles.filter((/** @type {Mole} */ { id }) => used.has(id)), pictures, damaged };
+}
+
+/**
+ * @param {any} told of a photograph
+ * @param {Parameters<typeof contentOf>[1]} archive
+ * @returns {Promise<Shot | null>} null where it is not whole
+ */
+async function shotOf(told, archive) {
+  const picture = await contentOf(told?.picture, archive);
+  if (!picture) return null;
+  const outline = isOutline(told.outline) ? told.outline : null;
+  return { picture, outline, observed: isObserved(told.observed) ? told.observed : null };
 }
 
 /**

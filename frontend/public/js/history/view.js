@@ -9,7 +9,7 @@ import { bytes, date, t } from "../i18n.js";
 import { compare } from "./compare.js";
 import { openPicture, renameMole } from "./edit.js";
 import { moleName } from "./fields.js";
-import { deleteAll, deletePicture, isOn, readAll, turnOn, write } from "./store.js";
+import { deleteAll, deletePicture, isOn, readAll, shotsOf, turnOn, write } from "./store.js";
 import { fromFile, toFile } from "./transfer.js";
 
 /** @typedef {import("./store.js").Mole} Mole */
@@ -18,14 +18,16 @@ import { fromFile, toFile } from "./transfer.js";
 /** Addresses of the pictures on the page. @type {Map<string, string>} */
 const addresses = new Map();
 
-/** @param {Picture} picture */
+/** @typedef {Pick<Picture, "id" | "picture">} Shown */
+
+/** @param {Shown} picture */
 function addressOf(picture) {
   const known = addresses.get(picture.id) ?? URL.createObjectURL(picture.picture);
   addresses.set(picture.id, known);
   return known;
 }
 
-/** @param {Picture} picture @param {string} alt */
+/** @param {Shown} picture @param {string} alt */
 function pictureOf(picture, alt) {
   const image = /** @type {HTMLImageElement} */ (
     el("img", { src: addressOf(picture), alt, loading: "lazy" })
@@ -109,16 +111,20 @@ function moleCard(place, mole, pictures, moles) {
   const changed = () => show(place, t("history.edit.saved"));
   const shots = pictures.map((picture) => {
     const day = date(new Date(picture.takenAt));
+    const all = shotsOf(picture);
+    const several = all.length > 1;
     return el(
       "li",
       {},
       pictureOf(picture, t("compare.alt", { name, day })),
       el("p", { class: "date" }, el("time", { datetime: new Date(picture.takenAt).toISOString() }, day)),
+      several && el("p", { class: "date" }, t("history.count", { count: all.length })),
       button(
         t("history.edit.open"),
         () => {
           const title = t("compare.alt", { name, day });
-          openPicture(picture, moles, { image: pictureOf(picture, title), title, changed });
+          const images = all.map((shot) => pictureOf(shot, title));
+          openPicture(picture, moles, { images, title, changed });
         },
         "",
         { "aria-label": t("history.edit.openNamed", { name, day }) },
@@ -126,7 +132,7 @@ function moleCard(place, mole, pictures, moles) {
       button(
         t("history.delete"),
         () =>
-          confirm(t("history.deletePicture", { name, day }), async () => {
+          confirm(t(several ? "history.deleteSeveral" : "history.deletePicture", { name, day }), async () => {
             await deletePicture(picture);
             await show(place, t("history.deleted"));
           }),
@@ -142,7 +148,7 @@ function moleCard(place, mole, pictures, moles) {
       "div",
       { class: "mole-head" },
       el("h2", {}, name),
-      el("span", { class: "soft" }, t("history.count", { count: pictures.length })),
+      el("span", { class: "soft" }, t("history.count", { count: pictures.flatMap(shotsOf).length })),
     ),
     el("ul", { class: "dates" }, ...shots),
     el(
@@ -224,15 +230,16 @@ async function takeIn(file) {
   if (!content) return t("history.notImported");
   const { moles, pictures, damaged } = content;
   if (pictures.length === 0) return t("history.imported", { count: 0 });
+  const total = pictures.flatMap(shotsOf).length;
   let count = 0;
   try {
     // one after another: what fits is there even where the space does not suffice for all
     for (const picture of pictures) {
       await write({ moles: moles.filter(({ id }) => id === picture.mole), pictures: [picture] });
-      count += 1;
+      count += shotsOf(picture).length;
     }
   } catch {
-    return t("history.noSpace", { count, total: pictures.length });
+    return t("history.noSpace", { count, total });
   }
   const words = [t("history.imported", { count })];
   if (damaged.length > 0) {

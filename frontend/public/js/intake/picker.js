@@ -65,19 +65,7 @@ export class DermPicker extends HTMLElement {
     event.preventDefault();
     this.#depth = 0;
     document.body.removeAttribute("data-dragging");
-    if (blocked()) return;
-    const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
-    const files = [...(event.dataTransfer?.files ?? [])];
-    if (!entries.some((entry) => entry?.isDirectory)) this.#take(files);
-    else this.#takeFolders(entries);
-  }
-
-  /** Takes the pictures in folders as well. @param {(FileSystemEntry | null)[]} entries */
-  async #takeFolders(entries) {
-    const found = await Promise.all(entries.map((entry) => (entry ? filesIn(entry) : []))).catch(() => []);
-    const files = found.flat().filter(({ name }) => !name.startsWith("."));
-    if (files.length > 0) this.#take(files);
-    else this.#refuse("no_picture");
+    if (!blocked()) dropped(event).then((files) => this.#take(files));
   }
 
   /** @param {ClipboardEvent} event */
@@ -86,12 +74,7 @@ export class DermPicker extends HTMLElement {
     if (blocked() || (target instanceof HTMLElement && target.matches("input:not([type=file]), textarea")))
       return;
     event.preventDefault();
-    const files = [...(event.clipboardData?.files ?? [])];
-    // one picture copied out of a page comes in several formats, under one name
-    const pictures = files.filter((file) => file.type.startsWith("image/"));
-    const one =
-      pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
-    this.#take(pictures.length > 0 ? (one ? pictures.slice(0, 1) : pictures) : files);
+    this.#take(pasted(event));
   }
 
   /** @param {File[]} files */
@@ -111,6 +94,30 @@ export class DermPicker extends HTMLElement {
     if (this.#held) this.#held.push(event);
     else this.dispatchEvent(event);
   }
+}
+
+/**
+ * What was dropped, with the pictures in folders.
+ *
+ * @param {DragEvent} event
+ * @returns {Promise<File[]>} none where there is no file
+ */
+export async function dropped({ dataTransfer }) {
+  const entries = [...(dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
+  const files = [...(dataTransfer?.files ?? [])];
+  if (!entries.some((entry) => entry?.isDirectory)) return files;
+  const found = await Promise.all(entries.map((entry) => (entry ? filesIn(entry) : []))).catch(() => []);
+  return found.flat().filter(({ name }) => !name.startsWith("."));
+}
+
+/** What was pasted, none where there is no file. @param {ClipboardEvent} event @returns {File[]} */
+export function pasted({ clipboardData }) {
+  const files = [...(clipboardData?.files ?? [])];
+  // one picture copied out of a page comes in several formats, under one name
+  const pictures = files.filter((file) => file.type.startsWith("image/"));
+  const one =
+    pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
+  return pictures.length > 0 ? (one ? pictures.slice(0, 1) : pictures) : files;
 }
 
 /**

@@ -153,6 +153,7 @@ export class DermReader extends HTMLElement {
         before: { ...said, seconds: this.#secondsOf(item) },
         ...{ decision, probability: malignancy?.probability ?? null, after: null },
         model: `${model.name} ${model.version}`,
+        photographs: 1 + item.others.length,
       };
       await this.#keep(item, reading);
     };

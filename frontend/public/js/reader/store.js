@@ -10,10 +10,11 @@ import { Database, settled } from "../database.js";
 /** @typedef {"refer" | "no_refer" | "unsure"} Opinion */
 /** @typedef {{decision: Opinion, confidence: number, seconds: number}} Said `confidence` 0..1 */
 /**
- * `probability` is null where the model rejected the picture; `after` until the reader has said it.
+ * `probability` is null where the model rejected the picture; `after` until the reader has said it;
+ * `photographs` of the spot that both looked at, 1 where that is missing.
  *
  * @typedef {{id: string, at: number, reader: string, case: string, before: Said, decision: string,
- *   probability: number | null, model: string, after: Said | null}} Reading
+ *   probability: number | null, model: string, after: Said | null, photographs?: number}} Reading
  */
 
 /** @type {readonly Opinion[]} */
@@ -22,7 +23,7 @@ export const OPINIONS = ["refer", "no_refer", "unsure"];
 const COLUMNS = [
   ...["reader", "case", "truth", "before_decision", "before_confidence", "before_seconds"],
   ...["model_decision", "model_probability", "model"],
-  ...["after_decision", "after_confidence", "after_seconds"],
+  ...["after_decision", "after_confidence", "after_seconds", "photographs"],
 ];
 
 const database = new Database("aiderm-readings", { readings: [] });
@@ -56,9 +57,9 @@ const cells = ({ decision, confidence, seconds }) => [decision, confidence, seco
 export const toCsv = (all) =>
   csv(
     COLUMNS,
-    all.flatMap(({ reader, case: name, before, decision, probability, model, after }) =>
-      after
-        ? [[reader, name, "", ...cells(before), decision, probability ?? "", model, ...cells(after)]]
-        : [],
-    ),
+    all.flatMap(({ reader, case: name, before, decision, probability, model, after, photographs = 1 }) => {
+      if (!after) return [];
+      const models = [decision, probability ?? "", model];
+      return [[reader, name, "", ...cells(before), ...models, ...cells(after), photographs]];
+    }),
   );
