@@ -143,15 +143,18 @@ $(DEV_STAMP):
 	$(call install,tests/requirements.lock,services/core services/compute services/api services/trainer services/scorer,$(VENV)/.dev-*)
 
 # $(call install,LOCK,PACKAGES,OLD STAMPS). The marker stays behind when an install breaks off, and the next one then starts afresh.
+# Two that begin at once, as `make run` and `make test` may, take turns where there is flock: the second would delete what the first makes.
 # --no-deps: a lock is complete, and what it leaves out (see LOCK) is left out on purpose.
 define install
-	@$(ensure_venv)
-	@echo "Installing from $(1) into $(VENV) (a minute or two, once; needs the network)"
-	@touch $(INSTALLING)
-	@$(PIP) install --quiet --only-binary :all: --no-deps --require-hashes -r $(1)
-	@$(PIP) install --quiet --no-deps --no-build-isolation $(patsubst %,-e ./%,$(2))
-	@rm -f $(3) $(INSTALLING)
-	@touch $@
+	@mkdir -p .cache; exec 9>.cache/installing.lock; ! command -v flock >/dev/null || flock 9; \
+	[ -e $@ ] || { set -e; \
+	$(ensure_venv); \
+	echo "Installing from $(1) into $(VENV) (a minute or two, once; needs the network)"; \
+	touch $(INSTALLING); \
+	$(PIP) install --quiet --only-binary :all: --no-deps --require-hashes -r $(1); \
+	$(PIP) install --quiet --no-deps --no-build-isolation $(patsubst %,-e ./%,$(2)); \
+	rm -f $(3) $(INSTALLING); \
+	touch $@; }
 endef
 
 # An environment that is there and whole is kept; one that is broken, half-made or of another Python is made anew.
