@@ -23,6 +23,7 @@ def test_every_call_of_the_contract_is_described(document):
         ("post", "/predict"),
         ("post", "/predict/batch"),
         ("post", "/predict/lesion"),
+        ("post", "/compare"),
         ("get", "/health"),
         ("get", "/health/live"),
         ("get", "/health/ready"),
@@ -61,7 +62,7 @@ def test_predict_names_each_status_and_code(document):
 
 
 def test_uploads_are_described_as_binary_form_parts(document):
-    for path, field in (("/predict", "file"), ("/predict/batch", "files"), ("/predict/lesion", "files")):
+    for path, field in (("/predict", "file"), ("/predict/batch", "files"), ("/predict/lesion", "files"), ("/compare", "files")):
         body = operations(document)["post", path]["requestBody"]
         assert body["required"] is True
         schema = body["content"]["multipart/form-data"]["schema"]

@@ -66,7 +66,7 @@ def test_the_service_keeps_its_contract(service, pictures, examples, cases):
     assert finished is StopReason.COMPLETED
     assert seen.total() >= cases, seen
     # That both good and bad pictures, and requests, have really been sent; few cases need not hold every kind of bad one.
-    for path in ("/predict", "/predict/batch", "/predict/lesion"):
+    for path in ("/predict", "/predict/batch", "/predict/lesion", "/compare"):
         sent = {status for label, status in seen if label == f"POST {path}"}
         assert {200, 404} <= sent
         assert cases < 500 or {400, 422} <= sent
@@ -75,6 +75,7 @@ def test_the_service_keeps_its_contract(service, pictures, examples, cases):
         "POST /predict",
         "POST /predict/batch",
         "POST /predict/lesion",
+        "POST /compare",
         "GET /health",
         "GET /health/live",
         "GET /health/ready",

@@ -67,6 +67,15 @@ def test_several_images_of_one_lesion(client, pictures):
     assert answer.images[0].result().heatmap_png()
 
 
+def test_two_images_of_one_lesion_are_compared(client, pictures):
+    answer = client.compare(pictures["suspicious"], pictures["low_suspicion"], explain=True)
+    assert (answer.result, answer.growth, answer.overlay_png()) == ("not_comparable", None, None)
+    assert answer.reasons[0].code == "no_outline"  # of the tests' model
+    assert [image.decision for image in answer.images] == [Decision.SUSPICIOUS, Decision.LOW_SUSPICION]
+    with pytest.raises(aiderm_client.EmptyFile, match="index 1"):
+        client.compare(pictures["suspicious"], b"")
+
+
 def test_refusals_are_typed_by_their_code(client, pictures):
     with pytest.raises(aiderm_client.EmptyFile):
         client.predict(b"")
@@ -158,7 +167,7 @@ def test_what_is_no_answer_of_this_api_is_said_to_be_none(make_client, response,
 
 def test_both_clients_offer_the_same(service):
     names = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
-    assert names == {"predict", "predict_batch", "predict_lesion", "health", "models", "model", "report", "close"}
+    assert names == {"predict", "predict_batch", "predict_lesion", "compare", "health", "models", "model", "report", "close"}
     for name in names - {"close"}:
         blocking, awaitable = getattr(Client, name), getattr(AsyncClient, name)
         assert inspect.signature(blocking) == inspect.signature(awaitable)
@@ -189,6 +198,7 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
     renamed = {"ReasonOut": "Reason", "QualityWarningOut": "QualityWarning", "RegionOut": "Region", "ImageOut": "Image"}
     renamed |= {"NoveltyOut": "Novelty", "Novelty": "NoveltyRule", "MostLikelyOut": "MostLikely"}
     renamed |= {"SpreadOut": "Spread", "DisagreementOut": "Disagreement"}
+    renamed |= {"ColoursOut": "Colours", "RegistrationOut": "Registration", "OutlinesOut": "Outlines"}
     renamed |= {"LesionOut": "Lesion", "MeasureOut": "Measure", "ColourOut": "Colour"}
     known = vars(client_models) | {"Problem": aiderm_client.Problem}
     for name, schema in components.items():
@@ -198,7 +208,8 @@ def test_models_hold_every_field_of_the_api_and_read_every_example():
         assert issubclass(model, pydantic.BaseModel)
         assert set(model.model_fields) == set(schema["properties"]), name
     read = {"/predict": "Assessment", "/predict/batch": "BatchAnswer", "/health": "Health", "/models": "ModelList"}
-    for path, name in (read | {"/models/{name}": "ModelDetail", "/predict/lesion": "LesionAssessment"}).items():
+    read |= {"/models/{name}": "ModelDetail", "/predict/lesion": "LesionAssessment", "/compare": "Comparison"}
+    for path, name in read.items():
         for operation in document["paths"][path].values():
             for example in operation["responses"]["200"]["content"]["application/json"]["examples"].values():
                 known[name].model_validate(example["value"])

@@ -125,6 +125,7 @@ WRITTEN = r"""
     /api/predict%ef%bc%8f /api/%ef%bd%90redict /api/predict%00.jpg /api/%2570redict /api/predict%2500 /api%c0%afpredict
     /api/predict%e0%80%8a /api/predict%0d%0a /api/predict%20HTTP/1.1 /api///predict/// /api/%2e/predict/%2e
     /api/predict/lesion /api/predict/lesion/ /api/predict/lesion%0a /api/predict%2flesion /api/x/../predict/%6cesion
+    /api/compare /api/compare/ //api//compare /api/compare%0a /api%2fcompare /api/%63ompare /api/x/../compare /compare
     /api/predict&x /api/predict=x /api/predict+ /api/predict* /api/predict~ /api/predict/%2e%2e/predict
     /api/v2/models/m/infer /api/v2/models/m/versions/1/infer /api/v2/models/m/infer/ //api//v2/models/m/infer
     /api/v2/models/m/infer%0a /api/v2/models/m%0a/infer /api/v2/models/m%2f/infer /api/v2/models/../models/m/infer
@@ -138,7 +139,7 @@ SPELLINGS = [
 ]
 
 
-TAKES_IMAGES = re.compile(r"/predict(/batch|/lesion)?|/v2/models/[^/]+(/versions/[^/]+)?/infer")
+TAKES_IMAGES = re.compile(r"/predict(/batch|/lesion)?|/compare|/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
 @dataclass
@@ -187,7 +188,7 @@ def test_a_body_that_comes_with_a_question_is_limited_too(limited: Limited) -> N
     """Else it would hold as much memory as an upload."""
     limited.api.seen.clear()
     for method in ("GET", "HEAD", "OPTIONS"):
-        for path in ("/api/predict", "/api/predict/batch", "/api/predict/lesion"):
+        for path in ("/api/predict", "/api/predict/batch", "/api/predict/lesion", "/api/compare"):
             raw(limited.nginx, method, path)
             limited.check()
         assert raw(limited.nginx, method, "/api/models", body=bytes(17_000)) == 413
@@ -262,7 +263,7 @@ def spellings(draw: st.DrawFn) -> str:
     """The path of the predictions, changed at random; or pieces of it in any order."""
     if draw(st.booleans()):
         return "/" + "".join(draw(st.lists(PIECES, max_size=8)))
-    path = draw(st.sampled_from(["/api/predict", "/api/predict/batch", "/api/predict/lesion", INFER]))
+    path = draw(st.sampled_from(["/api/predict", "/api/predict/batch", "/api/predict/lesion", "/api/compare", INFER]))
     written = ""
     for letter in path:
         written += draw(st.just("") | st.just("") | st.just("") | PIECES)
@@ -338,7 +339,14 @@ def open_requests(nginx: Server, count: int, head: str, address: Callable[[int],
 
 @pytest.mark.parametrize(
     ("path", "at_once"),
-    [("/api/predict", 5), ("/api/predict/batch", 3), ("/api/predict/lesion", 3), (INFER, 3), ("/api/anything", 5)],
+    [
+        ("/api/predict", 5),
+        ("/api/predict/batch", 3),
+        ("/api/predict/lesion", 3),
+        ("/api/compare", 3),
+        (INFER, 3),
+        ("/api/anything", 5),
+    ],
 )
 def test_uploads_of_all_clients_together_are_limited(front: Front, path: str, at_once: int) -> None:
     nginx = front(AIDERM_REAL_IP_FROM="127.0.0.1", AIDERM_TOTAL_UPLOADS="5", AIDERM_TOTAL_BATCHES="3")
@@ -392,7 +400,7 @@ def test_all_bodies_and_answers_that_are_let_in_fit_into_the_container() -> None
         return int(count) * size(each) + size(setting("proxy_buffer_size"))
 
     total = {name: int(defaults()[f"AIDERM_TOTAL_{name}"]) for name in ("CONNECTIONS", "UPLOADS", "BATCHES")}
-    one, batch = "= /api/predict", r"~ ^/api/predict/(?:batch|lesion)\z"
+    one, batch = "= /api/predict", r"~ ^/api/(?:predict/(?:batch|lesion)|compare)\z"
     needed = (
         (total["UPLOADS"] - total["BATCHES"]) * (size(setting("client_body_buffer_size", one)) + answer(one))
         + total["BATCHES"] * (size(setting("client_body_buffer_size", batch)) + answer(batch))
@@ -457,7 +465,7 @@ def test_pages_of_other_sites_send_nothing(open_front: Server, api: Api, headers
 
 def test_the_page_and_named_sites_send_with_the_pages_key(open_front: Server, api: Api) -> None:
     for headers in own(open_front):
-        for path in ("/api/predict", "/api/predict/batch", "/api/predict/lesion"):
+        for path in ("/api/predict", "/api/predict/batch", "/api/predict/lesion", "/api/compare"):
             assert httpx.post(f"{open_front.url}{path}", content=b"x", headers=headers, trust_env=False).status_code == 200, (
                 headers
             )

@@ -17,6 +17,7 @@ import type { components, paths } from "./schema.js";
 export type Assessment = components["schemas"]["Assessment"];
 type BatchAnswer = components["schemas"]["BatchAnswer"];
 export type BatchItem = components["schemas"]["BatchItem"];
+export type Comparison = components["schemas"]["Comparison"];
 export type Decision = components["schemas"]["Decision"];
 export type Health = components["schemas"]["Health"];
 export type LesionAssessment = components["schemas"]["LesionAssessment"];
@@ -89,6 +90,12 @@ export class Client {
     const body = form("files", pictures) as unknown as { files: string[] };
     const asked = this.#http.POST("/predict/lesion", { body, ...parameters(options) });
     return settle<LesionAssessment>(asked, options.signal);
+  }
+
+  /** Says what has changed between two images of one lesion. That nothing was found rules nothing out. */
+  async compare(earlier: Picture, later: Picture, options: PredictOptions = {}): Promise<Comparison> {
+    const body = form("files", [earlier, later]) as unknown as { files: string[] };
+    return settle<Comparison>(this.#http.POST("/compare", { body, ...parameters(options) }), options.signal);
   }
 
   /** State of the service and of each model; `unavailable` is an answer too, and no error. */

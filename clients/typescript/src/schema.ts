@@ -65,6 +65,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Compare two dermoscopic images of one lesion
+         * @description Says what has changed between the first part `files` and the second, which is the later image of the same lesion, and
+         *     assesses each on its own. Images that do not fit together are `not_comparable`. Counts as two images.
+         */
+        post: operations["compare"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -331,6 +352,68 @@ export interface components {
             share: number;
         };
         /**
+         * ColoursOut
+         * @description Colours that cover at least 5% of the lesion in only one of two images.
+         */
+        ColoursOut: {
+            /** Appeared */
+            appeared: ("white" | "red" | "light_brown" | "dark_brown" | "blue_grey" | "black")[];
+            /** Vanished */
+            vanished: ("white" | "red" | "light_brown" | "dark_brown" | "blue_grey" | "black")[];
+        };
+        /**
+         * Comparison
+         * @description What has changed between two images of one lesion.
+         *
+         *     Any change is a reason to see a doctor; that none was found rules nothing out.
+         */
+        Comparison: {
+            /** Request Id */
+            request_id: string;
+            model: components["schemas"]["ModelRef"];
+            /**
+             * Result
+             * @enum {string}
+             */
+            result: "changed" | "no_change_found" | "not_comparable";
+            /**
+             * Reasons
+             * @description growth or colour; no_change; or why the images cannot be compared
+             */
+            reasons: components["schemas"]["ReasonOut"][];
+            /**
+             * Advice
+             * @description what to do now, in a sentence for people
+             */
+            advice: string;
+            /** @description change of the area in percent of the earlier area; negative where it shrank */
+            growth: components["schemas"]["MeasureOut"] | null;
+            /** @description colour difference (CIELAB) between the lesions, each relative to the skin around it */
+            colour_change: components["schemas"]["MeasureOut"] | null;
+            colours: components["schemas"]["ColoursOut"] | null;
+            registration: components["schemas"]["RegistrationOut"] | null;
+            outlines: components["schemas"]["OutlinesOut"] | null;
+            /**
+             * Overlay
+             * @description PNG data URI (RGBA) to lay over overlay_region of the earlier image: the assessed part of the later one, transparent where that does not reach; only with explain=true
+             */
+            overlay: string | null;
+            overlay_region: components["schemas"]["RegionOut"] | null;
+            /**
+             * Images
+             * @description each on its own, the earlier first, as /predict answers
+             */
+            images: [
+                components["schemas"]["Assessment"],
+                components["schemas"]["Assessment"]
+            ];
+            /**
+             * Disclaimer
+             * @default Research use only; not a medical device; not a diagnosis.
+             */
+            disclaimer: string;
+        };
+        /**
          * Data
          * @description What the model learnt from. ``fingerprint``: sha256 of the SPLIT.csv that was used.
          */
@@ -520,12 +603,13 @@ export interface components {
         };
         /**
          * LesionOut
-         * @description The lesion's outline and what was measured inside: observations, of which no decision depends on any.
+         * @description The lesion's outline and what was measured inside: observations, of which no decision depends on any. Each interval held
+         *     the value of a hand-drawn outline for 95% of lesions.
          */
         LesionOut: {
             /**
              * Outline
-             * @description closed line, x and y in pixels of the upright image; its start is not repeated
+             * @description closed line, x and y in pixels of an upright image; its start is not repeated
              */
             outline: [
                 number,
@@ -576,7 +660,7 @@ export interface components {
         };
         /**
          * MeasureOut
-         * @description A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions.
+         * @description A measured value and its 95% interval.
          */
         MeasureOut: {
             /** Value */
@@ -746,6 +830,28 @@ export interface components {
             limit: number;
         };
         /**
+         * OutlinesOut
+         * @description The lesion's outline in either image, both in pixels of the earlier upright image.
+         */
+        OutlinesOut: {
+            /**
+             * Earlier
+             * @description closed line, x and y in pixels of an upright image; its start is not repeated
+             */
+            earlier: [
+                number,
+                number
+            ][];
+            /**
+             * Later
+             * @description closed line, x and y in pixels of an upright image; its start is not repeated
+             */
+            later: [
+                number,
+                number
+            ][];
+        };
+        /**
          * Problem
          * @description An RFC 9457 problem document with a stable ``code`` for programs.
          * @example {
@@ -843,7 +949,7 @@ export interface components {
         ReasonOut: {
             /**
              * Code
-             * @description threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image
+             * @description threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image; of a comparison growth, colour or no_change, or what is in its way
              */
             code: string;
             /** Text */
@@ -862,6 +968,44 @@ export interface components {
             width: number;
             /** Height */
             height: number;
+        };
+        /**
+         * RegistrationOut
+         * @description How the later image lies on the earlier one.
+         */
+        RegistrationOut: {
+            /**
+             * Matrix
+             * @description [[a, b, c], [d, e, f]]: the later upright image's x, y lie at ax + by + c, dx + ey + f of the earlier's
+             */
+            matrix: [
+                [
+                    number,
+                    number,
+                    number
+                ],
+                [
+                    number,
+                    number,
+                    number
+                ]
+            ];
+            /**
+             * Scale
+             * @description pixels of the earlier image for one of the later
+             */
+            scale: number;
+            /**
+             * Rotation
+             * @description degrees from the x to the y axis
+             */
+            rotation: number;
+            /**
+             * Based On
+             * @description what the scale rests on: the skin's texture in both images, or the pixel spacing that both files name
+             * @enum {string}
+             */
+            based_on: "texture" | "spacing";
         };
         /**
          * SpreadOut
@@ -1265,6 +1409,151 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["LesionAssessment"];
+                };
+            };
+            /** @description Bad Request: `malformed_multipart`, `missing_file` */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized: `unauthorized` */
+            401: {
+                headers: {
+                    /** @description the scheme to use */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden: `cross_site` */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found: `unknown_model` */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large: `too_large` */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type: `unsupported_type` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity: `empty_file`, `undecodable`, `truncated`, `too_small`, `too_many_pixels`, `invalid_parameter` */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests: `rate_limited` */
+            429: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error: `internal_error` */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable: `overloaded`, `no_model` */
+            503: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gateway Timeout: `deadline` */
+            504: {
+                headers: {
+                    /** @description seconds to wait */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare: {
+        parameters: {
+            query?: {
+                /** @description name of a model in /models; the default model when absent */
+                model?: string | null;
+                /** @description also draw the heatmap and the lesion's outline, with measurements */
+                explain?: boolean;
+                /** @description test-time augmentation: average over eight orientations of the image, where /models says that the model offers it; takes longer */
+                tta?: boolean;
+                /**
+                 * @deprecated
+                 * @description the former name of `tta`, which replaces it
+                 */
+                thorough?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    files: string[];
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
                 };
             };
             /** @description Bad Request: `malformed_multipart`, `missing_file` */

@@ -52,6 +52,13 @@ test("several images of one lesion have one answer", async () => {
   assert.equal(answer.left_out[0]?.reasons[0]?.code, "novelty");
 });
 
+test("two images of one lesion are compared, the earlier first", async () => {
+  const answer = await client.compare(await picture("suspicious"), await picture("low_suspicion"));
+  assert.equal(answer.result, "not_comparable");
+  assert.equal(answer.reasons[0]?.code, "no_outline");
+  assert.deepEqual(answer.images.map((image) => image.decision), ["suspicious", "low_suspicion"]);
+});
+
 test("refusals have their code", async () => {
   await assert.rejects(client.predict(new Uint8Array()), { code: "empty_file" });
   await assert.rejects(client.predict(await picture("suspicious"), { model: "moles" }), (error: unknown) => {

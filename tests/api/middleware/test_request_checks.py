@@ -56,7 +56,7 @@ def respell(path: str, encoded: list[bool], lower: bool) -> str:
 
 SPELLINGS = st.builds(
     lambda path, encoded, lower, before, after: before + respell(path, encoded, lower) + after,
-    st.sampled_from(["/predict", "/predict/batch", "/predict/lesion"]),
+    st.sampled_from(["/predict", "/predict/batch", "/predict/lesion", "/compare"]),
     st.lists(st.booleans(), max_size=8),
     st.booleans(),
     st.sampled_from(["", "", "/", "/.", "/x/..", "/api", "//api", "http://a", "http://a/api"]),

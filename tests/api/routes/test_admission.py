@@ -54,7 +54,7 @@ def test_pages_of_other_sites_are_refused(headers):
         check_site(scope(**headers), (PARTNER,))
 
 
-@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/lesion", "/predict?explain=true"])
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/lesion", "/compare", "/predict?explain=true"])
 def test_a_foreign_page_gets_403_before_its_image_is_read(client, forms, path):
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
         answer = client.post(path, files={"file": forms.png_of(9), "files": forms.png_of(9)}, headers=headers)

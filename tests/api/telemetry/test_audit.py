@@ -174,14 +174,15 @@ def test_every_answer_is_recorded_with_all_that_decided(serve, forms, tmp_path):
     running.client.post("/predict", files={"file": b"%PDF-1.7"})
     running.client.post("/predict/batch", files=[("files", suspicious), ("files", b"no"), ("files", rejected)])
     running.client.post("/predict/lesion", files=[("files", suspicious), ("files", rejected)], headers={"X-Request-ID": "r2"})
+    running.client.post("/compare", files=[("files", suspicious)] * 2, headers={"X-Request-ID": "r3"})
     forms.wait_until(lambda: running.services.audit.waiting == 0)
     metrics = running.client.get("/metrics").text
     assert 'aiderm_lesion_decisions_total{decision="suspicious",model="melanoma",version="1"} 1.0' in metrics
-    assert "aiderm_audit_written_total 8.0" in metrics
+    assert "aiderm_audit_written_total 11.0" in metrics
     assert "aiderm_audit_lost_total 0.0" in metrics
     running.stop()
 
-    opened, first, other, *batch, _, _, lesion, closed = events(path)
+    opened, first, other, *batch, _, _, lesion, _, _, compared, closed = events(path)
     assert (opened["event"], closed["event"]) == ("opened", "closed")
     assert first == {
         "time": first["time"],
@@ -213,6 +214,15 @@ def test_every_answer_is_recorded_with_all_that_decided(serve, forms, tmp_path):
         "disagreement": None,
         "decision": "suspicious",
         "reasons": ["threshold"],
+    }
+    assert {name: compared[name] for name in compared.keys() - {"time", "trail", "sequence"}} == {
+        "event": "comparison",
+        "request_id": "r3",
+        "key": key.id,
+        "result": "not_comparable",
+        "reasons": ["same_file"],
+        "growth": None,
+        "colour_change": None,
     }
     assert "jane" not in path.read_text("utf-8")
 

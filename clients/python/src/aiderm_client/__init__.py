@@ -40,6 +40,7 @@ from aiderm_client.fhir import diagnostic_report
 from aiderm_client.response_models import (
     Assessment,
     BatchItem,
+    Comparison,
     Decision,
     Health,
     LesionAssessment,
@@ -55,6 +56,7 @@ __all__ = [
     "AsyncClient",
     "BatchItem",
     "Client",
+    "Comparison",
     "ConnectionFailed",
     "CrossSite",
     "Deadline",

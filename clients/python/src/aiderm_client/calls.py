@@ -12,7 +12,16 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from aiderm_client.response_models import Assessment, BatchAnswer, BatchItem, Health, LesionAssessment, ModelDetail, ModelList
+from aiderm_client.response_models import (
+    Assessment,
+    BatchAnswer,
+    BatchItem,
+    Comparison,
+    Health,
+    LesionAssessment,
+    ModelDetail,
+    ModelList,
+)
 
 T = TypeVar("T")
 File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -134,6 +143,34 @@ def predict_lesion(
         _reader(LesionAssessment),
         params=_query(model, explain, thorough),
         files=tuple(("files", (_FILE_NAME, read_file(file))) for file in files),
+        headers=_request_id(request_id),
+    )
+
+
+def compare(
+    earlier: File,
+    later: File,
+    *,
+    model: str | None = None,
+    explain: bool = False,
+    thorough: bool = False,
+    request_id: str | None = None,
+) -> ApiCall[Comparison]:
+    """Says what has changed between two images of one lesion. That nothing was found rules nothing out.
+
+    Args:
+        earlier: the older image, as for ``predict``; its other arguments mean what they mean there.
+        later: the newer one.
+
+    Raises:
+        ProblemError: the request was refused, or one of the images.
+    """
+    return ApiCall(
+        "POST",
+        "/compare",
+        _reader(Comparison),
+        params=_query(model, explain, thorough),
+        files=tuple(("files", (_FILE_NAME, read_file(file))) for file in (earlier, later)),
         headers=_request_id(request_id),
     )
 

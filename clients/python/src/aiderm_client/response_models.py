@@ -111,7 +111,7 @@ class Image(_Answer):
 
 
 class Measure(_Answer):
-    """A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions."""
+    """A measured value and its 95% interval; for an outlined lesion, that of a hand-drawn outline's value."""
 
     value: float
     low: float
@@ -158,6 +158,10 @@ class MostLikely(_Answer):
     note: str
 
 
+def _png(uri: str | None) -> bytes | None:
+    return None if uri is None else base64.b64decode(uri.partition(",")[2])
+
+
 class _Assessed(_Answer):
     request_id: str
     model: ModelRef
@@ -183,7 +187,7 @@ class Assessment(_Assessed):
 
     def heatmap_png(self) -> bytes | None:
         """The heatmap's PNG file (RGBA, to lay over the region); None unless ``explain=True`` asked for it."""
-        return None if self.heatmap is None else base64.b64decode(self.heatmap.partition(",")[2])
+        return _png(self.heatmap)
 
 
 class BatchItem(_Answer):
@@ -242,6 +246,52 @@ class LesionAssessment(_Assessed):
     spread: Spread | None
     disagreement: Disagreement | None
     images: tuple[BatchItem, ...]
+
+
+class Colours(_Answer):
+    """Colours that only one of two images has, by their names."""
+
+    appeared: tuple[str, ...]
+    vanished: tuple[str, ...]
+
+
+class Registration(_Answer):
+    """How the later image lies on the earlier one: ``matrix`` takes its pixels there, ``rotation`` is in degrees."""
+
+    matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
+    scale: float
+    rotation: float
+    based_on: str
+
+
+class Outlines(_Answer):
+    """The lesion in either image, both in pixels of the earlier upright image."""
+
+    earlier: tuple[tuple[float, float], ...]
+    later: tuple[tuple[float, float], ...]
+
+
+class Comparison(_Answer):
+    """What has changed between two images of one lesion. ``growth`` is in percent of the earlier area."""
+
+    request_id: str
+    model: ModelRef
+    result: Literal["changed", "no_change_found", "not_comparable"]
+    reasons: tuple[Reason, ...]
+    advice: str
+    growth: Measure | None
+    colour_change: Measure | None
+    colours: Colours | None
+    registration: Registration | None
+    outlines: Outlines | None
+    overlay: str | None
+    overlay_region: Region | None
+    images: tuple[Assessment, Assessment]
+    disclaimer: str
+
+    def overlay_png(self) -> bytes | None:
+        """The later image on the earlier one's ``overlay_region`` (RGBA); None unless ``explain=True`` asked for it."""
+        return _png(self.overlay)
 
 
 class ModelHealth(_Answer):

@@ -103,6 +103,7 @@ def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None) -> Se
         single_upload=upload_limits("file", settings.max_upload_bytes, None),
         batch_upload=upload_limits("files", settings.batch_max_bytes, settings.batch_max_files),
         lesion_upload=upload_limits("files", settings.batch_max_bytes, min(MAX_IMAGES, settings.batch_max_files)),
+        pair_upload=upload_limits("files", min(settings.batch_max_bytes, 2 * settings.max_upload_bytes), 2),
     )
 
 

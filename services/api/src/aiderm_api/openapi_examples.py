@@ -10,6 +10,7 @@ from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.errors.problems import EXAMPLE, EXAMPLE_REQUEST_ID, MEDIA_TYPE
 from aiderm_api.reports.fhir_bundle import fhir_bundle
 from aiderm_api.schemas import Assessment
+from aiderm_api.serving.comparison import ADVICE, NO_CHANGE, SAME_FILE, SEE_A_DOCTOR, SUSPICIOUS_ALONE
 from aiderm_core.most_likely import NOTE
 
 _MODEL = {"name": "melanoma", "version": "2"}
@@ -145,6 +146,56 @@ _LESION: dict[str, Any] = {
     ],
     "disclaimer": DISCLAIMER,
 }
+_COMPARED = {"request_id": EXAMPLE_REQUEST_ID, "model": _MODEL, "disclaimer": DISCLAIMER}
+_NO_NUMBERS = dict.fromkeys(("growth", "colour_change", "colours", "registration", "outlines", "overlay", "overlay_region"))
+_CHANGED: dict[str, Any] = {
+    **_COMPARED,
+    "result": "changed",
+    "reasons": [
+        {"code": "growth", "text": "The spot covers 27% more skin than before (95% interval: 15% to 40%)."},
+        {
+            "code": "colour",
+            "text": "The colour of the spot has changed against the skin around it. Colours that appeared: black.",
+        },
+    ],
+    "advice": f"{SUSPICIOUS_ALONE} {SEE_A_DOCTOR}",
+    "growth": {"value": 27.3, "low": 15.1, "high": 40.2},
+    "colour_change": {"value": 6.4, "low": 3.1, "high": 9.7},
+    "colours": {"appeared": ["black"], "vanished": []},
+    "registration": {
+        "matrix": [[0.97, 0.05, 4.2], [-0.05, 0.97, 11.8]],
+        "scale": 0.971,
+        "rotation": -2.95,
+        "based_on": "texture",
+    },
+    "outlines": {
+        "earlier": [[228.0, 152.0], [301.0, 133.0], [371.0, 160.0], [380.0, 241.0], [322.0, 302.0], [236.0, 276.0]],
+        "later": [[215.2, 138.1], [304.2, 112.4], [391.8, 139.0], [406.7, 235.3], [339.9, 309.0], [236.5, 283.2]],
+    },
+    "overlay": SUSPICIOUS["heatmap"],
+    "overlay_region": SUSPICIOUS["region"],
+    "images": [_ASSESSMENTS["low_suspicion"][1], SUSPICIOUS],
+}
+_NO_CHANGE = {
+    **_COMPARED,
+    **_NO_NUMBERS,
+    **{key: _CHANGED[key] for key in ("registration", "outlines")},
+    "result": "no_change_found",
+    "reasons": [{"code": NO_CHANGE.code, "text": NO_CHANGE.text}],
+    "advice": ADVICE["no_change_found"],
+    "growth": {"value": 1.8, "low": -5.9, "high": 10.1},
+    "colour_change": {"value": 0.9, "low": 0.0, "high": 3.4},
+    "colours": {"appeared": [], "vanished": []},
+    "images": [_ASSESSMENTS["low_suspicion"][1]] * 2,
+}
+_NOT_COMPARABLE = {
+    **_COMPARED,
+    **_NO_NUMBERS,
+    "result": "not_comparable",
+    "reasons": [{"code": SAME_FILE.code, "text": SAME_FILE.text}],
+    "advice": ADVICE["not_comparable"],
+    "images": [_ASSESSMENTS["low_suspicion"][1]] * 2,
+}
 _SERVING = {"state": "serving", "version": "2", "runtime": "openvino", "precision": "f32", "reason": None}
 _BROKEN = "version 3: golden/0.png: malignancy differs by 0.2; allowed 0.001"
 
@@ -204,6 +255,11 @@ ANSWERS: dict[tuple[str, str], dict[str, tuple[str, Any]]] = {
     },
     ("POST /predict/lesion", "200"): {
         "disagreement": ("Two images disagree; a third file is none", _LESION),
+    },
+    ("POST /compare", "200"): {
+        "changed": ("The spot has grown and has another colour; with explain=true", _CHANGED),
+        "no_change_found": ("No change was found, which rules nothing out", _NO_CHANGE),
+        "not_comparable": ("The images cannot be compared", _NOT_COMPARABLE),
     },
     ("GET /health", "200"): {
         "ok": ("All models serve", _health("ok")),

@@ -12,6 +12,11 @@ from aiderm_core.bundle.manifest import Calibration, Data, DecisionRule, Input, 
 from aiderm_core.decision import Decision
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+ColourName = Literal["white", "red", "light_brown", "dark_brown", "blue_grey", "black"]
+Outline = Annotated[
+    list[tuple[float, float]],
+    Field(description="closed line, x and y in pixels of an upright image; its start is not repeated"),
+]
 
 
 class ModelRef(BaseModel):
@@ -26,7 +31,10 @@ class ReasonOut(BaseModel):
 
     code: Annotated[
         str,
-        Field(description="threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image"),
+        Field(
+            description="threshold, band, quality, novelty or quality_<metric>; of a lesion also disagreement or no_image; of a "
+            "comparison growth, colour or no_change, or what is in its way"
+        ),
     ]
     text: str
 
@@ -115,7 +123,7 @@ class ImageOut(BaseModel):
 
 
 class MeasureOut(BaseModel):
-    """A measured value, and the interval that held a hand-drawn outline's value for 95% of lesions."""
+    """A measured value and its 95% interval."""
 
     value: float
     low: float
@@ -125,17 +133,16 @@ class MeasureOut(BaseModel):
 class ColourOut(BaseModel):
     """One of the six colours of the ABCD rule, and the share of the lesion's pixels that are nearest to it."""
 
-    name: Literal["white", "red", "light_brown", "dark_brown", "blue_grey", "black"]
+    name: ColourName
     share: Share
 
 
 class LesionOut(BaseModel):
-    """The lesion's outline and what was measured inside: observations, of which no decision depends on any."""
+    """The lesion's outline and what was measured inside: observations, of which no decision depends on any. Each interval held
+    the value of a hand-drawn outline for 95% of lesions.
+    """
 
-    outline: Annotated[
-        list[tuple[float, float]],
-        Field(description="closed line, x and y in pixels of the upright image; its start is not repeated"),
-    ]
+    outline: Outline
     area: Annotated[MeasureOut, Field(description="share of the assessed region")]
     diameter: Annotated[MeasureOut, Field(description="longest distance between two points, as a share of the region's side")]
     asymmetry: Annotated[
@@ -235,6 +242,75 @@ class LesionAssessment(BaseModel):
     spread: Annotated[SpreadOut | None, Field(description="null where fewer than two images count")]
     disagreement: Annotated[DisagreementOut | None, Field(description="null where the images that count agree")]
     images: Annotated[list[BatchItem], Field(description="each image on its own, in the order of the request")]
+    disclaimer: str = DISCLAIMER
+
+
+class ColoursOut(BaseModel):
+    """Colours that cover at least 5% of the lesion in only one of two images."""
+
+    appeared: list[ColourName]
+    vanished: list[ColourName]
+
+
+Row = tuple[float, float, float]
+
+
+class RegistrationOut(BaseModel):
+    """How the later image lies on the earlier one."""
+
+    matrix: Annotated[
+        tuple[Row, Row],
+        Field(
+            description="[[a, b, c], [d, e, f]]: the later upright image's x, y lie at ax + by + c, dx + ey + f of the earlier's"
+        ),
+    ]
+    scale: Annotated[float, Field(gt=0.0, description="pixels of the earlier image for one of the later")]
+    rotation: Annotated[float, Field(description="degrees from the x to the y axis")]
+    based_on: Annotated[
+        Literal["texture", "spacing"],
+        Field(
+            description="what the scale rests on: the skin's texture in both images, or the pixel spacing that both files name"
+        ),
+    ]
+
+
+class OutlinesOut(BaseModel):
+    """The lesion's outline in either image, both in pixels of the earlier upright image."""
+
+    earlier: Outline
+    later: Outline
+
+
+class Comparison(BaseModel):
+    """What has changed between two images of one lesion.
+
+    Any change is a reason to see a doctor; that none was found rules nothing out.
+    """
+
+    request_id: str
+    model: ModelRef
+    result: Literal["changed", "no_change_found", "not_comparable"]
+    reasons: Annotated[list[ReasonOut], Field(description="growth or colour; no_change; or why the images cannot be compared")]
+    advice: Annotated[str, Field(description="what to do now, in a sentence for people")]
+    growth: Annotated[
+        MeasureOut | None, Field(description="change of the area in percent of the earlier area; negative where it shrank")
+    ]
+    colour_change: Annotated[
+        MeasureOut | None,
+        Field(description="colour difference (CIELAB) between the lesions, each relative to the skin around it"),
+    ]
+    colours: ColoursOut | None
+    registration: RegistrationOut | None
+    outlines: OutlinesOut | None
+    overlay: Annotated[
+        str | None,
+        Field(
+            description="PNG data URI (RGBA) to lay over overlay_region of the earlier image: the assessed part of the later "
+            "one, transparent where that does not reach; only with explain=true"
+        ),
+    ]
+    overlay_region: RegionOut | None
+    images: Annotated[tuple[Assessment, Assessment], Field(description="each on its own, the earlier first, as /predict answers")]
     disclaimer: str = DISCLAIMER
 
 

@@ -35,6 +35,7 @@ class Services:
     single_upload: UploadLimits
     batch_upload: UploadLimits
     lesion_upload: UploadLimits
+    pair_upload: UploadLimits
 
 
 def services_of(request: Request) -> Services:

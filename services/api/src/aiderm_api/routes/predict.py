@@ -1,4 +1,4 @@
-"""POST /predict, /predict/batch and /predict/lesion: parse, call the service, respond."""
+"""POST /predict, /predict/batch, /predict/lesion and /compare: parse, call the service, respond."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from aiderm_api import schemas
@@ -26,7 +27,7 @@ from aiderm_api.serving.service import Answer, AssessmentRequest
 from aiderm_api.uploads import Upload
 from aiderm_core.combine import MAX_IMAGES, MIN_IMAGES
 
-PATHS = ("/predict", "/predict/batch", "/predict/lesion")
+PATHS = ("/predict", "/predict/batch", "/predict/lesion", "/compare")
 router = APIRouter(tags=["predict"], route_class=AdmittedRoute)
 
 _IMAGE = {
@@ -120,6 +121,25 @@ async def predict_lesion(request: Request, services: ServicesDep, asked: Options
         return _respond(request, lesion)
 
 
+@router.post(
+    PATHS[3],
+    response_model=schemas.Comparison,
+    summary="Compare two dermoscopic images of one lesion",
+    responses=responses(*_REQUEST, *_IMAGE_PROBLEMS, *_BUSY),
+    openapi_extra=_form("files", {"type": "array", "items": _IMAGE, "minItems": 2, "maxItems": 2}),
+)
+async def compare(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
+    """Says what has changed between the first part `files` and the second, which is the later image of the same lesion, and
+    assesses each on its own. Images that do not fit together are `not_comparable`. Counts as two images.
+    """
+    with services.budget.lease() as lease:
+        uploads = await _receive(request, services, services.pair_upload, lease)
+        caller_of(request.scope).charge(len(uploads) - 1)
+        if len(uploads) != 2:
+            raise problems.MissingFile("Received: one file. Allowed: two images of one lesion, the earlier first.")
+        return _respond(request, await unless_disconnected(request, services.assessments.compare(uploads, asked)))
+
+
 def _items(answers: Sequence[Answer], asked: AssessmentRequest) -> list[schemas.BatchItem]:
     return [
         schemas.BatchItem(index=index, assessment=None, problem=as_problem(answer).problem(asked.request_id))
@@ -136,7 +156,7 @@ async def _receive(request: Request, services: Services, limits: UploadLimits, l
     return uploads
 
 
-def _respond(request: Request, answer: schemas.Assessment | schemas.BatchAnswer | schemas.LesionAssessment) -> Response:
+def _respond(request: Request, answer: BaseModel) -> Response:
     request.scope["answered_at"] = time.perf_counter()  # the stage "respond" begins, see RequestContext
     # Serialized here: FastAPI would take the validated model apart and validate it again.
     return Response(answer.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -159,10 +159,24 @@ def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
     values = np.clip(enlarged, 0.0, 1.0)
     coloured = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     alpha = np.rint(values * PEAK_ALPHA).astype(np.uint8)
-    ok, png = cv2.imencode(".png", np.dstack([coloured, alpha]))
+    return png_uri(np.dstack([coloured, alpha]))
+
+
+def png_uri(pixels: NDArray[np.uint8]) -> str:
+    """A PNG of uint8 ``[H, W, 4]``, BGRA, as a data URI.
+
+    Raises:
+        BrokenOutputError: pixels that cannot be drawn.
+    """
+    ok, png = cv2.imencode(".png", pixels)
     if not ok:
-        raise BrokenOutputError(f"the heatmap cannot be drawn. Received: {list(heatmap.shape)}")
+        raise BrokenOutputError(f"the image cannot be drawn. Received: {list(pixels.shape)}")
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
+
+
+def points_of(line: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """A line ``[K, 2]`` to a tenth of a pixel."""
+    return [(round(float(x), 1), round(float(y), 1)) for x, y in line]
 
 
 def _lesion(found: ImageAssessment, manifest: Manifest) -> schemas.LesionOut | None:
@@ -172,7 +186,7 @@ def _lesion(found: ImageAssessment, manifest: Manifest) -> schemas.LesionOut | N
     if lesion is None:
         return None
     return schemas.LesionOut(
-        outline=[(round(float(x), 1), round(float(y), 1)) for x, y in lesion.points],
+        outline=points_of(lesion.points),
         **{name: schemas.MeasureOut(**measure._asdict()) for name, measure in lesion.measures.items()},
         colours=[schemas.ColourOut(name=name, share=lesion.colours[name]) for name in lesion.present],
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from aiderm_api import schemas
 from aiderm_api.serving.answers import describe, outputs_named, outputs_of
+from aiderm_api.serving.comparison import OVERLAY_SIDE, describe_comparison, overlay_uri
 from aiderm_api.serving.exceptions import (
     AssessmentFailedError,
     DeadlineExceededError,
@@ -24,17 +26,19 @@ from aiderm_api.serving.exceptions import (
 )
 from aiderm_api.serving.queue import InferencePool, Ticket
 from aiderm_api.serving.registry import LoadedModel
-from aiderm_api.telemetry.audit import AuditTrail, answer_event, lesion_event, tensor_event
+from aiderm_api.telemetry.audit import AuditTrail, answer_event, comparison_event, lesion_event, tensor_event
 from aiderm_api.telemetry.drift import DriftMonitor
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 from aiderm_api.uploads import Upload, too_large_text
 from aiderm_core.assess import ImageAssessment, assess, checked_outputs
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
+from aiderm_core.change import LesionChange, Photograph, compare
 from aiderm_core.combine import CombinedAssessment, View, combine
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
-from aiderm_core.imaging.decode import DecodePlan, check_budget, plan
+from aiderm_core.imaging.decode import DecodePlan, check_budget, decoding, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
 from aiderm_core.imaging.errors import DecodeTimeoutError, ImageError
+from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Hint, Outputs
 from aiderm_core.tta import TtaRuntime
@@ -155,6 +159,34 @@ class AssessmentService:
         self._record_lesion(found, request)
         return found, answers
 
+    async def compare(self, uploads: Sequence[Upload], request: AssessmentRequest) -> schemas.Comparison:
+        """Compares two images of one lesion, the earlier first, and assesses each on its own.
+
+        Raises:
+            ImageError, ServingError: the first image that has no answer; or the comparison did not come to its end.
+        """
+        (first, earlier), (second, later) = _raised(await self._assess_each(uploads, request))
+        data, manifest = uploads[1].data, request.model.manifest
+        planned = await self._plan(data, OVERLAY_SIDE) if request.explain else None
+
+        def work(ticket: Ticket) -> tuple[LesionChange, str | None]:
+            ticket.check()
+            change = compare(Photograph.of(earlier), Photograph.of(later))
+            if planned is None or change.obstacles:
+                return change, None
+            with _in_time(ticket), decoding(data, self.limits, OVERLAY_SIDE, self.budget, ticket.deadline, planned) as image:
+                square = to_model_input(image.pixels, min(OVERLAY_SIDE, later.region.width))
+            return change, overlay_uri(change, square, earlier.region, later.region)
+
+        same = data == uploads[0].data
+        slow = planned is not None and self._slow(planned)
+        change, overlay = (None, None) if same else await self._run(work, manifest, slow=slow)
+        answer = describe_comparison(change, (first, second), overlay, manifest)
+        self.metrics.comparisons.labels(answer.model.name, answer.model.version, answer.result).inc()
+        if self.audit is not None:
+            self.audit.record(comparison_event(answer, key_id=request.key_id))
+        return answer
+
     async def _assess(self, upload: Upload, request: AssessmentRequest, index: int | None) -> _Seen:
         """The assessment of one image; ``index``: its 0-based place in a batch."""
         if upload.too_large:
@@ -162,9 +194,8 @@ class AssessmentService:
         self.metrics.upload_bytes.observe(len(upload.data))
         started = time.perf_counter()
         planned = await self._plan(upload.data, request.model.manifest.input.size)
-        slow = planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
         assessment, found, digest = await self._run(
-            lambda ticket: self._work(upload.data, planned, request, ticket), request.model.manifest, slow=slow
+            lambda ticket: self._work(upload.data, planned, request, ticket), request.model.manifest, slow=self._slow(planned)
         )
         assessment.timing_ms.total = round((time.perf_counter() - started) * 1000, 3)
         self._record(assessment, request, digest, index)
@@ -280,6 +311,10 @@ class AssessmentService:
 
         return read() if len(data) <= _INSTANT_BYTES else await asyncio.to_thread(read)
 
+    def _slow(self, planned: DecodePlan) -> bool:
+        """Whether an image must not keep a worker from quick ones."""
+        return planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
+
     def _work(
         self, data: bytes, planned: DecodePlan, request: AssessmentRequest, ticket: Ticket
     ) -> tuple[schemas.Assessment, ImageAssessment, str]:
@@ -293,7 +328,7 @@ class AssessmentService:
             ticket.check()
             return ticket.hint
 
-        try:
+        with _in_time(ticket):
             found = assess(
                 data,
                 manifest=manifest,
@@ -305,11 +340,6 @@ class AssessmentService:
                 deadline=ticket.deadline,
                 planned=planned,
             )
-        except BudgetTimeoutError as error:
-            text = "Too many large images at once: there was no memory to decode this one in time. Try again in a moment."
-            raise OverloadedError(text, retry_after=ticket.seconds) from error
-        except DecodeTimeoutError as error:
-            raise ticket.late() from error
         assessment = describe(found, manifest, rule, explain=request.explain, tta=request.tta, request_id=request.request_id)
         assessment.timing_ms.queue = round(ticket.queued_ms, 3)
         # Hashed in the worker, because 20 MB take some milliseconds.
@@ -338,6 +368,18 @@ class AssessmentService:
         self.metrics.lesions.labels(manifest.name, manifest.version, found.verdict.decision.value).inc()
         if self.audit is not None:
             self.audit.record(lesion_event(found, request_id=request.request_id, key_id=request.key_id))
+
+
+@contextmanager
+def _in_time(ticket: Ticket) -> Iterator[None]:
+    """Says of decoding that did not get its memory or its time what clients are told."""
+    try:
+        yield
+    except BudgetTimeoutError as error:
+        text = "Too many large images at once: there was no memory to decode this one in time. Try again in a moment."
+        raise OverloadedError(text, retry_after=ticket.seconds) from error
+    except DecodeTimeoutError as error:
+        raise ticket.late() from error
 
 
 def _raised(answers: Sequence[T | ImageError | ServingError]) -> list[T]:

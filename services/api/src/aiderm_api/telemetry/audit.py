@@ -23,7 +23,7 @@ from typing import Any
 
 import structlog
 
-from aiderm_api.schemas import Assessment
+from aiderm_api.schemas import Assessment, Comparison
 from aiderm_api.settings import SettingsError
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.combine import CombinedAssessment
@@ -85,6 +85,19 @@ def lesion_event(found: CombinedAssessment, *, request_id: str, key_id: str | No
         "disagreement": None if found.disagreement is None else asdict(found.disagreement),
         "decision": found.verdict.decision.value,
         "reasons": [reason.code for reason in found.verdict.reasons],
+    }
+
+
+def comparison_event(found: Comparison, *, key_id: str | None) -> dict[str, Any]:
+    """The event of one comparison, after those of its images; ``key_id`` as for ``lesion_event``."""
+    return {
+        "event": "comparison",
+        "request_id": found.request_id,
+        "key": key_id,
+        "result": found.result,
+        "reasons": [reason.code for reason in found.reasons],
+        "growth": None if found.growth is None else found.growth.model_dump(),
+        "colour_change": None if found.colour_change is None else found.colour_change.model_dump(),
     }
 
 

@@ -36,6 +36,9 @@ class Metrics:
         self.lesions = Counter(
             "aiderm_lesion_decisions", "Lesions assessed by several images", ["model", "version", "decision"], registry=registry
         )
+        self.comparisons = Counter(
+            "aiderm_comparisons", "Pairs of images of one lesion compared", ["model", "version", "result"], registry=registry
+        )
         self.warnings = Counter("aiderm_quality_warnings", "Quality warnings", ["code"], registry=registry)
         self.upload_bytes = Histogram("aiderm_upload_bytes", "Size of one image file", buckets=_BYTES, registry=registry)
         self.batch_files = Histogram("aiderm_batch_files", "Images in one batch", buckets=(1, 2, 4, 8, 16, 32), registry=registry)
