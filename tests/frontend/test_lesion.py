@@ -26,6 +26,16 @@ SHAPE = """async ([masks, lines]) => {
 }"""
 
 
+ROWS = """async ([observed, corrected]) => {
+  const at = (path) => import(new URL(`js/${path}.js`, location.href));
+  const [{ useWords }, { lesionLead, lesionRows }, { measured }] =
+    await Promise.all(['i18n', 'lesion/card', 'lesion/correction'].map(at));
+  await useWords('answer');
+  const rows = (outline) => lesionRows(observed, outline).slice(0, 2).flat();
+  return { lead: lesionLead(observed), model: rows(null), hand: rows(corrected), measured: measured(observed, corrected) };
+}"""
+
+
 def masks() -> list[np.ndarray]:
     """A tilted ellipse, a spot with a bay, and one with lobes that touches the edge of the square."""
     drawn = [np.zeros((SIDE, SIDE), np.uint8) for _ in range(3)]
@@ -226,3 +236,26 @@ def test_corrected_measures_have_columns_of_their_own(outlined: Page, plain, upl
     assert (corrected["name"], corrected["diameter"], other["diameter"]) == ("230.png", "0.489", "0.489")
     assert f"{float(corrected['corrected_diameter']):.0%}" == shown != "49%"
     assert {other[f"corrected_{name}"] for name in MEASURES} == {""}
+
+
+def test_lengths_are_in_millimetres_where_the_file_states_a_scale(page: Page) -> None:
+    line = [[200, 100], [400, 100], [400, 200], [200, 200]]
+    scaled = lesion() | {
+        "diameter_mm": {"value": 5.5, "low": 4, "high": 8.25},
+        "area_mm2": {"value": 15.1, "low": 11, "high": 23},
+    }
+    image = {"width": 600, "height": 450, "pixel_spacing_mm": [0.05, 0.025]}  # between rows, between columns
+    found = page.evaluate(ROWS, [{"region": REGION, "image": image, "lesion": scaled}, line])
+    assert "Millimetres follow from the scale" in found["lead"]
+    assert found["model"] == ["Area", "15.1 mm² (11 mm² to 23 mm²)", "Longest diameter", "5.5 mm (4 mm to 8.25 mm)"]
+    assert found["measured"]["diameter_mm"] == pytest.approx(np.hypot(200 * 0.025, 100 * 0.05), rel=0.02)
+    assert found["measured"]["area_mm2"] == pytest.approx(5 * 5, rel=0.03)
+    assert found["hand"][1::2] == [
+        f"{found['measured'][name]:.3g} {unit}" for name, unit in (("area_mm2", "mm²"), ("diameter_mm", "mm"))
+    ]
+    # a service that states the scale alone, and none
+    assert page.evaluate(ROWS, [{"region": REGION, "image": image, "lesion": lesion()}, line])["model"][1] == "12% (8.9% to 18%)"
+    without = page.evaluate(ROWS, [{"region": REGION, "image": image | {"pixel_spacing_mm": None}, "lesion": lesion()}, line])
+    assert "Without a scale" in without["lead"]
+    assert without["measured"]["diameter_mm"] is None
+    assert without["hand"][1].endswith("%")

@@ -3,7 +3,7 @@
 
 import { el } from "../dom.js";
 import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
-import { lesionRows, lesionWords } from "../lesion/card.js";
+import { lesionLead, lesionRows, lesionWords } from "../lesion/card.js";
 import { outlineOver } from "../lesion/drawing.js";
 import { frequencyValues } from "./frequency.js";
 import { figureRows, warningsOf } from "./findings.js";
@@ -120,7 +120,7 @@ export function paperReport({ assessment, url, name, at, corrected }) {
         "div",
         { class: "paper-lesion" },
         el("p", {}, el("strong", {}, t("lesion.title"))),
-        el("p", {}, t("lesion.lead")),
+        el("p", {}, lesionLead(assessment)),
         factsOf(lesionRows(assessment, corrected)),
       ),
     estimated && el("p", {}, el("strong", {}, t("findings.classes"))),

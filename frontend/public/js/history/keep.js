@@ -60,7 +60,8 @@ async function fillCard(card, item) {
 function observedOf(assessment) {
   if (!assessment?.lesion) return null;
   const { region, lesion, image } = assessment;
-  return { region, lesion, image: { width: image.width, height: image.height } };
+  const { width, height, pixel_spacing_mm } = image;
+  return { region, lesion, image: { width, height, pixel_spacing_mm } };
 }
 
 /** Every photograph that the answer is of, the item's own first. @param {Item} item @param {File} file */

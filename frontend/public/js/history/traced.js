@@ -4,7 +4,7 @@
 import { depthOf } from "../answer/depth.js";
 import { el } from "../dom.js";
 import { t } from "../i18n.js";
-import { lesionRows, lesionWords } from "../lesion/card.js";
+import { lesionLead, lesionRows, lesionWords } from "../lesion/card.js";
 import { outlineOver } from "../lesion/drawing.js";
 
 /** @typedef {import("./store.js").Shot} Shot */
@@ -65,7 +65,7 @@ function observations({ observed, outline }, name) {
     "details",
     { open: depthOf() === "clinical" },
     el("summary", {}, t("lesion.title"), name && el("span", { class: "visually-hidden" }, `, ${name}`)),
-    el("p", { class: "soft" }, t("lesion.lead")),
+    el("p", { class: "soft" }, lesionLead(observed)),
     el("dl", { class: "facts" }, ...facts),
     el("p", { class: "soft" }, lesionWords(outline)),
   );

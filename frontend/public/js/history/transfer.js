@@ -6,7 +6,7 @@
 
 import { has } from "../i18n.js";
 import { typeOf } from "../intake/types.js";
-import { MEASURES } from "../lesion/correction.js";
+import { IN_MILLIMETRES, MEASURES } from "../lesion/correction.js";
 import { SITES, shotsOf } from "./store.js";
 import { isArchive, pack, unpack } from "./zip.js";
 
@@ -85,9 +85,11 @@ const isRange = (measure) => [measure?.value, measure?.low, measure?.high].every
 /** @param {any} found @returns {found is import("../lesion/card.js").Observed} */
 const isObserved = (found) =>
   [found?.image?.width, found?.image?.height].every((side) => Number.isInteger(side) && side > 0) &&
+  (found.image.pixel_spacing_mm ?? [1, 1]).every?.((/** @type {unknown} */ step) => Number(step) > 0) &&
   ["x", "y", "width", "height"].every((name) => Number.isFinite(found.region?.[name])) &&
   isOutline(found.lesion?.outline) &&
   MEASURES.every((name) => isRange(found.lesion[name])) &&
+  IN_MILLIMETRES.every((name) => !found.lesion[name] || isRange(found.lesion[name])) &&
   Array.isArray(found.lesion.colours) &&
   found.lesion.colours.every(
     (/** @type {any} */ colour) => has(`lesion.colour.${colour?.name}`) && Number.isFinite(colour.share),

@@ -9,14 +9,30 @@ import { number, percent, t } from "../i18n.js";
 import { MEASURES, measured } from "./correction.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
-/** What was measured inside the outline, of which part of which picture.
- * @typedef {Pick<Assessment, "region" | "lesion"> & {image: Pick<Assessment["image"], "width" | "height">}}
- *   Observed */
+/**
+ * What was measured inside the outline, of which part of which picture.
+ *
+ * @typedef {Pick<Assessment["image"], "width" | "height" | "pixel_spacing_mm">} Size
+ * @typedef {Pick<Assessment, "region" | "lesion"> & {image: Size}} Observed
+ */
+/** @typedef {{value: number, low: number, high: number}} Range */
 /** @typedef {import("./shape.js").Point} Point */
 /** @typedef {import("./shape.js").Shape} Shape */
 
+/** @typedef {import("./correction.js").Millimetres} Millimetres */
+
+/** @type {Partial<Record<keyof Shape, {field: keyof Millimetres, unit: string}>>} */
+const SCALED = {
+  area: { field: "area_mm2", unit: "mm2" },
+  diameter: { field: "diameter_mm", unit: "mm" },
+};
+
 /** @param {keyof Shape} name @param {number} value */
 const written = (name, value) => (name === "border" ? number(value, 3) : percent(value, value < 0.1 ? 1 : 0));
+
+/** @param {Range} range @param {(value: number) => string} write */
+const rangeWords = ({ value, low, high }, write) =>
+  t("lesion.range", { value: write(value), low: write(low), high: write(high) });
 
 /**
  * Rows of name and value.
@@ -30,11 +46,14 @@ export function lesionRows(observed, corrected) {
   if (!lesion) return [];
   const anew = corrected && measured(observed, corrected);
   const rows = MEASURES.map((name) => {
-    const { value, low, high } = lesion[name];
-    const range = { value: written(name, value), low: written(name, low), high: written(name, high) };
+    const { field, unit } = SCALED[name] ?? {};
+    const scaled = field && (anew ? anew[field] : rangeOf(lesion, field));
+    const write = (/** @type {number} */ value) =>
+      scaled ? t(`lesion.${unit}`, { value: number(value, 3) }) : written(name, value);
+    const value = scaled || (anew ? anew[name] : lesion[name]);
     return /** @type {[string, string]} */ ([
-      t(`lesion.${name}`),
-      anew ? written(name, anew[name]) : t("lesion.range", range),
+      t(scaled ? `lesion.${name}Scaled` : `lesion.${name}`),
+      typeof value === "number" ? write(value) : rangeWords(value, write),
     ]);
   });
   const colours = lesion.colours.map(({ name, share }) =>
@@ -42,6 +61,17 @@ export function lesionRows(observed, corrected) {
   );
   return [...rows, [t("lesion.colours"), colours.join(" · ")]];
 }
+
+/**
+ * What the model measured; null for millimetres where the file states no scale.
+ *
+ * @param {NonNullable<Assessment["lesion"]> & {[name in keyof Millimetres]?: Range | null}} lesion
+ * @param {keyof Shape | keyof Millimetres} name
+ */
+export const rangeOf = (lesion, name) => lesion[name] ?? null;
+
+/** What the observations are, and whether a scale is known. @param {Observed} observed */
+export const lesionLead = ({ image }) => t(image.pixel_spacing_mm ? "lesion.leadScaled" : "lesion.lead");
 
 /** Who drew the outline, and what that means for the ranges. @param {Point[] | null} [corrected] */
 export const lesionWords = (corrected) => t(corrected ? "lesion.byHand" : "lesion.byModel");
@@ -81,7 +111,7 @@ export class DermLesion extends HTMLElement {
     this.hidden = !clinical || !assessment?.lesion;
     if (!assessment || this.hidden) return;
     this.#heading.textContent = t("lesion.title");
-    this.#lead.textContent = t("lesion.lead");
+    this.#lead.textContent = lesionLead(assessment);
     const rows = lesionRows(assessment, corrected);
     this.#facts.replaceChildren(
       ...rows.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]),

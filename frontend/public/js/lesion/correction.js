@@ -4,13 +4,17 @@
  * around a point that moves goes along, the less the nearer the next point; the rest keeps its detail.
  */
 
-import { maskOf, shapeOf } from "./shape.js";
+import { SIDE, maskOf, shapeOf } from "./shape.js";
 
 /** @typedef {import("./shape.js").Point} Point */
+/** In millimetres and square millimetres, null where the file states no scale.
+ * @typedef {{diameter_mm: number | null, area_mm2: number | null}} Millimetres */
 /** In pixels of the image. @typedef {{x: number, y: number, width: number, height: number}} Region */
 
 /** What is measured of a shape. @type {readonly (keyof import("./shape.js").Shape)[]} */
 export const MEASURES = ["area", "diameter", "asymmetry", "border"];
+/** Those that a scale gives. @type {readonly (keyof Millimetres)[]} */
+export const IN_MILLIMETRES = ["diameter_mm", "area_mm2"];
 export const HANDLES = 24;
 /** Places of the line from one point that is pulled to the next. */
 const BETWEEN = 8;
@@ -68,11 +72,32 @@ export function pulled(places, handle, [toX, toY], { x, y, width, height }) {
 /**
  * What is measured anew where the outline was corrected by hand.
  *
- * @param {{region: Region}} assessment
+ * @param {{region: Region, image: {pixel_spacing_mm?: [number, number] | null}}} assessment
  * @param {Point[]} points in pixels of the image
- * @returns {import("./shape.js").Shape}
+ * @returns {import("./shape.js").Shape & Millimetres}
  */
-export function measured({ region }, points) {
+export function measured({ region, image }, points) {
   const { x, y, width, height } = region;
-  return shapeOf(maskOf(points.map(([left, top]) => [(left - x) / width, (top - y) / height])));
+  const shape = shapeOf(maskOf(points.map(([left, top]) => [(left - x) / width, (top - y) / height])));
+  const spacing = image.pixel_spacing_mm;
+  return { ...shape, ...(spacing ? inMillimetres(shape.area, region, points, spacing) : UNKNOWN) };
+}
+
+const UNKNOWN = { diameter_mm: null, area_mm2: null };
+
+/**
+ * @param {number} area as a share of the region
+ * @param {Region} region
+ * @param {Point[]} points
+ * @param {[number, number]} spacing millimetres between rows, and between columns
+ */
+function inMillimetres(area, { width, height }, points, [down, across]) {
+  let longest = 0;
+  for (const [at, [x, y]] of points.entries()) {
+    for (const [otherX, otherY] of points.slice(0, at))
+      longest = Math.max(longest, Math.hypot((x - otherX) * across, (y - otherY) * down));
+  }
+  // and a pixel of the grid on which shapes are measured, as there
+  const step = (Math.sqrt(across * down) * width) / SIDE;
+  return { diameter_mm: longest + step, area_mm2: area * width * across * height * down };
 }

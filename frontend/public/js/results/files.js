@@ -4,11 +4,13 @@
 import { correctedOf } from "../check/state.js";
 import { csv } from "../csv.js";
 import { t } from "../i18n.js";
-import { MEASURES, measured } from "../lesion/correction.js";
+import { rangeOf } from "../lesion/card.js";
+import { IN_MILLIMETRES, MEASURES, measured } from "../lesion/correction.js";
 
 /** @typedef {import("./table.js").Line} Line */
 /** @typedef {import("../api.js").Assessment} Assessment */
 
+const MEASURED = [...MEASURES, ...IN_MILLIMETRES];
 const BOM = "\ufeff"; // or spreadsheets take the names for another encoding
 const PERCENT = { system: "http://unitsofmeasure.org", code: "1" };
 
@@ -25,13 +27,14 @@ export function csvOf(lines) {
     ...["name", "decision", "probability", "threshold", "uncertain_low", "uncertain_high", "prevalence"],
     ...["most_likely", "warnings", "problem", "model", "version", "request_id", "assessed_at"],
     ...classes.map((id) => `class_${id}`),
-    ...MEASURES,
-    ...MEASURES.map((measure) => `corrected_${measure}`),
+    ...MEASURED,
+    ...MEASURED.map((measure) => `corrected_${measure}`),
     "disclaimer",
   ];
   const rows = lines.map((line) => {
     const { item, assessment, name } = line;
     const corrected = correctedLesion(line).corrected_lesion;
+    const lesion = assessment?.lesion;
     const malignancy = malignancyOf(assessment);
     const shares = new Map(
       malignancy ? assessment?.classes.map(({ id, probability }) => [id, probability]) : [],
@@ -52,8 +55,8 @@ export function csvOf(lines) {
       assessment?.request_id ?? "",
       item.answer?.at.toISOString() ?? "",
       ...classes.map((id) => shares.get(id) ?? ""),
-      ...MEASURES.map((measure) => assessment?.lesion?.[measure].value ?? ""),
-      ...MEASURES.map((measure) => corrected?.[measure] ?? ""),
+      ...MEASURED.map((measure) => (lesion && rangeOf(lesion, measure)?.value) ?? ""),
+      ...MEASURED.map((measure) => corrected?.[measure] ?? ""),
       t("disclaimer.all"),
     ];
   });
