@@ -36,7 +36,8 @@ app.add_typer(fetching, name="fetch")
 _commands: tuple[Callable[..., None], ...] = (
     *(data.synthetic, training.architectures, training.train, training.blind_head, training.fine_tune, training.outline),
     *(bundles.export, bundles.evaluate, bundles.recalibrate, bundles.learning_curve, bundles.quantise),
-    *(study.compare, study.study_report, bundles.ensemble, bundles.papers, study.second_photograph, readers.reader_study),
+    *(study.compare, study.study_report, bundles.ensemble, bundles.papers, study.second_photograph, study.lesion_change),
+    readers.reader_study,
     *(bundles.promote, bundles.rollback),
 )
 for command in _commands:

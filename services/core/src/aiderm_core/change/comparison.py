@@ -32,20 +32,22 @@ from aiderm_core.outline import Measure, largest_piece
 
 _EDGE: Final = 0.02  # share of the square's edge that a lesion may touch
 _SHARPNESS: Final = 30.0  # factor between the two photographs' sharpness
-_LIGHT: Final = 2.5  # factor between the skin's light, and between its channels
-_SCALE: Final = 2.0
-_CORRELATION: Final = 0.3  # of the skin
+_LIGHT: Final = 2.5  # factor between the skin's light in the two, by channel
+_SCALE: Final = 2.0  # factor between the distances of the camera
+_CORRELATION: Final = 0.4  # of the skin's structure
+_SKIN: Final = 0.12  # mean weight of the skin, see ``skin_around``
+_SURE_FEATURES: Final = 20  # that must agree where the skin does not
 _OVERLAP: Final = 0.6  # Dice coefficient of the outlines once aligned
 _AGREE: Final = 0.5  # difference of the logarithms of the growth by the outlines and by the border's movement
-_GROWTH_ERROR: Final = 0.05  # of the logarithm of the growth
-_COLOUR_ERROR: Final = 6.0  # in CIELAB
+_GROWTH_ERROR: Final = (0.010, 0.16, 0.016)
+_COLOUR_ERROR: Final = (2.0, 0.2)
 
 _TEXTS: Final = {
     "rejected": "One of the pictures cannot be assessed.",
     "no_outline": "No spot stands out in one of the pictures.",
     "focus": "One of the pictures is much sharper than the other.",
     "lighting": "The light differs too much between the pictures.",
-    "framing": "The spot reaches the edge of a picture. Take it again with skin visible all around the spot.",
+    "framing": "The spot reaches the edge of a picture, or too little skin around it is in both. Leave more skin around it.",
     "unmatched": "The two pictures do not fit together. They may show different spots.",
     "scale": "How near the camera was cannot be told: the skin around the spot shows too little that both pictures have.",
 }
@@ -110,49 +112,45 @@ class LesionChange:
     changed: bool | None = None
 
 
+class _NotComparableError(Exception):
+    """Carries the code of what stands in the way."""
+
+
 def compare(earlier: Photograph, later: Photograph) -> LesionChange:
     """Compares two photographs of one lesion."""
-    if earlier.rejected or later.rejected:
-        return _refused("rejected")
-    masks = [_outline(each) for each in (earlier, later)]
-    if masks[0] is None or masks[1] is None:
-        return _refused("no_outline")
-    first, second = masks[0], masks[1]
-    alone = [
-        code
-        for code, found in (
-            ("framing", max(_at_edge(first), _at_edge(second)) > _EDGE),
-            ("focus", _apart(earlier.measures["sharpness"], later.measures["sharpness"]) > _SHARPNESS),
-        )
-        if found
-    ]
-    if alone:
-        return _refused(*alone)
+    try:
+        return _compare(earlier, later)
+    except _NotComparableError as obstacle:
+        code = str(obstacle)
+        return LesionChange((Reason(code, _TEXTS[code]),))
+
+
+def _compare(earlier: Photograph, later: Photograph) -> LesionChange:
+    _require(not (earlier.rejected or later.rejected), "rejected")
+    first, second = _outline(earlier), _outline(later)
+    if first is None or second is None:
+        raise _NotComparableError("no_outline")
+    _require(max(_at_edge(first), _at_edge(second)) <= _EDGE, "framing")
+    _require(_apart(earlier.measures["sharpness"], later.measures["sharpness"]) <= _SHARPNESS, "focus")
     squares = [to_model_input(each.pixels, SIDE) for each in (earlier, later)]
     structures = structure(squares[0]), structure(squares[1])
     found = align(*structures, (first, second))
     if found is None:
-        return _refused("unmatched")
-    based = _based_on(found, earlier, later)
-    if based is None:
-        return _refused("scale")
-    matrix, matched = based
-    moved = mask_onto(second, matrix)
-    overlap = 2 * np.count_nonzero(first & moved) / (np.count_nonzero(first) + np.count_nonzero(moved))
-    if overlap < _OVERLAP:
-        return _refused("unmatched")
+        raise _NotComparableError("unmatched")
+    matrix, matched = _based_on(found, earlier, later, first)
+    moved, weights = mask_onto(second, matrix), skin_around(first, second, matrix)
+    areas = np.count_nonzero(first), np.count_nonzero(moved)
+    _require(2 * int(np.count_nonzero(first & moved)) >= _OVERLAP * sum(areas), "unmatched")
+    _require(float(weights.mean()) >= _SKIN, "framing")
     grown = log_growth(structures[0], onto(structures[1], matrix), (first, moved))
-    if abs(math.log(np.count_nonzero(moved) / np.count_nonzero(first)) - grown) > _AGREE:
-        return _refused("unmatched")
-    skin = skin_around(first, second, matrix) > 0.5
-    relit = onto(squares[1], matrix)
-    light = colour.skin_light(squares[0][skin]) / np.maximum(colour.skin_light(relit[skin]), 1e-3)
-    if max(_apart(float(light.max()), 1.0), _apart(1.0, float(light.min()))) > _LIGHT or _apart(*_extremes(light)) > _LIGHT:
-        return _refused("lighting")
-    before, after = squares[0][first], colour.in_light_of(squares[0][skin], relit[skin], relit[moved])
-    growth = Measure(*(100 * math.expm1(grown + error) for error in (0, -_GROWTH_ERROR, _GROWTH_ERROR)))
-    apart = colour.difference(before, after)
-    difference = Measure(apart, max(0.0, apart - _COLOUR_ERROR), apart + _COLOUR_ERROR)
+    _require(abs(math.log(areas[1] / areas[0]) - grown) <= _AGREE, "unmatched")
+    growth = _growth(grown, found.correlation if matched == "texture" else None, float(weights.mean()))
+    shown = onto(squares[1], matrix)
+    skins = squares[0][weights > 0], shown[weights > 0]
+    lights = colour.skin_light(skins[0]) / np.maximum(colour.skin_light(skins[1]), 1e-3)
+    _require(max(float(lights.max()), 1.0) / min(float(lights.min()), 1.0) <= _LIGHT, "lighting")
+    before, after = squares[0][first], colour.in_light_of(*skins, shown[moved])
+    difference = _difference(before, after, skins[0])
     upright = _upright(matrix, earlier.region, later.region)
     return LesionChange(
         obstacles=(),
@@ -169,8 +167,23 @@ def compare(earlier: Photograph, later: Photograph) -> LesionChange:
     )
 
 
-def _refused(*codes: str) -> LesionChange:
-    return LesionChange(tuple(Reason(code, _TEXTS[code]) for code in codes))
+def _require(condition: bool, code: str) -> None:
+    if not condition:
+        raise _NotComparableError(code)
+
+
+def _growth(log_ratio: float, correlation: float | None, skin: float) -> Measure:
+    """The growth in percent; its interval is wider for much growth, and for skin that is scarce or fits badly."""
+    fixed, relative, by_skin = _GROWTH_ERROR
+    error = fixed + relative * abs(log_ratio) + (0.0 if correlation is None else by_skin * (1 - correlation) / skin)
+    return Measure(*(100 * math.expm1(log_ratio + each) for each in (0, -error, error)))
+
+
+def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], skin: NDArray[np.uint8]) -> Measure:
+    """The distance of colours; a camera's contrast changes it by a share of how far the lesion stands out from the skin."""
+    apart, contrast = colour.difference(before, after), colour.difference(before, skin)
+    error = _COLOUR_ERROR[0] + _COLOUR_ERROR[1] * contrast
+    return Measure(apart, max(0.0, apart - error), apart + error)
 
 
 def _outline(photograph: Photograph) -> Mask | None:
@@ -189,25 +202,25 @@ def _apart(first: float, second: float) -> float:
     return max(first, second) / max(min(first, second), 1e-9)
 
 
-def _extremes(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.max()), float(values.min())
-
-
-def _based_on(found: Alignment, earlier: Photograph, later: Photograph) -> tuple[Matrix, Literal["texture", "spacing"]] | None:
-    """The similarity, and what its scale rests on."""
-    if not 1 / _SCALE <= found.scale <= _SCALE:
-        return None
+def _based_on(
+    found: Alignment, earlier: Photograph, later: Photograph, lesion: Mask
+) -> tuple[Matrix, Literal["texture", "spacing"]]:
+    """The similarity, and what its scale rests on: where the skin does not tell it, the files' spacing, around the lesion."""
+    _require(1 / _SCALE <= found.scale <= _SCALE, "scale")
     if found.correlation is not None and found.correlation >= _CORRELATION:
         return found.matrix, "texture"
+    _require(found.features >= _SURE_FEATURES, "unmatched")
     if earlier.spacing is None or later.spacing is None:
-        return None
+        raise _NotComparableError("scale")
     sides = [
-        math.sqrt(each.spacing[0] * each.spacing[1]) * each.region.width for each in (earlier, later) if each.spacing is not None
+        math.sqrt(rows * columns) * width
+        for (rows, columns), width in ((earlier.spacing, earlier.region.width), (later.spacing, later.region.width))
     ]
     factor = sides[1] / sides[0] / found.scale
-    middle = found.matrix[:, :2] @ [SIDE / 2, SIDE / 2] + found.matrix[:, 2]
-    turn = found.matrix[:, :2] * factor
-    return np.hstack([turn, (middle - turn @ [SIDE / 2, SIDE / 2])[:, None]]), "spacing"
+    centre = np.argwhere(lesion).mean(axis=0)[::-1]
+    scaled = found.matrix * factor
+    scaled[:, 2] += (1 - factor) * centre
+    return scaled, "spacing"
 
 
 def _upright(matrix: Matrix, earlier: Region, later: Region) -> Matrix:

@@ -7,11 +7,13 @@ the other, and the areas of the line before and after compare.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aiderm_core.change.registration import Mask, Structure, levels
+from aiderm_core.change.registration import SIDE, Mask, Structure, levels
 
 
 def log_growth(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]) -> float:
@@ -26,11 +28,26 @@ def log_growth(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]
         The mean of two answers: the earlier outline carried forward, and the later one carried back.
     """
     first, second = levels(earlier), levels(later)
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # holds buffers: one a call, for calls run side by side
-    flow.setFinestScale(0)
-    forward = _log_ratio(outlines[0], flow.calc(first, second, None))
-    back = _log_ratio(outlines[1], flow.calc(second, first, None))
+    forward = _log_ratio(outlines[0], _movement(first, second))
+    back = _log_ratio(outlines[1], _movement(second, first))
     return (forward - back) / 2
+
+
+def _movement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Where each place of the first image went in the second one, ``[SIDE, SIDE, 2]``.
+
+    In two passes, for the flow is smoothed and falls short of large movements: the second is measured on what the first leaves.
+    """
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # holds buffers, and calls run side by side
+    flow.setFinestScale(0)
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    rough = np.asarray(cv2.GaussianBlur(flow.calc(first, second, None), (0, 0), 1.5), np.float32)
+    rest = flow.calc(first, _sampled(second, x + rough[..., 0], y + rough[..., 1]), None)
+    return np.asarray(rest + _sampled(rough, x + rest[..., 0], y + rest[..., 1]), np.float32)
+
+
+def _sampled(drawn: NDArray[Any], x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[Any]:
+    return np.asarray(cv2.remap(drawn, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def outer_line(mask: Mask) -> NDArray[np.float32]:

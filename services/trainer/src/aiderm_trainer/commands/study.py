@@ -142,3 +142,30 @@ def second_photograph(
         write_text(out, found.model_dump_json(indent=1) + "\n")
     console.print(f"wrote {out}")
     suggest(f"study-report {out.parent}")
+
+
+def lesion_change(
+    bundle: Bundle,
+    split: SplitTable,
+    masks: Annotated[Path, typer.Option(help="Folder of drawn lesion outlines NAME.png, for growth of known size.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; a Markdown document is written beside it.")],
+    data: DataRoot = Path("data"),
+    part: Annotated[str, typer.Option(help="Rows to measure on: choose on validation, report on test.")] = "test",
+    images: Annotated[int | None, typer.Option(min=1, help="At most this many lesions of each kind.", show_default="all")] = None,
+) -> None:
+    """Measures how well growth and change of colour between two photographs of a lesion are found, and what is not compared."""
+    with plain_errors():
+        from aiderm_core.bundle.store import verify
+        from aiderm_core.files import write_text
+        from aiderm_core.runtime import load_runtime
+        from aiderm_trainer.data.split import read_split
+        from aiderm_trainer.evaluation.lesion_change import measure_lesion_change
+        from aiderm_trainer.reporting.lesion_change import lesion_change_document
+
+        manifest = verify(bundle)
+        found = measure_lesion_change(
+            load_runtime("openvino", bundle), manifest, read_split(split), data, masks, split=part, images=images
+        )
+        write_text(out, found.model_dump_json(indent=1) + "\n")
+        write_text(out.with_suffix(".md"), lesion_change_document(found))
+    console.print(f"wrote {out} and {out.with_suffix('.md')}")
