@@ -103,6 +103,14 @@ export class Adding {
   /** Shows a picture again whose kind this browser does not show by itself. @param {Item} item */
   async show(item) {
     const { file } = item;
+    for (const other of item.others) {
+      if (await isShown(other.file)) continue;
+      const bitmap = await bitmapOf(other.file);
+      URL.revokeObjectURL(other.url);
+      other.url = URL.createObjectURL(await asPng(bitmap));
+      bitmap.close();
+      this.view.renderAll();
+    }
     if (!file || !item.viewable || (await isShown(file))) return;
     const bitmap = await bitmapOf(file);
     this.queue.showAs(item, await asPng(bitmap));

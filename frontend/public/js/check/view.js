@@ -6,6 +6,7 @@
 import { mayRetry } from "../api.js";
 import { button, el, find, styleSheet } from "../dom.js";
 import { t, useWords } from "../i18n.js";
+import { DICOM } from "../intake/types.js";
 import { DermPicker } from "../intake/picker.js";
 import { assessmentOf, correctedOf, urlOf } from "./state.js";
 
@@ -236,7 +237,9 @@ export class CheckView {
     this.#actions.hidden = this.queue.items.length === 0 || !this.picker.hidden || sendingAlone;
     this.assess.hidden = item?.state !== "ready";
     const still = item && ["ready", "result", "problem"].includes(item.state);
-    this.editing.hidden = !still || !item.file || !item.viewable || item.photo > 0;
+    // cut out of a DICOM file, a picture would lose its scale
+    const cuttable = still && item.file && item.viewable && item.photo === 0 && item.file.type !== DICOM;
+    this.editing.hidden = !cuttable;
     const room = item && this.parts && item.others.length + 1 < this.parts.mostPhotographs;
     const mayAdd = state === "reading" || (state === "result" && item?.reading === null);
     this.addPhotograph.hidden = !room || !mayAdd;

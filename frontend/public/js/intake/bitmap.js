@@ -1,7 +1,13 @@
 // @ts-check
 /** Decoding a picture in the page, to show, to measure and to cut it. */
 
-import { typeOf } from "./types.js";
+import { DICOM, typeOf } from "./types.js";
+
+/** Kinds of files that some browsers, or all, do not show by themselves. */
+const OWN = /** @type {Record<string, (file: Blob) => Promise<ImageBitmap>>} */ ({
+  "image/tiff": (file) => import("./tiff-image.js").then(({ tiffBitmap }) => tiffBitmap(file)),
+  [DICOM]: (file) => import("./formats/dicom-image.js").then(({ dicomBitmap }) => dicomBitmap(file)),
+});
 
 /**
  * @param {Blob} file
@@ -11,15 +17,15 @@ export async function bitmapOf(file) {
   try {
     return await createImageBitmap(file);
   } catch (error) {
-    if ((await typeOf(file)) !== "image/tiff") throw error;
-    const { tiffBitmap } = await import("./tiff-image.js");
-    return tiffBitmap(file);
+    const own = OWN[await typeOf(file)];
+    if (!own) throw error;
+    return own(file);
   }
 }
 
 /** Whether the browser itself shows it. @param {Blob} file */
 export const isShown = async (file) =>
-  (await typeOf(file)) !== "image/tiff" ||
+  !((await typeOf(file)) in OWN) ||
   createImageBitmap(file).then(
     (bitmap) => {
       bitmap.close();
@@ -66,6 +72,7 @@ const COPY_SIDE = 2000; // pixels; the model sees 224
  * @returns {Promise<File>} the whole picture with at most so many pixels a side, without loss
  */
 export async function smallerCopy(file, side = COPY_SIDE) {
+  if ((await typeOf(file)) === DICOM) throw new TypeError("a copy would lose its scale and its profile");
   const bitmap = await bitmapOf(file);
   const blob = await asPng(bitmap, side);
   bitmap.close();

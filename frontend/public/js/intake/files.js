@@ -4,7 +4,7 @@
 import { Problem } from "../api.js";
 import { bytes, t } from "../i18n.js";
 import { digestOf } from "./digest.js";
-import { isHeic, typeOf } from "./types.js";
+import { DICOM, isHeic, typeOf } from "./types.js";
 
 export const MAX_BYTES = 20_000_000;
 // A film behind the picture goes before sending, so more than the limit is read; far more is no picture that
@@ -56,7 +56,8 @@ export async function prepare(file) {
   if (!(await isReadable(file))) throw new Problem("unreadable_file");
   if (file.size === 0) throw new Problem("empty_file");
   // by content: names and declared types are often wrong, and what is no picture is not sent at all
-  if (!(await typeOf(file))) throw await refusal(file);
+  const type = await typeOf(file);
+  if (!type) throw await refusal(file);
   if (file.size > MAX_READ) throw tooLarge(file.size);
   let prepared;
   try {
@@ -66,5 +67,6 @@ export async function prepare(file) {
     throw new Problem("unreadable_file");
   }
   if (prepared.size > MAX_BYTES) throw tooLarge(prepared.size);
+  if (type === DICOM && prepared.type !== type) prepared = new File([prepared], prepared.name, { type });
   return { file: prepared, digest: await digestOf(await prepared.arrayBuffer()) };
 }

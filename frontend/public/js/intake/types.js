@@ -1,9 +1,10 @@
 // @ts-check
 /** What a file is, by its first bytes; names and declared types are often wrong or missing. */
 
+export const DICOM = "application/dicom";
 /** @type {[type: string, starts: (head: string) => boolean][]} */
 const TYPES = [
-  ["application/dicom", (head) => head.slice(128, 132) === "DICM"],
+  [DICOM, (head) => head.slice(128, 132) === "DICM"],
   ["image/jpeg", (head) => head.startsWith("\xff\xd8\xff")],
   ["image/png", (head) => head.startsWith("\x89PNG\r\n\x1a\n")],
   ["image/webp", (head) => head.startsWith("RIFF") && head.slice(8, 12) === "WEBP"],

@@ -8,11 +8,12 @@ import { keep, latin, viewOf } from "./parts.js";
 
 const START = 132;
 const SYNTAX = 0x00020010;
-const IMPLICIT = "1.2.840.10008.1.2";
+export const IMPLICIT = "1.2.840.10008.1.2";
 const BIG_ENDIAN = "1.2.840.10008.1.2.2";
 const DEFLATED = "1.2.840.10008.1.2.1.99";
-const PIXELS = 0x7fe00010;
-const [ITEM, ITEM_END, SEQUENCE_END] = [0xfffee000, 0xfffee00d, 0xfffee0dd];
+export const PIXELS = 0x7fe00010;
+export const ITEM = 0xfffee000;
+const [ITEM_END, SEQUENCE_END] = [0xfffee00d, 0xfffee0dd];
 const UNDEFINED = 0xffffffff;
 const DEEPEST = 16;
 const LONG = new Set(["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]);
@@ -24,7 +25,7 @@ const KEPT = new Set([
   ...[0x7fe00001, 0x7fe00002, PIXELS],
 ]);
 
-class Dicom {
+export class Dicom {
   little = true;
 
   /** @param {Uint8Array} bytes */
@@ -76,6 +77,38 @@ class Dicom {
   }
 }
 
+/**
+ * The elements one after another, up to the pixels; ends where the file is deflated, and throws where it is
+ * cut off or broken.
+ *
+ * @param {Dicom} dicom
+ * @param {(syntax: string) => void} [tell] is told the transfer syntax once it is known
+ * @returns {Generator<{element: Element, at: number, end: number}>}
+ */
+export function* elementsOf(dicom, tell = () => {}) {
+  const { bytes } = dicom;
+  let at = START;
+  let syntax = "";
+  // The meta information is explicit and little-endian, whatever follows.
+  for (let end = 0; bytes[at] === 2; at = end) {
+    const element = dicom.element(at, false);
+    end = dicom.endOf(element, false);
+    yield { element, at, end };
+    if (element.tag === SYNTAX)
+      syntax = latin(bytes, element.value, end - element.value).replace(/[\0 ]+$/, "");
+  }
+  tell(syntax);
+  if (syntax === DEFLATED) return; // the server says that it is not read
+  dicom.little = syntax !== BIG_ENDIAN;
+  const implicit = syntax === IMPLICIT || !/^[A-Z]{2}$/.test(latin(bytes, at + 4, 2));
+  for (let end = 0; at < bytes.length; at = end) {
+    const element = dicom.element(at, implicit);
+    end = dicom.endOf(element, implicit);
+    yield { element, at, end };
+    if (element.tag === PIXELS) return;
+  }
+}
+
 /** @param {Uint8Array} bytes @returns {Part[]} */
 export function dicomParts(bytes) {
   const start = new Uint8Array(START);
@@ -83,26 +116,8 @@ export function dicomParts(bytes) {
   /** @type {Part[]} */
   const parts = [start];
   try {
-    const dicom = new Dicom(bytes);
-    let at = START;
-    let syntax = "";
-    // The meta information is explicit and little-endian, whatever follows.
-    for (let after = 0; bytes[at] === 2; at = after) {
-      const element = dicom.element(at, false);
-      after = dicom.endOf(element, false);
-      if (element.tag !== SYNTAX) continue;
-      keep(parts, at, after);
-      syntax = latin(bytes, element.value, after - element.value).replace(/[\0 ]+$/, "");
-    }
-    if (syntax === DEFLATED) return parts; // the server says that it is not read
-    dicom.little = syntax !== BIG_ENDIAN;
-    const implicit = syntax === IMPLICIT || !/^[A-Z]{2}$/.test(latin(bytes, at + 4, 2));
-    while (at < bytes.length) {
-      const element = dicom.element(at, implicit);
-      const end = dicom.endOf(element, implicit);
+    for (const { element, at, end } of elementsOf(new Dicom(bytes))) {
       if (KEPT.has(element.tag)) keep(parts, at, Math.min(end, bytes.length));
-      if (element.tag === PIXELS) break;
-      at = end;
     }
   } catch {
     return parts; // cut off or broken: the server says so

@@ -1,0 +1,102 @@
+// @ts-check
+/**
+ * Pixels of a DICOM photograph, for looking and printing: its first frame where that is uncompressed RGB, or
+ * a JPEG that the browser itself decodes. What is sent is the file. Nothing but the pixels is read here.
+ */
+
+import { Dicom, IMPLICIT, ITEM, PIXELS, elementsOf } from "./dicom.js";
+import { blankJpeg } from "./jpeg.js";
+import { joined, latin } from "./parts.js";
+
+const EXPLICIT = "1.2.840.10008.1.2.1";
+const JPEGS = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
+const MOST_PIXELS = 60_000_000;
+const TAG = /** @type {const} */ ({
+  samples: 0x00280002,
+  colours: 0x00280004,
+  planar: 0x00280006,
+  rows: 0x00280010,
+  columns: 0x00280011,
+  bits: 0x00280100,
+});
+const HEAD = 4_096; // bytes in which a JPEG says what its colours are
+
+/** @typedef {{samples: number, planar: number, rows: number, columns: number, bits: number}} Numbers */
+
+/**
+ * @param {Blob} file
+ * @returns {Promise<ImageBitmap>} rejects where its pixels are stored in another way
+ */
+export async function dicomBitmap(file) {
+  const dicom = new Dicom(new Uint8Array(await file.arrayBuffer()));
+  let syntax = "";
+  let colours = "";
+  /** @type {Record<string, number>} */
+  const found = { planar: 0 };
+  for (const { element, end } of elementsOf(dicom, (told) => (syntax = told))) {
+    const { tag, value, length } = element;
+    if (tag === TAG.colours) colours = latin(dicom.bytes, value, length ?? 0).trim();
+    else if (tag === PIXELS && JPEGS.includes(syntax) && length === null)
+      return createImageBitmap(
+        new Blob([/** @type {BlobPart} */ (withColours(firstFrame(dicom, value, end), colours))]),
+      );
+    else if (tag === PIXELS && [EXPLICIT, IMPLICIT].includes(syntax) && colours === "RGB")
+      return createImageBitmap(imageOf(dicom.bytes.subarray(value, end), /** @type {Numbers} */ (found)));
+    const name = Object.entries(TAG).find(([, known]) => known === tag)?.[0];
+    if (name && tag !== TAG.colours) found[name] = dicom.view.getUint16(value, dicom.little);
+  }
+  throw new TypeError("only uncompressed RGB and JPEG are shown here");
+}
+
+/** @param {Uint8Array} stored @param {Numbers} numbers */
+function imageOf(stored, { samples, planar, rows, columns, bits }) {
+  const size = rows * columns;
+  if (samples !== 3 || bits !== 8 || size > MOST_PIXELS || stored.length < 3 * size)
+    throw new TypeError("three samples of 8 bits are shown here");
+  const image = new ImageData(columns, rows);
+  const [step, plane] = planar ? [1, size] : [3, 1];
+  for (let pixel = 0; pixel < size; pixel++) {
+    for (let sample = 0; sample < 3; sample++)
+      image.data[4 * pixel + sample] = stored[pixel * step + sample * plane];
+    image.data[4 * pixel + 3] = 255;
+  }
+  return image;
+}
+
+/**
+ * The pieces of the first JPEG; before them stands a table.
+ *
+ * @param {Dicom} dicom
+ * @param {number} start
+ * @param {number} end
+ */
+function firstFrame(dicom, start, end) {
+  /** @type {Uint8Array[]} */
+  const pieces = [];
+  let table = true;
+  for (let at = start; at + 8 <= end;) {
+    const { tag, value, length } = dicom.element(at, true);
+    if (tag !== ITEM || length === null) break;
+    const piece = dicom.bytes.subarray(value, value + length);
+    if (!table) pieces.push(piece);
+    if (!table && latin(piece, Math.max(0, piece.length - 4), 4).includes("\xff\xd9")) break;
+    table = false;
+    at = value + length;
+  }
+  return joined(pieces);
+}
+
+/**
+ * A JPEG without anything else that stands in it, as how it was turned, which holds for no DICOM image; where
+ * it does not say what its colours are, the file tells it, as in the service.
+ *
+ * @param {Uint8Array} frame is changed
+ * @param {string} colours
+ */
+function withColours(frame, colours) {
+  const turned = latin(frame, 0, 20).includes("JFIF\0") || colours !== "RGB";
+  blankJpeg(frame);
+  if (latin(frame, 0, HEAD).includes("Adobe")) return frame;
+  const adobe = [0xff, 0xee, 0, 14, 0x41, 0x64, 0x6f, 0x62, 0x65, 0, 0x64, 0, 0, 0, 0, Number(turned)];
+  return joined([frame.subarray(0, 2), Uint8Array.from(adobe), frame.subarray(2)]);
+}
