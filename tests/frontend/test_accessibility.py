@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from tests.frontend.comparing import COMPARE, answering, comparison, open_comparison
 from tests.frontend.steps import assess_and_open_all, click_to_see, overflow, small_targets
 from tests.languages import LANGUAGES
 
@@ -76,6 +77,16 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
     page.evaluate("() => { location.hash = 'history'; }")
     expect(page.locator(".dates img")).to_have_count(1)
     yield "history"
+    measure = open_comparison(page).locator(".measure")
+    page.route(COMPARE, lambda route: route.fulfill(status=503, json={"code": "no_model"}), times=1)
+    measure.locator(".button.primary").click()
+    measure.locator("derm-problem h2").wait_for()
+    yield "comparison that failed"
+    page.route(COMPARE, answering(comparison("changed", "growth", "colour")), times=1)
+    measure.locator(".button.primary").click()
+    measure.locator("[data-result=changed]").wait_for()
+    yield "comparison"
+    page.keyboard.press("Escape")
     for view in ("model", "integrate", "privacy"):
         page.evaluate("view => { location.hash = view; }", view)
         expect(page.locator(f".view-{view} .card").first).to_be_visible()
@@ -89,7 +100,7 @@ def test_axe_finds_nothing_in_any_state(new_page, service, plain, upload, theme:
     for state in states(page, plain, upload):
         assert violations(page) == [], state
         seen.append(state)
-    assert len(seen) == 17
+    assert len(seen) == 19
 
 
 @pytest.mark.soak

@@ -11,6 +11,7 @@
 /** @typedef {Schemas["Assessment"] & {together?: Together}} Assessment */
 /** @typedef {Schemas["Decision"]} Decision */
 /** @typedef {Schemas["ClassProbability"]} LesionClass */
+/** @typedef {Schemas["Comparison"]} Comparison */
 /** @typedef {Schemas["Health"]} Health */
 /** @typedef {Schemas["ModelDetail"]} ModelDetail */
 /** @typedef {Schemas["ModelList"]} ModelList */
@@ -58,6 +59,7 @@ const FINAL = new Set([
   "cross_site",
   "unknown_host",
   "no_endpoint",
+  "no_comparison",
 ]);
 
 /** Whether the same picture may be sent again. @param {{code: string}} problem */
@@ -180,6 +182,22 @@ function lesionOf(text) {
   return assessmentOf(JSON.stringify(assessment));
 }
 
+/** @type {readonly string[]} */
+const RESULTS = ["changed", "no_change_found", "not_comparable"];
+
+/**
+ * @param {string} text
+ * @returns {Comparison | null}
+ */
+function comparisonOf(text) {
+  const body = jsonObject(text);
+  if (!body || !RESULTS.includes(body.result)) return null;
+  if (![body.reasons, body.images].every(Array.isArray) || body.images.length !== 2) return null;
+  const measures = [body.growth, body.colour_change].filter(Boolean);
+  const finite = measures.every(({ value, low, high }) => [value, low, high].every(Number.isFinite));
+  return finite ? /** @type {Comparison} */ (body) : null;
+}
+
 /** @typedef {{signal: AbortSignal, onProgress?: (share: number) => void, endpoint?: string, model?: string,
  *   explain?: boolean}} Options `share` of the upload, 0..1 */
 
@@ -208,14 +226,33 @@ export const predictLesion = (files, options) =>
   );
 
 /**
+ * Sends two photographs of one spot and waits for what has changed between them.
+ *
+ * @param {[earlier: Blob, later: Blob]} files
+ * @param {Options} options
+ * @returns {Promise<Comparison>} `no_comparison` is the Problem of a service that cannot
+ */
+export const comparePictures = (files, options) =>
+  send(
+    "compare",
+    files.map((file) => ["files", file]),
+    comparisonOf,
+    options,
+  ).catch((error) => {
+    const absent = ["not_found", "method_not_allowed"].includes(error.code);
+    throw absent ? new Problem("no_comparison", { status: error.status }) : error;
+  });
+
+/**
  * Sends pictures. XMLHttpRequest, because fetch tells nothing of an upload's
  * progress.
  *
+ * @template T
  * @param {string} path
  * @param {[field: string, file: Blob][]} files
- * @param {(text: string) => Assessment | null} read null: that is no answer
+ * @param {(text: string) => T | null} read null: that is no answer
  * @param {Options} options
- * @returns {Promise<Assessment>}
+ * @returns {Promise<T>}
  */
 function send(
   path,
@@ -258,8 +295,8 @@ function send(
         }
         const unexpected = { status: 200, requestId: header("X-Request-ID") ?? "" };
         try {
-          const assessment = read(request.responseText);
-          if (assessment) resolve(assessment);
+          const answer = read(request.responseText);
+          if (answer) resolve(answer);
           else reject(new Problem("unexpected_answer", unexpected));
         } catch (error) {
           reject(error instanceof Problem ? error : new Problem("unexpected_answer", unexpected));

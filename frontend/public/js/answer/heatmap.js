@@ -8,11 +8,11 @@ import { button, el, icon, setVars, svg } from "../dom.js";
 import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
 import { OutlineDrawing } from "../lesion/drawing.js";
 import { drawn } from "./contours.js";
+import { pullSideways } from "./sideways.js";
 import { Zoom } from "./zoom.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-const SIDEWAYS = 6; // pixels
 const STYLES = ["lines", "colours"];
 let elements = 0;
 const OPACITY = 100; // its colours are transparent themselves, the more so the lower the estimate
@@ -216,34 +216,18 @@ export class DermHeatmap extends HTMLElement {
     this.#caption.textContent = t(`heatmap.${says}`);
   }
 
-  /**
-   * Moves the dividing line once a pointer goes sideways: neither a tap nor scrolling over the picture does.
-   *
-   * @param {PointerEvent} down
-   */
+  /** @param {PointerEvent} down */
   #drag(down) {
     if (this.#controls.hidden || !this.#shown.checked || !down.isPrimary || down.button !== 0) return;
     if (this.#zoom.scale > 1) return; // what is enlarged is moved about
-    const touch = down.pointerType === "touch";
-    const { left, width } = this.#region.getBoundingClientRect();
-    const before = Number(this.#split.input.value);
-    const listening = new AbortController();
-    const { signal } = listening;
-    let sideways = false;
-    const move = (/** @type {PointerEvent} */ { clientX, clientY }) => {
-      const [dx, dy] = [clientX - down.clientX, clientY - down.clientY];
-      sideways ||= Math.abs(dx) > SIDEWAYS && Math.abs(dx) > Math.abs(dy);
-      if (this.#zoom.pinching) listening.abort();
-      if (!sideways || this.#zoom.pinching) return;
-      // a finger hides what it points at: the line moves along with it, and does not jump to it
-      const share = touch ? before + (100 * dx) / width : (100 * (clientX - left)) / width;
-      this.#split.input.value = String(Math.round(share));
-      this.#blend();
-    };
-    window.addEventListener("pointermove", move, { signal });
-    for (const end of ["pointerup", "pointercancel"]) {
-      window.addEventListener(end, () => listening.abort(), { signal });
-    }
+    pullSideways(down, this.#region, {
+      before: Number(this.#split.input.value),
+      stop: () => this.#zoom.pinching,
+      move: (share) => {
+        this.#split.input.value = String(share);
+        this.#blend();
+      },
+    });
   }
 
   #blend() {

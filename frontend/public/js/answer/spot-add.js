@@ -4,22 +4,13 @@
 import { Problem } from "../api.js";
 import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";
-import { asPng, bitmapOf, isShown } from "../intake/bitmap.js";
+import { shownOf } from "../intake/bitmap.js";
 import { prepare } from "../intake/files.js";
 import { dropped, pasted } from "../intake/picker.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
 /** @typedef {import("../check/state.js").Another} Another */
 /** @typedef {import("../check/state.js").Prepared} Prepared */
-
-/** What the browser itself shows of a file. @param {File} file @returns {Promise<Blob>} */
-async function shownOf(file) {
-  if (await isShown(file)) return file;
-  const bitmap = await bitmapOf(file);
-  const shown = await asPng(bitmap);
-  bitmap.close();
-  return shown;
-}
 
 /** @param {Prepared} prepared @returns {Promise<Another>} */
 export async function anotherOf({ file, digest }) {

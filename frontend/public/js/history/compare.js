@@ -1,15 +1,46 @@
 // @ts-check
-/** Two dates of one mole side by side, or one over the other. Pictures are compared, not scores. */
+/**
+ * Two dates of one mole: side by side, one over the other, and, where the reader asks for it, what the server
+ * measures between them. No score of a picture is shown.
+ */
 
-import { button, el, openDialog, setVars } from "../dom.js";
+import { button, el, openDialog } from "../dom.js";
 import { date, t } from "../i18n.js";
+import { Measure } from "./measure.js";
+import { Overlay } from "./overlay.js";
 
 /** @typedef {import("./store.js").Picture} Picture */
+
+/** The question to the reader, and what to do after each answer. */
+function ownEyes() {
+  const advice = el("p", { class: "advice", role: "status", hidden: true });
+  const answers = ["yes", "unsure", "no"].map((answer) => {
+    const input = el("input", { type: "radio", name: "changed", value: answer });
+    input.addEventListener("change", () => {
+      advice.hidden = false;
+      advice.textContent = t(answer === "no" ? "safety.whatever" : `compare.advice.${answer}`);
+    });
+    return el("label", { class: "switch" }, input, t(`compare.answer.${answer}`));
+  });
+  return [el("fieldset", { class: "answers" }, el("legend", {}, t("compare.question")), ...answers), advice];
+}
+
+/** @param {string} name of the mole @param {Picture} picture @param {string} address */
+function figure(name, picture, address) {
+  const day = date(new Date(picture.takenAt));
+  return el(
+    "figure",
+    {},
+    el("img", { src: address, alt: t("compare.alt", { name, day }) }),
+    el("figcaption", {}, day),
+  );
+}
 
 /**
  * @param {string} name of the mole
  * @param {Picture[]} pictures at least two, the oldest first
  * @param {(picture: Picture) => string} addressOf
+ * @returns {HTMLDialogElement} open
  */
 export function compare(name, pictures, addressOf) {
   const options = () =>
@@ -19,40 +50,18 @@ export function compare(name, pictures, addressOf) {
   earlier.value = pictures[0].id;
   later.value = /** @type {Picture} */ (pictures.at(-1)).id;
   const pair = el("div", { class: "pair" });
-  const overlay = el("div", { class: "overlay", role: "img", "aria-label": t("compare.overlayAlt") });
-  const blend = /** @type {HTMLInputElement} */ (
-    el("input", { type: "range", min: 0, max: 100, step: 5, value: 50 })
-  );
-  const advice = el("p", { class: "advice", role: "status", hidden: true });
+  const overlay = new Overlay();
+  const measure = new Measure((comparison) => overlay.fit(comparison));
   const show = () => {
     const chosen = [earlier, later].map(
       ({ value }) => /** @type {Picture} */ (pictures.find(({ id }) => id === value)),
     );
-    pair.replaceChildren(
-      ...chosen.map((picture) => {
-        const day = date(new Date(picture.takenAt));
-        return el(
-          "figure",
-          {},
-          el("img", { src: addressOf(picture), alt: t("compare.alt", { name, day }) }),
-          el("figcaption", {}, day),
-        );
-      }),
-    );
-    overlay.replaceChildren(...chosen.map((picture) => el("img", { src: addressOf(picture), alt: "" })));
-    setVars(overlay, { ghost: Number(blend.value) / 100 });
+    const [first, second] = chosen.sort((one, other) => one.takenAt - other.takenAt);
+    pair.replaceChildren(...[first, second].map((picture) => figure(name, picture, addressOf(picture))));
+    overlay.show(addressOf(first), addressOf(second));
+    measure.offer([first, second]);
   };
   for (const input of [earlier, later]) input.addEventListener("change", show);
-  blend.addEventListener("input", show);
-
-  const answers = ["yes", "unsure", "no"].map((answer) => {
-    const input = el("input", { type: "radio", name: "changed", value: answer });
-    input.addEventListener("change", () => {
-      advice.hidden = false;
-      advice.textContent = t(answer === "no" ? "safety.whatever" : `compare.advice.${answer}`);
-    });
-    return el("label", { class: "switch" }, input, t(`compare.answer.${answer}`));
-  });
   const dialog = openDialog(
     "compare",
     el("h2", {}, t("compare.title", { name })),
@@ -64,16 +73,17 @@ export function compare(name, pictures, addressOf) {
       el("label", { class: "field" }, t("compare.later"), later),
     ),
     pair,
+    measure.element,
     el("h3", {}, t("compare.overlay")),
-    overlay,
-    el("label", { class: "slider" }, el("span", {}, t("compare.blend")), blend),
-    el("fieldset", { class: "answers" }, el("legend", {}, t("compare.question")), ...answers),
-    advice,
+    overlay.element,
+    ...ownEyes(),
     el(
       "div",
       { class: "actions" },
       button(t("common.close"), () => dialog.close(), "primary"),
     ),
   );
+  dialog.addEventListener("close", () => measure.stop());
   show();
+  return dialog;
 }

@@ -2,10 +2,11 @@
 /** The card below an answer that keeps the picture on this device: off until asked for. */
 
 import { assessmentOf } from "../check/state.js";
-import { button, el } from "../dom.js";
+import { button, el, styleSheet } from "../dom.js";
 import { t } from "../i18n.js";
+import { shownOf } from "../intake/bitmap.js";
 import { typeOf } from "../intake/types.js";
-import { dayField, moleField, spotFields } from "./fields.js";
+import { dayField, moleField, moleName, spotFields } from "./fields.js";
 import { isOn, keepPicture, newId, readAll, turnOn } from "./store.js";
 
 /** @typedef {import("../check/state.js").Item} Item */
@@ -33,6 +34,7 @@ export async function keepCard(card, item) {
 async function fillCard(card, item) {
   if (item.kept) {
     card.replaceChildren(title(item), el("p", {}, ...kept(item)));
+    await offerComparison(card, item);
     return;
   }
   if (await isOn()) {
@@ -80,6 +82,30 @@ function shotsOf({ digest, others, outlines, answer }, file) {
 /** @param {Item} item */
 const kept = (item) => [wordsFor(item, "saved"), " ", el("a", { href: "#history" }, t("history.keep.open"))];
 
+/**
+ * Where earlier pictures of the spot are kept as well, it can be compared with them at once.
+ *
+ * @param {HTMLElement} card
+ * @param {Item} item that is kept
+ */
+async function offerComparison(card, item) {
+  const all = await readAll();
+  const mole = all.moles.find(({ id }) => id === item.mole);
+  const pictures = all.pictures.filter((picture) => picture.mole === item.mole);
+  if (!mole || new Set(pictures.map(({ takenAt }) => takenAt)).size < 2) return;
+  const open = async () => {
+    const [{ compare }] = await Promise.all([import("./compare.js"), styleSheet("views")]);
+    const shown = await Promise.all(pictures.map(({ picture }) => shownOf(picture).catch(() => picture)));
+    const addresses = new Map(pictures.map(({ id }, at) => [id, URL.createObjectURL(shown[at])]));
+    const dialog = compare(moleName(mole), pictures, ({ id }) => addresses.get(id) ?? "");
+    dialog.addEventListener("close", () => addresses.forEach((address) => URL.revokeObjectURL(address)));
+  };
+  const said = el("p", { role: "alert" });
+  const failed = () => (said.textContent = t("common.viewFailed"));
+  const start = button(t("compare.measure.withEarlier"), () => open().catch(failed), "primary");
+  card.append(el("div", { class: "actions" }, start), said);
+}
+
 /** @param {HTMLElement} card @param {Item} item */
 async function form(card, item) {
   const { moles } = await readAll();
@@ -114,6 +140,7 @@ async function form(card, item) {
       save.remove();
       said.replaceChildren(...kept(item));
       said.querySelector("a")?.focus();
+      offerComparison(card, item).catch(() => {}); // it is kept all the same
     } catch {
       save.removeAttribute("aria-disabled");
       said.textContent = t("history.keep.failed");

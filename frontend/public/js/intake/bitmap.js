@@ -64,6 +64,15 @@ export async function asPng(bitmap, side = Infinity) {
   return blob;
 }
 
+/** What the browser itself shows of a file. @param {Blob} file @returns {Promise<Blob>} */
+export async function shownOf(file) {
+  if (await isShown(file)) return file;
+  const bitmap = await bitmapOf(file);
+  const shown = await asPng(bitmap);
+  bitmap.close();
+  return shown;
+}
+
 const COPY_SIDE = 2000; // pixels; the model sees 224
 
 /**

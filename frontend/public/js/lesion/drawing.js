@@ -22,17 +22,28 @@ const KINDS = ["halo", "line"];
 const written = (points) => points.map((point) => point.join(",")).join(" ");
 
 /**
+ * A line over the whole picture.
+ *
+ * @param {Point[]} line closed, in pixels of the picture
+ * @param {{width: number, height: number}} image
+ * @param {string} [kind] a further class
+ */
+export function lineOver(line, { width, height }, kind = "") {
+  const points = written(line);
+  const lines = KINDS.map((line) => svg("polygon", { class: line, points }));
+  const attributes = { class: `outline ${kind}`.trim(), viewBox: `0 0 ${width} ${height}` };
+  return svg("svg", { ...attributes, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+}
+
+/**
  * The outline over the whole picture, as it is kept or printed.
  *
  * @param {Pick<import("./card.js").Observed, "lesion" | "image">} observed with a lesion
  * @param {Point[] | null | undefined} corrected
  * @param {string} [kind] a further class
  */
-export function outlineOver({ lesion, image: { width, height } }, corrected, kind = "") {
-  const points = written(corrected ?? lesion?.outline ?? []);
-  const lines = KINDS.map((line) => svg("polygon", { class: line, points }));
-  const attributes = { class: `outline ${kind}`.trim(), viewBox: `0 0 ${width} ${height}` };
-  const drawn = svg("svg", { ...attributes, preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines);
+export function outlineOver({ lesion, image }, corrected, kind) {
+  const drawn = lineOver(corrected ?? lesion?.outline ?? [], image, kind);
   drawn.toggleAttribute("data-corrected", Boolean(corrected));
   return drawn;
 }
