@@ -59,7 +59,11 @@ def test_a_change_is_shown_with_its_range_and_leads_to_a_doctor(page: Page, dial
 
     # the later picture where it fits, at once or beside a line that the keyboard moves
     frame = dialog.locator(".overlay")
-    expect(dialog.locator(".overlay .outline")).to_have_count(2)
+    lines = dialog.locator(".overlay .outline .line")
+    expect(lines).to_have_count(2)
+    inner, outer = (line.bounding_box() for line in lines.all())
+    assert outer["width"] == pytest.approx(inner["width"] * LATER[2] / EARLIER[2], rel=0.02)
+    assert outer["x"] + outer["width"] / 2 == pytest.approx(inner["x"] + inner["width"] / 2, abs=0.5)
     expect(frame).to_have_attribute("aria-label", "The later picture, fitted onto the earlier one, with both outlines")
     dialog.get_by_label("Show both outlines").uncheck()
     expect(dialog.locator(".overlay .outline").first).to_be_hidden()

@@ -13,6 +13,8 @@ import cv2
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
+from tests.frontend.comparing import open_comparison
+from tests.lesion_views import encoded, grown, photograph, view
 
 from aiderm_trainer.data.synthetic import lesion
 
@@ -88,6 +90,20 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     page.get_by_role("button", name="Keep this picture").click()
     page.get_by_role("link", name="Open the history").click()
     expect(page.locator(".dates img")).to_have_count(1)
+
+
+def test_two_kept_pictures_are_compared(new_page, shipped: str) -> None:
+    earlier = photograph("suspicious")
+    dialog = open_comparison(new_page(shipped), *(encoded(pixels, ".png") for pixels in (earlier, view(grown(earlier, 1.2)))))
+    dialog.get_by_role("button", name="Compare these two pictures").click()
+    found = dialog.locator(".findings-of-change")
+    expect(found.get_by_role("heading", name="The spot has changed")).to_be_focused()
+    expect(found).to_contain_text("Show this spot to a doctor, whatever the comparison says.")  # it is suspicious alone
+    value, low, high = (int(share) for share in re.findall(r"(\d+)%", found.inner_text()))
+    assert low < value < high
+    assert value == pytest.approx(100 * (1.2**2 - 1), abs=6)
+    expect(dialog.locator(".overlay[data-fitted] .outline")).to_have_count(2)
+    assert dialog.locator(".overlay img.later").evaluate("image => image.decode().then(() => image.naturalWidth)") == 448
 
 
 def test_the_drawn_pictures_show_every_kind_of_answer(shipped: str) -> None:

@@ -217,13 +217,7 @@ export const predict = (file, options) => send("predict", [["file", file]], asse
  * @param {Options} options
  * @returns {Promise<Assessment>} as `predict` does; `together` tells of each photograph
  */
-export const predictLesion = (files, options) =>
-  send(
-    "predict/lesion",
-    files.map((file) => ["files", file]),
-    lesionOf,
-    options,
-  );
+export const predictLesion = (files, options) => sendSeveral("predict/lesion", files, lesionOf, options);
 
 /**
  * Sends two photographs of one spot and waits for what has changed between them.
@@ -233,15 +227,25 @@ export const predictLesion = (files, options) =>
  * @returns {Promise<Comparison>} `no_comparison` is the Problem of a service that cannot
  */
 export const comparePictures = (files, options) =>
-  send(
-    "compare",
-    files.map((file) => ["files", file]),
-    comparisonOf,
-    options,
-  ).catch((error) => {
+  sendSeveral("compare", files, comparisonOf, options).catch((error) => {
     const absent = ["not_found", "method_not_allowed"].includes(error.code);
     throw absent ? new Problem("no_comparison", { status: error.status }) : error;
   });
+
+/**
+ * @template T
+ * @param {string} path
+ * @param {Blob[]} files
+ * @param {(text: string) => T | null} read
+ * @param {Options} options
+ */
+const sendSeveral = (path, files, read, options) =>
+  send(
+    path,
+    files.map((file) => ["files", file]),
+    read,
+    options,
+  );
 
 /**
  * Sends pictures. XMLHttpRequest, because fetch tells nothing of an upload's

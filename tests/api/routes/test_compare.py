@@ -8,11 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.lesion_views import SIDE, encoded, grown, photograph, view
 
 ROOT = Path(__file__).parents[3]
-SAMPLES = ROOT / "frontend" / "public" / "img" / "samples"
-SIDE = 448
-CENTRE = np.array([224, 243])  # of the lesion, whose radius is about 105 pixels
 NUMBERS = ("growth", "colour_change", "colours", "registration", "outlines")
 
 
@@ -20,34 +18,6 @@ NUMBERS = ("growth", "colour_change", "colours", "registration", "outlines")
 def shipped(serve_once):
     """With the model that is shipped, for only that draws outlines."""
     return serve_once(models_dir=ROOT / "models").client
-
-
-def encoded(pixels, form=".jpg"):
-    return bytes(cv2.imencode(form, pixels)[1])
-
-
-def photograph(name, seed=0):
-    """A sample from farther away, on skin that has structure."""
-    small = cv2.resize(cv2.imread(str(SAMPLES / f"{name}.jpg")), (336, 336), interpolation=cv2.INTER_AREA)
-    framed = cv2.copyMakeBorder(small, 56, 56, 56, 56, cv2.BORDER_REFLECT_101)
-    grain = cv2.GaussianBlur(np.random.default_rng(seed).standard_normal((SIDE, SIDE)), (0, 0), 2)
-    return np.clip(framed + 3 * grain[..., None] / grain.std(), 0, 255).astype(np.uint8)
-
-
-def view(pixels):
-    """Another photograph of the same skin: turned by 8 degrees, 4% nearer, moved, and a little brighter."""
-    matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 8, 1.04)
-    matrix[:, 2] += (9, -6)
-    moved = cv2.warpAffine(pixels, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return np.clip(moved * 1.03, 0, 255).astype(np.uint8)
-
-
-def grown(pixels, factor):
-    """The same skin, with the lesion larger each way; from 150 pixels on nothing has moved."""
-    offset = np.mgrid[:SIDE, :SIDE][::-1].transpose(1, 2, 0) - CENTRE
-    share = np.clip((150 - np.hypot(*offset.transpose(2, 0, 1))) / 38, 0, 1)
-    source = (offset * (1 + share * (1 / factor - 1))[..., None] + CENTRE).astype(np.float32)
-    return cv2.remap(pixels, source, None, cv2.INTER_CUBIC)
 
 
 def compare(client, *contents, query=""):
