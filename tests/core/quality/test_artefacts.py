@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_core.quality.artefacts import hair_cover, ink_cover, ruler_contrast
+from aiderm_core.quality.artefacts import hair_cover, ink_cover, ruler_contrast, straight_lines
 from aiderm_core.quality.lesion import find_lesion
 
 DISC = math.pi * (0.45 * 112) ** 2
@@ -61,6 +61,40 @@ def test_skin_spots_and_a_net_are_no_hair(seed: int) -> None:
         for y in range(60, 160, 9):
             cv2.circle(net, (x + int(rng.integers(-1, 2)), y + int(rng.integers(-1, 2))), 5, 130, 1, cv2.LINE_AA)
     assert hair_cover(net) < 0.01
+
+
+def openings(plane: np.ndarray) -> np.ndarray:
+    """The union of openings of a plane, 0 or 1, by lines of 20 pixels in 16 directions, one by one as they are defined."""
+    padded = np.pad(plane, 24)
+    union = np.zeros_like(padded)
+    octave = [(1, 0), (4, 1), (2, 1), (3, 2), (1, 1), (2, 3), (1, 2), (1, 4)]
+    for x, y in octave + [(-y, x) for x, y in octave]:
+        count = round(20 / math.hypot(x, y)) + 1
+        shifts = [(number * y, number * x) for number in range(count)]
+        starts = np.minimum.reduce([np.roll(padded, (-down, -across), (0, 1)) for down, across in shifts])
+        union |= np.maximum.reduce([np.roll(starts, shift, (0, 1)) for shift in shifts])
+    return union[24:-24, 24:-24]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_straight_lines_are_the_openings_in_all_directions(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    planes = (rng.random((2, 112, 112)) < 0.06 * (seed + 1)).astype(np.uint8)
+    for plane in planes:
+        for _ in range(12):
+            start, end = ([int(value) for value in point] for point in rng.integers(-10, 122, (2, 2)))
+            cv2.line(plane, start, end, 1, int(rng.integers(1, 3)))
+    expected = [openings(cv2.dilate(plane, np.ones((2, 2), np.uint8))) for plane in planes]
+    found = straight_lines(planes[0] | planes[1] << 1)
+    assert found is not None
+    assert np.array_equal(found & 1, expected[0])
+    assert np.array_equal(found >> 1, expected[1])
+    assert expected[0].any()
+    assert expected[1].any()
+
+
+def test_without_straight_lines_nothing_is_found() -> None:
+    assert straight_lines(np.zeros((112, 112), np.uint8)) is None
 
 
 def ruler(plane: np.ndarray, pitch: float, shade: int, along: int) -> np.ndarray:

@@ -22,19 +22,24 @@ _HALF = SIDE // 2
 _HAIR_KERNEL = 9  # wider than a hair
 _HAIR_LENGTH = 20  # at half the side
 # Steps (x, y) whose multiples make a straight line, 8 to 19 degrees apart. Lines are grown first, so a step may skip pixels.
-_QUARTER_TURN = ((1, 0), (4, 1), (2, 1), (3, 2), (1, 1), (2, 3), (1, 2), (1, 4))
-_HAIR_STEPS = (*_QUARTER_TURN, *((-y, x) for x, y in _QUARTER_TURN))
+_HAIR_STEPS = ((1, 0), (4, 1), (2, 1), (3, 2), (1, 1))  # of an octave; the others are its mirror images
+_HAIR_ROWS = 14  # that a line of them reaches below its first
 # A line stands out from the texture around it (skin's furrows, a pigment network), or is strong by itself.
 _HAIR_WINDOW = 31
 _HAIR_RELATIVE = 3.0
 _HAIR_LEVELS = (8, 40)
-_HAIR_PAD = 24
+_BANDS = 4  # bands of rows that share a number, a byte each, while lines are sought
 
 # Ruler: evenly spaced ticks in the outer part of the image.
 _TICKS = 5
 _TICK_KERNEL = 7
 _TICK_VISIBLE = 16
 _PITCHES = tuple(6 * 1.07**step for step in range(16))
+# Of each pitch, where the ticks stand after the first one, and the gaps.
+_COMBS = [
+    ([round(number * pitch) for number in range(1, _TICKS)], [round((number + 0.5) * pitch) for number in range(_TICKS - 1)])
+    for pitch in _PITCHES
+]
 _BAND, _OPPOSITE_BAND = slice(4, 64), slice(SIDE - 64, SIDE - 4)  # four pixels off the side, where a dark rim ends
 
 # Ink: optical density above the skin's. Melanin absorbs blue > green > red and blood green, blue > red; pens absorb red most.
@@ -46,6 +51,12 @@ _INK_VALUE = 50
 _DENSITY_UNIT = 64  # levels of an optical density of 1 in a byte, around 128
 _LOGARITHMS = np.log(np.maximum(np.arange(256), 1))
 
+_SQUARE_KERNEL = np.ones((_HAIR_KERNEL, _HAIR_KERNEL), np.uint8)
+_ROW_KERNEL = np.ones((1, _TICK_KERNEL), np.uint8)
+_TICK_WIDTH = np.ones((1, 3), np.uint8)  # a tick may stand a pixel off its place
+_GROWTH = np.ones((5, 5), np.uint8)
+_LEVELS_OF = np.clip(np.arange(256) * _HAIR_RELATIVE, *_HAIR_LEVELS).astype(np.uint8)
+
 
 def hair_cover(luminance: Plane) -> float:
     """Share of the central disc under dark or light hair.
@@ -56,49 +67,82 @@ def hair_cover(luminance: Plane) -> float:
     Args:
         luminance: uint8 ``[224, 224]``.
     """
-    kernel = np.ones((_HAIR_KERNEL, _HAIR_KERNEL), np.uint8)
-    thin = []
-    for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT):
-        lines = cv2.resize(cv2.morphologyEx(luminance, operation, kernel), (_HALF, _HALF), interpolation=cv2.INTER_AREA)
-        texture = cv2.blur(lines, (_HAIR_WINDOW, _HAIR_WINDOW))
-        level = cv2.min(cv2.max(cv2.multiply(texture, _HAIR_RELATIVE), _HAIR_LEVELS[0]), _HAIR_LEVELS[1])
-        thin.append(cv2.compare(lines, level, cv2.CMP_GT))
-    found = _straight([cv2.dilate(plane, np.ones((2, 2), np.uint8)) for plane in thin])
-    dark, light = (cv2.bitwise_and(plane, straight) for plane, straight in zip(thin, found, strict=True))
+    flags = np.zeros((_HALF, _HALF), np.uint8)
+    for bit, lines in enumerate(_hats(luminance, _SQUARE_KERNEL)):
+        half = cv2.resize(lines, (_HALF, _HALF), interpolation=cv2.INTER_AREA)
+        texture = cv2.blur(half, (_HAIR_WINDOW, _HAIR_WINDOW))
+        flags |= (half > cv2.LUT(texture, _LEVELS_OF)).view(np.uint8) << np.uint8(bit)
+    straight = straight_lines(flags)
+    if straight is None:
+        return 0.0
     disc = _mask(_HALF, 0.45)
-    return cv2.countNonZero(cv2.bitwise_and(cv2.bitwise_or(dark, light), disc)) / cv2.countNonZero(disc)
+    return cv2.countNonZero(flags & straight & disc) / cv2.countNonZero(disc)
 
 
-def _straight(planes: list[Plane]) -> list[Plane]:
-    """The union of openings by line segments of each plane ``[_HALF, _HALF]``, 0 or 255.
+def _hats(image: Plane, kernel: Plane) -> NDArray[np.uint8]:
+    """What is darker, and what is brighter, than its surroundings: black-hat and top-hat, ``[2, H, W]``."""
+    found = np.empty((2, *image.shape), np.uint8)
+    cv2.subtract(cv2.erode(cv2.dilate(image, kernel), kernel), image, found[0])
+    cv2.subtract(image, cv2.dilate(cv2.erode(image, kernel), kernel), found[1])
+    return found
 
-    All planes are one long integer, a bit a pixel, so that one shift moves them whole: thirty times faster than pixel by pixel.
+
+def straight_lines(flags: Plane) -> Plane | None:
+    """The union of openings by line segments of each of two planes; None where no line is found.
+
+    The planes are widened by a pixel first. An octave of directions is enough: beside the planes lie their transposes, and of
+    both the mirror images, two bits each. Bands of rows lie in the four bytes of a number, each with the rows below it that its
+    lines reach. So one operation on a quarter of the plane serves them all.
+
+    Args:
+        flags: uint8 ``[112, 112]``, a bit for each plane; the answer has the same.
     """
-    # Zeros at each row's end and below each plane: a shifted line meets nothing of the next row or plane.
-    tall = _HALF + _HAIR_PAD
-    padded = np.zeros((len(planes), tall, tall), np.uint8)
-    for number, plane in enumerate(planes):
-        padded[number, :_HALF, :_HALF] = plane
-    bits = int.from_bytes(np.packbits(padded).tobytes(), "big")
-    found = 0
-    for x, y in _HAIR_STEPS:
-        step = y * tall + x
-        count = round(_HAIR_LENGTH / math.hypot(x, y)) + 1
-        kept, length = bits, 1
-        while length < count:  # a run of n and the same run further on make a longer one
-            further = min(length, count - length)
-            kept &= kept >> further * step
-            length += further
-        if kept:
-            length = 1
-            while length < count:
-                further = min(length, count - length)
-                kept |= kept << further * step
-                length += further
-            found |= kept
-    size = padded.size // 8
-    unpacked = np.unpackbits(np.frombuffer((found & (1 << 8 * size) - 1).to_bytes(size, "big"), np.uint8))
-    return [plane[:_HALF, :_HALF] * np.uint8(255) for plane in unpacked.reshape(padded.shape)]
+    wide = flags.copy()
+    wide[:, 1:] |= flags[:, :-1]
+    wide[1:] |= wide[:-1].copy()
+    turned = wide | cv2.transpose(wide) << np.uint8(4)
+    turned |= cv2.flip(turned, 1) << np.uint8(2)
+    band = _HALF // _BANDS
+    # Zeros at each row's end: a line that leaves the plane meets nothing of the next row.
+    packed = np.zeros((band + _HAIR_ROWS, _HALF + _HAIR_LENGTH), np.uint32)
+    in_bytes = packed.view(np.uint8).reshape(*packed.shape, _BANDS)
+    for number in range(_BANDS):
+        rows = turned[number * band :][: len(packed)]
+        in_bytes[: len(rows), :_HALF, number] = rows
+    bits, found = packed.ravel(), None
+    for distances in _HAIR_DISTANCES:
+        kept = bits
+        for further in distances:  # a run of n and the same run further on make a longer one
+            kept = kept[:-further] & kept[further:]
+        if cv2.countNonZero(kept.view(np.int32)):
+            for further in reversed(distances):
+                longer = np.zeros(len(kept) + further, np.uint32)
+                longer[: len(kept)] = kept
+                longer[further:] |= kept
+                kept = longer
+            found = kept if found is None else found | kept
+    if found is None:
+        return None
+    lines = found.view(np.uint8).reshape(in_bytes.shape)[:, :_HALF]
+    straight = np.zeros_like(flags)
+    for number in range(_BANDS):
+        rows = straight[number * band :][: len(packed)]
+        rows |= lines[: len(rows), :, number]
+    straight |= cv2.flip(straight, 1) >> np.uint8(2)
+    return np.asarray((straight | cv2.transpose(straight) >> np.uint8(4)) & np.uint8(3), np.uint8)
+
+
+def _distances(x: int, y: int) -> list[int]:
+    """How far apart, in a packed plane, the runs lie that make up a line of steps (x, y): each run twice the one before."""
+    count, length, found = round(_HAIR_LENGTH / math.hypot(x, y)) + 1, 1, []
+    while length < count:
+        further = min(length, count - length)
+        found.append(further * (y * (_HALF + _HAIR_LENGTH) + x))
+        length += further
+    return found
+
+
+_HAIR_DISTANCES = [_distances(x, y) for x, y in _HAIR_STEPS]
 
 
 def ruler_contrast(luminance: Plane) -> float:
@@ -112,28 +156,28 @@ def ruler_contrast(luminance: Plane) -> float:
     # Ticks stand along the image's four sides, across each: the bands of all four in one plane, ticks as columns.
     turned = cv2.transpose(luminance)
     bands = np.concatenate([plane[rows] for plane in (luminance, turned) for rows in (_BAND, _OPPOSITE_BAND)])
-    kernel = np.ones((1, _TICK_KERNEL), np.uint8)
-    found = [cv2.morphologyEx(bands, operation, kernel) for operation in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)]
     # The mean of four rows, to the nearest even number, as OpenCV's INTER_AREA has it; in less than half of its time.
-    sums = np.concatenate(found).reshape(-1, 4, SIDE).sum(axis=1, dtype=np.uint16)
-    ticks = ((sums + 1 + (sums >> 2 & 1)) >> 2).astype(np.uint8)
-    ticks = ticks[np.count_nonzero(ticks > _TICK_VISIBLE, axis=1) >= _TICKS]
-    if not len(ticks):
+    rows = _hats(bands, _ROW_KERNEL).reshape(-1, 4, SIDE).astype(np.uint16)
+    sums = rows[:, 0] + rows[:, 1] + rows[:, 2] + rows[:, 3]
+    visible = cv2.reduce((sums > 4 * _TICK_VISIBLE + 2).view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    sums = sums[visible[:, 0] >= _TICKS]
+    if not len(sums):
         return 0.0
-    # Along the first axis, where a shift is a slice; a tick may stand a pixel off its place.
-    near = np.ascontiguousarray(cv2.dilate(ticks, np.ones((1, 3), np.uint8)).T)
+    ticks = ((sums + 1 + (sums >> 2 & 1)) >> 2).astype(np.uint8)
+    # Along the first axis, where a shift is a slice.
+    near = np.ascontiguousarray(cv2.dilate(ticks, _TICK_WIDTH).T)
     gaps = np.ascontiguousarray(ticks.T)
     best = _TICK_VISIBLE
-    for pitch in _PITCHES:
-        width = SIDE - round((_TICKS - 1) * pitch)
+    for after, between in _COMBS:
+        width = SIDE - after[-1]
         weakest = near[:width]
-        for number in range(1, _TICKS):
-            weakest = np.minimum(weakest, near[round(number * pitch) :][:width])
+        for at in after:
+            weakest = np.minimum(weakest, near[at : at + width])
         if weakest.max() <= best:
             continue
-        strongest = gaps[round(pitch / 2) :][:width]
-        for number in range(1, _TICKS - 1):
-            strongest = np.maximum(strongest, gaps[round((number + 0.5) * pitch) :][:width])
+        strongest = gaps[between[0] : between[0] + width]
+        for at in between[1:]:
+            strongest = np.maximum(strongest, gaps[at : at + width])
         best = max(best, int(cv2.subtract(weakest, strongest).max()))
     return best / 255 if best > _TICK_VISIBLE else 0.0
 
@@ -144,39 +188,44 @@ def ink_cover(square: Plane, lesion: Lesion | None) -> float:
     Black ink is not told from shadow, and so not counted.
 
     Args:
-        square: uint8 ``[224, 224, 3]`` RGB.
+        square: uint8 ``[S, S, 3]`` RGB; it is measured at 112 pixels.
         lesion: where it is known; without it the middle is left out.
     """
-    small = cv2.resize(square, (_HALF, _HALF), interpolation=cv2.INTER_AREA)
+    small = square if len(square) == _HALF else cv2.resize(square, (_HALF, _HALF), interpolation=cv2.INTER_AREA)
     channels = cv2.split(small)
-    ring = small.reshape(-1, 3)[_ring()]
     # Of each channel the middle of the brighter half: hair, rim and ink darken skin.
-    skin = np.partition(ring, len(ring) * 3 // 4, axis=0)[len(ring) * 3 // 4]
-    red, green, blue = (_density(channel, float(level)) for channel, level in zip(channels, skin, strict=True))
+    ring = _ring()
+    brighter = len(ring) * 3 // 4
+    skin = [int(np.partition(channel.ravel().take(ring), brighter)[brighter]) for channel in channels]
+    red, green, blue = (cv2.LUT(channel, _density(level)) for channel, level in zip(channels, skin, strict=True))
     most = cv2.max(red, green)
-    value = cv2.max(cv2.max(*channels[:2]), channels[2])
-    chroma = cv2.subtract(value, cv2.min(cv2.min(*channels[:2]), channels[2]))
+    picture = _disc(_HALF, 0.5)
     ink = (
         (cv2.subtract(red, blue) > round(_INK_RED_OVER_BLUE * _DENSITY_UNIT))
         & (cv2.subtract(most, blue) > round(_INK_OVER_BLUE * _DENSITY_UNIT))
         & (most > 128 + round(_INK_DENSITY * _DENSITY_UNIT))
-        & (chroma >= _INK_CHROMA)
-        & (value >= _INK_VALUE)
+        & picture
     )
-    picture = _disc(_HALF, 0.5)
-    ink &= picture & ~_left_out(lesion)
+    if not ink.any():
+        return 0.0
+    value = cv2.max(cv2.max(*channels[:2]), channels[2])
+    chroma = cv2.subtract(value, cv2.min(cv2.min(*channels[:2]), channels[2]))
+    ink &= (chroma >= _INK_CHROMA) & (value >= _INK_VALUE) & ~_left_out(lesion)
     return float(np.count_nonzero(ink) / np.count_nonzero(picture))
 
 
-def _density(channel: Plane, skin: float) -> Plane:
-    table = np.clip(128.5 + _DENSITY_UNIT * (math.log(max(skin, 1.0)) - _LOGARITHMS), 0, 255)
-    return np.asarray(cv2.LUT(channel, table.astype(np.uint8)), np.uint8)
+@cache
+def _density(skin: int) -> Plane:
+    """Of each level the optical density above the skin's, as a byte."""
+    table = np.clip(128.5 + _DENSITY_UNIT * (math.log(max(skin, 1)) - _LOGARITHMS), 0, 255).astype(np.uint8)
+    table.flags.writeable = False
+    return table
 
 
 def _left_out(lesion: Lesion | None) -> NDArray[np.bool_]:
     if lesion is None:
         return _disc(_HALF, 0.3)
-    grown = cv2.dilate(lesion.mask.astype(np.uint8), np.ones((5, 5), np.uint8))
+    grown = cv2.dilate(lesion.mask.view(np.uint8), _GROWTH)
     return np.asarray(cv2.resize(grown, (_HALF, _HALF), interpolation=cv2.INTER_NEAREST) > 0, np.bool_)
 
 

@@ -6,8 +6,10 @@ lesion stands out and nowhere else, so it checks itself and says nothing when in
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +24,20 @@ _CONTRAST = 10.0  # CIELAB units between their means
 _SHARE = 0.9  # of what stands out, in one piece
 _AREA = (0.01, 0.55)  # of the disc
 _RIM = 0.1  # share of the disc's rim that it may reach
+
+
+_LEVELS = np.arange(256)
+# Of a difference of -255 to 255 levels its square in CIELAB units, of lightness, a and b.
+_SQUARES = [np.square(np.arange(-255, 256, dtype=np.float32) * np.float32(unit)) for unit in (100 / 255, 1, 1)]
+
+
+class _Places(NamedTuple):
+    """Flat indices of the disc that is searched, of its outer ring, which is mostly skin, and of its rim; the disc as 0 and 1."""
+
+    disc: NDArray[np.intp]
+    ring: NDArray[np.intp]
+    rim: NDArray[np.intp]
+    inside: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -39,43 +55,49 @@ class Lesion:
 
 def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
     """The lesion in a square uint8 ``[S, S, 3]`` RGB; None where none stands out clearly."""
-    half = cv2.resize(square, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
+    half = square if len(square) == 2 * SIDE else cv2.resize(square, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
     small = cv2.medianBlur(cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_AREA), 3)
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).astype(np.float32)
-    lab[..., 0] *= 100 / 255
-    disc, ring, rim = _places()
-    around = lab.reshape(-1, 3)[ring]
-    lab -= np.partition(around, len(around) // 2, axis=0)[len(around) // 2]
-    away = np.zeros((SIDE, SIDE), np.float32)  # nothing outside the disc: a dark rim is not a lesion
-    away.ravel()[disc] = np.sqrt(np.einsum("yxc,yxc->yx", lab, lab)).ravel()[disc]
-    away = cv2.GaussianBlur(away, (0, 0), 1.5)
-    levels = np.minimum(away * 2, 255).astype(np.uint8)
-    inside = levels.ravel()[disc]
+    places = _places()
+    levels = np.minimum(_away(small, places) * 2, 255).astype(np.uint8)
+    inside = levels.ravel().take(places.disc)
     limit, _ = cv2.threshold(inside[:, None], 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    apart = inside > limit
-    count, among = len(inside), int(np.count_nonzero(apart))
+    counts = np.bincount(inside, minlength=256)
+    count, among = len(inside), int(counts[int(limit) + 1 :].sum())
     if not 0 < among < count:
         return None
-    share, above, total = among / count, int(inside[apart].sum()), int(inside.sum())
+    sums = counts * _LEVELS
+    share, above, total = among / count, int(sums[int(limit) + 1 :].sum()), int(sums.sum())
     step = above / among - (total - above) / (count - among)
-    variance = int(np.square(inside, dtype=np.uint32).sum()) / count - (total / count) ** 2
+    variance = int(sums @ _LEVELS) / count - (total / count) ** 2
     separation = share * (1 - share) * step**2 / variance
     if separation < _SEPARATION or step < 2 * _CONTRAST:
         return None
-    candidates = np.zeros(SIDE * SIDE, np.uint8)
-    candidates[disc[apart]] = 1
-    _, pieces, stats, centroids = cv2.connectedComponentsWithStats(candidates.reshape(SIDE, SIDE))
+    candidates = (levels > limit) & (places.inside > 0)
+    _, pieces, stats, centroids = cv2.connectedComponentsWithStats(candidates.view(np.uint8))
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     area, mask = int(stats[largest, cv2.CC_STAT_AREA]), pieces == largest
-    if area < _SHARE * among or not _AREA[0] <= area / len(inside) <= _AREA[1] or mask.ravel()[rim].mean() > _RIM:
+    if area < _SHARE * among or not _AREA[0] <= area / count <= _AREA[1]:
         return None
-    return Lesion(mask, float(np.hypot(*(centroids[largest] - (SIDE - 1) / 2)) / SIDE))
+    if np.count_nonzero(mask.ravel().take(places.rim)) > _RIM * len(places.rim):
+        return None
+    x, y = centroids[largest]
+    return Lesion(mask, math.hypot(x - (SIDE - 1) / 2, y - (SIDE - 1) / 2) / SIDE)
+
+
+def _away(small: NDArray[np.uint8], places: _Places) -> NDArray[np.float32]:
+    """How far each pixel's colour lies from the skin's, in CIELAB units, smoothed; float32 ``[SIDE, SIDE]``."""
+    middle, squares = len(places.ring) // 2, []
+    for plane, table in zip(cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2LAB)), _SQUARES, strict=True):
+        skin = int(np.partition(plane.ravel().take(places.ring), middle)[middle])
+        squares.append(cv2.LUT(plane, table[255 - skin : 511 - skin]))
+    away = cv2.sqrt(cv2.add(cv2.add(squares[0], squares[1]), squares[2]))
+    # Nothing outside the disc: a dark rim is not a lesion.
+    return np.asarray(cv2.GaussianBlur(cv2.multiply(away, places.inside), (0, 0), 1.5), np.float32)
 
 
 @cache
-def _places() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Flat indices of the disc that is searched, of its outer ring, which is mostly skin, and of its rim."""
+def _places() -> _Places:
     y, x = np.ogrid[:SIDE, :SIDE]
-    radius = np.hypot(x - (SIDE - 1) / 2, y - (SIDE - 1) / 2).ravel() / SIDE
+    radius = np.hypot(x - (SIDE - 1) / 2, y - (SIDE - 1) / 2) / SIDE
     disc, ring, rim = (np.flatnonzero((radius > least) & (radius <= 0.46)) for least in (-1.0, 0.38, 0.44))
-    return disc, ring, rim
+    return _Places(disc, ring, rim, (radius <= 0.46).astype(np.float32))
