@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiderm_core.change import LesionChange, Photograph, compare
 from aiderm_core.imaging.geometry import Region
@@ -15,6 +18,7 @@ SIDE = 224
 RADIUS = 45.0
 
 
+@cache
 def noise(seed: int, fine: float, size: int = 2 * SIDE) -> np.ndarray:
     drawn = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32), (0, 0), fine)
     return drawn / drawn.std()
@@ -103,3 +107,58 @@ def test_what_one_photograph_lacks_is_named(change, code):
         found = compare(*pair)
         assert codes(found) == [code]
         assert (found.changed, found.growth, found.colour, found.outlines) == (None, None, None, None)
+
+
+def test_the_light_may_not_differ_too_much():
+    assert codes(compare(photograph(), photograph(light=(0.5, 0.5, 0.5)))) == ["lighting"]
+    assert codes(compare(photograph(), photograph(light=(1.0, 0.9, 0.55)))) == ["lighting"]
+
+
+def test_bare_skin_does_not_tell_the_scale_but_spacing_does():
+    bare, grown = photograph(texture=0.0), photograph(texture=0.0, zoom=1.15, turn=10)
+    assert codes(compare(bare, grown)) == ["scale"]
+    for spacing, growth in ((0.05, 15**2 / 100 + 30), (0.05 / 1.15, 0)):  # as large as it looks, or only seen from nearer
+        known = [replace(bare, spacing=(0.05, 0.05)), replace(grown, spacing=(spacing, spacing))]
+        found = compare(*known)
+        assert codes(found) == []
+        assert found.matched == "spacing"
+        assert found.growth.value == pytest.approx(growth, abs=3)
+        assert found.scale == pytest.approx(spacing / 0.05, abs=0.001)
+
+
+def test_too_little_skin_is_not_compared():
+    near, beside = (photograph(zoom=1.7, shift=(at, at)) for at in (16, -16))
+    assert codes(compare(near, beside)) == ["framing"]
+
+
+def test_a_lesion_that_turns_dark_has_changed():
+    found = compare(photograph(), photograph(turn=30, light=(0.9, 0.95, 0.85), lesion=(45, 35, 35)))
+    assert codes(found) == []
+    assert found.colour.low > 0
+    assert found.changed is True
+    assert found.appeared == ("black",)
+    assert abs(found.growth.value) < 5
+
+
+def test_positions_are_those_of_the_upright_images():
+    one, other = photograph(), photograph(turn=90)
+    regions = Region(100, 0, 448, 448), Region(0, 56, 112, 112)
+    found = compare(replace(one, region=regions[0]), replace(other, region=regions[1]))
+    assert found.scale == pytest.approx(4, abs=0.02)
+    middle = found.matrix @ [56, 56 + 56, 1]
+    assert middle == pytest.approx([100 + 224, 224], abs=1)
+    for outline in found.outlines:
+        assert outline.mean(axis=0) == pytest.approx([100 + 224, 224], abs=12)
+        assert outline.max() - outline.min() < 448
+
+
+@settings(max_examples=3, deadline=None)
+@given(quarters=st.integers(1, 3), turn=st.integers(-180, 180), zoom=st.floats(0.9, 1.1))
+def test_where_the_camera_was_changes_nothing(quarters, turn, zoom):
+    later = photograph(growth=0.15, turn=turn, zoom=zoom)
+    turned = replace(
+        later, pixels=np.rot90(later.pixels, quarters).copy(), probability=np.rot90(later.probability, quarters).copy()
+    )
+    growth, again = compare(photograph(), later).growth, compare(photograph(), turned).growth
+    assert growth.value == pytest.approx(again.value, abs=1)
+    assert growth.low <= 15 <= growth.high

@@ -34,13 +34,18 @@ _EDGE: Final = 0.02  # share of the square's edge that a lesion may touch
 _SHARPNESS: Final = 30.0  # factor between the two photographs' sharpness
 _LIGHT: Final = 2.5  # factor between the skin's light in the two, by channel
 _SCALE: Final = 2.0  # factor between the distances of the camera
-_CORRELATION: Final = 0.4  # of the skin's structure
-_SKIN: Final = 0.12  # mean weight of the skin, see ``skin_around``
+_CORRELATION: Final = 0.5  # of the skin's structure
+_SKIN: Final = 0.15  # mean weight of the skin, see ``skin_around``
 _SURE_FEATURES: Final = 20  # that must agree where the skin does not
 _OVERLAP: Final = 0.6  # Dice coefficient of the outlines once aligned
 _AGREE: Final = 0.5  # difference of the logarithms of the growth by the outlines and by the border's movement
-_GROWTH_ERROR: Final = (0.010, 0.16, 0.016)
-_COLOUR_ERROR: Final = (2.0, 0.2)
+_GROWTH_ERROR: Final = (0.02, 0.12, 0.012)
+"""Half of the interval of the logarithm of the growth: fixed, of its size, and of what the skin's correlation lacks of 1 over
+the skin's weight. Held the truth for 97% of 141 pairs with synthetic growth and for 95% of 222 pairs of views, all of validation
+images outlined by melanoma 6. Perspective, and skin that is stretched at one visit and not at the other, are not in it."""
+_COLOUR_ERROR: Final = 11.0
+"""In CIELAB: two views of one image, with contrast and white balance apart by up to a fifth, differ by less in 95% of 222 pairs
+of validation images outlined by melanoma 6."""
 
 _TEXTS: Final = {
     "rejected": "One of the pictures cannot be assessed.",
@@ -133,8 +138,7 @@ def _compare(earlier: Photograph, later: Photograph) -> LesionChange:
     _require(max(_at_edge(first), _at_edge(second)) <= _EDGE, "framing")
     _require(_apart(earlier.measures["sharpness"], later.measures["sharpness"]) <= _SHARPNESS, "focus")
     squares = [to_model_input(each.pixels, SIDE) for each in (earlier, later)]
-    structures = structure(squares[0]), structure(squares[1])
-    found = align(*structures, (first, second))
+    found = align(squares, (first, second))
     if found is None:
         raise _NotComparableError("unmatched")
     matrix, matched = _based_on(found, earlier, later, first)
@@ -142,7 +146,7 @@ def _compare(earlier: Photograph, later: Photograph) -> LesionChange:
     areas = np.count_nonzero(first), np.count_nonzero(moved)
     _require(2 * int(np.count_nonzero(first & moved)) >= _OVERLAP * sum(areas), "unmatched")
     _require(float(weights.mean()) >= _SKIN, "framing")
-    grown = log_growth(structures[0], onto(structures[1], matrix), (first, moved))
+    grown = log_growth(structure(squares[0]), onto(structure(squares[1]), matrix), (first, moved))
     _require(abs(math.log(areas[1] / areas[0]) - grown) <= _AGREE, "unmatched")
     growth = _growth(grown, found.correlation if matched == "texture" else None, float(weights.mean()))
     shown = onto(squares[1], matrix)
@@ -150,7 +154,8 @@ def _compare(earlier: Photograph, later: Photograph) -> LesionChange:
     lights = colour.skin_light(skins[0]) / np.maximum(colour.skin_light(skins[1]), 1e-3)
     _require(max(float(lights.max()), 1.0) / min(float(lights.min()), 1.0) <= _LIGHT, "lighting")
     before, after = squares[0][first], colour.in_light_of(*skins, shown[moved])
-    difference = _difference(before, after, skins[0])
+    apart = colour.difference(before, after)
+    difference = Measure(apart, max(0.0, apart - _COLOUR_ERROR), apart + _COLOUR_ERROR)
     upright = _upright(matrix, earlier.region, later.region)
     return LesionChange(
         obstacles=(),
@@ -177,13 +182,6 @@ def _growth(log_ratio: float, correlation: float | None, skin: float) -> Measure
     fixed, relative, by_skin = _GROWTH_ERROR
     error = fixed + relative * abs(log_ratio) + (0.0 if correlation is None else by_skin * (1 - correlation) / skin)
     return Measure(*(100 * math.expm1(log_ratio + each) for each in (0, -error, error)))
-
-
-def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8], skin: NDArray[np.uint8]) -> Measure:
-    """The distance of colours; a camera's contrast changes it by a share of how far the lesion stands out from the skin."""
-    apart, contrast = colour.difference(before, after), colour.difference(before, skin)
-    error = _COLOUR_ERROR[0] + _COLOUR_ERROR[1] * contrast
-    return Measure(apart, max(0.0, apart - error), apart + error)
 
 
 def _outline(photograph: Photograph) -> Mask | None:

@@ -8,6 +8,7 @@ structure of the skin outside of both outlines alone (Gauss-Newton as in Lucas a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ _SECOND_BEST: Final = 0.85  # Lowe's ratio
 _WITHIN: Final = 4.0  # pixels by which a feature may miss its place
 _LEAST_FEATURES: Final = 6
 _LEAST_SKIN: Final = 200.0  # pixels
+_LEAST_STRUCTURE: Final = 0.05  # root mean square; below it there is but rounding
 _CLOSE: Final = 4.0  # pixels around an outline that count as lesion
 _FAR: Final = 0.8  # of 0.4, 0.8 and 1.2 the best on 76 pairs of validation images with synthetic growth
 _STEPS: Final = 25
@@ -60,11 +62,23 @@ def scale_of(matrix: Matrix) -> float:
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
-def structure(square: NDArray[np.uint8]) -> Structure:
-    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread: light falls out."""
+def structure(square: NDArray[np.uint8], without: Mask | None = None) -> Structure:
+    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread: light falls out.
+
+    ``without``: a lesion that must leave no halo on the skin around it; it and what lies close to it do not count, and are 0.
+    """
     grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    above = grey - cv2.GaussianBlur(grey, (0, 0), _NEIGHBOURHOOD)
-    return np.asarray(above / np.sqrt(cv2.GaussianBlur(above**2, (0, 0), _NEIGHBOURHOOD) + _NOISE**2), np.float32)
+    counted = np.ones_like(grey)
+    if without is not None:
+        reach = 2 * round(_CLOSE) + 1
+        counted -= cv2.dilate(without.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+
+    def around(values: Structure) -> Structure:
+        blurred, share = (cv2.GaussianBlur(each, (0, 0), _NEIGHBOURHOOD) for each in (values * counted, counted))
+        return np.asarray(blurred / np.maximum(share, 1e-3), np.float32)
+
+    above = (grey - around(grey)) * counted
+    return np.asarray(above / np.sqrt(around(above**2) + _NOISE**2), np.float32)
 
 
 def levels(drawn: Structure) -> NDArray[np.uint8]:
@@ -99,24 +113,24 @@ def skin_around(earlier: Mask, later: Mask, matrix: Matrix) -> Structure:
     return np.where(visible(matrix), np.clip((away - _CLOSE) / far, 0, 1), 0).astype(np.float32)
 
 
-def align(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]) -> Alignment | None:
-    """Lays the later structure onto the earlier one.
+def align(squares: Sequence[NDArray[np.uint8]], outlines: tuple[Mask, Mask]) -> Alignment | None:
+    """Lays the later square onto the earlier one.
 
     Features may rest on a lesion that has grown, so the fit to the skin starts from several scales around theirs.
 
     Args:
-        earlier: see ``structure``.
-        later: likewise.
+        squares: the earlier and the later one, uint8 ``[SIDE, SIDE, 3]`` RGB.
         outlines: inside of the lesion in each, ``[SIDE, SIDE]``.
 
     Returns:
         None where too few features agree.
     """
-    rough, features = _by_features(earlier, later)
+    rough, features = _by_features(*(structure(square) for square in squares))
     if rough is None or features < _LEAST_FEATURES:
         return None
+    skins = [structure(square, mask) for square, mask in zip(squares, outlines, strict=True)]
+    blurred = [np.asarray(cv2.GaussianBlur(each, (0, 0), 2), np.float32) for each in skins]
     centre = np.argwhere(outlines[0]).mean(axis=0)[::-1]
-    blurred = [np.asarray(cv2.GaussianBlur(each, (0, 0), 2), np.float32) for each in (earlier, later)]
     fits: list[tuple[Matrix, float]] = []
     for factor in _FACTORS:
         start = rough * factor
@@ -126,7 +140,7 @@ def align(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]) -> 
     if not fits:
         return Alignment(rough, features, None)
     start, _ = max(fits, key=lambda each: each[1])
-    fine = _fit(earlier, later, start, skin_around(*outlines, start), _STEPS)
+    fine = _fit(skins[0], skins[1], start, skin_around(*outlines, start), _STEPS)
     return Alignment(rough, features, None) if fine is None else Alignment(fine[0], features, fine[1])
 
 
@@ -173,7 +187,7 @@ def _fit(earlier: Structure, later: Structure, start: Matrix, weights: Structure
         here, along, down = seen[:, 0], seen[:, 1], seen[:, 2]
         counted = weight * (seen[:, 3] > 0.99)
         own, common, both = (float((counted * product).sum()) for product in (here**2, wanted**2, here * wanted))
-        if counted.sum() * every**2 < _LEAST_SKIN or min(own, common) <= 0:
+        if counted.sum() * every**2 < _LEAST_SKIN or min(own, common) < _LEAST_STRUCTURE**2 * counted.sum():
             return None
         correlation, gain = both / np.sqrt(own * common), min(max(both / own, 0.5), 2.0)
         miss = gain * here - wanted
