@@ -17,6 +17,7 @@ from tests.fhir import fhir_validator
 
 from aiderm_client import Assessment, Decision, diagnostic_report
 from aiderm_client.fhir import CODE_SYSTEM
+from aiderm_client.response_models import Measure
 
 HERE = Path(__file__).parent
 WHEN = datetime(2026, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=1)))
@@ -135,8 +136,21 @@ def test_the_numbers_of_an_assessment():
     inside = components(found["lesion"])
     assert inside["area"]["valueQuantity"]["value"] == source.lesion.area.value
     assert inside["border_bounds"]["valueRange"]["high"]["value"] == source.lesion.border.high
+    assert "diameter_mm" not in inside
     assert inside["dark_brown"]["valueQuantity"]["value"] == source.lesion.colours[0].share
     assert found["lesion"]["valueString"] == "Colours: dark brown, light brown."
+
+
+def test_millimetres_have_their_units(problems):
+    source = assessment("suspicious")
+    millimetres = {"diameter_mm": Measure(value=6.2, low=5.1, high=7.4), "area_mm2": None}
+    report = diagnostic_report(source.model_copy(update={"lesion": source.lesion.model_copy(update=millimetres)}))
+    assert problems(report) == []
+    inside = components(observations(report)["lesion"])
+    quantity = {"value": 6.2, "unit": "mm", "system": "http://unitsofmeasure.org", "code": "mm"}
+    assert inside["diameter_mm"]["valueQuantity"] == quantity
+    assert inside["diameter_mm_span"]["valueRange"]["high"] == quantity | {"value": 7.4}
+    assert "area_mm2" not in inside
 
 
 @pytest.mark.parametrize(("name", "flags"), [("suspicious", ["A"]), ("uncertain", ["IND"]), ("low_suspicion", [])])

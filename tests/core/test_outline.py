@@ -90,6 +90,19 @@ def test_the_outline_lies_in_the_upright_image_with_what_was_measured():
     assert found.present == ["dark_brown"]
 
 
+@pytest.mark.parametrize("spacing", [(0.02, 0.02), (0.02, 0.05)])  # between rows, between columns
+def test_millimetres_where_the_size_of_a_pixel_is_known(spacing):
+    probability = polar(lambda a: ellipse(a, long=30, short=80)).astype(np.float32)
+    square = np.zeros((SIDE, SIDE, 3), np.uint8)
+    region, errors = Region(75, 0, 450, 450), {**EXACT, "area": (0.8, 1.3), "diameter": (0.9, 1.2)}
+    measures = measure_lesion(probability, square, region, errors, spacing).measures
+    pixel = 450 / SIDE
+    across, down = 60 * pixel * spacing[1], 160 * pixel * spacing[0]
+    assert measures["diameter_mm"] == pytest.approx(np.multiply(max(across, down), (1, 0.9, 1.2)), rel=0.03)
+    assert measures["area_mm2"] == pytest.approx(np.multiply(math.pi * across * down / 4, (1, 0.8, 1.3)), rel=0.03)
+    assert set(measure_lesion(probability, square, region, errors).measures) == set(EXACT)
+
+
 def test_without_a_lesion_nothing_is_measured():
     square = np.zeros((SIDE, SIDE, 3), np.uint8)
     assert measure_lesion(np.full((56, 56), 0.2, np.float32), square, Region(0, 0, 224, 224), EXACT) is None

@@ -623,6 +623,10 @@ export interface components {
             asymmetry: components["schemas"]["MeasureOut"];
             /** @description squared perimeter by 4 pi times the area: 1 for a circle */
             border: components["schemas"]["MeasureOut"];
+            /** @description square millimetres; null where the file does not say how large a pixel is */
+            area_mm2?: components["schemas"]["MeasureOut"] | null;
+            /** @description diameter in millimetres; null as above */
+            diameter_mm?: components["schemas"]["MeasureOut"] | null;
             /**
              * Colours
              * @description colours that cover at least 5% of the lesion, largest share first

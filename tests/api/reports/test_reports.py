@@ -18,7 +18,7 @@ from aiderm_api.errors.problems import NotAcceptable
 from aiderm_api.reports.dicom import secondary_capture, segmentation, structured_report, written
 from aiderm_api.reports.fhir_bundle import fhir_bundle
 from aiderm_api.reports.source import source_of
-from aiderm_api.schemas import Assessment
+from aiderm_api.schemas import Assessment, MeasureOut
 from aiderm_api.serving.answers import heatmap_uri
 
 DOCUMENT = json.loads((Path(__file__).parents[3] / "clients" / "openapi.json").read_text("utf-8"))
@@ -32,6 +32,9 @@ def answer(name: str) -> Assessment:
     found = Assessment.model_validate(EXAMPLES[name]["value"])
     if name != "rejected":
         found.heatmap = heatmap_uri(np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7), 64)
+    if found.lesion:  # as of a file that says how large a pixel is
+        found.lesion.diameter_mm = MeasureOut(value=6.2, low=5.1, high=7.4)
+        found.lesion.area_mm2 = MeasureOut(value=21.5, low=15.0, high=30.1)
     return found
 
 
@@ -101,6 +104,16 @@ def test_the_structured_report_says_what_the_answer_says(name):
     expected = {"malignancy": malignancy.probability, "threshold": malignancy.threshold, "prevalence": malignancy.prevalence}
     assert {key: value for key, value in measured if key in expected} == pytest.approx(expected)
     assert [value for key, value in measured if key == "uncertain"] == pytest.approx(list(malignancy.uncertain))
+    units = {
+        item.ConceptNameCodeSequence[0].CodeValue: item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
+        for item in items(report)
+        if item.ValueType == "NUM"
+    }
+    if found.lesion:
+        assert [value for key, value in measured if key == "diameter_mm"] == [6.2]
+        assert [value for key, value in measured if key == "area_mm2_span"] == [15.0, 30.1]
+        named = [(units[key].CodeValue, units[key].CodingSchemeDesignator) for key in ("diameter_mm", "area_mm2", "area")]
+        assert named == [("mm", "UCUM"), ("mm2", "UCUM"), ("1", "UCUM")]
     # every number in a sentence is one of the measurements
     said = {float(text) for text in re.findall(r"\d+\.\d+", comment)}
     known = [value for _, value in measured]

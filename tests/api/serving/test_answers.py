@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import dicom_files as files
 
 from aiderm_api.serving.answers import describe
 from aiderm_core.assess import BrokenOutputError, assess
@@ -38,8 +41,9 @@ class Answering:
 def answer_to(models_root, forms):
     manifest = Manifest.load(models_root / "binary" / "1")
 
-    def run(runtime, explain=False, manifest=manifest, **options):
-        image = forms.png_of(200, 255)
+    png = forms.png_of(200, 255)
+
+    def run(runtime, explain=False, manifest=manifest, image=png, **options):
         found = assess(image, manifest=manifest, runtime=runtime, rule=manifest.decision, limits=Limits(), **options)
         return describe(found, manifest, manifest.decision, explain=explain, tta=False, request_id="r")
 
@@ -94,6 +98,12 @@ def test_the_lesion_is_described_where_the_model_outlines_it(answer_to, models_r
     assert (lesion.area.low, lesion.area.high) == pytest.approx((0.9 * lesion.area.value, 1.2 * lesion.area.value))
     assert np.mean(lesion.outline, axis=0) == pytest.approx([60, 60], abs=2)  # of the 120 pixels of the image
     assert sum(colour.share for colour in lesion.colours) == pytest.approx(1.0)
+    assert (lesion.diameter_mm, lesion.area_mm2) == (None, None)
+    plain = bytes([200, 255, 10]) * 200 * 150
+    dicom = files.photograph(plain, 200, 150, PixelSpacing=[0.02, 0.05])
+    measured = answer_to(runtime, explain=True, manifest=outlining, image=dicom).lesion
+    assert measured.diameter_mm.value == pytest.approx(math.hypot(75 * 0.02, 75 * 0.05), rel=0.03)  # half of 150 pixels each way
+    assert measured.area_mm2.value == pytest.approx(lesion.area.value * 150 * 0.02 * 150 * 0.05)
     assert answer_to(runtime, explain=False, manifest=outlining).lesion is None
     assert answer_to(runtime, explain=True).lesion is None  # a manifest that does not say how well
     rejected = answer_to(Answering([0.9, 0.1], 0.9, novelty=2000, outline=inside), explain=True, manifest=outlining)

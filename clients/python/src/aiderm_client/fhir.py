@@ -52,9 +52,12 @@ _CODES: Final = {
     "lesion": "The lesion's outline and what lies inside: observations, of which no decision depends on any",
     "area": "Share of the region that the lesion covers",
     "diameter": "Longest distance between two points of the lesion, in sides of the region",
+    "area_mm2": "Area of the lesion",
+    "diameter_mm": "Longest distance between two points of the lesion",
     "asymmetry": "Share of the lesion without a counterpart when mirrored at its principal axes",
     "border": "Squared perimeter of the lesion by 4 pi times its area",
 }
+_UNITS: Final = {"area_mm2": "mm2", "diameter_mm": "mm"}
 _INTERVAL: Final = "Interval that held a hand-drawn outline's value for 95% of lesions: "
 _COLOUR: Final = "Share of the lesion that is nearest to the colour "
 _DECISIONS: Final = {
@@ -187,11 +190,15 @@ def _measures(quality: Quality) -> list[Json]:
 
 def _lesion(lesion: LesionOut) -> Json:
     components = []
-    for name in ("area", "diameter", "asymmetry", "border"):
+    for name in ("area", "diameter", "asymmetry", "border", "area_mm2", "diameter_mm"):
         measure = getattr(lesion, name)
-        bounds = {"low": _quantity(measure.low), "high": _quantity(measure.high)}
-        interval = _concept(CODE_SYSTEM, f"{name}_bounds", _INTERVAL + name)
-        components += [_component(name, valueQuantity=_quantity(measure.value)), {"code": interval, "valueRange": bounds}]
+        if measure is None:
+            continue
+        unit = _UNITS.get(name, "1")
+        value, low, high = (_quantity(each, unit, unit) for each in (measure.value, measure.low, measure.high))
+        bounds = f"{name}_span" if name in _UNITS else f"{name}_bounds"  # a code of DICOM has 16 characters at most
+        interval = _concept(CODE_SYSTEM, bounds, _INTERVAL + name)
+        components += [_component(name, valueQuantity=value), {"code": interval, "valueRange": {"low": low, "high": high}}]
     for colour in lesion.colours:
         concept = _concept(CODE_SYSTEM, colour.name, _COLOUR + colour.name.replace("_", " "))
         components.append({"code": concept, "valueQuantity": _quantity(colour.share)})

@@ -129,6 +129,7 @@ class Lesion(_Answer):
     """The lesion's outline, in pixels of the upright image, and observations on what lies inside; no decision depends on them.
 
     ``area`` is a share of the region, ``diameter`` a share of its side, ``asymmetry`` lies in 0..1, ``border`` is 1 for a circle.
+    Of a DICOM file that says how large a pixel is, area and diameter are there in square millimetres and millimetres too.
     """
 
     outline: tuple[tuple[float, float], ...]
@@ -136,6 +137,8 @@ class Lesion(_Answer):
     diameter: Measure
     asymmetry: Measure
     border: Measure
+    area_mm2: Measure | None = None
+    diameter_mm: Measure | None = None
     colours: tuple[Colour, ...]
 
 

@@ -149,6 +149,10 @@ class LesionOut(BaseModel):
         MeasureOut, Field(description="share of the area without a counterpart when mirrored at the principal axes, 0 to 1")
     ]
     border: Annotated[MeasureOut, Field(description="squared perimeter by 4 pi times the area: 1 for a circle")]
+    area_mm2: Annotated[
+        MeasureOut | None, Field(description="square millimetres; null where the file does not say how large a pixel is")
+    ] = None
+    diameter_mm: Annotated[MeasureOut | None, Field(description="diameter in millimetres; null as above")] = None
     colours: Annotated[list[ColourOut], Field(description="colours that cover at least 5% of the lesion, largest share first")]
 
 

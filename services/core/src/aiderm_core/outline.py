@@ -49,7 +49,8 @@ class LesionOutline:
 
     Attributes:
         points: float ``[K, 2]``, x and y in pixels of the upright image; the closed line around the largest piece.
-        measures: area, diameter, asymmetry and border, see ``shape``.
+        measures: area, diameter, asymmetry and border, see ``shape``; where the size of a pixel is known also ``area_mm2`` in
+            square millimetres and ``diameter_mm`` in millimetres.
         colours: share of the lesion's pixels nearest to each of ``COLOURS``.
     """
 
@@ -64,7 +65,11 @@ class LesionOutline:
 
 
 def measure_lesion(
-    probability: NDArray[np.float32], square: NDArray[np.uint8], region: Region, errors: Mapping[str, tuple[float, float]]
+    probability: NDArray[np.float32],
+    square: NDArray[np.uint8],
+    region: Region,
+    errors: Mapping[str, tuple[float, float]],
+    spacing: tuple[float, float] | None = None,
 ) -> LesionOutline | None:
     """Draws the outline of the lesion and measures what lies inside.
 
@@ -74,6 +79,8 @@ def measure_lesion(
         region: where it lies in the upright image.
         errors: of each measure, the 2.5% and 97.5% quantile of a hand-drawn outline's value against the model's: their
             ratio for ``RATIOS``, their difference for the others.
+        spacing: millimetres between the rows and between the columns of the upright image, where they are known. Their own
+            error is in no interval.
 
     Returns:
         None where no piece covers ``SMALLEST`` of the square.
@@ -82,12 +89,15 @@ def measure_lesion(
     mask = largest_piece(enlarged > 0.5)
     if mask is None:
         return None
-    values = shape(mask)
+    measures = {name: _with_interval(name, value, errors[name]) for name, value in shape(mask).items()}
+    if spacing is not None:
+        sides = (region.width * spacing[1], region.height * spacing[0])
+        measures |= _in_millimetres(mask, sides, measures["area"], errors["diameter"])
     points = (cv2.approxPolyDP(_line(mask), _ROUGH, closed=True)[:, 0].astype(np.float64) + 0.5) / SIDE
     pixels = cv2.resize(square, (SIDE, SIDE), interpolation=cv2.INTER_AREA) if len(square) != SIDE else square
     return LesionOutline(
         points=points * (region.width, region.height) + (region.x, region.y),
-        measures={name: _with_interval(name, value, errors[name]) for name, value in values.items()},
+        measures=measures,
         colours=colour_shares(pixels[mask]),
     )
 
@@ -118,12 +128,10 @@ def shape(mask: NDArray[np.bool_]) -> dict[str, float]:
     """
     side = len(mask)
     line = _line(mask).astype(np.float64)
-    hull = cv2.convexHull(line.astype(np.float32))[:, 0].astype(np.float64)
-    longest = float(np.sqrt(((hull[:, None] - hull[None]) ** 2).sum(axis=2).max())) + 1.0
     area = int(np.count_nonzero(mask))
     return {
         "area": area / mask.size,
-        "diameter": min(longest / side, math.sqrt(2)),
+        "diameter": min(_longest(line) / side, math.sqrt(2)),
         "asymmetry": _asymmetry(mask),
         "border": max(1.0, _smooth_perimeter(line) ** 2 / (4 * math.pi * area)),
     }
@@ -142,6 +150,23 @@ def _line(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
     """The outer line of a mask of one piece, ``[K, 2]`` x and y."""
     lines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(max(lines, key=len)[:, 0], np.int32)
+
+
+def _longest(line: NDArray[np.float64], width: float = 1.0, height: float = 1.0) -> float:
+    """The longest distance between two points of a line of pixels, which are ``width`` wide and ``height`` high."""
+    hull = cv2.convexHull(line.astype(np.float32))[:, 0].astype(np.float64) * (width, height)
+    return float(np.sqrt(((hull[:, None] - hull[None]) ** 2).sum(axis=2).max())) + math.sqrt(width * height)
+
+
+def _in_millimetres(
+    mask: NDArray[np.bool_], sides: tuple[float, float], area: Measure, error: tuple[float, float]
+) -> dict[str, Measure]:
+    """The measures that have a unit; ``sides``: millimetres along the mask, across and down."""
+    longest = _longest(_line(mask).astype(np.float64), sides[0] / len(mask), sides[1] / len(mask))
+    return {
+        "area_mm2": Measure(*(share * sides[0] * sides[1] for share in area)),
+        "diameter_mm": Measure(longest, *(longest * each for each in error)),
+    }
 
 
 def _smooth_perimeter(line: NDArray[np.float64]) -> float:

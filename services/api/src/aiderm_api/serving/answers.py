@@ -182,7 +182,7 @@ def points_of(line: NDArray[np.float64]) -> list[tuple[float, float]]:
 def _lesion(found: ImageAssessment, manifest: Manifest) -> schemas.LesionOut | None:
     if found.outline is None or manifest.outline is None:
         return None
-    lesion = measure_lesion(found.outline, found.square, found.region, manifest.outline.errors)
+    lesion = measure_lesion(found.outline, found.square, found.region, manifest.outline.errors, found.image.spacing)
     if lesion is None:
         return None
     return schemas.LesionOut(
