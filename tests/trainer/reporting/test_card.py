@@ -12,7 +12,7 @@ from aiderm_trainer.evaluation.orientation import OrientationReport
 from aiderm_trainer.evaluation.out_of_distribution import OutOfDistribution
 from aiderm_trainer.evaluation.outline_agreement import OutlineReport
 from aiderm_trainer.evaluation.stress import Stress
-from aiderm_trainer.evaluation.subgroups import Comparison, Subgroup
+from aiderm_trainer.evaluation.subgroups import GroupComparison, Subgroup
 from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.reporting.tables import PUBLISHED
 from aiderm_trainer.reporting.wording import describe
@@ -268,7 +268,7 @@ def curve_point(domain, ece, sensitivity):
 
 
 def every_finding() -> Findings:
-    worse = Comparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
+    worse = GroupComparison(difference=Metric(value=-0.2, ci95=(-0.3, -0.1)), p=0.002, p_holm=0.004, verdict="worse")
     group = Subgroup(
         family="age", name="under 18", count=40, malignant=21, melanoma=3,
         metrics={"sensitivity": FIGURE}, compared={"sensitivity": worse},

@@ -21,7 +21,7 @@ TESTED = ("roc_auc", "sensitivity", "specificity")
 Flags = NDArray[np.bool_]
 
 
-class Comparison(ReportPart):
+class GroupComparison(ReportPart):
     """A subgroup's metric against the rest of its family.
 
     Attributes:
@@ -46,7 +46,7 @@ class Subgroup(ReportPart):
     malignant: int
     melanoma: int
     metrics: dict[str, Metric]
-    compared: dict[str, Comparison]
+    compared: dict[str, GroupComparison]
 
     @property
     def worse(self) -> list[str]:
@@ -138,11 +138,11 @@ def _difference(
     return Metric(value=point, ci95=(float(low), float(high))), p
 
 
-def _comparison(difference: Metric, p: float, p_holm: float) -> Comparison:
+def _comparison(difference: Metric, p: float, p_holm: float) -> GroupComparison:
     verdict: Literal["worse", "better", "no difference shown"] = "no difference shown"
     if p_holm < LEVEL:
         verdict = "worse" if difference.value < 0 else "better"
-    return Comparison(difference=difference, p=p, p_holm=p_holm, verdict=verdict)
+    return GroupComparison(difference=difference, p=p, p_holm=p_holm, verdict=verdict)
 
 
 def _subgroup(
@@ -151,7 +151,7 @@ def _subgroup(
     family: str,
     name: str,
     threshold: float,
-    compared: dict[str, Comparison],
+    compared: dict[str, GroupComparison],
     replicates: int,
     seed: int,
 ) -> Subgroup:
