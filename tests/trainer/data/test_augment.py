@@ -1,9 +1,12 @@
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_trainer.data.augment import ARTEFACTS, Augmentation, augment, warp
+from aiderm_trainer.data.augment import ARTEFACTS, Augmentation, at_half_scale, augment, degrade, warp
 from aiderm_trainer.data.synthetic import lesion
 
 PICTURE = lesion(3, True, 96)
@@ -54,3 +57,20 @@ def test_an_artefact_changes_the_picture_but_not_its_form(artefact) -> None:
     views = [artefact(PICTURE, np.random.default_rng(seed)) for seed in range(8)]
     assert all(view.shape == PICTURE.shape and view.dtype == np.uint8 for view in views)
     assert sum(not np.array_equal(view, PICTURE) for view in views) >= 6  # a stroke may fall outside
+
+
+def test_half_scale_keeps_the_picture_and_softens_its_finest_detail() -> None:
+    soft = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8), (0, 0), 2)
+    halved = at_half_scale(soft, 95)
+    assert halved.shape == soft.shape
+    assert np.abs(halved.astype(int) - soft).mean() < 3
+    sharp = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
+    assert at_half_scale(sharp, 95).std() < 0.8 * sharp.std()
+
+
+def test_half_scale_is_drawn_as_often_as_it_should() -> None:
+    picture = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+    often = replace(STILL, half_scale=0.5)
+    changed = [not np.array_equal(degrade(picture, np.random.default_rng(seed), often), picture) for seed in range(60)]
+    assert 0.25 < np.mean(changed) < 0.75
+    assert all(np.array_equal(degrade(picture, np.random.default_rng(seed), STILL), picture) for seed in range(20))
