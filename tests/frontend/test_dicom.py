@@ -6,7 +6,9 @@ from base64 import b64decode, b64encode
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
+from pydicom.uid import JPEGBaseline8Bit
 from tests import dicom_files as files
 
 from aiderm_core.imaging.decode import decode_image
@@ -29,12 +31,32 @@ SHOWN = """async (encoded) => {
 
 def test_only_the_pixels_and_their_description_are_sent(stripped):
     kinds = files.kinds(PIXELS) | files.jpegs(PIXELS)
-    for name in ("explicit", "implicit", "big-endian", "palette", "jpeg 2000 frames", "rle", "jpeg in pieces"):
+    for name in (
+        "explicit",
+        "implicit",
+        "big-endian",
+        "palette",
+        "jpeg 2000 frames",
+        "rle",
+        "jpeg in pieces",
+        "jpeg rgb",
+        "jpeg frames",
+    ):
         sent = stripped(kinds[name])
         assert np.array_equal(decode_image(sent).pixels, decode_image(kinds[name]).pixels), name
         assert decode_image(sent).spacing == (0.025, 0.025)
         for value in (*files.SECRETS.values(), "1.2.826.0.1"):
             assert value.encode() not in sent, (name, value)
+    # nor what stands beside the pixels in a frame, even where it goes on in the next piece
+    exif = Image.Exif()
+    exif[0x010E] = "Zwetschkenbaum " * 900
+    for pieces in (1, 4):
+        frame = files.jpeg(PIXELS, exif=exif, comment=b"Zwetschkenbaum")
+        whole = files.encapsulated(frame, syntax=JPEGBaseline8Bit, pieces=pieces, colours="YBR_FULL_422")(200, 150)
+        sent = stripped(whole)
+        assert np.array_equal(decode_image(sent).pixels, decode_image(whole).pixels)
+        assert b"wetschk" in whole
+        assert b"wetschk" not in sent
     nested = stripped(files.nested(12))
     assert len(nested) < len(files.nested(12))
     assert decode_image(nested).format == "dicom"

@@ -4,12 +4,11 @@
  * a JPEG that the browser itself decodes. What is sent is the file. Nothing but the pixels is read here.
  */
 
-import { Dicom, IMPLICIT, ITEM, PIXELS, elementsOf } from "./dicom.js";
+import { Dicom, IMPLICIT, JPEGS, PIXELS, elementsOf, piecesOf } from "./dicom.js";
 import { blankJpeg } from "./jpeg.js";
 import { joined, latin } from "./parts.js";
 
 const EXPLICIT = "1.2.840.10008.1.2.1";
-const JPEGS = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
 const MOST_PIXELS = 60_000_000;
 const TAG = /** @type {const} */ ({
   samples: 0x00280002,
@@ -63,25 +62,13 @@ function imageOf(stored, { samples, planar, rows, columns, bits }) {
   return image;
 }
 
-/**
- * The pieces of the first JPEG; before them stands a table.
- *
- * @param {Dicom} dicom
- * @param {number} start
- * @param {number} end
- */
+/** @param {Dicom} dicom @param {number} start @param {number} end */
 function firstFrame(dicom, start, end) {
   /** @type {Uint8Array[]} */
   const pieces = [];
-  let table = true;
-  for (let at = start; at + 8 <= end;) {
-    const { tag, value, length } = dicom.element(at, true);
-    if (tag !== ITEM || length === null) break;
-    const piece = dicom.bytes.subarray(value, value + length);
-    if (!table) pieces.push(piece);
-    if (!table && latin(piece, Math.max(0, piece.length - 4), 4).includes("\xff\xd9")) break;
-    table = false;
-    at = value + length;
+  for (const [from, to] of piecesOf(dicom, start, end)) {
+    pieces.push(dicom.bytes.subarray(from, to));
+    if (latin(dicom.bytes, Math.max(from, to - 4), Math.min(4, to - from)).includes("\xff\xd9")) break;
   }
   return joined(pieces);
 }
@@ -94,9 +81,26 @@ function firstFrame(dicom, start, end) {
  * @param {string} colours
  */
 function withColours(frame, colours) {
-  const turned = latin(frame, 0, 20).includes("JFIF\0") || colours !== "RGB";
   blankJpeg(frame);
-  if (latin(frame, 0, HEAD).includes("Adobe")) return frame;
-  const adobe = [0xff, 0xee, 0, 14, 0x41, 0x64, 0x6f, 0x62, 0x65, 0, 0x64, 0, 0, 0, 0, Number(turned)];
+  const head = latin(frame, 0, HEAD);
+  if (head.includes("Adobe") || head.slice(0, 20).includes("JFIF\0")) return frame;
+  const adobe = [
+    0xff,
+    0xee,
+    0,
+    14,
+    0x41,
+    0x64,
+    0x6f,
+    0x62,
+    0x65,
+    0,
+    0x64,
+    0,
+    0,
+    0,
+    0,
+    Number(colours !== "RGB"),
+  ];
   return joined([frame.subarray(0, 2), Uint8Array.from(adobe), frame.subarray(2)]);
 }

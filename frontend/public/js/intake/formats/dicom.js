@@ -1,7 +1,8 @@
 // @ts-check
 /** DICOM: the pixels and what describes them stay; whatever tells of patient, study and devices goes. */
 
-import { keep, latin, viewOf } from "./parts.js";
+import { blankJpeg } from "./jpeg.js";
+import { joined, keep, latin, viewOf } from "./parts.js";
 
 /** @typedef {import("./parts.js").Part} Part */
 /** @typedef {{tag: number, value: number, length: number | null, unknown: boolean}} Element */
@@ -12,7 +13,9 @@ export const IMPLICIT = "1.2.840.10008.1.2";
 const BIG_ENDIAN = "1.2.840.10008.1.2.2";
 const DEFLATED = "1.2.840.10008.1.2.1.99";
 export const PIXELS = 0x7fe00010;
-export const ITEM = 0xfffee000;
+const ITEM = 0xfffee000;
+/** Processes 1, and 2 and 4, of 8 bits. */
+export const JPEGS = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
 const [ITEM_END, SEQUENCE_END] = [0xfffee00d, 0xfffee0dd];
 const UNDEFINED = 0xffffffff;
 const DEEPEST = 16;
@@ -109,6 +112,56 @@ export function* elementsOf(dicom, tell = () => {}) {
   }
 }
 
+/**
+ * The pieces of compressed pixels; the table before them is none.
+ *
+ * @param {Dicom} dicom
+ * @param {number} start
+ * @param {number} end
+ */
+export function piecesOf(dicom, start, end) {
+  /** @type {[from: number, to: number][]} */
+  const pieces = [];
+  for (let at = start; at + 8 <= end;) {
+    const { tag, value, length } = dicom.element(at, true);
+    if (tag !== ITEM || length === null) break;
+    at = value + length;
+    pieces.push([value, Math.min(at, end)]);
+  }
+  return pieces.slice(1);
+}
+
+/**
+ * The pixels' element without what else stands in its JPEG frames, as place and time; each as long as before.
+ *
+ * @param {Dicom} dicom
+ * @param {number} at
+ * @param {Element} element
+ * @param {number} end
+ */
+function plainFrames(dicom, at, { value }, end) {
+  const { bytes } = dicom;
+  const plain = bytes.slice(at, end);
+  /** @type {[from: number, to: number][][]} */
+  const frames = [];
+  for (const piece of piecesOf(dicom, value, end)) {
+    const begins = bytes[piece[0]] === 0xff && bytes[piece[0] + 1] === 0xd8;
+    if (begins || frames.length === 0) frames.push([]);
+    frames[frames.length - 1].push(piece);
+  }
+  for (const frame of frames) {
+    // a segment may go on in the next piece
+    const whole = joined(frame.map(([from, to]) => bytes.subarray(from, to)));
+    blankJpeg(whole);
+    let place = 0;
+    for (const [from, to] of frame) {
+      plain.set(whole.subarray(place, place + to - from), from - at);
+      place += to - from;
+    }
+  }
+  return plain;
+}
+
 /** @param {Uint8Array} bytes @returns {Part[]} */
 export function dicomParts(bytes) {
   const start = new Uint8Array(START);
@@ -116,8 +169,12 @@ export function dicomParts(bytes) {
   /** @type {Part[]} */
   const parts = [start];
   try {
-    for (const { element, at, end } of elementsOf(new Dicom(bytes))) {
-      if (KEPT.has(element.tag)) keep(parts, at, Math.min(end, bytes.length));
+    let syntax = "";
+    const dicom = new Dicom(bytes);
+    for (const { element, at, end } of elementsOf(dicom, (told) => (syntax = told))) {
+      const frames = element.tag === PIXELS && element.length === null && JPEGS.includes(syntax);
+      if (frames) parts.push(plainFrames(dicom, at, element, end));
+      else if (KEPT.has(element.tag)) keep(parts, at, Math.min(end, bytes.length));
     }
   } catch {
     return parts; // cut off or broken: the server says so

@@ -12,6 +12,7 @@ import { joined, keep, latin } from "./parts.js";
 
 const END = 0xd9;
 const SCAN = 0xda;
+const JFIF = 18; // bytes of its segment before the thumbnail
 const ICC = "ICC_PROFILE\0";
 const ICC_HEAD = 4 + ICC.length + 2; // marker, length, name, number of the piece, number of pieces
 /** SOF, DHT, DAC, RST, SOI, SOS, DQT, DNL, DRI, DHP, EXP. @param {number} marker */
@@ -104,7 +105,8 @@ function withProfile(parts, bytes, segments, place) {
 }
 
 /**
- * Empties the segments of a JPEG stream inside another file that are none of the picture; its length stays.
+ * Empties the segments of a JPEG stream inside another file that are none of the picture; its length stays,
+ * and what says how its colours are stored.
  *
  * @param {Uint8Array} bytes is changed
  */
@@ -112,7 +114,10 @@ export function blankJpeg(bytes) {
   for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== SCAN;) {
     const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
     const adobe = bytes[at + 1] === 0xee && latin(bytes, at + 4, 5) === "Adobe";
-    if (!isStructure(bytes[at + 1]) && !adobe) bytes.fill(0, at + 4, Math.min(end, bytes.length));
+    const jfif = bytes[at + 1] === 0xe0 && latin(bytes, at + 4, 5) === "JFIF\0";
+    const from = at + (jfif ? JFIF : 4); // without its thumbnail
+    if (!isStructure(bytes[at + 1]) && !adobe)
+      bytes.fill(0, Math.min(from, end), Math.min(end, bytes.length));
     at = end;
   }
 }
