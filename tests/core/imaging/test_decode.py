@@ -726,16 +726,16 @@ def test_model_input_averages_areas() -> None:
     assert np.array_equal(to_model_input(tiles, 50), np.full((50, 50, 3), 100, np.uint8))
 
 
-@pytest.mark.parametrize("side", [225, 231, 240, 300, 381, 384, 450, 525, 600, 768, 895, 896, 897, 1000])
+@pytest.mark.parametrize("side", [225, 230, 231, 425, 426, 448, 450, 481, 482, 600, 896])
 def test_model_input_is_the_mean_of_areas_at_any_ratio(side: int) -> None:
     texture = cv2.GaussianBlur(np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8), (0, 0), 1.5)
     picture = np.pad(texture, ((0, 0), (40, 41), (0, 0)))  # what lies outside the square is not read
     areas = cv2.resize(texture, (224, 224), interpolation=cv2.INTER_AREA).astype(int)
     difference = np.abs(to_model_input(picture, 224).astype(int) - areas)
-    assert difference.mean() < 0.7
-    assert difference.max() <= 4
+    assert difference.mean() < 0.2
+    assert difference.max() <= 3
     nearest = cv2.resize(texture, (224, 224), interpolation=cv2.INTER_LINEAR).astype(int)
-    assert side < 300 or np.abs(nearest - areas).mean() > 2 * difference.mean()
+    assert side < 300 or side % 224 == 0 or np.abs(nearest - areas).mean() > 2 * difference.mean()
 
 
 def test_model_input_enlarges_smoothly() -> None:
