@@ -77,6 +77,9 @@ def states(page: Page, plain: Callable[..., bytes], upload: Callable[..., dict])
     page.evaluate("() => { location.hash = 'history'; }")
     expect(page.locator(".dates img")).to_have_count(1)
     yield "history"
+    click_to_see(page, ".dates .button:first-of-type", page.locator("dialog .traced img"))
+    yield "picture of the history"
+    page.keyboard.press("Escape")
     measure = open_comparison(page).locator(".measure")
     page.route(COMPARE, lambda route: route.fulfill(status=503, json={"code": "no_model"}), times=1)
     measure.locator(".button.primary").click()

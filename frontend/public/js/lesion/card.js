@@ -49,7 +49,7 @@ export function lesionRows(observed, corrected) {
     const { field, unit } = SCALED[name] ?? {};
     const scaled = field && (anew ? anew[field] : rangeOf(lesion, field));
     const write = (/** @type {number} */ value) =>
-      scaled ? t(`lesion.${unit}`, { value: number(value, 3) }) : written(name, value);
+      scaled ? t(`lesion.${unit}`, { value: number(value, value < 10 ? 2 : 3) }) : written(name, value);
     const value = scaled || (anew ? anew[name] : lesion[name]);
     return /** @type {[string, string]} */ ([
       t(scaled ? `lesion.${name}Scaled` : `lesion.${name}`),
