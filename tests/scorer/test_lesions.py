@@ -76,6 +76,18 @@ def test_each_lesion_has_one_answer(tmp_path: Path, models: Path, listed: Path) 
     assert {key: again[key] for key in "ABC"} == {key: found[key] for key in "ABC"}
 
 
+def test_copies_of_one_file_count_once(tmp_path: Path, models: Path) -> None:
+    for name, red in {"a.png": 20, "b.png": 20, "c.png": 90}.items():
+        (tmp_path / name).write_bytes(picture(red))
+    (tmp_path / "list.csv").write_text("path,mole\na.png,A\nb.png,A\nc.png,A\n", "utf-8")
+    out = tmp_path / "s.parquet"
+    score(tmp_path / "list.csv", "--lesion-column", "mole", "--out", out, "--models", models)
+    found = lesions(out)["A"]
+    assert (len(found["images"]), found["counted"]) == (3, [str(tmp_path / "a.png"), str(tmp_path / "c.png")])
+    odds = (20 / 235 * 90 / 165) ** 0.5
+    assert found["malignancy"] == pytest.approx(odds / (1 + odds), abs=1e-4)
+
+
 def test_a_list_that_does_not_say_which_lesion(tmp_path: Path, listed: Path) -> None:
     with pytest.raises(ListError, match="no column 'mole'; it has: path, patient"):
         find([str(listed)], lesion_column="mole")

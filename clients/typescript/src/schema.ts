@@ -56,7 +56,7 @@ export interface paths {
         /**
          * Assess one lesion by several dermoscopic images
          * @description Assesses the lesion that every part `files` shows: one decision for all of them, which names those that it leaves out and
-         *     those that disagree. Images that disagree make it `uncertain`.
+         *     those that disagree. Images that disagree make it `uncertain`. The same file sent twice counts once.
          */
         post: operations["predict_lesion"];
         delete?: never;
@@ -548,7 +548,7 @@ export interface components {
             index: number;
             /**
              * Reasons
-             * @description why it was rejected, or its quality; for a file that was refused its problem's code
+             * @description why it was rejected, its quality, or same_file; of a file that was refused its problem's code
              */
             reasons: components["schemas"]["ReasonOut"][];
         };

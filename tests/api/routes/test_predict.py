@@ -342,6 +342,21 @@ def test_lesion(client, pictures, forms):
     assert nothing["reasons"][0]["code"] == "no_image"
 
 
+def test_the_same_file_counts_once(client, pictures, forms):
+    """Else a copy would look like a second photograph that agrees."""
+    low, suspicious, novel = forms.png_of(20), forms.png_of(230), forms.png_of(230, 100, 255)
+    alone = lesion_of(client, low, low)
+    assert (alone["decision"], alone["counted"], alone["spread"]) == ("low_suspicion", [0], None)
+    assert [(item["index"], item["reasons"][0]["code"]) for item in alone["left_out"]] == [(1, "same_file")]
+    assert alone["images"][1]["assessment"]["decision"] == "low_suspicion"
+    several = lesion_of(client, pictures["pdf"], suspicious, novel, suspicious, pictures["pdf"], novel, forms.png_of(200))
+    assert (several["decision"], several["counted"]) == ("suspicious", [1, 6])
+    left_out = {item["index"]: item["reasons"][0]["code"] for item in several["left_out"]}
+    refused = dict.fromkeys((0, 4), "unsupported_type")
+    assert left_out == refused | {2: "novelty", 3: "same_file", 5: "same_file"}
+    assert several["malignancy"] == lesion_of(client, suspicious, forms.png_of(200))["malignancy"]
+
+
 def test_lesion_with_averaged_orientations_has_their_rule(client, forms):
     answer = lesion_of(client, *[forms.png_of(230)] * 2, path="/predict/lesion?model=binary&tta=true")
     assert (answer["thorough"], answer["decision"], answer["malignancy"]["threshold"]) == (True, "uncertain", 0.9)

@@ -226,7 +226,8 @@ class LeftOut(BaseModel):
 
     index: Annotated[int, Field(ge=0, description="0-based place of the file in the request")]
     reasons: Annotated[
-        list[ReasonOut], Field(description="why it was rejected, or its quality; for a file that was refused its problem's code")
+        list[ReasonOut],
+        Field(description="why it was rejected, its quality, or same_file; of a file that was refused its problem's code"),
     ]
 
 

@@ -5,8 +5,8 @@ The images that count are pooled: the log-odds of malignancy are averaged, which
 and inside the benign ones, so that the malignancy stays the sum over the malignant classes. A pool over all classes at once would
 do harm: two images that are sure of a cancer but not of its kind would make each kind, and with it their sum, improbable.
 
-Rejected images do not count. A missed cancer costs more than a needless visit, so images may support a low suspicion together
-only as far as none of them speaks against it:
+Rejected images do not count, and the same file counts once: sent twice it is no second photograph that agrees. A missed cancer
+costs more than a needless visit, so images may support a low suspicion together only as far as none of them speaks against it:
 
 - An image of doubtful quality may raise the suspicion but not lower it: below the threshold it counts only where there is no
   other, and then the lesion is uncertain as the image is.
@@ -19,7 +19,7 @@ only as far as none of them speaks against it:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -110,11 +110,17 @@ class CombinedAssessment:
     verdict: Verdict
 
 
+def copies(files: Sequence[Hashable]) -> frozenset[int]:
+    """0-based indices of the files, or of their digests, that came before."""
+    first: dict[Hashable, int] = {}
+    return frozenset(index for index, file in enumerate(files) if first.setdefault(file, index) != index)
+
+
 def combine(views: Sequence[View | None], manifest: Manifest, rule: DecisionRule) -> CombinedAssessment:
     """Combines the images of one lesion.
 
     Args:
-        views: of each image; None for one that was rejected or could not be read.
+        views: of each image; None for one that was rejected, could not be read, or is one of ``copies``.
         manifest: of the model that assessed them.
         rule: threshold and band that applied to each image; they apply to the lesion too.
     """

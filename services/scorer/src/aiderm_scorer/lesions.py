@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from aiderm_core import files
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
-from aiderm_core.combine import QUALITY, View, combine
+from aiderm_core.combine import QUALITY, View, combine, copies
 from aiderm_core.prefetch import batched
 from aiderm_scorer.output import PASSING
 from aiderm_scorer.score_rows import METADATA
@@ -40,10 +40,11 @@ def write_lesions(out: Path, scores: pa.Table, lesion_of: Mapping[str, str], man
 
     Returns:
         The table: a lesion with an ``error`` has no decision. Beside each probability stand the threshold, the uncertain band
-        and the prevalence that it assumes; ``higher`` and ``lower`` name the images that disagree.
+        and the prevalence that it assumes; ``higher`` and ``lower`` name the images that disagree. Of
+        copies of one file the first counts.
     """
     wanted = _schema(manifest, scores.schema.metadata[METADATA])
-    kept = scores.select([name for name in scores.column_names if name in {*wanted.names, "image"}])
+    kept = scores.select([name for name in scores.column_names if name in {*wanted.names, "image", "sha256"}])
     named = kept.append_column("lesion", pa.array([lesion_of.get(image) for image in kept["image"].to_pylist()], pa.string()))
     ordered = named.filter(pc.is_valid(named["lesion"])).sort_by([("lesion", "ascending"), ("image", "ascending")])
     images = (row for batch in ordered.to_batches(_ROWS) for row in batch.to_pylist())
@@ -79,7 +80,9 @@ def _row(lesion: str, images: Sequence[Row], manifest: Manifest) -> dict[str, An
     band = (assessed["uncertain_low"], assessed["uncertain_high"])
     sensitivity = manifest.decision.target_sensitivity  # plays no part in a decision
     rule = DecisionRule(threshold=assessed["threshold"], target_sensitivity=sensitivity, uncertain=band)
-    answer = combine([_view(row, manifest) for row in images], manifest, rule)
+    twice = copies([row["sha256"] for row in images])
+    views = [None if index in twice else _view(row, manifest) for index, row in enumerate(images)]
+    answer = combine(views, manifest, rule)
     spread, disagreement = answer.spread, answer.disagreement
     classes = [None] * len(manifest.labels) if answer.probabilities is None else answer.probabilities.tolist()
     return about | {

@@ -25,7 +25,7 @@ from aiderm_api.services import Services, ServicesDep
 from aiderm_api.serving.answers import describe_lesion
 from aiderm_api.serving.service import Answer, AssessmentRequest
 from aiderm_api.uploads import Upload
-from aiderm_core.combine import MAX_IMAGES, MIN_IMAGES
+from aiderm_core.combine import MAX_IMAGES, MIN_IMAGES, copies
 
 PATHS = ("/predict", "/predict/batch", "/predict/lesion", "/compare")
 router = APIRouter(tags=["predict"], route_class=AdmittedRoute)
@@ -100,7 +100,7 @@ async def predict_batch(request: Request, services: ServicesDep, asked: OptionsD
 )
 async def predict_lesion(request: Request, services: ServicesDep, asked: OptionsDep) -> Response:
     """Assesses the lesion that every part `files` shows: one decision for all of them, which names those that it leaves out and
-    those that disagree. Images that disagree make it `uncertain`.
+    those that disagree. Images that disagree make it `uncertain`. The same file sent twice counts once.
     """
     with services.budget.lease() as lease:
         uploads = await _receive(request, services, services.lesion_upload, lease)
@@ -113,6 +113,7 @@ async def predict_lesion(request: Request, services: ServicesDep, asked: Options
         lesion = describe_lesion(
             found,
             _items(answers, asked),
+            copies([upload.data for upload in uploads]),
             asked.model.manifest,
             asked.rule,
             tta=asked.tta,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from dataclasses import asdict
 
 import cv2
@@ -83,6 +84,7 @@ def describe(
 def describe_lesion(
     found: CombinedAssessment,
     images: list[schemas.BatchItem],
+    twice: Collection[int],
     manifest: Manifest,
     rule: DecisionRule,
     *,
@@ -94,6 +96,7 @@ def describe_lesion(
     Args:
         found: the assessment.
         images: what clients are told of each image.
+        twice: indices of those that are the same file as one before.
         manifest: of the model.
         rule: the threshold and band that were applied.
         tta: whether orientations were averaged.
@@ -109,7 +112,7 @@ def describe_lesion(
         classes=[] if found.probabilities is None else _classes(found.probabilities, manifest),
         most_likely=None if found.most_likely is None else _most_likely(found.most_likely),
         counted=list(found.counted),
-        left_out=[_left_out(item) for item in images if item.index not in found.counted],
+        left_out=[_left_out(item, item.index in twice) for item in images if item.index not in found.counted],
         spread=None if found.spread is None else schemas.SpreadOut(**asdict(found.spread)),
         disagreement=None
         if found.disagreement is None
@@ -118,8 +121,10 @@ def describe_lesion(
     )
 
 
-def _left_out(item: schemas.BatchItem) -> schemas.LeftOut:
-    if item.assessment is not None:
+def _left_out(item: schemas.BatchItem, copy: bool) -> schemas.LeftOut:
+    if copy and item.assessment is not None:
+        reasons = [schemas.ReasonOut(code="same_file", text="The picture is the same file as one before it.")]
+    elif item.assessment is not None:
         reasons = [reason for reason in item.assessment.reasons if reason.code != "band"]
     elif item.problem is not None:
         reasons = [schemas.ReasonOut(code=item.problem.code, text=item.problem.detail)]

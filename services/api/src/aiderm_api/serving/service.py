@@ -33,7 +33,7 @@ from aiderm_api.uploads import Upload, too_large_text
 from aiderm_core.assess import ImageAssessment, assess, checked_outputs
 from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.change import LesionChange, Photograph, compare
-from aiderm_core.combine import CombinedAssessment, View, combine
+from aiderm_core.combine import CombinedAssessment, View, combine, copies
 from aiderm_core.imaging.budget import BudgetTimeoutError, DividedBudget
 from aiderm_core.imaging.decode import DecodePlan, check_budget, decoding, plan
 from aiderm_core.imaging.effort import QUICK_SECONDS
@@ -146,12 +146,13 @@ class AssessmentService:
             ImageError: no file is an image that can be assessed; the error is that of the first.
         """
         views: list[View | None] = []
+        twice = copies([upload.data for upload in uploads])
         answers: list[schemas.Assessment | ImageError] = []
-        for seen in await self._assess_each(uploads, request):
+        for index, seen in enumerate(await self._assess_each(uploads, request)):
             if isinstance(seen, ServingError):
                 raise seen
             answers.append(seen if isinstance(seen, ImageError) else seen[0])
-            views.append(None if isinstance(seen, ImageError) else View.of(seen[1]))
+            views.append(None if isinstance(seen, ImageError) or index in twice else View.of(seen[1]))
         first = answers[0]
         if isinstance(first, ImageError) and all(isinstance(answer, ImageError) for answer in answers):
             raise first
