@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aiderm_api import DISCLAIMER, VERSION
 from aiderm_api.auth.access_policy import AccessPolicy
@@ -11,14 +14,38 @@ from aiderm_api.auth.keys import KeyRing, KeysError, Rate
 from aiderm_api.errors import handlers
 from aiderm_api.lifespan import lifespan_of
 from aiderm_api.middleware.authentication import Authentication
+from aiderm_api.middleware.direct_routes import DirectRoutes
 from aiderm_api.middleware.request_checks import RequestChecks
 from aiderm_api.middleware.request_context import RequestContext
 from aiderm_api.middleware.single_process import SingleProcess
-from aiderm_api.middleware.unread_body import UnreadBody
 from aiderm_api.routes import docs, health, models, open_inference, predict
 from aiderm_api.settings import Settings, SettingsError
 from aiderm_api.telemetry.audit import open_trail
 from aiderm_api.telemetry.prometheus_metrics import Metrics
+
+
+class Service(FastAPI):
+    """The application; predictions go to their functions past the layers that FastAPI puts around and inside its router.
+
+    FastAPI's outermost layers answer for crashes without the request's id, trace, and limit bodies: RequestContext does the first,
+    nobody asked for the second, and the routes that take bodies limit them.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What ``_add_middleware`` added, then the direct routes, then FastAPI's own."""
+        routed: ASGIApp = AsyncExitStackMiddleware(self.router)
+        routed = ExceptionMiddleware(routed, handlers=self.exception_handlers)
+        stack: ASGIApp = DirectRoutes(routed, predict.router)
+        for cls, args, kwargs in reversed(self.user_middleware):
+            stack = cls(stack, *args, **kwargs)
+        return stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI interface."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        await self.middleware_stack(scope, receive, send)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -29,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     metrics = Metrics()
     key_ring = _open_key_ring(settings)
-    app = FastAPI(
+    app = Service(
         title="AI Dermatologist",
         version=VERSION,
         summary="Assesses dermoscopic images of skin lesions.",
@@ -71,7 +98,6 @@ def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, key_ring
             expose_headers=["X-Request-ID", "Retry-After", "WWW-Authenticate"],
         )
     app.add_middleware(RequestContext, metrics=metrics, checks=RequestChecks(settings.allowed_hosts))
-    app.add_middleware(UnreadBody)
 
 
 def _open_key_ring(settings: Settings) -> KeyRing | None:

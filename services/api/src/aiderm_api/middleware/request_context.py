@@ -1,4 +1,4 @@
-"""Gives each request an id, a log line, metrics and headers, and answers for crashes."""
+"""Gives each request an id, a log line, metrics and headers, answers for crashes, and for bodies that are not read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aiderm_api.errors.problems import InternalError, ProblemError
 from aiderm_api.middleware.request_checks import RequestChecks
+from aiderm_api.middleware.unread_body import Exchange
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -21,6 +22,7 @@ SECURITY_HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
+_SECURITY_ITEMS = tuple(SECURITY_HEADERS.items())
 # Ids must differ, not be secret: asking the operating system for randomness would let other threads run first.
 _IDS = random.Random()  # noqa: S311
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -49,43 +51,28 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         method = scope["method"]
-        head = method == "HEAD"
-        inner = {**scope, "request_id": request_id, "original_method": method, "method": "GET" if head else method}
-        added = {b"x-request-id": request_id.encode("ascii"), **SECURITY_HEADERS}
-        status = 0
+        inner = {**scope, "request_id": request_id, "original_method": method, "method": "GET" if method == "HEAD" else method}
+        exchange = _Answer(inner, receive, send)
         started = time.perf_counter()
-
-        async def wrapped_send(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = list(message.get("headers", ()))
-                present = {name.lower() for name, _ in headers}
-                headers += [item for item in added.items() if item[0] not in present]
-                message = {**message, "headers": headers}
-            elif head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         self.metrics.in_progress.inc()
         try:
             refusal = self.checks.refusal(inner)
             if refusal is None:
-                await self.app(inner, receive, wrapped_send)
+                await self.app(inner, exchange.receive, exchange.send)
             else:
-                await _refuse(refusal, inner, receive, wrapped_send)
+                await _refuse(refusal, inner, exchange.receive, exchange.send)
         except Exception as error:
             # Here and not in Starlette's own handler, which lies outside of this middleware and answers without the id.
             log.error("crash", exc_info=error)
-            if status:
+            if exchange.status:
                 inner["problem_code"] = InternalError.code
                 raise  # half of an answer has been sent: only the server can break the connection
-            await _refuse(InternalError(), inner, receive, wrapped_send)
+            await _refuse(InternalError(), inner, exchange.receive, exchange.send)
         finally:
             self.metrics.in_progress.dec()
-            self._record(inner, method, status, time.perf_counter() - started)
+            self._record(inner, method, exchange.status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route = scope.get("route_label") or getattr(scope.get("route"), "path", None) or "unmatched"
@@ -101,6 +88,26 @@ class RequestContext:
         line = log.debug if route in _QUIET and status < 400 else log.info
         fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
         line("request", **fields, **({"code": code} if code else {}))
+
+
+class _Answer(Exchange):
+    """Adds the request's id and the security headers; a HEAD request's answer has no body."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(scope, receive, send)
+        self.status = 0
+        self._request_id = scope["request_id"].encode("ascii")
+        self._head = scope["original_method"] == "HEAD"
+
+    def outgoing(self, message: Message) -> Message:
+        """See Exchange."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = list(message.get("headers", ()))
+            present = {name.lower() for name, _ in headers}
+            added = ((b"x-request-id", self._request_id), *_SECURITY_ITEMS)
+            return {**message, "headers": headers + [item for item in added if item[0] not in present]}
+        return {**message, "body": b""} if self._head and message["type"] == "http.response.body" else message
 
 
 async def _refuse(problem: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
