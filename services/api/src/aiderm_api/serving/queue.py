@@ -80,6 +80,19 @@ class _Item:
         self.ticket = ticket
         self.future = future
         self.loop = future.get_loop()
+        self.timer: asyncio.TimerHandle | None = None
+        self.overdue = False
+
+    def settle(self, result: object, failure: Exception | None) -> None:
+        """Tells the caller; in the event loop."""
+        if self.overdue:
+            failure = self.ticket.late()
+        if self.future.done():
+            return
+        if failure is None:
+            self.future.set_result(result)
+        else:
+            self.future.set_exception(failure)
 
 
 class _Lane:
@@ -192,24 +205,28 @@ class InferencePool:
                     del refused, item, job  # the error holds this frame, and its uploads
             self._lane(slow).waiting.append(item)
             self._changed.notify()
+        item.timer = item.loop.call_later(self.deadline_seconds, self._expire, item)
         try:
-            await asyncio.wait({item.future}, timeout=self.deadline_seconds)
-            if not item.future.done():
-                if not self._withdraw(item):
-                    await asyncio.wait({item.future}, timeout=GRACE_SECONDS)
-                raise ticket.late()
-            result: T = item.future.result()
+            result: T = await item.future
             return result
         finally:
+            item.timer.cancel()
             ticket.abandoned = True
             self._withdraw(item)
             if not item.future.cancel() and not item.future.cancelled():
                 item.future.exception()  # read, so that nothing is logged of an error that came too late
             del item, job  # the future's error holds this frame: together they would keep the upload until a collection
 
+    def _expire(self, item: _Item) -> None:
+        item.overdue = True
+        if self._withdraw(item):
+            item.settle(None, None)
+        else:  # it runs; what it holds is in use until it ends
+            item.timer = item.loop.call_later(GRACE_SECONDS, item.settle, None, None)
+
     def _withdraw(self, item: _Item) -> bool:
         """Takes an item out of the queue; False when it does not wait there any more."""
-        if item.future.done():
+        if item.future.done() and not item.future.cancelled():
             return False
         with self._changed:
             for lane in (self._quick, self._slow):
@@ -270,15 +287,7 @@ def _release_locals(error: BaseException | None) -> None:
 
 
 def _deliver(item: _Item, result: object, failure: Exception | None) -> None:
-    def settle() -> None:
-        if item.future.done():
-            return
-        if failure is None:
-            item.future.set_result(result)
-        else:
-            item.future.set_exception(failure)
-
     try:
-        item.loop.call_soon_threadsafe(settle)
+        item.loop.call_soon_threadsafe(item.settle, result, failure)
     except RuntimeError:  # the event loop has been closed: nobody waits any more
         return
