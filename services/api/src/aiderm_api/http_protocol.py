@@ -23,6 +23,7 @@ from aiderm_api.errors.problems import (
     ProblemError,
     RequestTimeout,
 )
+from aiderm_api.hang_up import BODY_ARRIVED, HANG_UP, HangUp
 from aiderm_api.middleware.request_context import SECURITY_HEADERS, new_request_id
 from aiderm_api.middleware.unread_body import UnreadBody
 
@@ -79,6 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._over_limit = False
         self._deaf = False  # too much has been pipelined: the rest is dropped, and the connection ends after the last answer
         self._muted = False  # while a head is fed to the parser a second time
+        self._hang_up = HangUp()
 
     def connection_made(self, transport: Any) -> None:
         """Asyncio's callback."""
@@ -93,6 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Asyncio's callback."""
         self.server_state.waiting.pop(self, None)
         super().connection_lost(exc)
+        self._hang_up.tell()
 
     def _wait(self) -> None:
         self._waiting_since, self._head_since = self.loop.time(), None
@@ -235,6 +238,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.app = UnreadBody(self._answer_at_the_limit, seconds=1.0)
         super().on_headers_complete()
         self.app = app
+        cycle, self.scope[HANG_UP] = self.cycle, self._hang_up  # type: ignore[typeddict-unknown-key]
+        self.scope[BODY_ARRIVED] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
 
     def on_body(self, body: bytes) -> None:
         """The parser's callback."""

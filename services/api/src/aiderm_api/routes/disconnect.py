@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 
 from aiderm_api.errors.problems import ClientClosedRequest
+from aiderm_api.hang_up import HANG_UP, HangUp
 
 T = TypeVar("T")
 
 
-async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Awaits ``work``, and cancels it when the client disconnects, so that its places in the queue are free again.
 
     Works like ``asyncio.timeout``, with the end of the connection in place of the end of the time.
@@ -22,27 +23,16 @@ async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
         ClientClosedRequest: the client disconnected.
     """
     task = asyncio.current_task()
-    disconnected = False
-
-    def stop(watcher: asyncio.Task[None]) -> None:
-        nonlocal disconnected
-        if task is not None and not watcher.cancelled():
-            disconnected = True
-            task.cancel()
-
-    watcher = asyncio.ensure_future(_wait_for_disconnect(request))
-    watcher.add_done_callback(stop)
+    hang_up: HangUp = request.scope.get(HANG_UP) or HangUp()
+    if hang_up.happened or task is None:
+        work.close()
+        raise ClientClosedRequest("The client disconnected.")
+    hang_up.listeners.add(task.cancel)
     try:
         return await work
     except asyncio.CancelledError:
-        if disconnected and task is not None and task.uncancel() == 0:
+        if hang_up.happened and task.uncancel() == 0:
             raise ClientClosedRequest("The client disconnected.") from None
         raise
     finally:
-        watcher.remove_done_callback(stop)
-        watcher.cancel()
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass  # nothing else follows a complete body
+        hang_up.listeners.discard(task.cancel)
