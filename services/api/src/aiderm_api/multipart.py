@@ -19,6 +19,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from aiderm_api.errors.problems import ClientClosedRequest, DeadlineExceeded, MalformedMultipart, MissingFile, TooLarge
+from aiderm_api.hang_up import BODY_ARRIVED
 from aiderm_api.memory_budget import Lease
 from aiderm_api.uploads import Upload, too_large_text
 
@@ -279,6 +280,16 @@ async def read_uploads(request: Request, limits: UploadLimits, lease: Lease) -> 
 
 async def _read_small_body(request: Request, limits: UploadLimits, lease: Lease) -> bytes:
     chunks: list[bytes] = []
+    arrived: Callable[[], bool] | None = request.scope.get(BODY_ARRIVED)
+    if arrived is not None and arrived():  # nothing to wait for, so no time to limit
+        while (message := await request.receive())["type"] == "http.request" and message["more_body"]:
+            chunks.append(message["body"])
+        if message["type"] != "http.request":
+            raise ClientClosedRequest("The client disconnected during its upload.")
+        chunks.append(message["body"])
+        body = b"".join(chunks)
+        lease.take(len(body))
+        return body
 
     def write(chunk: bytes) -> None:
         lease.take(len(chunk))
