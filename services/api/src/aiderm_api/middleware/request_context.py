@@ -77,14 +77,14 @@ class RequestContext:
     def _record(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         route = scope.get("route_label") or getattr(scope.get("route"), "path", None) or "unmatched"
         method = method if method in _METHODS else "other"
-        code = scope.get("problem_code")
+        code, metrics = scope.get("problem_code"), self.metrics
         answered = scope.get("answered_at")
         if answered is not None:
-            self.metrics.stages.labels("respond").observe(time.perf_counter() - answered)
-        self.metrics.requests.labels(route, method, str(status)).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+            metrics.labelled(metrics.stages, "respond").observe(time.perf_counter() - answered)
+        metrics.labelled(metrics.requests, route, method, str(status)).inc()
+        metrics.labelled(metrics.seconds, route).observe(seconds)
         if code is not None:
-            self.metrics.problems.labels(code).inc()
+            metrics.labelled(metrics.problems, code).inc()
         line = log.debug if route in _QUIET and status < 400 else log.info
         fields = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
         line("request", **fields, **({"code": code} if code else {}))

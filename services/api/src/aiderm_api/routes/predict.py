@@ -153,7 +153,7 @@ def _items(answers: Sequence[Answer], asked: AssessmentRequest) -> list[schemas.
 async def _receive(request: Request, services: Services, limits: UploadLimits, lease: Lease) -> list[Upload]:
     started = time.perf_counter()
     uploads = await read_uploads(request, limits, lease)
-    services.metrics.stages.labels("receive").observe(time.perf_counter() - started)
+    services.metrics.labelled(services.metrics.stages, "receive").observe(time.perf_counter() - started)
     return uploads
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from aiderm_api.schemas import Assessment
 
+M = TypeVar("M", bound=MetricWrapperBase)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 
@@ -18,6 +21,7 @@ class Metrics:
     """The metrics of one app, in a registry of its own."""
 
     def __init__(self) -> None:
+        self._labelled: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter("aiderm_requests", "Requests answered", ["route", "method", "status"], registry=registry)
@@ -54,11 +58,18 @@ class Metrics:
     def count_assessment(self, assessment: Assessment) -> None:
         """Counts one answer, its stages and its warnings."""
         model = assessment.model
-        self.decisions.labels(model.name, model.version, assessment.decision.value).inc()
-        for stage, milliseconds in assessment.timing_ms.model_dump().items():
-            self.stages.labels(stage).observe(milliseconds / 1000)
+        self.labelled(self.decisions, model.name, model.version, assessment.decision.value).inc()
+        for stage, milliseconds in assessment.timing_ms:
+            self.labelled(self.stages, stage).observe(milliseconds / 1000)
         for warning in assessment.quality.warnings:
-            self.warnings.labels(warning.code).inc()
+            self.labelled(self.warnings, warning.code).inc()
+
+    def labelled(self, metric: M, *labels: str) -> M:
+        """The same as ``metric.labels``, which takes five times as long to find what it has made before."""
+        known: M | None = self._labelled.get((metric, labels))  # type: ignore[assignment]
+        if known is None:
+            known = self._labelled[metric, labels] = metric.labels(*labels)
+        return known
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
