@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import pytest
+from fastapi import APIRouter
+from prometheus_client import Counter
 
 from aiderm_api import lifespan
+from aiderm_api.middleware.direct_routes import DirectRoutes
+from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 
 @pytest.fixture
@@ -40,3 +45,63 @@ class Cycle:
 
     def __del__(self) -> None:
         Cycle.dropped += 1
+
+
+@pytest.fixture
+def post(service, forms):
+    """Sends a small prediction in one piece; returns the status line."""
+
+    def send(path: str = "/predict") -> bytes:
+        body = forms.multipart(("file", "a.png", forms.png_of(230)))
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=frontier\r\n"
+        with service.connect() as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            return connection.recv(65536).partition(b"\r\n")[0]
+
+    return send
+
+
+def test_a_prediction_passes_by_the_routers(service, post, monkeypatch):
+    async def broken(*_):
+        raise RuntimeError("routed")
+
+    monkeypatch.setattr(APIRouter, "__call__", broken)
+    assert post() == b"HTTP/1.1 200 OK"
+    assert post("/predict?explain=false") == b"HTTP/1.1 500 Internal Server Error"  # a query is FastAPI's to judge
+
+
+def test_a_prediction_crosses_three_layers_at_most(service):
+    app = service.server.config.app
+    layer, crossed = app.middleware_stack, []
+    while not isinstance(layer, DirectRoutes):
+        crossed.append(type(layer).__name__)
+        layer = layer.app
+    assert crossed == ["RequestContext"]  # with keys, or with the page in the same process, one more
+
+
+def test_a_direct_route_answers_as_a_routed_one(client, forms):
+    """A query that changes nothing sends a request the other way."""
+    for files in (
+        {"file": ("a.png", b"none")},
+        {"file": ("a.png", b"")},
+        {"other": ("a.png", b"x")},
+        {"file": forms.png_of(230)},
+    ):
+        direct, routed = (client.post(path, files=files) for path in ("/predict", "/predict?explain=false"))
+        assert direct.status_code == routed.status_code
+        assert set(direct.json()) == set(routed.json())
+        assert direct.headers.keys() == routed.headers.keys()
+
+
+def test_a_prediction_takes_one_task_and_no_other_timer_than_its_deadline(service, post, monkeypatch):
+    for name in ("wait", "timeout", "timeout_at", "ensure_future", "create_task"):
+        monkeypatch.setattr(asyncio, name, lambda *_, name=name, **__: pytest.fail(f"asyncio.{name} was used"))
+    assert post() == b"HTTP/1.1 200 OK"
+
+
+def test_labels_are_looked_up_once(monkeypatch):
+    metrics = Metrics()
+    first = metrics.labelled(metrics.stages, "decode")
+    monkeypatch.setattr(Counter, "labels", lambda *_: pytest.fail("looked up again"))
+    assert metrics.labelled(metrics.stages, "decode") is first is metrics.stages.labels("decode")
+    assert metrics.labelled(metrics.stages, "forward") is not first

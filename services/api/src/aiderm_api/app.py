@@ -27,8 +27,8 @@ from aiderm_api.telemetry.prometheus_metrics import Metrics
 class Service(FastAPI):
     """The application; predictions go to their functions past the layers that FastAPI puts around and inside its router.
 
-    FastAPI's outermost layers answer for crashes without the request's id, trace, and limit bodies: RequestContext does the first,
-    nobody asked for the second, and the routes that take bodies limit them.
+    FastAPI's outermost layers answer for crashes without the request's id, trace, and limit bodies: RequestContext does the
+    first, nobody asked for the second, and the routes that take bodies limit them.
     """
 
     def build_middleware_stack(self) -> ASGIApp:

@@ -6,8 +6,17 @@ from collections.abc import Callable
 
 HANG_UP = "aiderm.hang_up"
 """Key of a ``HangUp`` in the scopes of this service's server."""
-BODY_ARRIVED = "aiderm.body_arrived"
-"""Key of a function there that says whether the whole body has arrived, so that receiving it takes no time."""
+ARRIVAL = "aiderm.arrival"
+"""Key of an ``Arrival`` there."""
+
+
+class Arrival:
+    """Whether the whole body has arrived, so that receiving it takes no time.
+
+    It knows nothing of its request, or each would be garbage that only a collection finds.
+    """
+
+    complete = False
 
 
 class HangUp:
@@ -15,7 +24,7 @@ class HangUp:
 
     def __init__(self) -> None:
         self.happened = False
-        self.listeners: set[Callable[[], None]] = set()
+        self.listeners: set[Callable[[], object]] = set()
 
     def tell(self) -> None:
         """The connection has ended."""

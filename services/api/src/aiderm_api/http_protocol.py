@@ -8,7 +8,7 @@ second finds what is overdue.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import httptools
 from starlette.types import Receive, Scope, Send
@@ -23,7 +23,7 @@ from aiderm_api.errors.problems import (
     ProblemError,
     RequestTimeout,
 )
-from aiderm_api.hang_up import BODY_ARRIVED, HANG_UP, HangUp
+from aiderm_api.hang_up import ARRIVAL, HANG_UP, Arrival, HangUp
 from aiderm_api.middleware.request_context import SECURITY_HEADERS, new_request_id
 from aiderm_api.middleware.unread_body import UnreadBody
 
@@ -81,6 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deaf = False  # too much has been pipelined: the rest is dropped, and the connection ends after the last answer
         self._muted = False  # while a head is fed to the parser a second time
         self._hang_up = HangUp()
+        self._arrival = Arrival()
 
     def connection_made(self, transport: Any) -> None:
         """Asyncio's callback."""
@@ -238,8 +239,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.app = UnreadBody(self._answer_at_the_limit, seconds=1.0)
         super().on_headers_complete()
         self.app = app
-        cycle, self.scope[HANG_UP] = self.cycle, self._hang_up  # type: ignore[typeddict-unknown-key]
-        self.scope[BODY_ARRIVED] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
+        scope = cast("Scope", self.scope)
+        scope[HANG_UP] = self._hang_up
+        scope[ARRIVAL] = self._arrival = Arrival()
 
     def on_body(self, body: bytes) -> None:
         """The parser's callback."""
@@ -252,6 +254,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._without_progress = 0
         if self._deaf or self._muted or (self.parser.should_upgrade() and self._expects_body()):
             return
+        self._arrival.complete = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

@@ -19,7 +19,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from aiderm_api.errors.problems import ClientClosedRequest, DeadlineExceeded, MalformedMultipart, MissingFile, TooLarge
-from aiderm_api.hang_up import BODY_ARRIVED
+from aiderm_api.hang_up import ARRIVAL, Arrival
 from aiderm_api.memory_budget import Lease
 from aiderm_api.uploads import Upload, too_large_text
 
@@ -280,8 +280,8 @@ async def read_uploads(request: Request, limits: UploadLimits, lease: Lease) -> 
 
 async def _read_small_body(request: Request, limits: UploadLimits, lease: Lease) -> bytes:
     chunks: list[bytes] = []
-    arrived: Callable[[], bool] | None = request.scope.get(BODY_ARRIVED)
-    if arrived is not None and arrived():  # nothing to wait for, so no time to limit
+    arrival: Arrival | None = request.scope.get(ARRIVAL)
+    if arrival is not None and arrival.complete:  # nothing to wait for, so no time to limit
         while (message := await request.receive())["type"] == "http.request" and message["more_body"]:
             chunks.append(message["body"])
         if message["type"] != "http.request":

@@ -78,7 +78,9 @@ class RequestContext:
         route = scope.get("route_label") or getattr(scope.get("route"), "path", None) or "unmatched"
         method = method if method in _METHODS else "other"
         code, metrics = scope.get("problem_code"), self.metrics
-        answered = scope.get("answered_at")
+        received, answered = scope.get("receive_seconds"), scope.get("answered_at")
+        if received is not None:
+            metrics.labelled(metrics.stages, "receive").observe(received)
         if answered is not None:
             metrics.labelled(metrics.stages, "respond").observe(time.perf_counter() - answered)
         metrics.labelled(metrics.requests, route, method, str(status)).inc()
