@@ -16,8 +16,10 @@ from aiderm_core.outline import Measure
 from aiderm_core.runtime import Outputs
 from aiderm_trainer.data.synthetic import outlined_lesion
 from aiderm_trainer.data.table import Row
-from aiderm_trainer.evaluation.lesion_change import DEFINITIONS, Outcome, measure_lesion_change, summed
+from aiderm_trainer.evaluation.lesion_change import DEFINITIONS, LesionChangeStudy, Outcome, measure_lesion_change, summed
 from aiderm_trainer.reporting.lesion_change import lesion_change_document
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def outcome(lesion: str, truth: float | None, growth: float, half: float = 5.0, colour: float = 1.0) -> Outcome:
@@ -80,3 +82,8 @@ def test_the_measurement_and_its_document(tmp_path: Path, make_bundle):
     assert "| synthetic growth by 40% | 2 |" in text
     with pytest.raises(ValueError, match="no test rows"):
         measure_lesion_change(Darker(), manifest, rows, tmp_path, tmp_path / "masks", split="test", images=2)
+
+
+def test_the_document_is_that_of_its_figures():
+    study = LesionChangeStudy.model_validate_json((DOCS / "lesion-change.json").read_bytes())
+    assert (DOCS / "lesion-change.md").read_text() == lesion_change_document(study)
