@@ -26,6 +26,8 @@ class Result:
     milliseconds: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     client_seconds: float = 0.0
+    sent: int = 0
+    """Requests with an answer, those of the warm-up included."""
 
 
 def request(path: str, image: bytes, *, field_name: str = "file", host: str = "127.0.0.1") -> bytes:
@@ -133,6 +135,7 @@ async def drive(port: int, requests: list[bytes], concurrency: int, seconds: flo
                 continue
             now = time.perf_counter()
             turn += 1
+            result.sent += 1
             if counted <= now <= end:
                 statuses[str(status)] += 1
                 (result.milliseconds if status == 200 else result.refused).append((now - started) * 1000)

@@ -31,8 +31,34 @@ def cell(raw: dict[str, Any]) -> dict[str, Any]:
         "refused": sum(count for status, count in statuses.items() if status in ("429", "503", "504")),
         "errors": raw["broken"] + sum(c for status, c in statuses.items() if status not in ("200", "429", "503", "504")),
         "refused_p99": percentile(raw["refused"], 99),
+        **_processor_ms(raw),
         "client_share": round(raw["client_seconds"] / seconds, 3),
     }
+
+
+def _processor_ms(raw: dict[str, Any]) -> dict[str, float]:
+    if not raw.get("sent") or "processor" not in raw:
+        return {}
+    return {f"{part}_ms": round(1000 * raw[part] / raw["sent"], 3) for part in ("processor", "main_thread")}
+
+
+def stage_table(result: dict[str, Any]) -> list[str]:
+    """Processor time by stage, as shares of the forward pass: the stages alone, and the service's main thread under 8 clients."""
+    stages = result.get("stages")
+    ours = next(name for name in result["subjects"] if name.startswith("this API"))
+    loop = [ms for cells in result["rounds"] if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("main_thread_ms"))]
+    if not stages or not stages["forward"] or not loop:
+        return []
+    parts = {**stages, "event loop: network, HTTP, queue, metrics, log": median(loop)}
+    rows = [f"| {name} | {ms / stages['forward']:.3f} |" for name, ms in parts.items()]
+    return [
+        "",
+        f"### {MAIN}: processor time of a request by stage, to the forward pass",
+        "",
+        "| stage | share |",
+        "|---|---|",
+        *rows,
+    ]
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -115,6 +141,7 @@ def markdown(result: dict[str, Any]) -> str:
         low, high = line["range"]
         verdict = "" if "reached" not in line else "reached" if line["reached"] else "missed"
         lines.append(f"| {line['figure']} | {line['aim']} | {line['median']:g} ({low:g}-{high:g}) | {verdict} |")
+    lines += stage_table(result)
     for kind in result["kinds"]:
         lines += ["", f"### {kind}: requests/s as a share of the physical limit; p50 / p99 in ms", ""]
         lines.append("| | " + " | ".join(f"{c} at once" for c in result["concurrency"]) + " | errors | MB | s to start |")

@@ -79,8 +79,19 @@ class Subject:
             str(seconds),
             *([] if rate is None else ["--rate", str(rate)]),
         ]
+        whole, loop = self.processor()
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 180)
-        return json.loads(done.stdout)
+        found = json.loads(done.stdout)
+        now_whole, now_loop = self.processor()
+        return {**found, "processor": now_whole - whole, "main_thread": now_loop - loop}
+
+    def processor(self) -> tuple[float, float]:
+        """Seconds of processor time so far: of all its processes, and of the main thread, where Python serves the network."""
+        if self.process is None:
+            return 0.0, 0.0
+        pid = self.process.pid
+        threads = [task for each in _tree(pid) for task in Path(f"/proc/{each}/task").glob("*")]
+        return sum(map(_on_processor, threads)), _on_processor(Path(f"/proc/{pid}/task/{pid}"))
 
     def memory(self) -> float:
         """Megabytes of its processes; what several share counts once."""
@@ -114,17 +125,24 @@ class Limit(Subject):
 
     def measure(self, images: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
         """One cell of the table."""
+        found = self._ask({"images": [str(path) for path in images], "concurrency": concurrency, "seconds": seconds})
+        count = len(found["milliseconds"])
+        return asdict(load.Result(found["seconds"], count, {"200": count}, 0, found["milliseconds"]))
+
+    def stages(self, images: list[Path]) -> dict[str, float]:
+        """Milliseconds of processor time that an image takes in each stage, alone."""
+        return self._ask({"images": [str(path) for path in images], "stages": True})
+
+    def _ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
         if self.process is None or self.process.stdin is None or self.process.stdout is None:
             raise SubjectError(f"{self.name} was not started")
-        wanted = {"images": [str(path) for path in images], "concurrency": concurrency, "seconds": seconds}
         self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise SubjectError(f"{self.name} ended")
-        found = json.loads(line)
-        count = len(found["milliseconds"])
-        return asdict(load.Result(found["seconds"], count, {"200": count}, 0, found["milliseconds"]))
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
 
 def subjects(bundle: Path, size: int, cores: int, precisions: list[str], peers: Path | None) -> list[Subject]:
@@ -183,6 +201,13 @@ def _tree(root: int) -> list[int]:
     for pid in found:
         found += children.get(pid, [])
     return found
+
+
+def _on_processor(task: Path) -> float:
+    try:
+        return int((task / "schedstat").read_text().split()[0]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _pss(pid: int) -> float:
