@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.decision import decide
 from aiderm_core.imaging.decode import decode_image
-from aiderm_core.imaging.geometry import assessed_region, crop, to_model_input
+from aiderm_core.imaging.geometry import assessed_region, crop
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Outputs, load_runtime
 from aiderm_trainer.data.split import read_split
@@ -39,11 +39,19 @@ def shrunk(data: bytes, size: int, eighths: int, method: int) -> Pixels:
     return np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
 
 
+def in_two_steps(data: bytes, size: int) -> Pixels:
+    """Full scale, its middle square shrunk to twice the size and then to half of that, with seven bits more in between."""
+    pixels = decode_image(data).pixels
+    square = crop(pixels, assessed_region(pixels.shape[1], pixels.shape[0]))
+    twice = cv2.resize(square.astype(np.uint16) * 128, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
+    return np.asarray((cv2.resize(twice, (size, size), interpolation=cv2.INTER_AREA) + 64) // 128, np.uint8)
+
+
 def rules(side: int, size: int) -> dict[str, Callable[[bytes], Pixels]]:
     """Ways from a JPEG whose shorter side is ``side`` to the model's input; the first is what the others are held against."""
     found: dict[str, Callable[[bytes], Pixels]] = {
         REFERENCE: lambda data: shrunk(data, size, 8, cv2.INTER_AREA),
-        "as served": lambda data: to_model_input(decode_image(data, size=size).pixels, size),
+        "areas in two steps": lambda data: in_two_steps(data, size),
     }
     for eighths in (6, 4, 2):
         if side * eighths >= 8 * size:

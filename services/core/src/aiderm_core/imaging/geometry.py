@@ -10,13 +10,6 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-# OpenCV averages areas fast by whole numbers only; by another ratio that takes longer than decoding a JPEG. At ratios around 2,
-# as from 450 pixels to 224, the mean of four interpolated samples is the mean of the area: both weigh a pixel that the area's
-# edge cuts by its part inside. Farther off, the difference is more than rounding and changes decisions (benchmarks/decoding).
-_TWO_STEPS = (1.9, 2.15)
-# Up to here areas hold hardly more than a pixel, and their mean is an interpolation.
-_HARDLY_SMALLER = 1.03
-_FRACTION = np.uint16(128)  # levels between two levels; rounded twice, a pixel in nine would be another
 _FLIPS = {2: 1, 4: 0}
 _TURNS = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
@@ -61,22 +54,15 @@ def crop(pixels: Pixels, region: Region) -> Pixels:
 def to_model_input(pixels: Pixels, size: int, geometry: str = "center_square") -> Pixels:
     """Cuts the assessed region out of uint8 ``[H, W, 3]`` and scales it to uint8 ``[size, size, 3]``.
 
-    Shrinking averages areas, so that a large image leaves no aliasing; enlarging interpolates. Only the region is read, through a
-    view, and every pixel of it once.
+    Shrinking averages areas, so that a large image leaves no aliasing; enlarging interpolates.
     """
     height, width = pixels.shape[:2]
     region = assessed_region(width, height, geometry)
     square = crop(pixels, region)
     if region.width == size:
         return square.copy()
+    method = cv2.INTER_AREA if region.width > size else cv2.INTER_LINEAR
     # OpenCV reads a view with its own row stride, so the square is not copied first.
-    ratio = region.width / size
-    if ratio != 2 and _TWO_STEPS[0] <= ratio <= _TWO_STEPS[1]:
-        finer = np.multiply(square, _FRACTION, dtype=np.uint16)
-        twice = cv2.resize(finer, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
-        small = cv2.resize(twice, (size, size), interpolation=cv2.INTER_AREA)
-        return np.asarray((small + _FRACTION // 2) // _FRACTION, np.uint8)
-    method = cv2.INTER_AREA if ratio > _HARDLY_SMALLER else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
 
 
