@@ -44,6 +44,7 @@ def weights(bundle: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", [truncate, overwrite])
+@pytest.mark.ci
 def test_damaged_weights_neither_end_the_process_nor_change_an_answer(damage, tmp_path, make_bundle):
     shutil.copytree(MODELS / "melanoma", tmp_path / "melanoma")  # its weights fill many pages
     served = tmp_path / "melanoma" / (tmp_path / "melanoma" / "SERVING").read_text("utf-8").split()[0]

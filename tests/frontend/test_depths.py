@@ -206,6 +206,7 @@ def test_clinicians_see_everything_on_one_screen(
 
 
 @pytest.mark.browser
+@pytest.mark.ci
 def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, plain, upload) -> None:
     page = new_page(service.url)
     page.evaluate("() => { window.print = () => { window.printed = true; }; }")

@@ -145,6 +145,7 @@ def opened_shows(page: Page, points: str | None, diameter: str) -> None:
     dialog.get_by_role("button", name="Close").click()
 
 
+@pytest.mark.ci
 def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     outlined: Page, plain: Callable[..., bytes], assess: Callable[..., None], tmp_path: Path
 ) -> None:

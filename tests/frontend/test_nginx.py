@@ -35,7 +35,8 @@ def megabytes(location: str, setting: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("location", "limit"), [("= /api/predict", "max_upload_bytes"), (r"~ ^/api/predict/(?:batch|lesion)\z", "batch_max_bytes")]
+    ("location", "limit"),
+    [("= /api/predict", "max_upload_bytes"), (r"~ ^/api/(?:predict/(?:batch|lesion)|compare)\z", "batch_max_bytes")],
 )
 def test_uploads_reach_the_apis_limit_and_stay_in_memory(location: str, limit: str) -> None:
     allowed = Settings.model_fields[limit].default

@@ -61,6 +61,7 @@ def test_file_refused_before_it_is_sent(
     assert "POST" not in sent
 
 
+@pytest.mark.ci
 def test_20_megabytes_are_sent_and_more_is_not(page: Page, plain, tmp_path: Path) -> None:
     picture = tmp_path / "lesion.bmp"
     picture.write_bytes(plain(red=230, width=2580, height=2584, suffix=".bmp"))  # 20,000,214 bytes
@@ -107,6 +108,7 @@ def test_what_the_server_refuses(page: Page, plain, assess) -> None:
         expect(page.get_by_role("button", name="Check another picture")).to_be_visible()
 
 
+@pytest.mark.ci
 def test_limits_of_the_server_in_its_own_words(new_page, start_service, make_bundle, tmp_path: Path, plain, assess) -> None:
     make_bundle(tmp_path / "models")
     settings = {"AIDERM_MAX_UPLOAD_BYTES": "30000", "AIDERM_MAX_PIXELS": "200000"}
@@ -119,6 +121,7 @@ def test_limits_of_the_server_in_its_own_words(new_page, start_service, make_bun
         expect_problem(page, "The picture has too many pixels")
 
 
+@pytest.mark.ci
 def test_deadline_of_the_server(new_page, start_service, make_bundle, tmp_path: Path, plain, assess) -> None:
     make_bundle(tmp_path / "models")
     with start_service(tmp_path / "models", tmp_path / "log", AIDERM_DEADLINE_SECONDS="0.0001") as service:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.ci]
 ROOT = Path(__file__).resolve().parents[2]
 KEEP = os.environ.get("AIDERM_SCREENSHOTS") == "1"
 

@@ -210,6 +210,7 @@ def test_a_name_that_no_system_could_open_ends_the_list(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".tar.bz2", ".tar.xz", ".tar.gz"])
+@pytest.mark.ci
 def test_what_unpacks_to_a_thousand_times_its_size_is_given_up(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     opened: Any = {".tar.bz2": bz2.open, ".tar.xz": lzma.open, ".tar.gz": gzip.open}[suffix]

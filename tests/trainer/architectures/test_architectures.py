@@ -71,6 +71,7 @@ def test_layers_can_be_frozen_by_name_or_by_fraction(mobilenet_file: Path) -> No
         trained("block_99")
 
 
+@pytest.mark.ci
 def test_wrong_weights_are_refused_and_never_left_random(mobilenet_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not hold weights"):
         build(TrainConfig(arch="resnet50_v2", weights=str(mobilenet_file), size=96), 2)
@@ -125,6 +126,7 @@ def test_pixels_are_scaled_as_the_weights_were_trained(arch: str, module: str) -
     assert np.allclose(scaled, expected, atol=1e-5 * 255)
 
 
+@pytest.mark.ci
 def test_efficientnet_is_normalised_once_whatever_its_file_says(tmp_path: Path) -> None:
     keras.utils.set_random_seed(2)
     full = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(32, 32, 3))

@@ -19,6 +19,7 @@ def halved(until: str) -> keras.Model:
 
 
 @pytest.mark.parametrize("until", ["block_6_expand", "block_5_project"])
+@pytest.mark.ci
 def test_the_parts_compose_to_the_network(until: str) -> None:
     model = halved(until)
     parts = cut(model)

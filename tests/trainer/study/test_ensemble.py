@@ -49,6 +49,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
     return networks
 
 
+@pytest.mark.ci
 def test_members_of_one_backbone_share_what_was_not_trained(tuned: list[Network]) -> None:
     members = Members([*tuned, tuned[0]])
     assert len(members.parts) == 2, "a member that is the same as another adds nothing"

@@ -78,6 +78,7 @@ def test_a_run_keeps_what_export_needs_and_its_logs(synthetic_split: tuple[Path,
         train(CONFIG.model_copy(update={"seed": 4}), rows, data, run, resume=True)
 
 
+@pytest.mark.ci
 def test_it_stops_early_when_validation_gets_no_better(synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
     split, data = synthetic_split
     config = CONFIG.model_copy(update={"epochs": 30, "patience": 1, "learning_rate": 1e-9})
