@@ -38,6 +38,7 @@ def test_python(service):
 
 
 @pytest.mark.usefixtures("npm")
+@pytest.mark.ci
 def test_typescript(service):
     check(run([shutil.which("node"), "--input-type=module", "--eval", example("ts", "typescript", service)]))
 

@@ -341,6 +341,7 @@ def test_a_finger_scrolls_over_the_picture_and_the_heatmap_stays(new_page, servi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.ci
 def test_answers_have_contrast(new_page, service, plain, assess, contrast: str, scheme: str) -> None:
     page = new_page(service.url, color_scheme=scheme)
     for red, blue in [(40, 10), (128, 10), (230, 10), (230, 220)]:

@@ -172,6 +172,7 @@ PARTS = (
     ("language", "several", "size"),
     [("fr", False, (1440, 900)), ("en", True, (1440, 900)), ("de", False, (1440, 900)), ("en", False, (1920, 1080))],
 )
+@pytest.mark.ci
 def test_clinicians_see_everything_on_one_screen(
     new_page, service, plain, upload, language: str, several: bool, size: tuple[int, int]
 ) -> None:

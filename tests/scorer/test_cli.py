@@ -112,10 +112,8 @@ def test_every_image_of_every_kind_of_input_has_one_row(
     assert {row["image"]: row for row in table(Path("s.parquet"))}["more/gone.png"]["decision"] == "low_suspicion"
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.ci), pytest.param(signal.SIGINT, marks=pytest.mark.ci)],
-)
+@pytest.mark.ci
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_stopped_in_any_way_the_same_command_goes_on(
     tmp_path: Path, models: Path, remote: Remote, number: signal.Signals
 ) -> None:

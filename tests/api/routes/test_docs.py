@@ -32,6 +32,7 @@ def test_the_documentation_ships_its_own_files(serve, tmp_path, prefix):
 
 @pytest.mark.browser
 @pytest.mark.filterwarnings("default")
+@pytest.mark.ci
 def test_a_browser_shows_every_operation_and_asks_nobody_else(service):
     if shutil.which("chromium") is None:
         pytest.skip("Chromium is missing")

@@ -66,8 +66,6 @@ def _factors(header: Header, scale: int) -> tuple[int, int]:
             return (4 if header.coding == NATIVE and header.colours in (RGB, PALETTE) else 13), 2 if header.coding == RLE else 1
         case TiffHeader() if header.compression == JPEG and not header.extra:
             return 2 * header.channels + (1 if header.channels == 3 else 4) + turned, 0
-        case TiffHeader() if header.channels == 1 and header.bits == 8 and not header.palette:
-            return 11 + turned, 2
         case TiffHeader():
             return 14 + 4 * header.channels * (2 if header.planar and header.bits > 8 else 1) + turned, 2
     raise TypeError(f"there is no estimate for {type(header).__name__}")
