@@ -40,9 +40,10 @@ _SURE_FEATURES: Final = 20  # that must agree where the skin does not
 _OVERLAP: Final = 0.6  # Dice coefficient of the outlines once aligned
 _AGREE: Final = 0.5  # difference of the logarithms of the growth by the outlines and by the border's movement
 _GROWTH_ERROR: Final = (0.02, 0.12, 0.012)
-"""Half of the interval of the logarithm of the growth: fixed, of its size, and of what the skin's correlation lacks of 1 over
-the skin's weight. Held the truth for 97% of 141 pairs with synthetic growth and for 95% of 222 pairs of views, all of validation
-images outlined by melanoma 6. Perspective, and skin that is stretched at one visit and not at the other, are not in it."""
+"""Half the width of the 95% interval of the growth's logarithm is the sum of three terms: a constant, a share of the logarithm's
+size, and a share of (1 - correlation of the skin) / weight of the skin. The interval held the truth for 97% of 141 pairs with
+synthetic growth and for 95% of 222 pairs of views, all of validation images outlined by melanoma 6. It does not allow for
+perspective, or for skin that is stretched at one visit and not at the other."""
 _COLOUR_ERROR: Final = 11.0
 """In CIELAB: two views of one image, with contrast and white balance apart by up to a fifth, differ by less in 95% of 222 pairs
 of validation images outlined by melanoma 6."""
@@ -178,7 +179,7 @@ def _require(condition: bool, code: str) -> None:
 
 
 def _growth(log_ratio: float, correlation: float | None, skin: float) -> Measure:
-    """The growth in percent; its interval is wider for much growth, and for skin that is scarce or fits badly."""
+    """The growth in percent. The interval is wider where the growth is large and where skin is scarce or fits badly."""
     fixed, relative, by_skin = _GROWTH_ERROR
     error = fixed + relative * abs(log_ratio) + (0.0 if correlation is None else by_skin * (1 - correlation) / skin)
     return Measure(*(100 * math.expm1(log_ratio + each) for each in (0, -error, error)))
@@ -203,7 +204,7 @@ def _apart(first: float, second: float) -> float:
 def _based_on(
     found: Alignment, earlier: Photograph, later: Photograph, lesion: Mask
 ) -> tuple[Matrix, Literal["texture", "spacing"]]:
-    """The similarity, and what its scale rests on: where the skin does not tell it, the files' spacing, around the lesion."""
+    """The similarity, and what its scale rests on: the skin, or the files' pixel spacing where the skin does not tell it."""
     _require(1 / _SCALE <= found.scale <= _SCALE, "scale")
     if found.correlation is not None and found.correlation >= _CORRELATION:
         return found.matrix, "texture"

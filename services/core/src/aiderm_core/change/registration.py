@@ -63,9 +63,9 @@ def scale_of(matrix: Matrix) -> float:
 
 
 def structure(square: NDArray[np.uint8], without: Mask | None = None) -> Structure:
-    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread: light falls out.
+    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread; lighting cancels.
 
-    ``without``: a lesion that must leave no halo on the skin around it; it and what lies close to it do not count, and are 0.
+    The result is 0 inside the lesion ``without`` and close to it: what is dark there would cast a halo on the skin around it.
     """
     grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float32)
     counted = np.ones_like(grey)
@@ -165,7 +165,7 @@ def _by_features(earlier: Structure, later: Structure) -> tuple[Matrix | None, i
 
 
 def _fit(earlier: Structure, later: Structure, start: Matrix, weights: Structure, steps: int) -> tuple[Matrix, float] | None:
-    """The similarity that lays the later structure best onto the earlier one where ``weights`` are, and the correlation there.
+    """The similarity that fits the later structure best to the earlier one, and the correlation, where ``weights`` are positive.
 
     Weights ``[SIDE / n, SIDE / n]`` take every n-th pixel each way. None where too few pixels have weight or what they show has
     no structure.

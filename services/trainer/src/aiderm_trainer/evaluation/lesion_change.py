@@ -1,7 +1,8 @@
 """How well does ``aiderm_core.change`` measure the change of a lesion, and what does it refuse to compare?
 
-Lesions are made larger by known amounts and taken again by another camera position, light, focus and file; two such views of an
-unchanged lesion must not differ; photographs of two lesions must be refused; and real photographs of one lesion are compared.
+Lesions are made larger by known amounts and shown again from another camera position, in another light and focus, and compressed
+anew. Two such views of an unchanged lesion must not differ, and photographs of two lesions must be refused. Real photographs of
+one lesion are compared too.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class ComparedPairs(ReportPart):
 
     Attributes:
         title: what they are.
-        lesions: that occur in them.
-        pairs: of photographs.
-        obstacles: how often each was named.
+        lesions: number of different lesions.
+        pairs: number of pairs.
+        obstacles: how often each obstacle was named.
         metrics: of ``DEFINITIONS``; all but ``comparable`` are over the pairs that were compared.
     """
 
