@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from benchmarks.decoding.enlarge import enlarge
-from benchmarks.serving.__main__ import processor
+from benchmarks.processor import processor
 from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Manifest

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.serving.__main__ import processor
+from benchmarks.processor import processor
 from tests import hostile_images
 from tests.hostile_load import RATE, Answers, flood, service
 

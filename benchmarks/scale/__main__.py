@@ -20,9 +20,9 @@ from statistics import median
 from typing import Any
 
 import pyarrow.parquet as pq
+from benchmarks.processor import processor
 from benchmarks.scale import document
 from benchmarks.serving import images
-from benchmarks.serving.__main__ import processor
 from benchmarks.serving.subjects import Limit, Subject, tree_memory
 
 from aiderm_core.bundle.store import ModelStore

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processor import processor
 from benchmarks.serving import images, report
 from benchmarks.serving.subjects import Limit, Subject, subjects
 
@@ -39,15 +39,6 @@ def peers_environment() -> Path:
         subprocess.run(pip + install, check=True)
         stamp.write_text(LOCK.read_text())
     return ENVIRONMENT
-
-
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def one_round(running: list[Subject], files: dict[str, list[Path]], options: argparse.Namespace, turn: int) -> dict[str, Any]:
