@@ -45,7 +45,7 @@ def test_any_classes_are_trained_served_and_named(folder: Path, tmp_path: Path) 
     run("prepare", folder, "--out", split, "--positive", "plaque psoriasis,Atopic eczema", "--no-near-duplicates")
     shape = ["--arch", "custom_cnn", "--size", "32", "--epochs", "1", "--dense", "8"]
     run("train", "--split", split, "--data", folder, "--out", tmp_path / "run", *shape)
-    run("export", tmp_path / "run", "--name", "rash", "--version", "1", "--models", models)
+    run("export", tmp_path / "run", "--name", "rash", "--version", "1", "--models", models, "--upright")
     run("promote", "rash", "1", "--models", models)
 
     bundle = models / "rash" / "1"
@@ -57,7 +57,7 @@ def test_any_classes_are_trained_served_and_named(folder: Path, tmp_path: Path) 
         "healthy_skin": ("Healthy skin", False),
         "nv": ("Melanocytic naevus", False),
     }
-    assert manifest.class_map == {}
+    assert (manifest.orientations, manifest.upright, manifest.class_map) == (1, True, {})
     assert any("Atopic eczema, Plaque psoriasis" in line for line in manifest.limitations)
     assert "ROC AUC" in run("evaluate", bundle, "--data", folder)
 

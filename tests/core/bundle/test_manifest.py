@@ -63,6 +63,10 @@ def test_dump_and_load_give_the_same_manifest(manifest: Manifest, tmp_path: Path
             lambda m: m.update(orientations=8, thorough={"decision": m["decision"], "gain": {}}),
             "no test-time augmentation besides",
         ),
+        (
+            lambda m: m.update(orientations=1, upright=True, thorough={"decision": m["decision"], "gain": {}}),
+            "no test-time augmentation besides",
+        ),
         (lambda m: m.update(forms=[]), "forms"),
         (lambda m: m["forms"][0].update(runtime="onnx"), "forms.0.runtime"),
         (lambda m: m["forms"][0].update(path="../elsewhere"), "forms.0.path"),

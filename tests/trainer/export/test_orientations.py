@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -62,9 +63,9 @@ def networks() -> list[Network]:
     return found
 
 
-def exported(networks: list[Network], folder: Path, **how: bool) -> Path:
+def exported(networks: list[Network], folder: Path, view: Any = orientations.Averaged) -> Path:
     features = Assessor(networks, LABELS).features(tf.constant(pictures(24))).numpy()
-    write(Assessor(networks, LABELS, novelty.fit(features, plain_features(networks)), **how), folder)
+    write(Assessor(networks, LABELS, novelty.fit(features, plain_features(networks)), view=view), folder)
     return folder
 
 
@@ -73,9 +74,9 @@ def plain_features(networks: list[Network]) -> np.ndarray:
     return np.asarray(Assessor(networks, LABELS).features(tf.constant(flat)).numpy())
 
 
-@pytest.fixture(scope="module")
-def bundle(networks: list[Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(networks, tmp_path_factory.mktemp("ensemble"))
+@pytest.fixture(scope="module", params=[orientations.Averaged, orientations.Upright])
+def bundle(request: pytest.FixtureRequest, networks: list[Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(networks, tmp_path_factory.mktemp("ensemble"), request.param)
 
 
 @pytest.fixture(scope="module", params=["openvino", "tensorflow"])
@@ -110,7 +111,7 @@ def test_both_engines_agree(bundle: Path) -> None:
 
 
 def test_one_view_alone_does_depend_on_the_turn(networks: list[Network], tmp_path: Path) -> None:
-    answers = load_runtime("openvino", exported(networks[1:2], tmp_path, oriented=False)).run(reference_views(pictures(1)))
+    answers = load_runtime("openvino", exported(networks[1:2], tmp_path, orientations.AsGiven)).run(reference_views(pictures(1)))
     assert np.ptp(answers.malignancy) > 1e-3
 
 
@@ -124,10 +125,36 @@ def test_the_answer_is_that_of_the_mean_logits(networks: list[Network], tmp_path
 
 def test_views_are_the_eight_symmetries_and_turn_back() -> None:
     image = pictures(3)
-    made = orientations.views(tf.constant(image)).numpy().reshape(8, 3, SIZE, SIZE, 3)
+    seen = orientations.Averaged(tf.constant(image))
+    made = seen.images.numpy().reshape(8, 3, SIZE, SIZE, 3)
     wanted = reference_views(image).reshape(3, 8, SIZE, SIZE, 3)
     for index in range(3):
         assert {view.tobytes() for view in made[:, index]} == {view.tobytes() for view in wanted[index]}
-    back = orientations.mean_turned_back(tf.cast(made.reshape(-1, SIZE, SIZE, 3), tf.float32)).numpy()
+    back = seen.mean_turned_back(tf.cast(seen.images, tf.float32)).numpy()
     assert np.allclose(back, image, atol=1e-3)
-    assert np.allclose(orientations.mean(orientations.repeat(tf.constant([[1.0, 2.0], [3.0, 4.0]]))), [[1, 2], [3, 4]])
+    assert np.allclose(seen.mean(seen.repeat(tf.constant([[1.0, 2.0], [3.0, 4.0]]))), [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("size", [SIZE, SIZE - 1])
+def test_an_upright_image_is_the_same_for_all_eight_and_turns_back(size: int) -> None:
+    image = np.ascontiguousarray(pictures(5)[:, :size, :size])
+    turned = reference_views(image)
+    seen = orientations.Upright(tf.constant(turned))
+    made = seen.images.numpy().reshape(5, 8, size, size, 3)
+    assert (made == made[:, :1]).all()
+    assert (seen.mean_turned_back(seen.images).numpy() == turned).all()
+    green = made[:, 0, :, :, 1].astype(np.int64)
+    half = size // 2
+    across = green[:, :, -half:].sum((1, 2)) - green[:, :, :half].sum((1, 2))
+    down = green[:, -half:].sum((1, 2)) - green[:, :half].sum((1, 2))
+    assert (across > 0).all()
+    assert (down > 0).all()
+    assert len({each.tobytes() for each in turned}) == 40, "these images have symmetries"
+
+
+def test_a_large_bright_image_is_told_from_its_copies_by_three_pixels() -> None:
+    """Sums are exact: rounded ones would depend on the order in which they are added up, and so on the orientation."""
+    image = np.full((1, 1024, 1024, 3), 255, np.uint8)
+    image[0, [3, 4, 600], [5, 9, 7]] = 0
+    made = orientations.Upright(tf.constant(reference_views(image))).images.numpy()
+    assert (made == made[:1]).all()

@@ -132,7 +132,7 @@ def test_an_exported_ensemble_is_a_bundle_like_any_other(
     members = manifest.training.config["members"]
     assert [(member["size"], member["seed"], member["weight"]) for member in members] == [(48, 0, 0.75), (32, 1, 0.25)]
     assert "roc_auc" in manifest.metrics["test"]
-    assert (manifest.orientations, manifest.thorough) == (8, None)
+    assert (manifest.orientations, manifest.upright, manifest.thorough) == (8, False, None)
     assert manifest.novelty.evaluation["simulated close-ups, images"] > 0
     images = noise(48, 2)
     before = load_runtime("openvino", bundle).run(images)

@@ -262,6 +262,8 @@ class Manifest(_Section):
     class_prior: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
     # Orientations of an image that the graph itself averages over; with 8 the camera may be turned as it likes.
     orientations: Literal[1, 8] = 1
+    # Whether the graph turns each image into one orientation, the same however the camera was turned.
+    upright: bool = False
     novelty: Novelty
     quality: dict[str, QualityLimit]
     thorough: Thorough | None = None
@@ -293,8 +295,8 @@ class Manifest(_Section):
                 raise ValueError(f"class_prior must name each label once. Received: {sorted(self.class_prior)}, labels: {ids}")
             if abs(sum(self.class_prior.values()) - 1.0) > PRIOR_ROUNDING:
                 raise ValueError(f"class_prior must sum to 1. Received: {sum(self.class_prior.values())}")
-        if self.orientations > 1 and self.thorough is not None:
-            raise ValueError("a graph that averages over orientations itself has no test-time augmentation besides")
+        if (self.orientations > 1 or self.upright) and self.thorough is not None:
+            raise ValueError("a graph whose answer does not depend on the orientation has no test-time augmentation besides")
         unknown = set(self.class_map.values()) - set(ids)
         if unknown:
             raise ValueError(f"class_map names labels that do not exist: {sorted(unknown)}")

@@ -40,6 +40,7 @@ class ExportOptions:
     licence: str
     not_lesions: Path | None
     sensitivity: float
+    upright: bool
 
     def root(self, run: Path) -> Path:
         """Folder of the images: the one that was given, or that of the run."""
@@ -52,7 +53,9 @@ class ExportOptions:
         from aiderm_trainer.export.bundle import Task, export_runs
 
         root = self.root(runs[0])
-        task = Task(self.name, self.version, root, self.licence, self.not_lesions, self.sensitivity, weights, request)
+        task = Task(
+            self.name, self.version, root, self.licence, self.not_lesions, self.sensitivity, weights, self.upright, request
+        )  # fmt: skip
         return export_runs(runs, ModelStore(self.models), task)
 
 
@@ -64,8 +67,12 @@ def _export_options(
     licence: Licence = "not stated; see the sources",
     not_lesions: NotLesions = None,
     sensitivity: Sensitivity = 0.95,
+    upright: Annotated[
+        bool,
+        typer.Option("--upright", help="See each image in one orientation instead of eight: an eighth of the work of an answer."),
+    ] = False,
 ) -> ExportOptions:
-    return ExportOptions(name, version, models, data, licence, not_lesions, sensitivity)
+    return ExportOptions(name, version, models, data, licence, not_lesions, sensitivity, upright)
 
 
 @with_report_options

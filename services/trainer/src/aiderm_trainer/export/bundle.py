@@ -34,6 +34,7 @@ from aiderm_trainer.export.answer_fit import Answers, fit_answers
 from aiderm_trainer.export.class_prior import fit_class_prior
 from aiderm_trainer.export.golden import golden_cases
 from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelty, photographs
+from aiderm_trainer.export.orientations import VIEWS, Averaged, Upright
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
 from aiderm_trainer.reporting.render import render_card
@@ -62,6 +63,7 @@ class Task:
         not_lesions: folder of images that are no lesions: one half teaches the novelty score, the other half tests it.
         target_sensitivity: that the threshold must reach.
         weights: of the runs' probabilities in their mean, above 0; alike when None.
+        upright: whether the graph sees an image in one orientation, that the image decides, instead of averaging over eight.
         request: what the report looks into besides the metrics.
     """
 
@@ -72,6 +74,7 @@ class Task:
     not_lesions: Path | None = None
     target_sensitivity: float = 0.95
     weights: Sequence[float] | None = None
+    upright: bool = False
     request: FindingsRequest = METRICS_ONLY
 
 
@@ -123,7 +126,8 @@ class _Export:
                 f"the outline is drawn on the first run's input, which must be the largest. Received: {networks[0].size} and "
                 f"{unfitted.size} pixels"
             )
-        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, decoder=self.decoder)
+        view = Upright if task.upright else Averaged
+        self.assessor = saved_model.Assessor(networks, self.labels, fitted, task.weights, view, self.decoder)
 
     def write(self, folder: Path) -> None:
         """Writes graph, report, card and manifest into an empty folder."""
@@ -163,7 +167,7 @@ class _Export:
         return Novelty(
             limit=fit.novelty_limit,
             false_rejection_rate=fit.rejected["all"],
-            method=_novelty_method(self.members[0]),
+            method=_novelty_method(self.members[0], task.upright),
             evaluation=found,
         )
 
@@ -183,7 +187,8 @@ class _Export:
             decision=fit.decision,
             calibration=fit.calibration,
             class_prior=prior,
-            orientations=8,
+            orientations=1 if task.upright else VIEWS,
+            upright=task.upright,
             novelty=novelty,
             outline=self._outline_errors(runtime),
             quality=measurements.derive_limits(_measures(self.train, task.root, self.spec)),
@@ -251,9 +256,10 @@ def _refused(
     }
 
 
-def _novelty_method(member: TrainedRun) -> str:
+def _novelty_method(member: TrainedRun, upright: bool) -> str:
+    averaged = "in one orientation" if upright else f"averaged over {VIEWS} orientations"
     return (
-        f"on mean and spread of the feature maps of {member.config.arch} at several depths, averaged over 8 orientations: "
+        f"on mean and spread of the feature maps of {member.config.arch} at several depths, {averaged}: "
         f"Mahalanobis distance in {novelty.COMPONENTS} principal components plus the residual, and a linear classifier of "
         "dermoscopic training images against simulated clinical close-ups and everyday photographs"
     )

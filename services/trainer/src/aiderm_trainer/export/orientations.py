@@ -1,45 +1,124 @@
-"""The eight orientations of a square image inside the graph: an answer averaged over them does not depend on the camera's turn.
+"""The eight orientations of a square image inside the graph: no answer depends on how the camera was turned.
 
-The rotations by 90 degrees and their mirror images form a group, so the set of views, and with it every mean over the views,
-is the same whichever of them the graph is given (Cohen and Welling, "Group Equivariant Convolutional Networks", ICML 2016, for
-the group). Views are made by transposing and by slicing backwards, which every runtime can do.
+The rotations by 90 degrees and their mirror images form a group (Cohen and Welling, "Group Equivariant Convolutional
+Networks", ICML 2016). A graph can average over all of it, or turn each image into one orientation that the image itself
+decides, at an eighth of the work (Kaba et al., "Equivariance with Learned Canonicalization Functions", ICML 2023; here the
+function is not learned). Views are made by transposing and by slicing backwards, which every runtime can do.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import tensorflow as tf
 
 VIEWS: Final = 8
+# Half an image of up to 1,024 pixels a side sums to less than 2 ** 24: exact in float32, in whatever order it is added up.
+_LEVELS: Final = 64
 
 
-def views(image: Any) -> Any:
-    """All views of each image: ``[N, S, S, C]`` -> ``[8 N, S, S, C]``, the first view of all images first."""
-    swapped = tf.transpose(image, (0, 2, 1, 3))
-    return tf.concat([_flipped(each, how) for each in (image, swapped) for how in range(4)], axis=0)
+class Seen(Protocol):
+    """A batch of N images in the views that the networks see: V of each."""
+
+    images: Any  # [V N, S, S, C], one view of all images before the next
+
+    def mean(self, values: Any) -> Any:
+        """Mean over an image's views: ``[V N, ...]`` -> ``[N, ...]``."""
+
+    def mean_turned_back(self, maps: Any) -> Any:
+        """Mean of the views' maps, each turned as the image came: ``[V N, h, h, C]`` -> ``[N, h, h, C]``."""
+
+    def repeat(self, values: Any) -> Any:
+        """The same for each view: ``[N, F]`` -> ``[V N, F]``."""
 
 
-def mean(values: Any) -> Any:
-    """Mean over the views: ``[8 N, ...]`` in the order of ``views`` -> ``[N, ...]``."""
-    return tf.reduce_mean(_by_view(values), axis=0)
+class AsGiven:
+    """One view of each image: as it came. Answers depend on how the camera was turned.
+
+    Args:
+        images: ``[N, S, S, C]``.
+    """
+
+    def __init__(self, images: Any) -> None:
+        self.images = images
+
+    def mean(self, values: Any) -> Any:
+        """See ``Seen``."""
+        return values
+
+    def mean_turned_back(self, maps: Any) -> Any:
+        """See ``Seen``."""
+        return maps
+
+    def repeat(self, values: Any) -> Any:
+        """See ``Seen``."""
+        return values
 
 
-def mean_turned_back(maps: Any) -> Any:
-    """Mean of the views' maps, each turned back first: ``[8 N, h, h, C]`` in the order of ``views`` -> ``[N, h, h, C]``."""
-    by_view = _by_view(maps)
-    straight = [_flipped(by_view[how], how) for how in range(4)]
-    turned = [tf.transpose(_flipped(by_view[4 + how], how), (0, 2, 1, 3)) for how in range(4)]
-    return sum(straight[1:] + turned, start=straight[0]) / float(VIEWS)
+class Upright(AsGiven):
+    """One view of each image: the left half darker than the right, and the upper than the lower, though by less.
+
+    Every turned or mirrored copy of an image becomes the same view, bit by bit, unless two of these sums are equal.
+
+    Args:
+        images: uint8 ``[N, S, S, C]``, S at most 1,024.
+    """
+
+    def __init__(self, images: Any) -> None:
+        light = tf.cast(images[..., 1] // (256 // _LEVELS), tf.float32) - _LEVELS / 2  # green, which is closest to brightness
+        across, down = (_second_less_first_half(tf.reduce_sum(light, axis=axis)) for axis in (1, 2))
+        wrong = (across < 0, down < 0, abs(across) < abs(down))
+        self._columns, self._rows, self._swap = (each[:, None, None, None] for each in wrong)
+        upright = tf.where(self._columns, images[:, :, ::-1], images)
+        upright = tf.where(self._rows, upright[:, ::-1], upright)
+        super().__init__(tf.where(self._swap, _transposed(upright), upright))
+
+    def mean_turned_back(self, maps: Any) -> Any:
+        """See ``Seen``."""
+        maps = tf.where(self._swap, _transposed(maps), maps)
+        maps = tf.where(self._rows, maps[:, ::-1], maps)
+        return tf.where(self._columns, maps[:, :, ::-1], maps)
 
 
-def repeat(values: Any) -> Any:
-    """The same for each view: ``[N, F]`` -> ``[8 N, F]`` in the order of ``views``."""
-    return tf.tile(values, (VIEWS, 1))
+class Averaged:
+    """All eight views of each image.
+
+    Args:
+        images: ``[N, S, S, C]``.
+    """
+
+    def __init__(self, images: Any) -> None:
+        swapped = _transposed(images)
+        self.images = tf.concat([_flipped(each, how) for each in (images, swapped) for how in range(4)], axis=0)
+
+    def mean(self, values: Any) -> Any:
+        """See ``Seen``."""
+        return tf.reduce_mean(_by_view(values), axis=0)
+
+    def mean_turned_back(self, maps: Any) -> Any:
+        """See ``Seen``."""
+        by_view = _by_view(maps)
+        straight = [_flipped(by_view[how], how) for how in range(4)]
+        turned = [_transposed(_flipped(by_view[4 + how], how)) for how in range(4)]
+        return sum(straight[1:] + turned, start=straight[0]) / float(VIEWS)
+
+    def repeat(self, values: Any) -> Any:
+        """See ``Seen``."""
+        return tf.tile(values, (VIEWS, 1))
+
+
+def _second_less_first_half(sums: Any) -> Any:
+    """``[N, S]`` -> ``[N]``; a column in the middle belongs to neither half."""
+    half = sums.shape[1] // 2
+    return tf.reduce_sum(sums[:, -half:], axis=1) - tf.reduce_sum(sums[:, :half], axis=1)
 
 
 def _by_view(values: Any) -> Any:
     return tf.reshape(values, (VIEWS, -1, *values.shape[1:]))
+
+
+def _transposed(image: Any) -> Any:
+    return tf.transpose(image, (0, 2, 1, 3))
 
 
 def _flipped(image: Any, how: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +33,16 @@ class Assessor(keras.Model):
     Several networks' class probabilities are averaged, not their logarithms: in a product one member that is wrongly sure
     outvotes all others, while a mean needs most of them to err.
 
-    A photograph of skin has no upper side. Each image is therefore seen in its eight orientations, and what is averaged over
-    them (a network's logits, the evidence at each place, the features for novelty) is the same however the camera was turned.
+    A photograph of skin has no upper side. Each image is therefore seen in its eight orientations, or turned into one that it
+    decides itself, and what is read from them (the mean of a network's logits, of the evidence at each place, of the features
+    for novelty) is the same however the camera was turned.
 
     Args:
         networks: with their final weights.
         labels: the classes, in order; the same for all networks.
         novelty_model: fitted to ``novelty_features`` of training images; None while it is being fitted.
         weights: of the networks in the mean; alike when None.
-        oriented: False answers for the image as it comes, from one view.
+        view: how the networks see an image.
         decoder: of the first network's maps, see ``training.outline``; without one the graph draws no outline.
     """
 
@@ -51,7 +52,7 @@ class Assessor(keras.Model):
         labels: Sequence[Label],
         novelty_model: novelty.NoveltyModel | None = None,
         weights: Sequence[float] | None = None,
-        oriented: bool = True,
+        view: Callable[[Any], orientations.Seen] = orientations.Averaged,
         decoder: Any | None = None,
     ) -> None:
         super().__init__(name="assessor")
@@ -66,7 +67,7 @@ class Assessor(keras.Model):
             setattr(
                 self, key, self.add_weight(shape=(), initializer=keras.initializers.Constant(start), trainable=False, name=key)
             )
-        self.oriented = oriented
+        self.view = view
         self.fitted = []
         if novelty_model is not None:
             for key in novelty.NoveltyModel.names():
@@ -84,27 +85,25 @@ class Assessor(keras.Model):
 
     def call(self, image: Any) -> dict[str, Any]:
         """uint8 ``[N, S, S, 3]`` -> the outputs of the SavedModel."""
-        answers, depths = self.members(orientations.views(image) if self.oriented else image)
+        seen = self.view(image)
+        answers, depths = self.members(seen.images)
         temperature, shift = tf.convert_to_tensor(self.temperature), tf.convert_to_tensor(self.malignant_shift)
-        each = [self._over_views(answer.logits) for answer in answers]
+        each = [seen.mean(answer.logits) for answer in answers]
         logits = self._mean([self._all_classes(own) for own in each])
         probability = tf.nn.softmax(logits / temperature + shift * self.malignant)
         malignancy = self._malignancy(probability)
-        where = self._where(answers, each, temperature)
+        where = self._where(seen, answers, each, temperature)
         fitted = [tf.convert_to_tensor(weight) for weight in self.fitted]
         outputs = {
             "probability": probability,
             "malignancy": malignancy,
             "heatmap": where * malignancy[:, None, None],
-            "novelty": novelty.score(self._over_views(_pooled(depths)), *fitted),
+            "novelty": novelty.score(seen.mean(_pooled(depths)), *fitted),
         }
         if self.decoder is not None:
             drawn = self.decoder(readable(depths, self.size), training=False)
-            outputs["outline"] = tf.sigmoid((orientations.mean_turned_back(drawn) if self.oriented else drawn)[..., 0])
+            outputs["outline"] = tf.sigmoid(seen.mean_turned_back(drawn)[..., 0])
         return outputs
-
-    def _over_views(self, values: Any) -> Any:
-        return orientations.mean(values) if self.oriented else values
 
     def _all_classes(self, logits: Any) -> Any:
         """Logits ``[N, C]``: one unit's is the log-odds of the malignant class, against 0 for the other."""
@@ -120,16 +119,14 @@ class Assessor(keras.Model):
         mean = sum(share * tf.nn.softmax(each) for share, each in zip(self.share, logits, strict=True))
         return tf.math.log(tf.maximum(mean, FLOOR))
 
-    def _where(self, answers: Sequence[Answer], logits: Sequence[Any], temperature: Any) -> Any:
+    def _where(self, seen: orientations.Seen, answers: Sequence[Answer], logits: Sequence[Any], temperature: Any) -> Any:
         """Mean of the members' maps, each scaled by its own malignancy as the SavedModel does, with a maximum of 1."""
         parts = []
         for answer, own, head, pooling in zip(answers, logits, self.heads, self.poolings, strict=True):
             layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in head]
-            gradient = heatmap.class_gradient(own / temperature, self.malignant)
-            if self.oriented:
-                gradient = orientations.repeat(gradient)
+            gradient = seen.repeat(heatmap.class_gradient(own / temperature, self.malignant))
             evidence = heatmap.evidence(answer.maps, heatmap.through_dense(gradient, answer.vector, layers), pooling)
-            parts.append(heatmap.shown(orientations.mean_turned_back(evidence) if self.oriented else evidence))
+            parts.append(heatmap.shown(seen.mean_turned_back(evidence)))
         if len(parts) == 1:
             return parts[0]
         sure = [self._malignancy(tf.nn.softmax(self._all_classes(own))) for own in logits]
