@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.energy import Energy
 from benchmarks.serving import load
 
 HERE = Path(__file__).parent
@@ -80,10 +81,11 @@ class Subject:
             *([] if rate is None else ["--rate", str(rate)]),
         ]
         whole, loop = self.processor()
+        energy = Energy()
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 180)
         found = json.loads(done.stdout)
         now_whole, now_loop = self.processor()
-        return {**found, "processor": now_whole - whole, "main_thread": now_loop - loop}
+        return {**found, "processor": now_whole - whole, "main_thread": now_loop - loop, "joules": energy.joules()}
 
     def processor(self) -> tuple[float, float]:
         """Seconds of processor time so far: of all its processes, and of the main thread, where Python serves the network."""
