@@ -106,4 +106,4 @@ def test_a_stopped_fine_tuning_ends_like_an_unbroken_one(
         fine_tune(CONFIG.model_copy(update={"seed": 1}), rows, root, tmp_path / "broken", base=tmp_path)
     with pytest.raises(ConfigError, match="starts from a bundle or a run"):
         fine_tune(CONFIG.model_copy(update={"start": None}), rows, root, tmp_path / "none", base=tmp_path)
-    assert TURNS[0] == (0, False)
+    assert len(set(TURNS)) == 8

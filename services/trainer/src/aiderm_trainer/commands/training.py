@@ -123,6 +123,21 @@ def blind_head(
     suggest(f"export {out} --name NAME --version 1")
 
 
+def average_weights(
+    tuned: Annotated[Path, typer.Argument(help="Folder of a fine-tuned run.")],
+    start: Annotated[Path, typer.Option(help="The bundle or run that it started from.")],
+    out: RunFolder,
+    kept: Annotated[float, typer.Option(min=0, max=1, help="Share of the start's weights in the average.")] = 0.5,
+) -> None:
+    """Averages a fine-tuned run's weights with those that it started from: one network between the two."""
+    with plain_errors():
+        from aiderm_trainer.training.weight_average import average_weights as average
+
+        found = average(tuned, start, kept, out)
+    console.print(", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "epoch"))
+    suggest(f"export {out} --name NAME --version 1")
+
+
 def fine_tune(
     split: SplitTable,
     start: Annotated[Path, typer.Option(help="The bundle or run whose network is the starting point.")],

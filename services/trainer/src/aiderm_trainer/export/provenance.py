@@ -47,10 +47,15 @@ def _settings(config: TrainConfig) -> dict[str, Any]:
         if settings.get(key):
             settings[key] = Path(settings[key]).name
     if settings.get("start"):
-        start = Path(settings["start"])
-        settings["start"] = "/".join(start.parts[-2:]) if start.name.isdecimal() else start.name  # melanoma/3: name and version
-    settings["teachers"] = [Path(run).name for run in config.teachers]
+        settings["start"] = _named(settings["start"])
+    settings["teachers"] = [_named(run) for run in config.teachers]
     return settings
+
+
+def _named(network: str) -> str:
+    """The name of a run, or name and version of a bundle, such as melanoma/3."""
+    path = Path(network)
+    return "/".join(path.parts[-2:]) if path.name.isdecimal() else path.name
 
 
 def _revision() -> str:

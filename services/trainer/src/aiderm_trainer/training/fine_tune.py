@@ -37,7 +37,8 @@ WATCHED: Final = ("hair", "jpeg_loss")  # artefacts whose flips are counted afte
 WATCHED_IMAGES: Final = 300
 SENSITIVITY: Final = 0.95  # of the threshold at which flips are counted
 EVALUATED: Final = 64  # images a call in validation
-TURNS: Final = ((0, False), (1, True))  # orientations that a teacher is averaged over
+# A teacher is averaged over all orientations: the student, which sees one, then learns to answer as if it had seen them all.
+TURNS: Final = tuple((quarter, mirrored) for mirrored in (False, True) for quarter in range(4))
 
 
 def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, base: Path | None = None) -> dict[str, Any]:
