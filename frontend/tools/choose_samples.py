@@ -9,6 +9,7 @@ Run it again after another model was promoted. It writes ``frontend/public/img/s
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "frontend" / "public" / "img" / "samples"
 SIZE = 448
 TRIES = 120
+MARGIN = 0.08  # log-odds between an answer and the nearest limit
 USUAL = 0.8  # of the limit of novelty; the page warns above it
 KINDS = ("suspicious", "uncertain", "low", "hair", "blurred", "other")
 
@@ -87,16 +89,23 @@ def fits(kind: str, found: ImageAssessment) -> bool:
     return decision == wanted and not warnings
 
 
+def steady(found: ImageAssessment, rule: DecisionRule) -> bool:
+    """Whether the answer stays the same in another file format, which moves the probability a little."""
+    log_odds = [math.log(value / (1 - value)) for value in (found.malignancy, rule.threshold, *rule.uncertain)]
+    return all(abs(log_odds[0] - limit) > MARGIN for limit in log_odds[1:])
+
+
 def choose(kind: str, manifest: Manifest, runtime: Runtime, rule: DecisionRule) -> bytes | None:
-    """The first picture whose answer fits and that is usual for the model, else the most usual one; None where none fits."""
+    """The first picture whose answer fits, is steady and usual for the model, else the nearest to it; None where none fits."""
     best: tuple[float, bytes] | None = None
     for pixels in candidates(kind):
         data = encoded(pixels)
         found = assess(data, manifest=manifest, runtime=runtime, rule=rule, limits=Limits())
-        if fits(kind, found) and (best is None or found.novelty < best[0]):
-            best = (found.novelty, data)
+        unusual = found.novelty + (0.0 if kind == "other" or steady(found, rule) else manifest.novelty.limit)
+        if fits(kind, found) and (best is None or unusual < best[0]):
+            best = (unusual, data)
             sys.stdout.write(f"{kind}: {found.verdict.decision}, {found.malignancy:.3f}, novelty {found.novelty:.2f}\n")
-            if found.novelty < USUAL * manifest.novelty.limit or kind not in ("suspicious", "uncertain", "low"):
+            if (found.novelty < USUAL * manifest.novelty.limit and steady(found, rule)) or kind not in KINDS[:3]:
                 break
     return None if best is None else best[1]
 
