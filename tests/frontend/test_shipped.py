@@ -14,14 +14,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 from tests.frontend.comparing import open_comparison
-from tests.lesion_views import encoded, grown, photograph, view
+from tests.lesion_views import SAMPLES, SIDE, encoded, grown, photograph, view
 
 from aiderm_trainer.data.synthetic import lesion
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MODELS = Path(__file__).resolve().parents[2] / "models"
 # Names without digits: an answer without a number must have none on the page.
-SEEDS = {"ash.png": 22, "birch.png": 57, "cedar.png": 4, "elm.png": 33}  # suspicious, uncertain, rejected, suspicious
+PICTURES = {"ash.jpg": "suspicious", "birch.jpg": "uncertain", "cedar.jpg": "other", "elm.jpg": "low"}
 TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not assessed"}
 
 
@@ -68,14 +68,14 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     expect(page.locator("derm-service")).to_contain_text(f"melanoma, version {version('melanoma')}")
     answers: list[dict] = []
     page.on("response", lambda response: answers.append(response.json()) if "/predict" in response.url else None)
-    page.set_input_files("#choose", [upload(synthetic(seed), name) for name, seed in SEEDS.items()])
-    page.get_by_role("button", name=f"Assess all {len(SEEDS)} pictures").click()
-    expect(page.locator(".queue li[data-state=result]")).to_have_count(len(SEEDS))
-    assert len({answer["decision"] for answer in answers}) >= 3
-    for name, answer in zip(SEEDS, answers, strict=True):
+    page.set_input_files("#choose", [upload((SAMPLES / f"{kind}.jpg").read_bytes(), name) for name, kind in PICTURES.items()])
+    page.get_by_role("button", name=f"Assess all {len(PICTURES)} pictures").click()
+    expect(page.locator(".queue li[data-state=result]")).to_have_count(len(PICTURES))
+    assert len({answer["decision"] for answer in answers}) == 4
+    for name, answer in zip(PICTURES, answers, strict=True):
         page.locator(".queue-choose").filter(has_text=name).click()
         shows(page, answer)
-    suspicious = next(name for name, answer in zip(SEEDS, answers, strict=True) if answer["decision"] == "suspicious")
+    suspicious = next(name for name, answer in zip(PICTURES, answers, strict=True) if answer["decision"] == "suspicious")
     page.locator(".queue-choose").filter(has_text=suspicious).click()
     page.locator("#edit").click()
     expect(page.locator("dialog[open] :focus")).to_be_visible()
@@ -83,7 +83,7 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     page.get_by_role("button", name="Use this").click()
     with page.expect_response("**/api/predict*") as answered:
         page.get_by_role("button", name="Assess this picture").click()
-    assert answered.value.json()["image"]["width"] < 400
+    assert answered.value.json()["image"]["width"] < SIDE
     page.locator(".verdict").wait_for()
     shows(page, answered.value.json())
     page.get_by_role("button", name="Turn on the history").click()
