@@ -74,7 +74,7 @@ def plain_features(networks: list[Network]) -> np.ndarray:
     return np.asarray(Assessor(networks, LABELS).features(tf.constant(flat)).numpy())
 
 
-@pytest.fixture(scope="module", params=[orientations.Averaged, orientations.Upright])
+@pytest.fixture(scope="module", params=[pytest.param(orientations.Averaged, marks=pytest.mark.ci), orientations.Upright])
 def bundle(request: pytest.FixtureRequest, networks: list[Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(networks, tmp_path_factory.mktemp("ensemble"), request.param)
 

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 
 from aiderm_core.bundle.manifest import Label
@@ -61,6 +62,7 @@ def score(blind: bool) -> tuple[float, float]:
     return roc_auc_score(camera[ordinary], out[ordinary]), roc_auc_score(sick[camera], out[camera])
 
 
+@pytest.mark.ci
 def test_a_plain_head_learns_the_camera_and_a_blind_one_ignores_it() -> None:
     plain, _ = score(blind=False)
     blind, inside = score(blind=True)
