@@ -105,7 +105,7 @@ def choose(kind: str, manifest: Manifest, runtime: Runtime, rule: DecisionRule) 
         if fits(kind, found) and (best is None or unusual < best[0]):
             best = (unusual, data)
             sys.stdout.write(f"{kind}: {found.verdict.decision}, {found.malignancy:.3f}, novelty {found.novelty:.2f}\n")
-            if (found.novelty < USUAL * manifest.novelty.limit and steady(found, rule)) or kind not in KINDS[:3]:
+            if (found.novelty < USUAL * manifest.novelty.limit and steady(found, rule)) or kind in ("hair", "blurred", "other"):
                 break
     return None if best is None else best[1]
 

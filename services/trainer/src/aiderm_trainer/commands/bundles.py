@@ -69,7 +69,9 @@ def _export_options(
     sensitivity: Sensitivity = 0.95,
     upright: Annotated[
         bool,
-        typer.Option("--upright", help="See each image in one orientation instead of eight: an eighth of the work of an answer."),
+        typer.Option(
+            "--upright", help="Turn each image into one orientation instead of averaging over eight: an eighth of the work."
+        ),
     ] = False,
 ) -> ExportOptions:
     return ExportOptions(name, version, models, data, licence, not_lesions, sensitivity, upright)

@@ -129,7 +129,7 @@ def average_weights(
     out: RunFolder,
     kept: Annotated[float, typer.Option(min=0, max=1, help="Share of the start's weights in the average.")] = 0.5,
 ) -> None:
-    """Averages a fine-tuned run's weights with those that it started from: one network between the two."""
+    """Averages the weights of a fine-tuned run with those that it started from, into one network."""
     with plain_errors():
         from aiderm_trainer.training.weight_average import average_weights as average
 

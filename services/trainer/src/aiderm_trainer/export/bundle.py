@@ -63,7 +63,7 @@ class Task:
         not_lesions: folder of images that are no lesions: one half teaches the novelty score, the other half tests it.
         target_sensitivity: that the threshold must reach.
         weights: of the runs' probabilities in their mean, above 0; alike when None.
-        upright: whether the graph sees an image in one orientation, that the image decides, instead of averaging over eight.
+        upright: whether the graph turns each image into one orientation, instead of averaging over eight.
         request: what the report looks into besides the metrics.
     """
 

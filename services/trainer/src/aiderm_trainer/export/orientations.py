@@ -56,9 +56,10 @@ class AsGiven:
 
 
 class Upright(AsGiven):
-    """One view of each image: the left half darker than the right, and the upper than the lower, though by less.
+    """One view of each image, turned until its left half is darker than its right, and its upper half, by less, than its lower.
 
-    Every turned or mirrored copy of an image becomes the same view, bit by bit, unless two of these sums are equal.
+    Every turned or mirrored copy of an image becomes the same view, bit by bit, unless two halves, or the two differences,
+    are equal.
 
     Args:
         images: uint8 ``[N, S, S, C]``, S at most 1,024.
