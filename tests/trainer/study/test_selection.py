@@ -50,3 +50,11 @@ def test_the_limit_holds() -> None:
         select(candidates(1), auc, fits=lambda members: False)
     with pytest.raises(ValueError, match="one shape"):
         select({"a": np.zeros(3), "b": np.zeros(4)}, auc)
+
+
+def test_of_members_that_differ_by_rounding_the_first_is_added() -> None:
+    output = np.random.default_rng(0).normal(size=10)
+    scores = {0: 0.8, 1: np.nextafter(0.8, 1)}
+    outputs = {"first": output, "second": output + 1}
+    found = select(outputs, lambda average: float(scores[int(np.allclose(average, output + 1))]), rounds=1)
+    assert found.weights == {"first": 1.0}

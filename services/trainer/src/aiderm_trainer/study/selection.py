@@ -47,7 +47,8 @@ def select(
     Args:
         outputs: of each candidate for the same validation rows, ``[N]`` or ``[N, C]``.
         score: of an average of outputs; higher is better.
-        rounds: at most. The shortest ensemble with the best score is taken.
+        rounds: at most. Of members that score the same, the first named is added. The shortest ensemble with the best score
+            is taken.
         fits: whether the distinct members named may be an ensemble (its size, say).
 
     Returns:
@@ -66,7 +67,8 @@ def select(
         tries = {name: score((total + output) / count) for name, output in outputs.items() if fits(sorted({*taken, name}))}
         if not tries:
             break
-        best = max(tries, key=lambda name: tries[name])
+        top = max(tries.values())
+        best = next(name for name, reached in tries.items() if reached >= top - _GAIN)
         total = total + outputs[best]
         chosen.append(Step(best, tries[best]))
     if not chosen:
