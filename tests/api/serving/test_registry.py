@@ -57,6 +57,17 @@ def test_serves_what_is_promoted(tmp_path, make_bundle):
         registry.get("draft")
 
 
+@pytest.mark.parametrize("units", [True, False])
+def test_auto_serves_int8_where_the_bundle_offers_it_and_the_processor_has_the_units(tmp_path, make_bundle, monkeypatch, units):
+    monkeypatch.setattr("aiderm_api.serving.registry.has_integer_units", lambda: units)
+    make_bundle(tmp_path, forms=[{"runtime": "openvino", "precision": each} for each in ("f32", "int8")])
+    make_bundle(tmp_path, name="other")
+    registry = ModelRegistry(ModelStore(tmp_path), "melanoma", "openvino", 1, "auto")
+    registry.refresh()
+    models = registry.health().models
+    assert (models["melanoma"].precision, models["other"].precision) == ("int8" if units else "f32", "f32")
+
+
 def test_promotion_and_rollback_need_no_restart(tmp_path, make_bundle):
     make_bundle(tmp_path)
     registry = registry_of(tmp_path)

@@ -18,6 +18,7 @@ from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import OUTPUTS, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.runtime.cores import usable_cores
+from aiderm_core.runtime.processor import has_integer_units
 
 ENGINES = ["openvino", "tensorflow"]
 
@@ -292,6 +293,22 @@ def test_a_quantised_graph_is_read_from_its_file(convolution: Path, tmp_path: Pa
     assert runtime.precision == "int8"
     batch = pictures(3)
     assert np.allclose(runtime.run(batch).malignancy, load_runtime("openvino", convolution).run(batch).malignancy, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("processor : 0\nflags\t\t: fpu sse avx2 avx512_vnni\n", True),
+        ("flags : fpu avx_vnni\n\nflags : fpu\n", True),
+        ("flags : fpu sse avx2 avx512f\n", False),
+        ("Features : fp asimd asimddp\n", False),
+        (None, False),
+    ],
+)
+def test_integer_units_are_read_from_the_processor(cpuinfo: str | None, expected: bool, tmp_path: Path) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert has_integer_units(tmp_path / "cpuinfo") is expected
 
 
 def test_bf16_needs_a_processor_that_has_it(convolution: Path, monkeypatch: pytest.MonkeyPatch) -> None:

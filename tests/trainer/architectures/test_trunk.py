@@ -41,3 +41,9 @@ def test_a_shortcut_is_not_cut_through() -> None:
 def test_where_all_layers_are_trained_there_is_no_trunk() -> None:
     assert cut(build(TrainConfig(arch="custom_cnn", weights="none", size=64), 2).model) is None
     assert cut(build(TrainConfig(arch="mobilenet_v2", weights="none", size=64), 2).model) is None
+
+
+def test_more_than_ten_maps_come_in_the_order_of_the_model() -> None:
+    model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=64), 2).model
+    maps = keras.Model(model.input, [model.get_layer(f"block_{i}_expand_relu").output for i in range(1, 14)])
+    assert [found.shape[1:] for found in Trunk(maps).maps(IMAGES)] == [output.shape[1:] for output in maps.outputs]

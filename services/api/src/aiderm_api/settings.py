@@ -48,7 +48,10 @@ class Settings(KeysFile):
     runtime: Literal["openvino", "tensorflow"] = "openvino"
     poll_seconds: Annotated[float, Field(ge=0.05, le=3600, description="how often SERVING files are checked")] = 3.0
 
-    precision: Annotated[Precision, Field(description="of the serving variant; a bundle without it is refused")] = "f32"
+    precision: Annotated[
+        Precision | Literal["auto"],
+        Field(description="of the serving variant; auto: int8 where the model offers it and the processor has VNNI or AMX"),
+    ] = "auto"
     threads: Annotated[int | None, Field(ge=1, le=256, description="cores to use; all of them when unset")] = None
     workers: Annotated[
         int | None, Field(ge=1, le=256, description="images processed at once; one more than cores when unset")

@@ -35,7 +35,7 @@ app.command()(data.check_leaks)
 app.add_typer(fetching, name="fetch")
 _commands: tuple[Callable[..., None], ...] = (
     *(data.synthetic, training.architectures, training.train, training.blind_head, training.fine_tune),
-    *(training.average_weights, training.outline),
+    *(training.average_weights, training.outline, training.quantise_run),
     *(bundles.export, bundles.evaluate, bundles.recalibrate, bundles.learning_curve, bundles.quantise),
     *(study.compare, study.study_report, bundles.ensemble, bundles.papers, study.second_photograph, study.lesion_change),
     readers.reader_study,

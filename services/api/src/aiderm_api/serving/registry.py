@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 from prometheus_client import Metric
@@ -19,11 +20,12 @@ from prometheus_client.registry import Collector
 from aiderm_api import schemas
 from aiderm_api.serving.exceptions import ModelUnavailableError, UnknownModelError
 from aiderm_api.serving.lazy_runtime import LazyRuntime
-from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
+from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough, Variant
 from aiderm_core.bundle.self_check import SelfCheckError, self_check
 from aiderm_core.bundle.store import DIGEST_SUFFIX, SERVING_FILE, BundleError, ModelStore
 from aiderm_core.imaging.errors import ImageError
 from aiderm_core.runtime import Precision, Runtime, RuntimeFailure, load_runtime
+from aiderm_core.runtime.processor import has_integer_units
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FILE = "report/report.json"
@@ -31,6 +33,7 @@ RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
 log = structlog.get_logger(__name__)
 
 Signature = tuple[str, int, int, int]
+Wanted = Precision | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,11 @@ class ModelRegistry:
         default: the model that answers when a request names none.
         runtime: name of the engine.
         threads: cores to use; all of them when None.
-        precision: of the variant that serves; a bundle without it is refused.
+        precision: of the variant that serves; a bundle without it is refused. "auto": int8 where the bundle offers it and the
+            processor is faster in it, else f32.
     """
 
-    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: Precision = "f32") -> None:
+    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: Wanted = "f32") -> None:
         self.default = default
         self.runtime = runtime
         self.precision = precision
@@ -176,13 +180,13 @@ class ModelRegistry:
     def _load(self, name: str, version: str, slot: _Slot) -> LoadedModel:
         bundle = self._store.path(name, version)
         manifest = self._store.verified(name, version, promoted=True)
-        variant = manifest.variant(self.runtime, self.precision)
+        variant = self._variant(manifest)
 
         def load() -> Runtime:
             # Again: a lazily loaded model was verified long before its first request.
             if self._store.verified(name, version, promoted=True) != manifest:
                 raise BundleError(f"{name} {version} was replaced by another bundle of that version")
-            runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=self.precision)
+            runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=variant.precision)
             self_check(bundle, manifest, runtime, variant.golden)
             return runtime
 
@@ -202,7 +206,7 @@ class ModelRegistry:
         card, report = bundle / CARD_FILE, bundle / REPORT_FILE
         loaded = LoadedModel(
             manifest=manifest,
-            runtime=LazyRuntime(self.runtime, self.precision, load_on_first_use) if lazy else load(),
+            runtime=LazyRuntime(self.runtime, variant.precision, load_on_first_use) if lazy else load(),
             rule=variant.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
@@ -210,6 +214,14 @@ class ModelRegistry:
             tta=manifest.thorough if variant.decision is None else None,
         )
         return loaded
+
+    def _variant(self, manifest: Manifest) -> Variant:
+        if self.precision != "auto":
+            return manifest.variant(self.runtime, self.precision)
+        integers = has_integer_units() and any(
+            (form.runtime, form.precision) == (self.runtime, "int8") for form in manifest.forms
+        )
+        return manifest.variant(self.runtime, "int8" if integers else "f32")
 
 
 def _unavailable(name: str) -> ModelUnavailableError:

@@ -33,8 +33,8 @@ class OpenVinoRuntime:
     Args:
         path: the folder of a SavedModel, or the .xml file of a quantised graph.
         threads: cores to use; all of them when None.
-        precision: ``f32``; ``bf16`` on processors that compute in it; ``int8`` for a quantised graph, whose other parts are
-            computed in f32.
+        precision: ``f32``; ``bf16`` on processors that compute in it; ``int8`` for a graph that rounds its maps and weights to
+            8 bits, whose other parts are computed in f32.
     """
 
     name = "openvino"
@@ -52,6 +52,9 @@ class OpenVinoRuntime:
             self._size = fix_shape(model)
             # f32 is asked for by name: the default is bf16 on processors that have it, which flipped 7-13% of decisions.
             common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+            if precision != "int8":
+                # A graph that rounds its maps and weights is computed in integers unless this is off, whatever else is asked for.
+                common["LP_TRANSFORMS_MODE"] = "NO"
             if cores == 1:
                 # Each process would tie its thread to the machine's first core: two of them did 75 images a second, untied 109.
                 common["ENABLE_CPU_PINNING"] = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiderm_trainer.architectures import custom_cnn, transfer
 from aiderm_trainer.architectures.backbones import BACKBONES
 from aiderm_trainer.architectures.network import Network
+from aiderm_trainer.architectures.quantised import quantised
 from aiderm_trainer.config import ConfigError, TrainConfig
 
 __all__ = ["NAMES", "Network", "build"]
@@ -24,7 +27,10 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
         ConfigError: an unknown architecture, layer or weights file.
     """
     if config.arch == custom_cnn.NAME:
-        return custom_cnn.build(config, classes)
-    if config.arch in BACKBONES:
-        return transfer.build(config, classes, load)
-    raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")
+        network = custom_cnn.build(config, classes)
+    elif config.arch in BACKBONES:
+        network = transfer.build(config, classes, load)
+    else:
+        raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")
+    # Pretrained layers for novelty are those of a network that is trained; a quantised one is made after the training.
+    return replace(network, model=quantised(network.model, config.floats), novelty=None) if config.quantised else network

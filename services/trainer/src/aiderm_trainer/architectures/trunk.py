@@ -30,6 +30,8 @@ class Trunk:
             self._compiled = core.compile_model(
                 core.read_model(Path(folder) / "trunk"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
             )
+        # Of more than ten outputs, output_10 stands before output_2.
+        self._outputs = sorted(self._compiled.outputs, key=lambda port: int(port.get_any_name().removeprefix("output_")))
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features of a batch."""
@@ -39,7 +41,7 @@ class Trunk:
         """All outputs of the layers, in the model's order."""
         with self._alone:  # a compiled model has one request of its own, which refuses a second caller
             found = self._compiled([images])
-            return [np.array(found[i], np.float32) for i in range(len(found))]
+            return [np.array(found[port], np.float32) for port in self._outputs]
 
 
 class Inference(Protocol):

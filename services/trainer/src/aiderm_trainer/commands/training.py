@@ -138,6 +138,31 @@ def average_weights(
     suggest(f"export {out} --name NAME --version 1")
 
 
+def quantise_run(
+    split: SplitTable,
+    start: Annotated[Path, typer.Option(help="The bundle or run to quantise.")],
+    weights: StartWeights,
+    out: RunFolder,
+    data: DataRoot = Path("data"),
+    arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
+    size: InputSize = None,
+    floats: Annotated[
+        list[str] | None, typer.Option(help="Ending of the names of layers that stay in floats, such as expand; may be repeated.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Makes a run whose convolutions compute in 8-bit integers, without training it again."""
+    with plain_errors():
+        from aiderm_trainer.config import TrainConfig
+        from aiderm_trainer.data.split import read_split
+        from aiderm_trainer.training.quantised_run import quantise_run as run
+
+        config = TrainConfig.of(arch=arch, weights=weights, start=str(start), size=size, floats=tuple(floats or ()), seed=seed)
+        found = run(config, read_split(split), data, out)
+    console.print(", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "epoch"))
+    suggest(f"export {out} --name NAME --version 1   (then quantise, which offers the bundle in int8)")
+
+
 def fine_tune(
     split: SplitTable,
     start: Annotated[Path, typer.Option(help="The bundle or run whose network is the starting point.")],

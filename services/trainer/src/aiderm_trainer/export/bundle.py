@@ -37,6 +37,7 @@ from aiderm_trainer.export.novelty_images import evaluated_close_ups, fit_novelt
 from aiderm_trainer.export.orientations import VIEWS, Averaged, Upright
 from aiderm_trainer.export.provenance import describe_training
 from aiderm_trainer.export.runs import TrainedRun, load_members
+from aiderm_trainer.export.variants import assess, golden_of
 from aiderm_trainer.reporting.render import render_card
 from aiderm_trainer.training.outline import load_decoder
 from aiderm_trainer.training.run_folder import HISTORY, SPLIT
@@ -113,6 +114,7 @@ class _Export:
     def __init__(self, members: Sequence[TrainedRun], task: Task) -> None:
         self.members, self.task = members, task
         self.labels = members[0].labels
+        self.quantised = any(member.config.quantised for member in members)
         self.split = members[0].folder / SPLIT
         self.rows = read_split(self.split)
         self.train, self.calibration, self.test = (_rows(self.rows, side) for side in ("train", "calibration", "test"))
@@ -141,6 +143,8 @@ class _Export:
         (folder / REPORT_FOLDER).mkdir()
         _write_split(folder / REPORT_FOLDER / SPLIT, self.rows)
         manifest = self._manifest(folder, runtime, fit, prior, self._novelty(runtime, tested, fit))
+        if self.quantised and (variant := self._in_integers(folder, runtime, manifest)) is not None:
+            manifest = manifest.model_copy(update={"forms": [*manifest.forms, variant]})
         findings = investigate(runtime, tested, self.task.root, manifest, self.task.request, self.train)
         # Curves of several trainings are no one curve: an ensemble's report has none.
         history = _history(self.members[0].folder) if len(self.members) == 1 else []
@@ -171,6 +175,13 @@ class _Export:
             evaluation=found,
         )
 
+    def _in_integers(self, folder: Path, runtime: Runtime, manifest: Manifest) -> Variant | None:
+        """The same graph computed in 8-bit integers; None where that costs more than a variant may."""
+        integers = load_runtime("openvino", folder, precision="int8")
+        sides = (self.calibration, _rows(self.rows, "validation"))
+        before, after = ([score_bundle(each, self.spec, side, self.task.root) for side in sides] for each in (runtime, integers))
+        return assess("int8", ".", manifest, before, after, golden_of(folder, manifest, integers), one_rule=True).variant
+
     def _manifest(
         self, folder: Path, runtime: Runtime, fit: Answers, prior: dict[str, float] | None, novelty: Novelty
     ) -> Manifest:
@@ -197,7 +208,7 @@ class _Export:
             metrics={},
             data=self._data(),
             training=describe_training(self.members, self.assessor.share),
-            golden=golden_cases(folder, runtime, self.spec),
+            golden=golden_cases(folder, runtime, self.spec, quantised=self.quantised),
             files={},
             intended_use=INTENDED_USE,
             limitations=_limitations(labels, self.spec.size, fit.decision.target_sensitivity),

@@ -21,9 +21,8 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.evaluation.outline_agreement import drawn, overlap
 from aiderm_trainer.export.members import depths
 from aiderm_trainer.training import checkpoint
-from aiderm_trainer.training.run_folder import load_run
+from aiderm_trainer.training.run_folder import OUTLINE, load_run
 
-OUTLINE: Final = "outline.npz"  # weights of the decoder
 _BACKUP: Final = "outline_backup"  # where an interrupted training is resumed
 RATE: Final = 2e-3
 # Hidden edges teach the decoder to guess, and what it guesses there cannot be checked: fewer artefacts than for the classifier.

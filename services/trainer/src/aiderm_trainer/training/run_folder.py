@@ -18,6 +18,7 @@ from aiderm_trainer.training import checkpoint
 CHECKPOINT: Final = "checkpoint.npz"  # where an interrupted run is resumed
 BEST: Final = "best.npz"  # weights of the best epoch
 PRETRAINED: Final = "pretrained.npz"  # weights that novelty is measured with
+OUTLINE: Final = "outline.npz"  # weights of the outline decoder
 HISTORY: Final = "history.jsonl"  # figures of each epoch
 SECONDS: Final = "seconds"
 SPLIT: Final = "split.csv"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from aiderm_trainer.architectures.network import Network
 from aiderm_trainer.config import ConfigError
 from aiderm_trainer.training import checkpoint, run_folder
+from aiderm_trainer.training.run_folder import OUTLINE
+
+DECODER_LAYERS: Final = ("conv2d", "batch_normalization", "separable_conv2d")  # without names of their own
 
 
 def take_over(start: Path, network: Network) -> None:
@@ -37,6 +41,42 @@ def take_over(start: Path, network: Network) -> None:
             raise ConfigError(f"{start} holds no {variable.path} of shape {pretrained.shape}: it is another network")
         trained = [value for value in fitting if not np.array_equal(value, pretrained)]
         variable.assign((trained or fitting)[0])
+
+
+def take_over_decoder(start: Path, decoder: Any) -> bool:
+    """Assigns the weights of the outline decoder of a run or a bundle; returns whether there is one.
+
+    Raises:
+        ConfigError: they cannot be read, or belong to another decoder.
+    """
+    if (start / run_folder.BEST).exists():
+        if not (start / OUTLINE).exists():
+            return False
+        checkpoint.restore(start / OUTLINE, decoder.variables)
+        return True
+    # Its layers are numbered from wherever Keras' counter stood: the order of each kind tells which is which.
+    found = {(_kind(name), _number(name), name): values for name, values in _variables(start).items() if _kind(name) != name}
+    wanted = [(_kind(variable.path), _number(variable.path), variable) for variable in decoder.variables]
+    for kind in {kind for kind, _, _ in wanted}:
+        values = [found[key][0] for key in sorted(found) if key[0] == kind]
+        variables = [variable for each, _, variable in sorted(wanted, key=lambda one: one[1]) if each == kind]
+        if not values:
+            return False
+        if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
+            raise ConfigError(f"{start} holds another outline decoder: {kind} of {[value.shape for value in values]}")
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+    return True
+
+
+def _kind(path: str) -> str:
+    """The path of a decoder's variable without its layer's number; any other path as it is, too."""
+    return re.sub(rf"^({'|'.join(DECODER_LAYERS)})(_\d+)?/", r"\1#/", path)
+
+
+def _number(path: str) -> int:
+    found = re.search(r"_(\d+)/", path)
+    return int(found[1]) if found else 0
 
 
 def _variables(bundle: Path) -> dict[str, list[NDArray[Any]]]:
