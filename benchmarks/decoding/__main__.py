@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,6 +116,26 @@ class Answers:
         return {"images": len(self.malignancy)} | {name: round(float(value), 5) for name, value in found.items()}
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The content of result.json as a table for each size of photograph."""
+    lines = []
+    for size, found in report.items():
+        images = found["against " + REFERENCE][REFERENCE]["images"]
+        made = f", {found['enlarged']:.0%} of them enlarged" if found["enlarged"] else ""
+        lines += [f"{size}: {found['model']}, {images:,} {found['rows']} images{made}, on {found['processor']}.", ""]
+        lines += [
+            "| rule | threshold crossed | another decision | other warnings | malignancy moves by (median; 99%) "
+            "| processor time of decoding and shrinking |",
+            "|---|---|---|---|---|---|",
+        ]
+        for rule, each in found["against " + REFERENCE].items():
+            shares = " | ".join(f"{each[name]:.2%}" for name in ("flipped", "decision_changed", "warnings_changed"))
+            moved = f"{each['malignancy_median']:.4f}; {each['malignancy_99%']:.3f}"
+            lines.append(f"| {rule} | {shares} | {moved} | {each['processor_time_ratio']:.2f} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("models/melanoma/7"))
@@ -153,6 +174,7 @@ def main() -> None:
         "against " + REFERENCE: {name: found.against(reference, manifest.decision.threshold) for name, found in answers.items()},
     }
     options.out.write_text(json.dumps(report, indent=2) + "\n")
+    options.out.with_suffix(".md").write_text(markdown(report))
 
 
 if __name__ == "__main__":
