@@ -27,6 +27,7 @@ def start(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPathF
     return run
 
 
+@pytest.mark.ci
 def test_the_run_is_exported_and_offered_in_int8(start: Path, synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
     split, data = synthetic_split
     found = quantise_run(CONFIG.model_copy(update={"start": str(start)}), read_split(split), data, tmp_path / "int8")
