@@ -37,7 +37,7 @@ class Rounded(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Adds the limits, which ``set_ranges`` measures."""
+        """Adds the limits, which ``fit`` measures."""
         self.low = self.add_weight(shape=(), initializer="zeros", trainable=False, name="low")
         self.high = self.add_weight(shape=(), initializer=keras.initializers.Constant(6.0), trainable=False, name="high")
 

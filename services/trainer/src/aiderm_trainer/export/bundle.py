@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy.special import softmax
 
 from aiderm_core.bundle.manifest import MANIFEST_FILE, Data, Input, Label, Manifest, Novelty, OutlineInfo, Variant
@@ -176,11 +177,14 @@ class _Export:
         )
 
     def _in_integers(self, folder: Path, runtime: Runtime, manifest: Manifest) -> Variant | None:
-        """The same graph computed in 8-bit integers; None where that costs more than a variant may."""
+        """The same graph computed in 8-bit integers; None, and told why, where that costs more than a variant may."""
         integers = load_runtime("openvino", folder, precision="int8")
         sides = (self.calibration, _rows(self.rows, "validation"))
         before, after = ([score_bundle(each, self.spec, side, self.task.root) for side in sides] for each in (runtime, integers))
-        return assess("int8", ".", manifest, before, after, golden_of(folder, manifest, integers), one_rule=True).variant
+        trial = assess("int8", ".", manifest, before, after, golden_of(folder, manifest, integers), one_rule=True)
+        if trial.variant is None:
+            Console(stderr=True).print(f"int8: not offered: {trial.reason}", highlight=False, soft_wrap=True)
+        return trial.variant
 
     def _manifest(
         self, folder: Path, runtime: Runtime, fit: Answers, prior: dict[str, float] | None, novelty: Novelty
