@@ -1,7 +1,7 @@
 """A network whose convolutions compute in 8-bit integers.
 
-Each convolution's weights are rounded to 255 levels a channel, and the map that it reads to 256 levels, in training and in
-the served graph alike (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Each convolution's weights are rounded to 255 levels a channel, and the map that it reads to 256 levels, inside the graph
+(Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018). A runtime may compute such convolutions in integers or in floats: the answer is the same but for
 rounding, so one calibration and one threshold serve both.
 
@@ -194,7 +194,7 @@ def _rounded(weights: Any) -> Any:
 
 def _tensorflow() -> Any:
     if keras.backend.backend() != "tensorflow":
-        raise ConfigError(f"a quantised network is trained with TensorFlow. Received: {keras.backend.backend()}")
+        raise ConfigError(f"a quantised network needs TensorFlow as the backend. Received: {keras.backend.backend()}")
     import tensorflow as tf
 
     return tf

@@ -147,7 +147,7 @@ def quantise_run(
     arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
     size: InputSize = None,
     floats: Annotated[
-        list[str] | None, typer.Option(help="Ending of the names of layers that stay in floats, such as expand; may be repeated.")
+        list[str] | None, typer.Option(help="Layers whose names end so, such as expand, are not rounded; may be repeated.")
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -160,7 +160,7 @@ def quantise_run(
         config = TrainConfig.of(arch=arch, weights=weights, start=str(start), size=size, floats=tuple(floats or ()), seed=seed)
         found = run(config, read_split(split), data, out)
     console.print(", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "epoch"))
-    suggest(f"export {out} --name NAME --version 1   (then quantise, which offers the bundle in int8)")
+    suggest(f"export {out} --name NAME --version 1   (offers int8 if AUC and decisions hold)")
 
 
 def fine_tune(
