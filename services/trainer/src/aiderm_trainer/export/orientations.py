@@ -3,14 +3,17 @@
 The rotations by 90 degrees and their mirror images form a group (Cohen and Welling, "Group Equivariant Convolutional
 Networks", ICML 2016). A graph can average over all of it, or turn each image into one orientation that the image itself
 decides, at an eighth of the work (Kaba et al., "Equivariance with Learned Canonicalization Functions", ICML 2023; here the
-function is not learned). Views are made by transposing and by slicing backwards, which every runtime can do.
+function is not learned). Averages transpose and slice backwards, which every runtime can do; one view is one gather of
+pixels by a table of the eight orders, which takes OpenVINO half the time of three choices between slices.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 VIEWS: Final = 8
 # Half an image of up to 1,024 pixels a side sums to less than 2 ** 24: exact in float32, in whatever order it is added up.
@@ -69,16 +72,12 @@ class Upright(AsGiven):
         light = tf.cast(images[..., 1] // (256 // _LEVELS), tf.float32) - _LEVELS / 2  # green, which is closest to brightness
         across, down = (_second_less_first_half(tf.reduce_sum(light, axis=axis)) for axis in (1, 2))
         wrong = (across < 0, down < 0, abs(across) < abs(down))
-        self._columns, self._rows, self._swap = (each[:, None, None, None] for each in wrong)
-        upright = tf.where(self._columns, images[:, :, ::-1], images)
-        upright = tf.where(self._rows, upright[:, ::-1], upright)
-        super().__init__(tf.where(self._swap, _transposed(upright), upright))
+        self._order = sum(tf.cast(each, tf.int32) * 2**bit for bit, each in enumerate(wrong))
+        super().__init__(_reordered(images, _orders(images.shape[1]), self._order))
 
     def mean_turned_back(self, maps: Any) -> Any:
         """See ``Seen``."""
-        maps = tf.where(self._swap, _transposed(maps), maps)
-        maps = tf.where(self._rows, maps[:, ::-1], maps)
-        return tf.where(self._columns, maps[:, :, ::-1], maps)
+        return _reordered(maps, np.argsort(_orders(maps.shape[1])).astype(np.int32), self._order)
 
 
 class Averaged:
@@ -112,6 +111,21 @@ def _second_less_first_half(sums: Any) -> Any:
     """``[N, S]`` -> ``[N]``; a column in the middle belongs to neither half."""
     half = sums.shape[1] // 2
     return tf.reduce_sum(sums[:, -half:], axis=1) - tf.reduce_sum(sums[:, :half], axis=1)
+
+
+def _orders(size: int) -> NDArray[np.int32]:
+    """Where each pixel of a view comes from, ``[8, S S]``: mirrored across (bit 0), then down (bit 1), then transposed (bit 2)."""
+    places = np.arange(size * size, dtype=np.int32).reshape(size, size)
+    views = [places[:: -1 if order & 2 else 1, :: -1 if order & 1 else 1] for order in range(VIEWS)]
+    return np.stack([np.ravel(view.T if order & 4 else view) for order, view in enumerate(views)])
+
+
+def _reordered(images: Any, orders: NDArray[np.int32], order: Any) -> Any:
+    """Each image ``[N, S, S, C]`` with its pixels in the order, ``[N]``, that it is given."""
+    # One gather from all images at once: OpenVINO 2026.4 gathers wrong pixels, or crashes, by batch_dims=1 from one image.
+    count, places, channels = tf.shape(images)[0], orders.shape[1], images.shape[3]
+    pixels = tf.gather(tf.constant(orders), order) + tf.range(count)[:, None] * places
+    return tf.reshape(tf.gather(tf.reshape(images, (-1, channels)), pixels), tf.shape(images))
 
 
 def _by_view(values: Any) -> Any:
