@@ -19,7 +19,7 @@ import cv2
 from aiderm_core.bundle.manifest import Input, Manifest
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
-from aiderm_core.quality.measurements import QualityCheck
+from aiderm_core.quality import measurements
 from aiderm_core.runtime import Hint, Runtime, load_runtime
 
 
@@ -60,7 +60,7 @@ def stages(runtime: Runtime, manifest: Manifest, images: list[bytes]) -> dict[st
 
     work: dict[str, Callable[[int], object]] = {
         "decode": lambda index: to_model_input(decode_image(images[index], size=spec.size).pixels, spec.size, spec.geometry),
-        "quality": lambda index: QualityCheck(squares[index], spec.size, manifest.quality)(),
+        "quality": lambda index: measurements.measure(squares[index], squares[index]),
         "forward": lambda index: runtime.run(squares[index][None], "throughput"),
     }
     return {name: round(1000 * min(seconds(run) for _ in range(3)), 3) for name, run in work.items()}

@@ -28,9 +28,8 @@ class Answering:
         )  # fmt: skip
         self.asked = []
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         self.asked.append((batch.shape, hint))
-        during_inference()
         return self.outputs
 
 
@@ -64,7 +63,7 @@ def test_a_judgement_holds_everything_that_an_answer_needs(manifest, picture):
     assert (found.image.width, found.image.height) == cv2.imdecode(np.frombuffer(picture, np.uint8), 1).shape[1::-1]
     assert found.region.width == found.region.height == min(found.image.width, found.image.height)
     assert found.seconds.decode > 0
-    assert 0 < found.seconds.quality <= found.seconds.forward
+    assert min(found.seconds.quality, found.seconds.forward) > 0
 
 
 def test_a_novel_picture_is_rejected(manifest, picture):

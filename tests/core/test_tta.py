@@ -24,7 +24,7 @@ class Positions:
 
     name, precision = "openvino", "f32"
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         light = batch[..., 0].astype(np.float64) / 255
         side = light.shape[1]
         ramp = np.linspace(-3, 3, side)[None, :, None] + np.linspace(-1, 1, side)[None, None]

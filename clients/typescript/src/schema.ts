@@ -1059,7 +1059,7 @@ export interface components {
         };
         /**
          * Timing
-         * @description Milliseconds. Queue is the wait for a worker; quality is measured during forward; total starts at the complete upload.
+         * @description Milliseconds. Queue is the wait for a worker; total starts at the complete upload.
          */
         Timing: {
             /** Queue */

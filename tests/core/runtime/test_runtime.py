@@ -174,12 +174,21 @@ def test_names_and_precision(convolution: Path) -> None:
         assert (runtime.name, runtime.precision) == (engine, "f32")
 
 
-def test_openvino_computes_in_f32_with_the_threads_asked_for(convolution: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_openvino_computes_in_f32_on_one_core_for_each_caller_and_on_all_for_one(convolution: Path, threads: int) -> None:
     import openvino as ov
 
-    compiled = load_runtime("openvino", convolution, threads=1)._streams.compiled  # type: ignore[attr-defined]
-    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
-    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    runtime: Any = load_runtime("openvino", convolution, threads=threads)
+    assert len(runtime._one_core.compiled) == threads
+    for graph in runtime._one_core.compiled:
+        assert graph.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
+        # OpenVINO has no thread of its own for it: it computes in the caller's.
+        assert (graph.get_property("NUM_STREAMS"), graph.get_property("INFERENCE_NUM_THREADS")) == (0, 0)
+    together = [
+        (graph.get_property("INFERENCE_PRECISION_HINT"), graph.get_property("INFERENCE_NUM_THREADS"))
+        for graph in runtime._all_cores.compiled
+    ]
+    assert together == ([(ov.Type.f32, 2)] if threads == 2 else [])
 
 
 @pytest.mark.parametrize(
@@ -269,20 +278,11 @@ def test_both_ways_to_use_the_cores_give_the_same_answer(runtime: Runtime, count
         assert np.allclose(getattr(alone, name), getattr(beside_others, name), atol=1e-5), name
 
 
-def test_openvino_uses_all_cores_for_one_picture_and_one_core_for_each_of_many(convolution: Path) -> None:
-    runtime: Any = load_runtime("openvino", convolution, threads=2)
-    one, many = runtime._all_cores.compiled, runtime._streams.compiled
-    assert (one.get_property("NUM_STREAMS"), one.get_property("INFERENCE_NUM_THREADS")) == (1, 2)
-    assert (many.get_property("NUM_STREAMS"), many.get_property("INFERENCE_NUM_THREADS")) == (2, 2)
-
-
-def test_openvino_holds_no_more_requests_than_cores(convolution: Path) -> None:
+def test_each_of_openvinos_graphs_is_free_again_after_its_answer(convolution: Path) -> None:
     runtime: Any = load_runtime("openvino", convolution, threads=2)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda seed: runtime.run(pictures(1 + seed % 4, seed), ("latency", "throughput")[seed % 2]), range(40)))
-    assert runtime._streams._made <= 2
-    assert runtime._all_cores._made <= 1
-    assert len(runtime._streams._free) == runtime._streams._made  # all came back
+    assert (runtime._one_core._free.qsize(), runtime._all_cores._free.qsize()) == (2, 1)
 
 
 def test_a_quantised_graph_is_read_from_its_file(convolution: Path, tmp_path: Path) -> None:

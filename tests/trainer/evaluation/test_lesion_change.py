@@ -49,7 +49,7 @@ class Darker:
 
     name, precision = "openvino", "f32"
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         grey = [cv2.resize(cv2.GaussianBlur(each[..., 1], (0, 0), 3), (56, 56), interpolation=cv2.INTER_AREA) for each in batch]
         skin = [np.percentile(each, 80) for each in grey]
         outline = np.stack([np.clip((0.8 * s - each) / 20.0 + 0.5, 0, 1) for s, each in zip(skin, grey, strict=True)])

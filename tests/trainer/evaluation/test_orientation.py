@@ -21,10 +21,10 @@ class UpperHalf:
     def __init__(self, runtime):
         self.name, self.precision, self.runtime = runtime.name, runtime.precision, runtime
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         half = batch.copy()
         half[:, batch.shape[1] // 2 :] = half[:, : batch.shape[1] // 2]
-        return self.runtime.run(half, hint, during_inference)
+        return self.runtime.run(half, hint)
 
 
 @pytest.fixture(scope="module")

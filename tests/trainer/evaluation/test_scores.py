@@ -25,7 +25,7 @@ class MeanColour:
     def __init__(self, novelty=1.0):
         self.sizes, self.novelty = [], novelty
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         check_batch(batch, SPEC.size)
         self.sizes.append(len(batch))
         red = batch[..., 0].mean(axis=(1, 2), dtype=np.float64).astype(np.float32) / 255

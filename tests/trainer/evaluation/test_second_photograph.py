@@ -78,7 +78,7 @@ class Brightness:
 
     name, precision = "openvino", "f32"
 
-    def run(self, batch, hint="latency", during_inference=None):
+    def run(self, batch, hint="latency"):
         p = batch[..., 0].mean(axis=(1, 2)).astype(np.float32) / 255
         return Outputs(np.stack([p, 1 - p], axis=1), p, np.zeros((len(p), 4, 4), np.float32), np.zeros(len(p), np.float32))
 

@@ -157,7 +157,7 @@ class LesionOut(BaseModel):
 
 
 class Timing(BaseModel):
-    """Milliseconds. Queue is the wait for a worker; quality is measured during forward; total starts at the complete upload."""
+    """Milliseconds. Queue is the wait for a worker; total starts at the complete upload."""
 
     queue: float
     decode: float

@@ -31,7 +31,7 @@ class BrokenOutputError(RuntimeError):
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds that each stage took; the quality is measured while the model runs."""
+    """Seconds that each stage took."""
 
     decode: float
     quality: float
@@ -102,7 +102,7 @@ def assess(
         runtime: answers for uint8 ``[1, S, S, 3]``.
         rule: threshold and band of the variant that runs.
         limits: what an image may measure.
-        before_inference: called between decoding and inference; says how the graph is to use the cores, or raises to stop there.
+        before_inference: called before inference; says how the graph is to use the cores, or raises to stop there.
         budget: of decoded bytes; held only until the model's input is made.
         deadline: for waiting for the budget and for decoding, as ``time.monotonic`` counts.
         planned: how ``decode.plan`` would decode the image at the model's size, where that is known already.
@@ -116,16 +116,18 @@ def assess(
     start = time.perf_counter()
     image = _prepare(data, manifest.input, limits, budget, deadline, planned)
     decoded = time.perf_counter()
-    quality = measurements.QualityCheck(image.working, min(image.region.width, image.region.height), manifest.quality)
-    outputs = runtime.run(image.batch, before_inference(), quality)
-    forward = time.perf_counter() - decoded
+    measures = measurements.measure(image.working, image.working, min(image.region.width, image.region.height))
+    warnings = measurements.warnings(measures, manifest.quality)
+    measured = time.perf_counter()
+    outputs = runtime.run(image.batch, before_inference())
+    answered = time.perf_counter()
     checked = checked_outputs(outputs, len(manifest.labels))
     probabilities, malignancy, novelty = checked.probability[0], float(checked.malignancy[0]), float(checked.novelty[0])
     return ImageAssessment(
         image=image.info,
         region=image.region,
-        measures=quality.measures,
-        warnings=quality.warnings,
+        measures=measures,
+        warnings=warnings,
         probabilities=probabilities,
         malignancy=malignancy,
         most_likely=most_likely(probabilities, manifest),
@@ -133,8 +135,8 @@ def assess(
         heatmap=outputs.heatmap[0],
         outline=None if outputs.outline is None else outputs.outline[0],
         square=image.batch[0],
-        verdict=decide(malignancy, novelty, quality.measures, quality.warnings, manifest, rule),
-        seconds=Seconds(decoded - start, quality.seconds, forward),
+        verdict=decide(malignancy, novelty, measures, warnings, manifest, rule),
+        seconds=Seconds(decoded - start, measured - decoded, answered - measured),
     )
 
 

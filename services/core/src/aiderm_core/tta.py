@@ -6,7 +6,7 @@ lowers the variance of a classifier (Krizhevsky et al. 2012; for skin lesions Pe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -44,11 +44,9 @@ class TtaRuntime:
         self._malignant = np.array([label.malignant for label in labels])
         self._pool = pool
 
-    def run(
-        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
-    ) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores uint8 ``[N, S, S, 3]`` by ``8 N`` views; see ``pooled``."""
-        return pooled(self._runtime.run(views(batch), hint, during_inference), self._malignant, self._pool)
+        return pooled(self._runtime.run(views(batch), hint), self._malignant, self._pool)
 
 
 def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -32,10 +32,8 @@ class LazyRuntime:
         """Whether a call has loaded it."""
         return self._runtime is not None
 
-    def run(
-        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
-    ) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """See ``Runtime.run``."""
         with self._loading:
             runtime = self._runtime = self._runtime or self._load()
-        return runtime.run(batch, hint, during_inference)
+        return runtime.run(batch, hint)

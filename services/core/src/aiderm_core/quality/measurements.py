@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
@@ -84,34 +83,6 @@ class QualityWarning:
     code: str
     text: str
     advisory: bool = False
-
-
-@dataclass
-class QualityCheck:
-    """The quality of one image, measured when it is called: a runtime does that while its engine computes.
-
-    Attributes:
-        working: the assessed region, uint8 ``[224, 224, 3]`` RGB.
-        resolution: the region's shorter side in pixels of the image in full.
-        limits: the manifest's.
-        measures: of ``METRICS``; empty until it has been called, as the rest.
-        warnings: for measures beyond the limits.
-        seconds: that the call took.
-    """
-
-    working: NDArray[np.uint8]
-    resolution: int
-    limits: Mapping[str, QualityLimit]
-    measures: dict[str, float] = field(default_factory=dict, init=False)
-    warnings: tuple[QualityWarning, ...] = field(default=(), init=False)
-    seconds: float = field(default=0.0, init=False)
-
-    def __call__(self) -> None:
-        """Measures the image."""
-        began = time.perf_counter()
-        self.measures = measure(self.working, self.working, self.resolution)
-        self.warnings = warnings(self.measures, self.limits)
-        self.seconds = time.perf_counter() - began
 
 
 def measure(

@@ -50,17 +50,13 @@ class Runtime(Protocol):
     name: str
     precision: str
 
-    def run(
-        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
-    ) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores RGB images.
 
         Args:
             batch: uint8 ``[N, S, S, 3]``.
             hint: ``latency``: use all cores for this call; ``throughput``: other calls run beside it, use one. The answer is
                 the same up to rounding. An engine that cannot choose ignores it.
-            during_inference: called once, in this thread, while the engine computes where it can do that. What it raises leaves
-                this function.
 
         Raises:
             ValueError: another shape or type than the graph takes.

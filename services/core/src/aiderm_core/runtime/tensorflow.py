@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,15 +38,11 @@ class TensorFlowRuntime:
         self._input = next(iter(inputs))
         self._size: int | None = inputs[self._input].shape[1]
 
-    def run(
-        self, batch: NDArray[np.uint8], hint: Hint = "latency", during_inference: Callable[[], None] | None = None
-    ) -> Outputs:
+    def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
         check_batch(batch, self._size)
         answers = []
         for start in range(0, len(batch), AT_ONCE):
             outputs = self._call(**{self._input: tf.constant(batch[start : start + AT_ONCE])})
-            if start == 0 and during_inference is not None:
-                during_inference()
             answers.append({name: outputs[name].numpy() for name in self._outputs})
         return joined(answers)

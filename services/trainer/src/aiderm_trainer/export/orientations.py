@@ -114,7 +114,7 @@ def _second_less_first_half(sums: Any) -> Any:
 
 
 def _orders(size: int) -> NDArray[np.int32]:
-    """Where each pixel of a view comes from, ``[8, S S]``: mirrored across (bit 0), then down (bit 1), then transposed (bit 2)."""
+    """Where the pixels of a view come from, ``[8, S S]``: mirrored across (bit 0), down (bit 1), then transposed (bit 2)."""
     places = np.arange(size * size, dtype=np.int32).reshape(size, size)
     views = [places[:: -1 if order & 2 else 1, :: -1 if order & 1 else 1] for order in range(VIEWS)]
     return np.stack([np.ravel(view.T if order & 4 else view) for order, view in enumerate(views)])
