@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from aiderm_core.runtime.processor import has_integer_units
 from aiderm_trainer.data import synthetic
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def test_health_and_models_through_nginx(client: httpx.Client) -> None:
     assert health.json()["status"] == "ok"
     [model] = [entry for name, entry in health.json()["models"].items() if name == "melanoma"]
     assert model["state"] == "serving"
-    assert (model["runtime"], model["precision"]) == ("openvino", "f32")
+    assert (model["runtime"], model["precision"]) == ("openvino", "int8" if has_integer_units() else "f32")
     assert client.get("/api/models").json()["default"] == "melanoma"
     assert client.get("/api/docs").status_code == 200
 

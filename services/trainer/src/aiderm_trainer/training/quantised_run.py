@@ -24,7 +24,7 @@ from aiderm_trainer.training.training_inputs import parts_of
 IMAGES: Final = 144  # whose maps set the ranges; all maps of a layer are in memory at once
 
 
-def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path, *, base: Path | None = None) -> dict[str, Any]:
+def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path) -> dict[str, Any]:
     """Writes a run that ``export`` accepts like any other, with the outline decoder of the start if it has one.
 
     Args:
@@ -32,7 +32,6 @@ def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path
         rows: of SPLIT.csv, all splits; train images set the ranges, validation rows measure the result.
         root: folder that the rows' paths are relative to.
         out: folder to write.
-        base: folder that ``config.start`` and ``config.weights`` are relative to.
 
     Returns:
         the record of the validation, see ``fine_tune.Probe``; and the same of the start, each figure as ``start_NAME``.
@@ -44,15 +43,10 @@ def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path
         raise ConfigError(f"{out} holds a run already. Choose another --out")
     if config.start is None:
         raise ConfigError("quantisation starts from a bundle or a run. Received: no start")
-    parts, base = parts_of(config, rows), base or Path()
-    start = base / config.start
-    file = config.weights not in ("imagenet", "none")
-    found = config.model_copy(
-        update={"weights": str(base / config.weights), "quantised": False} if file else {"quantised": False}
-    )
-    original = build(found, len(parts.labels))
+    parts, start = parts_of(config, rows), Path(config.start)
+    original = build(config.model_copy(update={"quantised": False}), len(parts.labels))
     take_over(start, original)
-    network = build(found.model_copy(update={"quantised": True}), len(parts.labels), load=False)
+    network = build(config.model_copy(update={"quantised": True}), len(parts.labels), load=False)
     for layer in original.model.layers:
         network.model.get_layer(layer.name).set_weights(layer.get_weights())
     fit(network.model, original.model, _of_every_domain(parts.train, root, network.size, config.seed))
