@@ -59,7 +59,7 @@ def test_serves_what_is_promoted(tmp_path, make_bundle):
 
 @pytest.mark.parametrize("units", [True, False])
 def test_auto_serves_int8_where_the_bundle_offers_it_and_the_processor_has_the_units(tmp_path, make_bundle, monkeypatch, units):
-    monkeypatch.setattr("aiderm_api.serving.registry.has_integer_units", lambda: units)
+    monkeypatch.setattr("aiderm_core.precision.has_integer_units", lambda: units)
     make_bundle(tmp_path, forms=[{"runtime": "openvino", "precision": each} for each in ("f32", "int8")])
     make_bundle(tmp_path, name="other")
     registry = ModelRegistry(ModelStore(tmp_path), "melanoma", "openvino", 1, "auto")

@@ -15,6 +15,7 @@ from aiderm_core.assess import assess
 from aiderm_core.bundle.self_check import self_check
 from aiderm_core.bundle.store import ModelStore
 from aiderm_core.imaging.limits import Limits
+from aiderm_core.precision import chosen_variant
 from aiderm_core.runtime import load_runtime
 
 __all__ = ["DISCLAIMER", "Assessment", "Model", "load"]
@@ -35,9 +36,9 @@ class Model:
 
     def __init__(self, bundle: Path) -> None:
         self.manifest = ModelStore(bundle.parent.parent).verified(bundle.parent.name, bundle.name, promoted=True)
-        variant = self.manifest.variant("openvino", "f32")
+        variant = chosen_variant(self.manifest)
         self._rule = variant.decision or self.manifest.decision
-        self._runtime = load_runtime("openvino", bundle / variant.path)
+        self._runtime = load_runtime("openvino", bundle / variant.path, precision=variant.precision)
         self_check(bundle, self.manifest, self._runtime, variant.golden)
 
     def assess(self, image: str | Path | bytes, *, explain: bool = False) -> Assessment:

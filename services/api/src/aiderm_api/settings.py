@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiderm_core.bundle.manifest import NAME_PATTERN
 from aiderm_core.imaging.budget import default_limit
-from aiderm_core.runtime import Precision
+from aiderm_core.precision import PrecisionChoice
 from aiderm_core.runtime.cores import usable_cores
 
 MEGABYTE = 1_000_000
@@ -49,7 +49,7 @@ class Settings(KeysFile):
     poll_seconds: Annotated[float, Field(ge=0.05, le=3600, description="how often SERVING files are checked")] = 3.0
 
     precision: Annotated[
-        Precision | Literal["auto"],
+        PrecisionChoice,
         Field(description="of the serving variant; auto: int8 where the model offers it and the processor has VNNI or AMX"),
     ] = "auto"
     threads: Annotated[int | None, Field(ge=1, le=256, description="cores to use; all of them when unset")] = None

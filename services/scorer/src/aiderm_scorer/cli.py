@@ -43,8 +43,13 @@ def main(
     model: Annotated[str, typer.Option(help="Name of the model.", envvar="AIDERM_DEFAULT_MODEL")] = "melanoma",
     version: Annotated[str | None, typer.Option(help="Version of the model.", show_default="the promoted one")] = None,
     precision: Annotated[
-        str, typer.Option(help="Precision of the variant to run: f32, bf16 or int8.", envvar="AIDERM_PRECISION")
-    ] = "f32",
+        str,
+        typer.Option(
+            help="Precision of the variant to run: f32, bf16 or int8. auto, as in the API: int8 where the model offers it and "
+            "this processor has units for it, else f32.",
+            envvar="AIDERM_PRECISION",
+        ),
+    ] = "auto",
     column: Annotated[
         str | None, typer.Option(help="Column of a list that holds the paths.", show_default="path, image ...")
     ] = None,

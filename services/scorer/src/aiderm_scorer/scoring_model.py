@@ -14,6 +14,7 @@ from typing import Self
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import BundleError, verify
 from aiderm_core.imaging.limits import Limits
+from aiderm_core.precision import chosen_variant
 from aiderm_core.runtime import Precision
 
 
@@ -34,12 +35,12 @@ class Model:
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
-    def load(cls, bundle: Path, precision: str = "f32", limits: Limits | None = None, manifest: Manifest | None = None) -> Self:
+    def load(cls, bundle: Path, precision: str = "auto", limits: Limits | None = None, manifest: Manifest | None = None) -> Self:
         """Verifies a bundle and chooses a variant of it.
 
         Args:
             bundle: its folder.
-            precision: of the variant.
+            precision: of the variant, or ``auto``, see ``chosen_variant``.
             limits: what an image may measure.
             manifest: of the bundle, where it has been verified already.
 
@@ -48,7 +49,7 @@ class Model:
             ManifestError: it has no such variant.
         """
         manifest = manifest or verify(bundle)
-        return cls(manifest, bundle.resolve(), manifest.variant("openvino", precision).precision, limits or Limits())
+        return cls(manifest, bundle.resolve(), chosen_variant(manifest, precision).precision, limits or Limits())
 
     def packed(self) -> Self:
         """The same with its files in it, for machines that do not see the folder."""

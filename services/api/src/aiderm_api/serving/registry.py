@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 import structlog
 from prometheus_client import Metric
@@ -20,12 +19,12 @@ from prometheus_client.registry import Collector
 from aiderm_api import schemas
 from aiderm_api.serving.exceptions import ModelUnavailableError, UnknownModelError
 from aiderm_api.serving.lazy_runtime import LazyRuntime
-from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough, Variant
+from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
 from aiderm_core.bundle.self_check import SelfCheckError, self_check
 from aiderm_core.bundle.store import DIGEST_SUFFIX, SERVING_FILE, BundleError, ModelStore
 from aiderm_core.imaging.errors import ImageError
-from aiderm_core.runtime import Precision, Runtime, RuntimeFailure, load_runtime
-from aiderm_core.runtime.processor import has_integer_units
+from aiderm_core.precision import PrecisionChoice, chosen_variant
+from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FILE = "report/report.json"
@@ -33,7 +32,6 @@ RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
 log = structlog.get_logger(__name__)
 
 Signature = tuple[str, int, int, int]
-Wanted = Precision | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,9 @@ class ModelRegistry:
             processor is faster in it, else f32.
     """
 
-    def __init__(self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: Wanted = "f32") -> None:
+    def __init__(
+        self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: PrecisionChoice = "f32"
+    ) -> None:
         self.default = default
         self.runtime = runtime
         self.precision = precision
@@ -180,7 +180,7 @@ class ModelRegistry:
     def _load(self, name: str, version: str, slot: _Slot) -> LoadedModel:
         bundle = self._store.path(name, version)
         manifest = self._store.verified(name, version, promoted=True)
-        variant = self._variant(manifest)
+        variant = chosen_variant(manifest, self.precision, self.runtime)
 
         def load() -> Runtime:
             # Again: a lazily loaded model was verified long before its first request.
@@ -214,14 +214,6 @@ class ModelRegistry:
             tta=manifest.thorough if variant.decision is None else None,
         )
         return loaded
-
-    def _variant(self, manifest: Manifest) -> Variant:
-        if self.precision != "auto":
-            return manifest.variant(self.runtime, self.precision)
-        integers = has_integer_units() and any(
-            (form.runtime, form.precision) == (self.runtime, "int8") for form in manifest.forms
-        )
-        return manifest.variant(self.runtime, "int8" if integers else "f32")
 
 
 def _unavailable(name: str) -> ModelUnavailableError:

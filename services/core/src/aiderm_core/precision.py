@@ -1,0 +1,28 @@
+"""Which variant of a bundle answers: the same for the API, the library and the scorer, so that they give the same answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aiderm_core.bundle.manifest import Manifest, Variant
+from aiderm_core.runtime import Precision
+from aiderm_core.runtime.processor import has_integer_units
+
+PrecisionChoice = Precision | Literal["auto"]
+
+
+def chosen_variant(manifest: Manifest, precision: str = "auto", runtime: str = "openvino") -> Variant:
+    """The variant of a bundle that answers on this machine.
+
+    Args:
+        manifest: of the bundle.
+        precision: ``auto`` means int8 where the bundle offers it and the processor has units for it, else f32.
+        runtime: ``openvino`` or ``tensorflow``.
+
+    Raises:
+        ManifestError: the bundle has no such variant.
+    """
+    if precision == "auto":
+        offered = any((form.runtime, form.precision) == (runtime, "int8") for form in manifest.forms)
+        precision = "int8" if offered and has_integer_units() else "f32"
+    return manifest.variant(runtime, precision)
