@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -93,8 +92,7 @@ class _Graphs:
 
     def answer(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """The outputs for uint8 ``[1, S, S, 3]``; waits for a graph that is free."""
-        with self._given_back(self._free.get()) as request:
-            return self._infer(request, image)
+        return self._infer(self._free.get(), image)
 
     def answer_at_once(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]] | None:
         """The same, or None where no graph is free."""
@@ -102,22 +100,17 @@ class _Graphs:
             free = self._free.get_nowait()
         except Empty:
             return None
-        with self._given_back(free) as request:
-            return self._infer(request, image)
-
-    @contextmanager
-    def _given_back(self, request: Any) -> Iterator[Any]:
-        try:
-            yield request
-        finally:
-            self._free.put(request)
+        return self._infer(free, image)
 
     def _infer(self, request: Any, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        request.set_input_tensor(ov.Tensor(image))
-        request.start_async()
-        request.wait()
-        # Copies: the request reuses its output memory on the next call.
-        return {name: np.array(request.get_output_tensor(place).data, np.float32) for name, place in self._places.items()}
+        try:
+            request.set_input_tensor(ov.Tensor(image))
+            request.start_async()
+            request.wait()
+            # Copies: the request reuses its output memory on the next call.
+            return {name: np.array(request.get_output_tensor(place).data, np.float32) for name, place in self._places.items()}
+        finally:
+            self._free.put(request)
 
 
 def _compiled_alike(core: Any, compiled: Any, settings: Sequence[dict[str, Any]]) -> list[Any]:
