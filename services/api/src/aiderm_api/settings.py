@@ -165,7 +165,7 @@ class Settings(KeysFile):
 
     @property
     def worker_count(self) -> int:
-        """One more than cores: on a single core too, a slow image leaves a worker to the quick ones."""
+        """One more than cores, so that a slow image leaves a worker for quick ones even on a single core."""
         return self.workers or (self.threads or usable_cores()) + 1
 
 

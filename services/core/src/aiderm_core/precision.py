@@ -1,4 +1,4 @@
-"""Which variant of a bundle answers: the same for the API, the library and the scorer, so that they give the same answer."""
+"""Chooses the variant of a bundle that answers. The API, the library and the scorer all ask here, so their answers agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def chosen_variant(manifest: Manifest, precision: str = "auto", runtime: str = "
 
     Args:
         manifest: of the bundle.
-        precision: ``auto`` means int8 where the bundle offers it and the processor has units for it, else f32.
+        precision: of the variant; ``auto`` means int8 where the bundle offers it and the processor has VNNI or AMX, else f32.
         runtime: ``openvino`` or ``tensorflow``.
 
     Raises:

@@ -45,8 +45,8 @@ def main(
     precision: Annotated[
         str,
         typer.Option(
-            help="Precision of the variant to run: f32, bf16 or int8. auto, as in the API: int8 where the model offers it and "
-            "this processor has units for it, else f32.",
+            help="Precision of the variant to run: f32, bf16, int8 or auto. auto chooses as the API does: int8 where the model "
+            "offers it and the processor has VNNI or AMX, else f32.",
             envvar="AIDERM_PRECISION",
         ),
     ] = "auto",

@@ -147,7 +147,7 @@ def quantise_run(
     arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
     size: InputSize = None,
     floats: Annotated[
-        list[str] | None, typer.Option(help="Layers whose names end so, such as expand, are not rounded; may be repeated.")
+        list[str] | None, typer.Option(help="Layers whose names end with this, such as expand, are not rounded; may be repeated.")
     ] = None,
     seed: Seed = 0,
 ) -> None:

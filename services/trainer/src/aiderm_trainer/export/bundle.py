@@ -177,7 +177,7 @@ class _Export:
         )
 
     def _in_integers(self, folder: Path, runtime: Runtime, manifest: Manifest) -> Variant | None:
-        """The same graph computed in 8-bit integers; None, and told why, where that costs more than a variant may."""
+        """The same graph computed in 8-bit integers; None where that costs more than a variant may; then it prints why."""
         integers = load_runtime("openvino", folder, precision="int8")
         sides = (self.calibration, _rows(self.rows, "validation"))
         before, after = ([score_bundle(each, self.spec, side, self.task.root) for side in sides] for each in (runtime, integers))

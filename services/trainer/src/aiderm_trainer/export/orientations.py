@@ -3,8 +3,9 @@
 The rotations by 90 degrees and their mirror images form a group (Cohen and Welling, "Group Equivariant Convolutional
 Networks", ICML 2016). A graph can average over all of it, or turn each image into one orientation that the image itself
 decides, at an eighth of the work (Kaba et al., "Equivariance with Learned Canonicalization Functions", ICML 2023; here the
-function is not learned). Averages transpose and slice backwards, which every runtime can do; one view is one gather of
-pixels by a table of the eight orders, which takes OpenVINO half the time of three choices between slices.
+function is not learned). ``Averaged`` makes its views by transposing and by slicing backwards, which every runtime can do.
+``Upright`` makes its one view by a single gather, from a table of the eight orders: OpenVINO takes half the time that three
+choices between slices take.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _orders(size: int) -> NDArray[np.int32]:
 
 def _reordered(images: Any, orders: NDArray[np.int32], order: Any) -> Any:
     """Each image ``[N, S, S, C]`` with its pixels in the order, ``[N]``, that it is given."""
-    # One gather from all images at once: OpenVINO 2026.4 gathers wrong pixels, or crashes, by batch_dims=1 from one image.
+    # One gather from all images at once: with batch_dims=1, OpenVINO 2026.4 gathers wrong pixels from one image, or crashes.
     count, places, channels = tf.shape(images)[0], orders.shape[1], images.shape[3]
     pixels = tf.gather(tf.constant(orders), order) + tf.range(count)[:, None] * places
     return tf.reshape(tf.gather(tf.reshape(images, (-1, channels)), pixels), tf.shape(images))
