@@ -9,6 +9,7 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from aiderm_core.runtime.processor import has_integer_units
 from aiderm_trainer.architectures import build
 from aiderm_trainer.architectures.quantised import Rounded, RoundedConvolution, RoundedDepthwise, fit, quantised
 from aiderm_trainer.config import TrainConfig
@@ -41,49 +42,60 @@ def model(original):
     return found
 
 
-def test_every_convolution_but_the_first_reads_a_rounded_map_and_rounded_weights(original, model):
-    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)]
-    assert [type(layer) is keras.layers.Conv2D for layer in convolutions] == [True] + [False] * (len(convolutions) - 1)
-    for layer in convolutions[1:]:
+def test_every_convolution_reads_a_rounded_map_and_holds_its_batch_norm(original, model):
+    convolutions = [layer for layer in model.layers if isinstance(layer, RoundedConvolution | RoundedDepthwise)]
+    assert len(convolutions) == sum(
+        isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D) for layer in original.layers
+    )
+    for layer in convolutions:
         source = layer.input._keras_history.operation
         if isinstance(source, keras.layers.ZeroPadding2D):  # before it, so that runtimes still pad inside the convolution
             source = source.input._keras_history.operation
         assert isinstance(source, Rounded), layer.name
     assert {layer.name for layer in original.layers} <= {layer.name for layer in model.layers}
+    assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers)
 
 
-def test_layers_named_for_it_stay_in_floats(original):
-    kinds = {layer.name: type(layer) for layer in quantised(original, ["expand"]).layers}
-    assert kinds["block_2_expand"] is keras.layers.Conv2D
-    assert kinds["block_2_project"] is RoundedConvolution
-
-
-def test_weights_are_on_255_levels_a_channel(model):
+def test_weights_and_maps_are_small_multiples_of_powers_of_two(model):
     for layer in model.layers:
-        if not isinstance(layer, RoundedConvolution | RoundedDepthwise):
-            continue
-        inputs = np.zeros((1, 5, 5, layer.input.shape[-1]), np.float32)
-        kernel = np.asarray(layer.kernel)
-        # A single 1 reads the weights of its channel back.
-        inputs[0, 2, 2, 0] = 1
-        layer_output = np.asarray(layer(inputs))
-        per_channel = (
-            np.abs(kernel).max(axis=(0, 1, 2)) if isinstance(layer, RoundedConvolution) else np.abs(kernel).max((0, 1, 3))
-        )
-        shared = layer_output if isinstance(layer, RoundedConvolution) else layer_output[..., :1]
-        steps = shared / (per_channel[: shared.shape[-1]] / 127)
-        assert np.allclose(steps, np.round(steps), atol=1e-2), layer.name
-        assert np.abs(np.round(steps)).max() <= 127
+        if isinstance(layer, Rounded):
+            assert np.log2(layer.step) % 1 == 0, layer.name
+        if isinstance(layer, RoundedConvolution | RoundedDepthwise):
+            steps = np.asarray(layer.step)
+            assert np.all(np.log2(steps) % 1 == 0), layer.name
+            levels = np.asarray(layer.kernel).reshape(-1, len(steps)) / steps
+            assert np.array_equal(levels, np.round(levels)), layer.name
+            assert 64 <= np.abs(levels).max() <= 127, layer.name
+
+
+@pytest.mark.parametrize("convolution", [keras.layers.Conv2D(6, 3), keras.layers.Conv2D(6, 1), keras.layers.DepthwiseConv2D(3)])
+def test_weights_to_come_make_up_for_the_rounding_of_those_before(convolution):
+    """Of maps whose channels go together, as those of a network do, sums come out closer than with each weight rounded alone."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12, 12, 4), name="image")
+    small = keras.Model(inputs, keras.layers.ReLU()(type(convolution).from_config(convolution.get_config())(inputs)))
+    rounded = quantised(small)
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.uniform(0, 6, (64, 12, 12, 1)), 4, axis=3) + rng.normal(0, 0.1, (64, 12, 12, 4))
+    images = np.maximum(images, 0).astype(np.float32)
+    fit(rounded, small, images)
+    wanted, found = small.predict(images, verbose=0), rounded.predict(images, verbose=0)
+    layer, before = rounded.layers[2], np.asarray(small.layers[1].kernel)
+    shape = (*before.shape[:-2], -1) if isinstance(layer, RoundedDepthwise) else before.shape
+    steps = np.asarray(layer.step)
+    layer.kernel.assign((np.round(before.reshape(shape) / steps) * steps).reshape(before.shape))
+    alone = rounded.predict(images, verbose=0)
+    assert np.square(found - wanted).mean() < np.square(alone - wanted).mean()
 
 
 def test_it_answers_almost_as_the_original(original, model):
     images = lesions(48, 100)
     before, after = original.predict(images, verbose=0)[:, 0], model.predict(images, verbose=0)[:, 0]
-    assert np.corrcoef(before, after)[0, 1] > 0.9
+    assert np.corrcoef(before, after)[0, 1] > 0.95
     assert np.abs(before - after).max() > 0  # it is rounded
 
 
-def test_integers_and_floats_are_one_network(model, tmp_path: Path):
+def test_integers_and_floats_answer_bit_by_bit_alike(model, tmp_path: Path):
     model.export(tmp_path / "graph", verbose=False)
     core = ov.Core()
     graph = core.read_model(tmp_path / "graph")
@@ -93,7 +105,7 @@ def test_integers_and_floats_are_one_network(model, tmp_path: Path):
     kinds = {op.get_rt_info()["runtimePrecision"].astype(str) for op in integers.get_runtime_model().get_ordered_ops()}
     assert kinds & {"i8", "u8"}
     images = lesions(24, 200)
-    answers = [np.concatenate([each([image[None]])[0] for image in images])[:, 0] for each in (integers, floats)]
-    spread = answers[1].std()
-    assert np.abs(answers[0] - answers[1]).mean() < 0.1 * spread
-    assert np.abs(answers[1] - model.predict(images, verbose=0)[:, 0]).mean() < 0.1 * spread
+    in_integers, in_floats = (np.concatenate([each([image[None]])[0] for image in images]) for each in (integers, floats))
+    assert np.abs(in_floats - model.predict(images, verbose=0)).max() < 1e-4
+    if has_integer_units():  # older processors saturate
+        assert np.array_equal(in_integers, in_floats)

@@ -53,7 +53,6 @@ class TrainConfig(BaseModel):
     outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
     kept: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # share of the start's weights: see training/weight_average.py
     quantised: bool = False  # convolutions compute in 8-bit integers: see training/quantised_run.py
-    floats: tuple[str, ...] = ()  # of these, endings of layer names, a quantised network's convolutions stay in floats
     start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
     teachers: tuple[str, ...] = ()  # folders of runs whose mean answer is learnt too: see distillation.py
     teaching: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5  # weight of the teachers against the labels

@@ -33,4 +33,4 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
     else:
         raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")
     # Pretrained layers for novelty are those of a network that is trained; a quantised one is made after the training.
-    return replace(network, model=quantised(network.model, config.floats), novelty=None) if config.quantised else network
+    return replace(network, model=quantised(network.model), novelty=None) if config.quantised else network

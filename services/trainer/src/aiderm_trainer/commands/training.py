@@ -146,9 +146,6 @@ def quantise_run(
     data: DataRoot = Path("data"),
     arch: Annotated[str, typer.Option(help="The architecture of --start.")] = "mobilenet_v2",
     size: InputSize = None,
-    floats: Annotated[
-        list[str] | None, typer.Option(help="Layers whose names end with this, such as expand, are not rounded; may be repeated.")
-    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Makes a run whose convolutions compute in 8-bit integers, without training it again."""
@@ -157,7 +154,7 @@ def quantise_run(
         from aiderm_trainer.data.split import read_split
         from aiderm_trainer.training.quantised_run import quantise_run as run
 
-        config = TrainConfig.of(arch=arch, weights=weights, start=str(start), size=size, floats=tuple(floats or ()), seed=seed)
+        config = TrainConfig.of(arch=arch, weights=weights, start=str(start), size=size, seed=seed)
         found = run(config, read_split(split), data, out)
     console.print(", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "epoch"))
     suggest(f"export {out} --name NAME --version 1   (offers int8 if AUC and decisions hold)")

@@ -181,7 +181,8 @@ class _Export:
         integers = load_runtime("openvino", folder, precision="int8")
         sides = (self.calibration, _rows(self.rows, "validation"))
         before, after = ([score_bundle(each, self.spec, side, self.task.root) for side in sides] for each in (runtime, integers))
-        trial = assess("int8", ".", manifest, before, after, golden_of(folder, manifest, integers), one_rule=True)
+        golden = golden_of(folder, manifest, integers, manifest.golden.tolerance)
+        trial = assess("int8", ".", manifest, before, after, golden, one_rule=True)
         if trial.variant is None:
             Console(stderr=True).print(f"int8: not offered: {trial.reason}", highlight=False, soft_wrap=True)
         return trial.variant
@@ -212,7 +213,7 @@ class _Export:
             metrics={},
             data=self._data(),
             training=describe_training(self.members, self.assessor.share),
-            golden=golden_cases(folder, runtime, self.spec, quantised=self.quantised),
+            golden=golden_cases(folder, runtime, self.spec),
             files={},
             intended_use=INTENDED_USE,
             limitations=_limitations(labels, self.spec.size, fit.decision.target_sensitivity),

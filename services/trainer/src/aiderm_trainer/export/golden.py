@@ -17,19 +17,16 @@ from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.synthetic import lesion
 
 ROUNDING = 1e-4
-ROUNDED_TOLERANCE = 0.02
-"""Other processors sum up in another order, and rounding to 8 bits makes steps of it; what is further off is another graph."""
 GOLDEN = ((11, False), (12, True), (13, False), (14, True))  # seed, malignant
 
 
-def golden_cases(folder: Path, runtime: Runtime, spec: Input, *, quantised: bool = False) -> Golden:
+def golden_cases(folder: Path, runtime: Runtime, spec: Input) -> Golden:
     """Draws synthetic lesions as PNG into a bundle, with the graph's answers for them.
 
     Args:
         folder: of the bundle.
         runtime: the graph.
         spec: its input.
-        quantised: whether it rounds to 8 bits, so that its answers depend more on the processor.
     """
     (folder / "golden").mkdir(exist_ok=True)
     paths = []
@@ -38,8 +35,7 @@ def golden_cases(folder: Path, runtime: Runtime, spec: Input, *, quantised: bool
         # A server refuses images with a side below 100 px, so small inputs get larger ones too.
         pixels = lesion(seed, malignant, max(spec.size, 128))
         cv2.imwrite(str(folder / paths[-1]), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    cases = answer_cases(folder, paths, runtime, spec)
-    return Golden(tolerance=ROUNDED_TOLERANCE, cases=cases) if quantised else Golden(cases=cases)
+    return Golden(cases=answer_cases(folder, paths, runtime, spec))
 
 
 def answer_cases(folder: Path, paths: Sequence[str], runtime: Runtime, spec: Input) -> list[GoldenCase]:

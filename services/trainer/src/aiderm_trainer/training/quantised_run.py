@@ -47,8 +47,6 @@ def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path
     original = build(config.model_copy(update={"quantised": False}), len(parts.labels))
     take_over(start, original)
     network = build(config.model_copy(update={"quantised": True}), len(parts.labels), load=False)
-    for layer in original.model.layers:
-        network.model.get_layer(layer.name).set_weights(layer.get_weights())
     fit(network.model, original.model, _of_every_domain(parts.train, root, network.size, config.seed))
 
     probe = Probe(parts.validation, root, network.size, parts.labels)
