@@ -59,13 +59,25 @@ def test_every_convolution_reads_a_rounded_map_and_holds_its_batch_norm(original
 def test_weights_and_maps_are_small_multiples_of_powers_of_two(model):
     for layer in model.layers:
         if isinstance(layer, Rounded):
-            assert np.log2(layer.step) % 1 == 0, layer.name
+            assert np.log2(float(layer.high - layer.low) / 255) % 1 == 0, layer.name
         if isinstance(layer, RoundedConvolution | RoundedDepthwise):
             steps = np.asarray(layer.step)
             assert np.all(np.log2(steps) % 1 == 0), layer.name
             levels = np.asarray(layer.kernel).reshape(-1, len(steps)) / steps
             assert np.array_equal(levels, np.round(levels)), layer.name
             assert 64 <= np.abs(levels).max() <= 127, layer.name
+
+
+def test_an_activation_inside_a_convolution_keeps_its_bias():
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((12, 12, 4), name="image")
+    layer = keras.layers.Conv2D(6, 3, activation="relu", bias_initializer=keras.initializers.Constant(-2.0))
+    small = keras.Model(inputs, layer(inputs))
+    rounded = quantised(small)
+    images = np.random.default_rng(0).uniform(0, 6, (64, 12, 12, 4)).astype(np.float32)
+    fit(rounded, small, images)
+    wanted, found = small.predict(images, verbose=0), rounded.predict(images, verbose=0)
+    assert np.abs(found - wanted).max() < 0.02 * wanted.max()
 
 
 @pytest.mark.parametrize("convolution", [keras.layers.Conv2D(6, 3), keras.layers.Conv2D(6, 1), keras.layers.DepthwiseConv2D(3)])

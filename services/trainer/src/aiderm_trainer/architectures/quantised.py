@@ -34,11 +34,11 @@ _DAMPING: Final = 0.01  # of the mean square of what a weight meets
 _MOST: Final = 2.0  # times that a spread is corrected by
 _PART: Final = 32  # images that a layer is asked for at once
 
-# Of the distance that two levels of its output would have: all of a convolution's sums are multiples of this. Levels are counted
-# with eight bits, and up to 128 are added where OpenVINO counts them from the lowest: float32 has 24 bits for all of it.
+# A convolution's sums are multiples of this, in units of the distance that two levels of its output would have.
 _GRID: Final = 2.0**-11
-# Of the grid, added to every bias, so that sums, even of some convolutions, do not lie half-way between two levels. There
-# TensorFlow would round up, and OpenVINO to the even level.
+# In units of the grid, added to every bias: so no sum, even of several convolutions, lies half-way between two levels, where
+# TensorFlow rounds up and OpenVINO to the even level. Of float32's 24 bits 8 count the levels, 11 the grid and 3 this; two are
+# left for sums that grow.
 _OFF_HALFWAY: Final = 1 / 8
 
 
@@ -50,11 +50,6 @@ class Rounded(keras.layers.Layer):
         """Adds the limits, which ``fit`` measures."""
         self.low = self.add_weight(shape=(), initializer="zeros", trainable=False, name="low")
         self.high = self.add_weight(shape=(), initializer=keras.initializers.Constant(255 / 32), trainable=False, name="high")
-
-    @property
-    def step(self) -> float:
-        """Distance of two levels."""
-        return float(self.high - self.low) / 255
 
     def call(self, inputs: Any) -> Any:
         """``[N, h, w, c]`` -> the same shape."""
@@ -167,14 +162,15 @@ def fit(model: Any, original: Any, images: NDArray[np.uint8]) -> None:
             after.maps[layer.name] = _answer(layer, inputs)
             continue
         twin = original.get_layer(layer.name)
-        before.maps[layer.name] = _answer(twin, before.inputs(twin))
+        given = before.inputs(twin)
+        before.maps[layer.name] = _answer(twin, given)
         if type(twin) is type(layer):
             layer.set_weights(twin.get_weights())
         if isinstance(layer, keras.layers.ZeroPadding2D):
             steps[layer.name] = steps[source]
         if isinstance(layer, _RoundedWeights):
             norm = next((each for each in _readers(twin) if _folded(each)), None)
-            wanted = before.maps[layer.name] if norm is None else _answer(norm, [before.maps[layer.name]])
+            wanted = _answer(norm, [before.maps[layer.name]]) if norm else _before_activation(twin, given)
             _fit_convolution(layer, _folded_weights(twin, norm), inputs, wanted, steps[source])
         after.maps[layer.name] = _answer(layer, inputs)
 
@@ -186,7 +182,7 @@ def _fit_convolution(layer: Any, kernel: Any, inputs: list[Any], wanted: Any, st
         layer: whose weights are set.
         kernel: those of the original, a batch norm included.
         inputs: the rounded map that it reads.
-        wanted: what the original gives.
+        wanted: what the original gives before its activation.
         step: distance of two levels of the map that it reads.
     """
     layer.bias.assign(np.zeros(layer.bias.shape))
@@ -196,7 +192,7 @@ def _fit_convolution(layer: Any, kernel: Any, inputs: list[Any], wanted: Any, st
         steps = np.maximum(_best_steps(kernel.reshape(-1, kernel.shape[-1]), -127, 127), grid / step)
         layer.step.assign(steps)
         layer.kernel.assign(_on_levels(kernel, steps, seen).reshape(layer.kernel.shape))
-        mean, spread = _moments(_answer(layer, inputs))
+        mean, spread = _moments(_before_activation(layer, inputs))
         kernel = kernel * np.clip((aimed + _LEAST) / (spread + _LEAST), 1 / _MOST, _MOST)
     unit = step * steps
     layer.bias.assign(np.round((aim - mean) / unit) * unit + grid * _OFF_HALFWAY)
@@ -322,6 +318,14 @@ def _answer(layer: Any, inputs: list[Any]) -> Any:
         given = [each[at : at + _PART] for each in inputs]
         parts.append(np.asarray(layer(given[0] if len(given) == 1 else given, training=False)))
     return np.concatenate(parts)
+
+
+def _before_activation(convolution: Any, inputs: list[Any]) -> Any:
+    activation, convolution.activation = convolution.activation, keras.activations.linear
+    try:
+        return _answer(convolution, inputs)
+    finally:
+        convolution.activation = activation
 
 
 def _source(tensor: Any) -> Any:
