@@ -33,8 +33,8 @@ def test_metrics_curves_and_card_are_those_of_the_bundle(new_page, shipped: str)
     expect(page.get_by_role("heading", name=f"melanoma, version {manifest['version']}")).to_be_visible()
     metric = manifest["metrics"]["test"]["roc_auc"]
     row = page.get_by_role("row", name="Area under the ROC curve")
-    expect(row).to_contain_text(f"{metric['value']:.3g}")
-    expect(row).to_contain_text(f"{metric['ci95'][0]:.3g} to {metric['ci95'][1]:.3g}")
+    expect(row).to_contain_text(f"{metric['value']:.3f}")
+    expect(row).to_contain_text(f"{metric['ci95'][0]:.3f} to {metric['ci95'][1]:.3f}")
     expect(page.locator("svg.chart")).to_have_count(5)
     # a curve ends where its numbers end
     rates = report["segments"]["test"]["roc"]
@@ -50,7 +50,7 @@ def test_metrics_curves_and_card_are_those_of_the_bundle(new_page, shipped: str)
 
     source = next(name for name in manifest["metrics"] if name.startswith("test/source="))
     page.get_by_label("Test pictures").select_option(source)
-    expect(row).to_contain_text(f"{manifest['metrics'][source]['roc_auc']['value']:.3g}")
+    expect(row).to_contain_text(f"{manifest['metrics'][source]['roc_auc']['value']:.3f}")
 
     page.get_by_text("Model card (in English)").click()
     card = page.locator(".card-text")
