@@ -100,7 +100,7 @@ def test_dark_and_blurred_are_said_before_anything_is_sent(page: Page, plain, ch
     expect(page.locator("#status")).to_contain_text("looks very dark")
     assert "POST" not in sent
     button, said = (page.locator(name).bounding_box() for name in ("#assess", "#concerns"))
-    assert button["y"] + button["height"] <= said["y"], "what is said late must not move the button under a finger"
+    assert button["y"] + button["height"] <= said["y"], "a notice that appears later must not move the button"
     noise = np.random.default_rng(0).integers(120, 250, (300, 300, 3), np.uint8)
     choose(page, cv2.imencode(".png", noise)[1].tobytes())
     expect(page.get_by_role("button", name="Crop or turn")).to_be_visible()

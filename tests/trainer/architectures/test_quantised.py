@@ -11,7 +11,8 @@ import pytest
 
 from aiderm_core.runtime.processor import has_integer_units
 from aiderm_trainer.architectures import build
-from aiderm_trainer.architectures.quantised import Rounded, RoundedConvolution, RoundedDepthwise, fit, quantised
+from aiderm_trainer.architectures.quantised import Rounded, RoundedConvolution, RoundedDepthwise, quantised
+from aiderm_trainer.architectures.quantised_fit import fit
 from aiderm_trainer.config import TrainConfig
 from aiderm_trainer.data.synthetic import lesion
 

@@ -52,6 +52,7 @@ def test_the_run_is_exported_and_offered_in_int8(start: Path, synthetic_split: t
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     manifest = verify(models / "small" / "1")
+    assert manifest.golden.tolerance == 1e-3, "rounding needs no wider one"
     if has_integer_units():  # older processors saturate, which may cost it its place
         variant = manifest.variant("openvino", "int8")
         assert (variant.path, variant.decision) == (".", None)

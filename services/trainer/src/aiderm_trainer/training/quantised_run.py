@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiderm_trainer.architectures import build
-from aiderm_trainer.architectures.quantised import fit
+from aiderm_trainer.architectures.quantised_fit import fit
 from aiderm_trainer.architectures.trunk import inference
 from aiderm_trainer.config import ConfigError, TrainConfig
 from aiderm_trainer.data.batches import Images
