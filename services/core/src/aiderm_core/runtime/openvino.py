@@ -20,6 +20,9 @@ from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailur
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
 
+OPENVINO_GRAPH = "openvino.xml"
+"""File of a bundle: its SavedModel as OpenVINO represents it, with the weights in the .bin file beside it."""
+
 
 class OpenVinoRuntime:
     """A graph compiled for the CPU once for each core, and once for all cores together.
@@ -29,7 +32,8 @@ class OpenVinoRuntime:
     a time, whatever the batch: an image takes about a tenth less time with a fixed shape, and batches gain nothing on a CPU.
 
     Args:
-        path: the folder of a SavedModel, or the .xml file of a quantised graph.
+        path: the folder of a SavedModel, or the .xml file of a quantised graph. Where the folder holds ``OPENVINO_GRAPH``, that
+            is read: the same graph, in a tenth of the time that converting the SavedModel takes.
         threads: cores to use; all of them when None.
         precision: ``f32``; ``bf16`` on processors that compute in it; ``int8`` for a graph that rounds its maps and weights to
             8 bits, whose other parts are computed in f32.
@@ -46,7 +50,8 @@ class OpenVinoRuntime:
             core.set_property({"ENABLE_MMAP": False})
             if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise RuntimeFailure("this processor does not compute in bf16; allowed here: f32 and int8")
-            model = core.read_model(str(path))
+            converted = path / OPENVINO_GRAPH
+            model = core.read_model(str(converted if converted.exists() else path))
             self._size = fix_shape(model)
             # f32 is asked for by name: the default is bf16 on processors that have it, which flipped 7-13% of decisions.
             common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
@@ -129,3 +134,18 @@ def fix_shape(model: Any) -> int | None:
     model.reshape({port: shape})
     side = shape[1]
     return side.get_length() if side.is_static else None
+
+
+def write_openvino_graph(folder: Path) -> None:
+    """Writes the SavedModel in ``folder`` once more as ``OPENVINO_GRAPH``, in float32 and for one image.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read the SavedModel.
+    """
+    from openvino._offline_transformations import compress_quantize_weights_transformation
+
+    model = ov.Core().read_model(str(folder))
+    fix_shape(model)
+    # Weights that the graph rounds to 255 levels are stored as these levels: the same numbers in a quarter of the space.
+    compress_quantize_weights_transformation(model)
+    ov.save_model(model, str(folder / OPENVINO_GRAPH), compress_to_fp16=False)

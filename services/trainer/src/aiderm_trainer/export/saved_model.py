@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from aiderm_core.bundle.manifest import Label
+from aiderm_core.runtime.openvino import write_openvino_graph
 from aiderm_trainer.architectures import Network
 from aiderm_trainer.architectures.outline_decoder import readable
 from aiderm_trainer.export import heatmap, novelty, orientations
@@ -188,7 +189,9 @@ def _variable(loaded: Any, name: str) -> Any:
 
 
 def _take(graph: Path, folder: Path) -> None:
+    """Moves a SavedModel into ``folder``, and lays the same graph beside it as OpenVINO represents it."""
     (folder / "variables").mkdir(exist_ok=True)
     shutil.move(graph / "saved_model.pb", folder / "saved_model.pb")
     for file in (graph / "variables").iterdir():
         shutil.move(file, folder / "variables" / file.name)
+    write_openvino_graph(folder)
