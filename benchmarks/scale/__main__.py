@@ -38,6 +38,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 26379
+CLIENTS = 8
+"""Of the API, for each core."""
 
 
 def chunks(files: list[Path], count: int) -> list[list[Item]]:
@@ -99,33 +101,39 @@ def ray_nodes(count: int) -> Iterator[str]:
 
 
 def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> list[dict[str, float]]:
-    """One replica of the API per core, from one to all cores, each with its own load."""
-    environment = {
-        "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
-        "AIDERM_THREADS": "1", "AIDERM_LOG_FORMAT": "json",
-    }  # fmt: skip
+    """Replicas of the API of one core each, from one to as many as there are cores; and one of all cores."""
+    cores = sorted(os.sched_getaffinity(0))
+
+    def started(own: list[int]) -> Subject:
+        environment = {
+            "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
+            "AIDERM_THREADS": str(len(own)), "AIDERM_LOG_FORMAT": "json",
+        }  # fmt: skip
+        numbers = ",".join(str(core) for core in own)
+        command = ["taskset", "--cpu-list", numbers, sys.executable, "-m", "aiderm_api"]
+        api = Subject(f"replica {numbers}", command, environment)
+        api.start(files[0].read_bytes(), folder / "api.log")
+        return api
+
     found = []
-    running: list[Subject] = []
-    try:
-        for core in sorted(os.sched_getaffinity(0)):
-            api = Subject(
-                f"replica {core}", ["taskset", "--cpu-list", str(core), sys.executable, "-m", "aiderm_api"], environment
-            )
-            api.start(files[0].read_bytes(), folder / "api.log")
-            running.append(api)
-            found.append(load_on(running, files, seconds))
-    finally:
-        for api in running:
-            api.stop()
+    for layout in ([[core] for core in cores], [cores]):
+        running: list[Subject] = []
+        try:
+            for own in layout:
+                running.append(started(own))
+                found.append({"cores": len(own), **load_on(running, files, len(own) * CLIENTS, seconds)})
+        finally:
+            for api in running:
+                api.stop()
     return found
 
 
-def load_on(running: list[Subject], files: list[Path], seconds: float) -> dict[str, float]:
-    """Answers a second of all replicas together, eight clients each; memory of each."""
+def load_on(running: list[Subject], files: list[Path], clients: int, seconds: float) -> dict[str, float]:
+    """Answers a second of all replicas together, each with so many clients; memory of each."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(running)) as pool:
-        raw = list(pool.map(lambda api: api.measure(files, 8, seconds), running))
+        raw = list(pool.map(lambda api: api.measure(files, clients, seconds), running))
     rate = sum(one["answered"] / one["seconds"] for one in raw)
     refused = sum(sum(one["statuses"].values()) - one["answered"] + one["broken"] for one in raw)
     return {"replicas": len(running), "rate": rate, "not_answered": refused, "memory_mb": median(api.memory() for api in running)}

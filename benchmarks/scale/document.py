@@ -27,6 +27,8 @@ def write(result: dict[str, Any], path: Path) -> None:
         keep_trailing_newline=True,
     )
     rate = _mid([row for row in result["scoring"] if row["kind"] == KIND and row["cores"] == 1], "rate")
+    replicas = _replicas(result["replicas"])
+    single = max((row for row in replicas if row["cores"] == 1), key=lambda row: row["replicas"])
     text = environment.get_template("scale.md.j2").render(
         result=result,
         kind=KIND,
@@ -36,8 +38,9 @@ def write(result: dict[str, Any], path: Path) -> None:
         archives=_archives(rate, result["bytes"][KIND], result["row_bytes"]),
         rate=rate,
         image_bytes=result["bytes"][KIND],
-        replicas=_replicas(result["replicas"]),
-        core_rate=median(turn[-1]["rate"] / turn[-1]["replicas"] for turn in result["replicas"]),
+        replicas=replicas,
+        single=single,
+        core_rate=single["rate"] / single["replicas"],
     )
     path.write_text(text)
 
@@ -86,7 +89,7 @@ def _replicas(turns: list[Rows]) -> Rows:
         own = [turn[index] for turn in turns]
         refused = sum(row["not_answered"] for row in own)
         middles = {key: _mid(own, key) for key in ("rate", "memory_mb")}
-        rows.append({"replicas": own[0]["replicas"], "refused": refused, **middles})
+        rows.append({"replicas": own[0]["replicas"], "cores": own[0]["cores"], "refused": refused, **middles})
     return rows
 
 

@@ -18,6 +18,7 @@ from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.imaging.geometry import to_model_input
 from aiderm_core.runtime import OUTPUTS, Runtime, RuntimeFailure, load_runtime
 from aiderm_core.runtime.cores import usable_cores
+from aiderm_core.runtime.openvino import OPENVINO_GRAPH, write_openvino_graph
 from aiderm_core.runtime.processor import has_integer_units
 
 ENGINES = ["openvino", "tensorflow"]
@@ -207,6 +208,19 @@ def test_unknown_engine_or_precision(convolution: Path, arguments: dict[str, str
 def empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
+
+
+def test_openvinos_own_graph_answers_alike_and_is_the_one_that_is_read(convolution: Path, tmp_path: Path) -> None:
+    converted = load_runtime("openvino", convolution).run(pictures(5, seed=7))
+    folder = Path(shutil.copytree(convolution, tmp_path / "bundle"))
+    write_openvino_graph(folder)
+    (folder / "saved_model.pb").unlink()
+    read = load_runtime("openvino", folder).run(pictures(5, seed=7))
+    for name in OUTPUTS:
+        assert np.allclose(getattr(read, name), getattr(converted, name), atol=1e-6), name
+    (folder / OPENVINO_GRAPH).write_bytes(b"garbage")
+    with pytest.raises(RuntimeFailure, match="cannot load"):
+        load_runtime("openvino", folder)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
