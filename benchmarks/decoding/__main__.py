@@ -138,7 +138,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bundle", type=Path, default=Path("models/melanoma/9"))
+    parser.add_argument("--bundle", type=Path, default=Path("models/melanoma/10"))
     parser.add_argument("--split", type=Path, default=Path("services/trainer/splits/lesions.csv"))
     parser.add_argument("--data", type=Path, required=True, help="folder that the split's paths are relative to")
     parser.add_argument("--rows", default="validation", help="which rows of the split")

@@ -39,8 +39,9 @@ def overwrite(file: Path) -> None:
         opened.write(b"\xff" * size)
 
 
-def weights(bundle: Path) -> Path:
-    return bundle / "variables" / "variables.data-00000-of-00001"
+def weights(bundle: Path) -> list[Path]:
+    """Those of the SavedModel, and those of OpenVINO's own graph where the bundle has one."""
+    return [file for name in ("variables/variables.data-*", "openvino.bin") for file in bundle.glob(name)]
 
 
 @pytest.mark.parametrize("damage", [truncate, overwrite])
@@ -61,7 +62,8 @@ def test_damaged_weights_neither_end_the_process_nor_change_an_answer(damage, tm
             asking = [pool.submit(keep_asking) for _ in range(3)]
             try:
                 for bundle in (served, standby):
-                    damage(weights(bundle))
+                    for file in weights(bundle):
+                        damage(file)
                 seen, end = len(answers), time.monotonic() + 120
                 while len(answers) < seen + 12 and time.monotonic() < end and not any(each.done() for each in asking):
                     time.sleep(0.05)

@@ -98,7 +98,7 @@ def train(
 
 def blind_head(
     split: SplitTable,
-    start: Annotated[Path, typer.Option(help="The bundle, such as models/melanoma/9, or the run to start from.")],
+    start: Annotated[Path, typer.Option(help="The bundle, such as models/melanoma/10, or the run to start from.")],
     weights: StartWeights,
     out: RunFolder,
     data: DataRoot = Path("data"),

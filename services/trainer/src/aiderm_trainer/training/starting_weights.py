@@ -24,7 +24,7 @@ def take_over(start: Path, network: Network) -> None:
     that differs from what the network was built with is taken. Reading a SavedModel needs TensorFlow; reading a run does not.
 
     Args:
-        start: folder of a run, or of a bundle such as ``models/melanoma/9``.
+        start: folder of a run, or of a bundle such as ``models/melanoma/10``.
         network: built with the pretrained weights that the run or bundle was trained from.
 
     Raises:
