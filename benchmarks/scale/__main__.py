@@ -172,8 +172,9 @@ def main() -> None:
         about = {
             "measured": datetime.now(UTC).strftime("%Y-%m-%d"), "processor": processor(), "cores": cores,
             "python": platform.python_version(), "model": f"{model.manifest.name} {model.manifest.version}",
+            "precision": model.precision,
         }  # fmt: skip
-        result |= {"about": about}
+        result["about"] = result.get("about", {}) | dict.fromkeys(options.only, about)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             files = images.write(folder)
