@@ -129,7 +129,7 @@ def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> l
 
 
 def load_on(running: list[Subject], files: list[Path], clients: int, seconds: float) -> dict[str, float]:
-    """Answers a second of all replicas together, each with so many clients; memory of each."""
+    """Answers a second of all replicas together, with ``clients`` at each of them; and the memory of a replica."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(running)) as pool:

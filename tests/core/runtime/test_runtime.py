@@ -205,11 +205,6 @@ def test_unknown_engine_or_precision(convolution: Path, arguments: dict[str, str
         load_runtime(path=convolution, **arguments)
 
 
-def empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-
 def test_openvinos_own_graph_answers_alike_and_is_the_one_that_is_read(convolution: Path, tmp_path: Path) -> None:
     converted = load_runtime("openvino", convolution).run(pictures(5, seed=7))
     folder = Path(shutil.copytree(convolution, tmp_path / "bundle"))
@@ -221,6 +216,11 @@ def test_openvinos_own_graph_answers_alike_and_is_the_one_that_is_read(convoluti
     (folder / OPENVINO_GRAPH).write_bytes(b"garbage")
     with pytest.raises(RuntimeFailure, match="cannot load"):
         load_runtime("openvino", folder)
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -57,7 +58,11 @@ def test_the_run_is_exported_and_offered_in_int8(start: Path, synthetic_split: t
         variant = manifest.variant("openvino", "int8")
         assert (variant.path, variant.decision) == (".", None)
         assert variant.flipped <= MAX_FLIPPED
-    assert load_runtime("openvino", models / "small" / "1", precision="int8").precision == "int8"
+    bundle = models / "small" / "1"
+    assert load_runtime("openvino", bundle, precision="int8").precision == "int8"
+    images = np.random.default_rng(0).integers(0, 256, (8, network.size, network.size, 3), np.uint8)
+    openvino, tensorflow = (load_runtime(engine, bundle).run(images) for engine in ("openvino", "tensorflow"))
+    assert np.allclose(openvino.malignancy, tensorflow.malignancy, atol=1e-4), "openvino.xml holds another network"
 
 
 def test_what_cannot_be_quantised_says_why(start: Path, synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
 
 OPENVINO_GRAPH = "openvino.xml"
-"""File of a bundle: its SavedModel as OpenVINO represents it, with the weights in the .bin file beside it."""
+"""File of a bundle: its SavedModel in OpenVINO's own format, with the weights in the .bin file beside it."""
 
 
 class OpenVinoRuntime:
@@ -137,7 +137,7 @@ def fix_shape(model: Any) -> int | None:
 
 
 def write_openvino_graph(folder: Path) -> None:
-    """Writes the SavedModel in ``folder`` once more as ``OPENVINO_GRAPH``, in float32 and for one image.
+    """Writes the SavedModel in ``folder`` a second time, as ``OPENVINO_GRAPH``: in float32, and for one image at a time.
 
     Raises:
         RuntimeError: OpenVINO cannot read the SavedModel.
@@ -146,6 +146,6 @@ def write_openvino_graph(folder: Path) -> None:
 
     model = ov.Core().read_model(str(folder))
     fix_shape(model)
-    # Weights that the graph rounds to 255 levels are stored as these levels: the same numbers in a quarter of the space.
+    # Weights that the graph rounds to 255 levels are stored as those levels: the same values in a quarter of the space.
     compress_quantize_weights_transformation(model)
     ov.save_model(model, str(folder / OPENVINO_GRAPH), compress_to_fp16=False)

@@ -73,13 +73,14 @@ class Upright(AsGiven):
         size, channels = images.shape[1], images.shape[3]
         levels = tf.floor(tf.cast(images, tf.float32) * (_LEVELS / 256)) - _LEVELS / 2
         # Sums as products with constants, for which OpenVINO has vector code; it has none for cutting a channel out.
-        sides, green = _second_less_first_half(size), np.eye(channels, dtype=np.float32)[1]  # closest to brightness
-        weights = np.stack([np.kron(sides, green), np.kron(np.ones_like(sides), green)], axis=1)
+        halves = _halves(size)
+        green = np.eye(channels, dtype=np.float32)[1]  # the channel closest to brightness
+        weights = np.stack([np.kron(halves, green), np.kron(np.ones_like(halves), green)], axis=1)
         rows = tf.reshape(levels, (-1, size, size * channels)) @ weights  # [N, S, 2]: of each row, the difference and the sum
-        across, down = tf.reduce_sum(rows[..., 0], axis=1), tf.reduce_sum(rows[..., 1] * sides, axis=1)
+        across, down = tf.reduce_sum(rows[..., 0], axis=1), tf.reduce_sum(rows[..., 1] * halves, axis=1)
         wrong = (across < 0, down < 0, abs(across) < abs(down))
         self._order = sum(tf.cast(each, tf.int32) * 2**bit for bit, each in enumerate(wrong))
-        super().__init__(_reordered(images, _orders(images.shape[1]), self._order))
+        super().__init__(_reordered(images, _orders(size), self._order))
 
     def mean_turned_back(self, maps: Any) -> Any:
         """See ``Seen``."""
@@ -113,8 +114,8 @@ class Averaged:
         return tf.tile(values, (VIEWS, 1))
 
 
-def _second_less_first_half(size: int) -> NDArray[np.float32]:
-    """Weights ``[S]`` of a sum; what lies in the middle belongs to neither half."""
+def _halves(size: int) -> NDArray[np.float32]:
+    """Weights ``[S]``: -1 in the first half, 1 in the second, and 0 for a pixel in the middle."""
     return np.sign(np.arange(size) - (size - 1) / 2).astype(np.float32)
 
 

@@ -155,7 +155,7 @@ def write(assessor: Assessor, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / "graph"
         archive.write_out(str(target), verbose=False)
-        _take(target, folder)
+        _put_in_place(target, folder)
 
 
 def recalibrated(bundle: Path, folder: Path, temperature: float, shift: float) -> None:
@@ -171,7 +171,7 @@ def recalibrated(bundle: Path, folder: Path, temperature: float, shift: float) -
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / "graph"
         tf.saved_model.save(loaded, str(target), signatures=loaded.signatures["serving_default"])
-        _take(target, folder)
+        _put_in_place(target, folder)
 
 
 def calibration_of(bundle: Path) -> tuple[float, float]:
@@ -188,8 +188,8 @@ def _variable(loaded: Any, name: str) -> Any:
     return matches[0]
 
 
-def _take(graph: Path, folder: Path) -> None:
-    """Moves a SavedModel into ``folder``, and lays the same graph beside it as OpenVINO represents it."""
+def _put_in_place(graph: Path, folder: Path) -> None:
+    """Moves the SavedModel in ``graph`` to ``folder``, and writes its OpenVINO form there, so that the two always agree."""
     (folder / "variables").mkdir(exist_ok=True)
     shutil.move(graph / "saved_model.pb", folder / "saved_model.pb")
     for file in (graph / "variables").iterdir():
