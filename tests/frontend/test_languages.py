@@ -263,6 +263,44 @@ def test_language_that_cannot_be_loaded_leaves_english(new_page, service) -> Non
     assert page.evaluate("() => document.documentElement.lang") == "en"
 
 
+def _hold(page: Page, name: str) -> list[Route]:
+    """Requests for this file of locales/, which are not answered until the test does."""
+    held: list[Route] = []
+    page.route(f"**/locales/{name}.json", lambda route: held.append(route))
+    return held
+
+
+def test_picture_chosen_while_a_language_is_on_its_way(new_page, service, plain, choose) -> None:
+    """On a slow network the answer's strings are asked for before the new language has arrived."""
+    page = new_page(service.url + "?lang=de")
+    held = _hold(page, "en")
+    with page.expect_request("**/locales/en.json"):
+        page.locator("#language").select_option("en")
+    with page.expect_response("**/locales/answer/de.json"):
+        choose(page, plain(red=230))
+    expect(page.get_by_role("button", name=strings("de")["check"]["assess"])).to_be_visible()
+    held[0].continue_()
+    page.get_by_role("button", name=strings("en")["check"]["assess"]).click()
+    expect(page.locator(".verdict h2")).to_have_text(strings("en")["verdict"]["suspicious"]["title"])
+    expect(page.get_by_role("button", name=strings("en")["history"]["turnOn"])).to_be_visible()
+
+
+def test_language_chosen_last_is_spoken_whichever_arrives_last(new_page, service) -> None:
+    page = new_page(service.url)
+    held = _hold(page, "de")
+    with page.expect_request("**/locales/de.json"):
+        page.locator("#language").select_option("de")
+    page.locator("#language").select_option("fr")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text(strings("fr")["intro"]["title"])
+    with page.expect_response("**/locales/de.json"):
+        held[0].continue_()
+    page.evaluate("() => new Promise((done) => setTimeout(done, 200))")  # until the page has read it
+    expect(heading).to_have_text(strings("fr")["intro"]["title"])
+    expect(page.locator("#language")).to_have_value("fr")
+    assert page.evaluate("() => document.documentElement.lang") == "fr"
+
+
 def test_numbers_are_written_as_the_language_does(page: Page) -> None:
     script = """async ([language, made]) => {
       const i18n = await import(new URL('js/i18n.js', location.href));

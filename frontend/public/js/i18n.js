@@ -32,6 +32,8 @@ const fetched = new Map();
 /** @type {Set<Part>} */
 const parts = new Set();
 let language = "en";
+/** The language that was asked for last; it may still be on its way. */
+let wanted = language;
 const AGAIN_MS = 500;
 
 const messages = () => loaded.get(language) ?? {};
@@ -86,28 +88,41 @@ function fetchOnce(name) {
  */
 export async function loadLanguage(code, part) {
   if (part) parts.add(part);
-  const names = [code, ...[...parts].map((part) => `${part}/${code}`)];
-  loaded.set(code, Object.assign({}, ...(await Promise.all(names.map(fetchOnce)))));
+  const names = () => [code, ...[...parts].map((part) => `${part}/${code}`)];
+  let files;
+  do {
+    files = await Promise.all(names().map(fetchOnce));
+  } while (files.length < names().length); // another part was asked for in the meantime
+  loaded.set(code, Object.assign({}, ...files));
 }
 
 /**
- * Loads a language and speaks it; English where it cannot be had, as offline.
+ * Loads a language and speaks it; English where it cannot be had, as offline. Where another is asked for before
+ * this one has arrived, the other is spoken.
  *
  * @param {string} code
  */
 export async function useLanguage(code) {
+  wanted = code;
+  let spoken = code;
   try {
     await loadLanguage(code);
-    language = code;
   } catch (error) {
     if (code === "en") throw error;
-    await loadLanguage("en");
-    language = "en";
+    spoken = "en";
+    await loadLanguage(spoken);
   }
+  if (wanted === code) language = spoken;
 }
 
 /** Adds strings that the first screen does without. @param {Part} part */
-export const useWords = (part) => loadLanguage(language, part);
+export async function useWords(part) {
+  let code;
+  do {
+    code = language;
+    await loadLanguage(code, part);
+  } while (code !== language); // the language was changed in the meantime
+}
 
 /**
  * Does something in a language that is loaded, and then speaks on in the one before. For what has to be

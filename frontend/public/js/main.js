@@ -59,8 +59,10 @@ function startTranslation() {
   );
   select.value = currentLanguage();
   select.addEventListener("change", async () => {
-    await useLanguage(select.value);
-    if (currentLanguage() !== select.value)
+    const chosen = select.value;
+    await useLanguage(chosen);
+    if (select.value !== chosen) return; // another was chosen in the meantime
+    if (currentLanguage() !== chosen)
       find("#status", HTMLElement).textContent = t("translation.missing");
     select.value = currentLanguage();
     // the address carries the choice: nothing is stored, and a bookmark keeps it
