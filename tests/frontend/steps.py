@@ -1,21 +1,25 @@
-"""Steps and measurements that several files of page tests share."""
+"""Steps and measurements shared by several page tests."""
 
 from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-# Targets that a finger must hit: 44 px, WCAG 2.2's size. A checkbox and a slider are hit through their label and full height.
-_SMALL_TARGETS = """() => [...document.querySelectorAll(
+# A checkbox and a slider are hit through their label and full height.
+_SMALL_TARGETS = """least => [...document.querySelectorAll(
   'button, label.button, label.switch, input[type=range], summary, nav a, select')]
   .filter((e) => e.checkVisibility())
   .map((e) => ({ e, box: e.getBoundingClientRect() }))
-  .filter(({ box }) => box.height < 43.9 || box.width < 43.9)
+  .filter(({ box }) => Math.min(box.height, box.width) < least - 0.1)
   .map(({ e, box }) => `${e.tagName} ${e.textContent.trim()} ${box.width}x${box.height}`)"""
+FINGER = 44
+"""Pixels that a finger needs to hit a target: WCAG 2.2, success criterion 2.5.5."""
+MOUSE = 24
+"""Pixels that a mouse needs: WCAG 2.2, success criterion 2.5.8."""
 
 
-def small_targets(page: Page) -> list[str]:
-    """What is too small for a finger."""
-    return page.evaluate(_SMALL_TARGETS)
+def small_targets(page: Page, least: int = FINGER) -> list[str]:
+    """Targets with a side of fewer than ``least`` pixels."""
+    return page.evaluate(_SMALL_TARGETS, least)
 
 
 def overflow(page: Page) -> int:
@@ -24,14 +28,14 @@ def overflow(page: Page) -> int:
 
 
 def click_to_see(page: Page, button: str, *shown: Locator) -> None:
-    """Clicks, and waits until that shows what it should."""
+    """Clicks a button and waits until the expected elements are visible."""
     page.locator(button).click()
     for each in shown:
         expect(each).to_be_visible()
 
 
 def assess_and_open_all(page: Page, verdict: str = ".verdict") -> None:
-    """Has the chosen picture assessed, and opens everything that can be opened of the answer."""
+    """Has the chosen picture assessed and opens all details of the answer."""
     click_to_see(page, "#assess", page.locator(verdict), page.locator(".keep h2"))
     if page.locator(".more-open[aria-expanded=false]").is_visible():
         page.locator(".more-open").click()

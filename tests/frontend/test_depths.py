@@ -1,4 +1,4 @@
-"""An answer for lay readers and for clinicians: how short and plain the one is, that the other fits on a screen, and keys."""
+"""Answers for lay readers are short and plain, those for clinicians fit on one screen, and shortcuts work for the latter."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
+from tests.frontend.steps import MOUSE, small_targets
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCALES = ROOT / "frontend" / "public" / "locales"
 LANGUAGES = sorted(file.stem for file in LOCALES.glob("*.json"))
 MOST_WORDS = 60
-# A school year; children of twelve are in the sixth or seventh.
+# A US school grade; twelve-year-olds are in the sixth or seventh.
 MOST_GRADE = 6.5
 CLINICAL = "localStorage.setItem('aiderm-depth', 'clinical')"
-# What has no spaces between its words is counted as a reader of it does: a word is about 1.6 characters of Chinese.
+# Chinese has no spaces between words; a word has about 1.6 characters.
 CHARACTERS_A_WORD = 1.6
 
 
@@ -37,7 +38,7 @@ def words(text: str) -> float:
 
 
 def answers(language: str) -> dict[str, str]:
-    """The longest short answer of each decision and step, as a lay reader gets it."""
+    """The longest lay answer for each decision and next step."""
     own = strings(language)
     brief, step = own["brief"], own["brief"]["do"]
     shares = [text.replace("{count}", "42").replace("{total}", "100") for text in forms(own["number"]["shareAbout"])]
@@ -69,7 +70,7 @@ def test_a_lay_answer_has_at_most_sixty_words(language: str) -> None:
 
 
 def syllables(word: str) -> int:
-    """Of an English word: groups of vowels, without a silent e."""
+    """The number of syllables of an English word: its groups of vowels, without a silent e."""
     found = len(re.findall(r"[aeiouy]+", word))
     silent = re.search(r"[^aeiouyl]e$|[^aeiouytd]ed$|[^aeiouscxz]es$", word)
     return max(1, found - bool(silent))
@@ -83,13 +84,13 @@ def grade(text: str) -> float:
 
 
 def test_a_lay_answer_reads_at_the_age_of_twelve() -> None:
-    assert grade("The model sees signs that it has also seen in malignant dermatological abnormalities.") > 11  # it tells
+    assert grade("The model sees signs that it has also seen in malignant dermatological abnormalities.") > 11  # a hard sentence
     grades = {name: grade(text) for name, text in answers("en").items()}
     assert {name: value for name, value in grades.items() if value > MOST_GRADE} == {}
 
 
 def figures_of(page: Page) -> dict[str, str]:
-    """What may not differ between depths."""
+    """The figures that must not differ between depths."""
     return {
         "decision": page.locator(".verdict").get_attribute("data-decision"),
         "title": page.locator(".verdict h2").inner_text(),
@@ -118,11 +119,11 @@ def test_lay_first_and_everything_one_tap_away(page: Page, plain: Callable[..., 
     more.click()
     for part in rest:
         expect(page.locator(part)).to_be_visible()
-    # where the reader works moves the short sentence as well
+    # the chosen place of examination also changes the short sentence
     page.get_by_label("Where is the spot examined?").select_option(label="Family practice: 2%")
     expect(brief).to_contain_text("Of 100 spots like this, about 30 are skin cancer, where 2 of 100 lesions are.")
     expect(brief.locator(".dots .full")).to_have_count(30)
-    # it stays open for the next picture
+    # the details stay open for the next picture
     choose(page, plain(red=40))
     page.get_by_role("button", name="Assess this picture").click()
     expect(page.locator("derm-scale")).to_be_visible()
@@ -136,7 +137,7 @@ def test_the_depth_is_chosen_on_the_answer_said_and_remembered(new_page, service
     assess(page, plain(red=230))
     before = figures_of(page)
     page.get_by_role("radio", name="For you").focus()
-    page.keyboard.press("ArrowRight")  # as radio buttons go
+    page.keyboard.press("ArrowRight")  # arrow keys switch radio buttons
     expect(page.locator("main")).to_have_attribute("data-depth", "clinical")
     expect(page.get_by_role("radio", name="For clinicians")).to_be_focused()
     expect(page.locator("#status")).to_have_text("The answer is now shown with everything behind it.")
@@ -150,7 +151,7 @@ def test_the_depth_is_chosen_on_the_answer_said_and_remembered(new_page, service
     assess(page, plain(red=230))
     expect(page.get_by_role("radio", name="For clinicians")).to_be_checked()
     page.get_by_role("radio", name="For you").check()
-    assert page.evaluate("() => localStorage.length") == 0  # nothing is kept of those who see what all see at first
+    assert page.evaluate("() => localStorage.length") == 0  # the default choice is not stored
 
 
 PARTS = (
@@ -204,6 +205,22 @@ def test_clinicians_see_everything_on_one_screen(
     expect(page.locator("#after")).to_be_hidden()
     page.locator(".tools-open").click()
     expect(page.locator("#after .paper-card button")).to_be_visible()
+    assert small_targets(page, MOUSE) == []
+
+
+@pytest.mark.browser
+@pytest.mark.ci
+def test_clinicians_with_a_tablet_have_targets_for_fingers(new_page, service, plain, upload) -> None:
+    page = new_page(service.url, width=1366, height=1024, has_touch=True, is_mobile=True, load=False)
+    page.add_init_script(CLINICAL)
+    page.goto(service.url)
+    page.wait_for_selector("html[data-ready]")
+    page.set_input_files("#choose", upload(plain(red=230)))
+    page.locator("#assess").click()
+    expect(page.locator(".keep h2")).to_be_attached()
+    page.locator(".tools-open").click()
+    expect(page.locator("#after .paper-card button")).to_be_visible()
+    assert small_targets(page) == []
 
 
 @pytest.mark.browser
@@ -216,19 +233,19 @@ def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, pla
     expect(page.locator("#queue-title")).to_be_focused()
     name, main = page.locator("#answer-name"), page.locator("main")
     expect(name).to_have_text("230.png")
-    page.keyboard.press("n")  # for lay readers a letter does nothing
+    page.keyboard.press("n")  # no shortcuts for lay readers
     expect(name).to_have_text("230.png")
     page.get_by_role("radio", name="For clinicians").check()
     for key, shown in (("n", "128.png"), ("n", "40.png"), ("n", "40.png"), ("b", "128.png")):
         page.keyboard.press(key)
         expect(name).to_have_text(shown)
     page.evaluate("document.dispatchEvent(new KeyboardEvent('keydown', { key: 'ب', code: 'KeyB', bubbles: true }))")
-    expect(name).to_have_text("230.png")  # a keyboard for Arabic: by its place
+    expect(name).to_have_text("230.png")  # on an Arabic keyboard the key's position counts
     page.keyboard.press("h")
     expect(page.get_by_role("checkbox", name="Show heatmap")).not_to_be_checked()
     page.keyboard.press("c")
     expect(page.get_by_role("radio", name="Colours")).to_be_checked()
-    page.locator("#queue-title").focus()  # among options an arrow chooses
+    page.locator("#queue-title").focus()  # away from the radio buttons, which use the arrow keys themselves
     page.keyboard.press("+")
     page.keyboard.press("ArrowRight")
     expect(page.locator(".zooms output")).to_have_text("150%")
@@ -238,10 +255,10 @@ def test_shortcuts_work_for_clinicians_and_rest_in_fields(new_page, service, pla
     page.keyboard.press("p")
     assert page.evaluate("() => window.printed")
     page.get_by_label("Where is the spot examined?").focus()
-    page.keyboard.press("d")  # the list of a field takes letters itself
+    page.keyboard.press("d")  # a select field handles letters itself
     expect(main).to_have_attribute("data-depth", "clinical")
     page.locator("#queue-title").focus()
-    page.keyboard.press("Control+d")  # the browser's own
+    page.keyboard.press("Control+d")  # this is the browser's shortcut
     expect(main).to_have_attribute("data-depth", "clinical")
     page.keyboard.press("k")
     expect(page.locator(".keep :focus")).to_be_visible()
