@@ -1,4 +1,4 @@
-"""Weights to start from: those of a run, or of a shipped SavedModel when its run no longer exists."""
+"""Loads the weights to start from: those of a run, or of a shipped SavedModel if its run no longer exists."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aiderm_trainer.config import ConfigError
 from aiderm_trainer.training import checkpoint, run_folder
 from aiderm_trainer.training.run_folder import OUTLINE
 
-DECODER_LAYERS: Final = ("conv2d", "batch_normalization", "separable_conv2d")  # without names of their own
+DECODER_LAYERS: Final = ("conv2d", "batch_normalization", "separable_conv2d")  # named automatically by Keras
 
 
 def take_over(start: Path, network: Network) -> None:
     """Assigns the weights of a run or a bundle to a network of the same architecture.
 
-    A SavedModel also holds the pretrained layers that novelty is measured by, under the same names; of two variables the one
-    that differs from what the network was built with is taken. Reading a SavedModel needs TensorFlow; reading a run does not.
+    A SavedModel also holds the pretrained layers that novelty is assessed by, under the same names. Of two such variables, the
+    one that differs from the network's pretrained layers is used. Reading a SavedModel needs TensorFlow; reading a run does not.
 
     Args:
         start: folder of a run, or of a bundle such as ``models/melanoma/10``.
@@ -34,12 +34,14 @@ def take_over(start: Path, network: Network) -> None:
         checkpoint.restore(start / run_folder.BEST, list(network.model.variables))
         return
     found = _variables(start)
+    frozen = [] if network.novelty is None else network.novelty.variables
+    pretrained = {variable.path: np.asarray(variable) for variable in frozen}
     for variable in network.model.weights:
-        pretrained = np.asarray(variable)
-        fitting = [value for value in found.get(variable.path, []) if value.shape == pretrained.shape]
+        fitting = [value for value in found.get(variable.path, []) if value.shape == tuple(variable.shape)]
         if not fitting:
-            raise ConfigError(f"{start} holds no {variable.path} of shape {pretrained.shape}: it is another network")
-        trained = [value for value in fitting if not np.array_equal(value, pretrained)]
+            raise ConfigError(f"{start} holds no {variable.path} of shape {tuple(variable.shape)}: it is another network")
+        fixed = pretrained.get(variable.path)
+        trained = [value for value in fitting if fixed is None or not np.array_equal(value, fixed)]
         variable.assign((trained or fitting)[0])
 
 
@@ -47,14 +49,14 @@ def take_over_decoder(start: Path, decoder: Any) -> bool:
     """Assigns the weights of the outline decoder of a run or a bundle; returns whether there is one.
 
     Raises:
-        ConfigError: they cannot be read, or belong to another decoder.
+        ConfigError: the weights cannot be read, or belong to another decoder.
     """
     if (start / run_folder.BEST).exists():
         if not (start / OUTLINE).exists():
             return False
         checkpoint.restore(start / OUTLINE, decoder.variables)
         return True
-    # Its layers are numbered from wherever Keras' counter stood: the order of each kind tells which is which.
+    # Keras numbered the bundle's layers from an arbitrary start, so layers are matched by their order within each kind.
     found = {(_kind(name), _number(name), name): values for name, values in _variables(start).items() if _kind(name) != name}
     wanted = [(_kind(variable.path), _number(variable.path), variable) for variable in decoder.variables]
     for kind in {kind for kind, _, _ in wanted}:
@@ -70,7 +72,7 @@ def take_over_decoder(start: Path, decoder: Any) -> bool:
 
 
 def _kind(path: str) -> str:
-    """The path of a decoder's variable without its layer's number; any other path as it is, too."""
+    """The path of a decoder's variable without its layer's number; other paths are returned unchanged."""
     return re.sub(rf"^({'|'.join(DECODER_LAYERS)})(_\d+)?/", r"\1#/", path)
 
 
