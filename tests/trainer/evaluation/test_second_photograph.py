@@ -1,4 +1,4 @@
-"""Second photographs: what counts as a change, which images are one photograph, and what the document says of it."""
+"""Second photographs: what counts as a change, which images are the same photograph, and the document."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aiderm_trainer.reporting.second_photograph import RESULTS_FILE, second_phot
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory, make_bundle) -> Manifest:
-    """Threshold 0.5, band 0.4..0.6, no limits of quality."""
+    """The manifest of a bundle with threshold 0.5, band 0.4..0.6 and no quality limits."""
     return Manifest.load(make_bundle(tmp_path_factory.mktemp("models"), classes=2))
 
 
@@ -38,9 +38,9 @@ def test_changes_by_hand(manifest):
     found = compare_photographs([steady, split], manifest, 200, 1)
     value = {name: metric.value for name, metric in found.metrics.items()}
     assert set(value) == set(DEFINITIONS)
-    # Of b's six pairs four have both sides, and are uncertain together: both photographs are changed by them.
+    # Four of b's six pairs have one photograph on each side; combined they are uncertain, which changes both decisions.
     assert (value["replaced"], value["added"]) == pytest.approx((4 / 6 / 2, 4 / 6 / 2))
-    assert value["pairs"] == pytest.approx(1 / 3 / 2)  # low, low against high, high; the other two are both uncertain
+    assert value["pairs"] == pytest.approx(1 / 3 / 2)  # low + low against high + high; the others are both uncertain
     assert (value["replaced_sides"], value["added_sides"], value["pairs_sides"]) == pytest.approx((1 / 3, 0, 1 / 6))
     assert (value["malignant_low_one"], value["benign_low_one"], value["benign_low_two"]) == pytest.approx((0, 1 / 2, 1 / 6))
     assert found.metrics["added_sides"].ci95 == pytest.approx((0, 1 - 0.025**0.5)), "never seen in two lesions"
@@ -48,6 +48,17 @@ def test_changes_by_hand(manifest):
     assert "pairs" not in pair.metrics
     assert pair.metrics["replaced"].value == 1.0
     assert pair.metrics["added"].value == 0.5
+
+
+def test_the_order_of_lesions_changes_no_value(manifest):
+    """Only the second lesion has the four photographs that two pairs without a common one need."""
+    lesions = [lesion("a", True, 0.9, 0.8), lesion("b", False, 0.1, 0.9, 0.1, 0.9), lesion("c", True, 0.9, 0.1)]
+    found, turned = (compare_photographs(each, manifest, 200, 1).metrics for each in (lesions, lesions[::-1]))
+    assert set(found) == set(turned) == set(DEFINITIONS)
+    assert {name: metric.value for name, metric in found.items()} == {name: metric.value for name, metric in turned.items()}
+    assert found["pairs"].value == pytest.approx(1 / 3)
+    never = compare_photographs([lesion("a", True, 0.9, 0.8), lesion("b", True, 0.9, 0.8, 0.9, 0.8)], manifest, 200, 1)
+    assert never.metrics["pairs"].ci95 == pytest.approx((0, 1 - 0.025)), "never seen in one lesion"
 
 
 def image(seed: int, height: int = 150, width: int = 200) -> np.ndarray:
@@ -74,7 +85,7 @@ def test_one_photograph_in_another_crop_or_orientation_counts_once(tmp_path):
 
 
 class Brightness:
-    """A graph whose malignancy is the mean of the red channel."""
+    """A runtime whose malignancy is the mean of the red channel."""
 
     name, precision = "openvino", "f32"
 

@@ -1,7 +1,7 @@
-"""Does a second photograph of the same lesion change the decision, and does an answer for both photographs hold better?
+"""Measures whether a second photograph of a lesion changes the decision, and whether an answer for two photographs is steadier.
 
-Two kinds of second photographs are looked at: random views of one image, as another framing, light, focus and file would give
-them; and real photographs of one lesion, without those that are one photograph in another crop or file.
+Two kinds of second photographs are used: random views of one image that simulate another framing, light, focus and file; and
+real photographs of one lesion, without copies of one photograph in another crop or file.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from aiderm_trainer.evaluation.bootstrap import bootstrap
 from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, Scores, score_bundle
 
-VIEWS: Final = 4  # of each image: two pairs
+VIEWS: Final = 4  # per image: two pairs without a view in common
 # What differs between two photographs of one lesion. Hair, rulers and ink stay as they are in the image.
 AUGMENTATION: Final = Augmentation(aspect=1.0, artefacts=0.0, hair=0.0, border=0.0)
-SAME_PHOTOGRAPH: Final = 0.95  # and more: the correlation of two images that are one photograph, see ``likeness``
+SAME_PHOTOGRAPH: Final = 0.95  # images with at least this ``likeness`` are copies of one photograph
 SEED: Final = 20_251_128
 SAMPLE_SEED: Final = 1
 _BATCH: Final = 16
@@ -65,13 +65,13 @@ DEFINITIONS: Final = {
 
 
 class SecondPhotographs(ReportPart):
-    """What a second photograph changes.
+    """How a second photograph changes the answers.
 
     Attributes:
         lesions: groups of images.
         malignant: how many of them are malignant.
-        photographs: of all lesions.
-        metrics: of ``DEFINITIONS``, with intervals by lesion; ``pairs`` only where a lesion has four photographs.
+        photographs: number of photographs of all lesions.
+        metrics: see ``DEFINITIONS``, with intervals over lesions; ``pairs`` only if a lesion has four photographs.
     """
 
     lesions: int
@@ -81,7 +81,7 @@ class SecondPhotographs(ReportPart):
 
 
 class SecondPhotographStudy(ReportPart):
-    """The measurement for one bundle. ``views``: of validation images; ``real``: None where no lesion has two photographs."""
+    """Results for one bundle. ``views``: of validation images; ``real``: None if no lesion has two photographs."""
 
     model: str
     version: str
@@ -91,7 +91,7 @@ class SecondPhotographStudy(ReportPart):
 
 @dataclass(frozen=True)
 class PhotographedLesion:
-    """A lesion with at least two photographs; a photograph that is rejected has no view."""
+    """A lesion with at least two photographs; None stands for a rejected photograph."""
 
     group: str
     malignant: bool
@@ -101,16 +101,16 @@ class PhotographedLesion:
 def measure_second_photographs(
     runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path, *, images: int | None, replicates: int, seed: int
 ) -> SecondPhotographStudy:
-    """Measures on views of validation images, and on the real photographs of lesions outside the training rows.
+    """Runs the study on views of validation images, and on real photographs of lesions outside the training rows.
 
     Args:
         runtime: the bundle's graph.
-        manifest: of the bundle.
-        rows: of the split.
+        manifest: the bundle's manifest.
+        rows: all rows of the split.
         root: folder of the images.
         images: at most this many lesions of the validation rows, drawn at random with a fixed seed; all when None.
         replicates: bootstrap resamples of lesions.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: there are no validation rows.
@@ -136,14 +136,15 @@ def measure_second_photographs(
 def compare_photographs(
     lesions: Sequence[PhotographedLesion], manifest: Manifest, replicates: int, seed: int
 ) -> SecondPhotographs:
-    """The metrics of ``DEFINITIONS``; each lesion counts once, by the mean over its photographs and pairs of them.
+    """Computes the metrics of ``DEFINITIONS``; each lesion counts once, with the mean over its photographs and their pairs.
 
-    Where two photographs differ, an answer for both differs from at least one of the two: ``added`` is at least half of
-    ``replaced``, whatever the rule.
+    If the decisions on two photographs differ, the decision on both together differs from at least one of them, so ``added``
+    is at least half of ``replaced``, whatever the rule.
     """
     by_lesion = [_changes(lesion.photographs, manifest) for lesion in lesions]
     malignant = np.array([lesion.malignant for lesion in lesions])
-    values = {name: np.array([found.get(name, np.nan) for found in by_lesion]) for name in by_lesion[0]}
+    names = dict.fromkeys(name for found in by_lesion for name in found)
+    values = {name: np.array([found.get(name, np.nan) for found in by_lesion]) for name in names}
 
     def statistic(weights: metrics.Floats) -> Mapping[str, metrics.Floats]:
         def mean(name: str, among: NDArray[np.bool_]) -> metrics.Floats:
@@ -160,7 +161,8 @@ def compare_photographs(
             found[f"benign_low_{number}"] = mean(f"low_{number}", ~malignant)
         return found
 
-    trials = {
+    trials = {name: int(np.isfinite(shares).sum()) for name, shares in values.items()}
+    trials |= {
         f"{label}_low_{number}": int(among.sum())
         for label, among in (("malignant", malignant), ("benign", ~malignant))
         for number in ("one", "two")
@@ -171,7 +173,7 @@ def compare_photographs(
         malignant=int(malignant.sum()),
         photographs=sum(len(lesion.photographs) for lesion in lesions),
         metrics={
-            name: (found[name] if name.endswith("_ratio") else found[name].of_trials(trials.get(name, len(lesions)))).metric()
+            name: (found[name] if name.endswith("_ratio") else found[name].of_trials(trials[name])).metric()
             for name in DEFINITIONS
             if name in found
         },
@@ -179,7 +181,7 @@ def compare_photographs(
 
 
 def _changes(photographs: Sequence[View | None], manifest: Manifest) -> dict[str, float]:
-    """The shares for one lesion, over all its photographs, pairs of them, and pairs of pairs that share none."""
+    """Computes the shares for one lesion, over its photographs, their pairs, and disjoint pairs of pairs."""
 
     def answer(*indices: int) -> Decision:
         return combine([photographs[i] for i in indices], manifest, manifest.decision).verdict.decision
@@ -251,7 +253,7 @@ def _views(outputs: Outputs | Scores, measures: Sequence[Mapping[str, float]], m
 
 
 def different_photographs(rows: Sequence[Row], root: Path) -> list[Row]:
-    """Those of a lesion's images that are different photographs, in order of their paths; of copies the first one."""
+    """Returns a lesion's images without copies of one photograph, ordered by path; the first copy is kept."""
     kept: list[tuple[Row, list[NDArray[np.float64]]]] = []
     for row in sorted(rows, key=lambda each: each.path):
         crops = _thumbnails(decode_image((root / row.path).read_bytes()).pixels)
@@ -271,7 +273,7 @@ def likeness(first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.f
 
 
 def _thumbnails(pixels: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    """The image squashed to a square, its middle of 3 to 4 (data sets squash or crop images of 4:3), and its centre square."""
+    """Resizes the image, the middle 3/4 of its width and its centre square, because data sets squash or crop 4:3 images."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
     side, eighth = min(height, width), width // 8

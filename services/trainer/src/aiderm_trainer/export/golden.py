@@ -1,4 +1,4 @@
-"""The golden inputs of a bundle: synthetic lesions with the graph's answers, checked by every server before it serves."""
+"""Makes a bundle's golden inputs: synthetic lesions with the graph's answers, which every server checks before it serves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from aiderm_core.bundle.manifest import Golden, GoldenCase, Input
 from aiderm_core.imaging.decode import decode_image
@@ -16,15 +15,14 @@ from aiderm_core.imaging.limits import Limits
 from aiderm_core.runtime import Runtime
 from aiderm_trainer.data.synthetic import lesion
 
-ROUNDING = 1e-4
 GOLDEN = ((11, False), (12, True), (13, False), (14, True))  # seed, malignant
 
 
 def golden_cases(folder: Path, runtime: Runtime, spec: Input) -> Golden:
-    """Draws synthetic lesions as PNG into a bundle, with the graph's answers for them.
+    """Writes synthetic lesions into a bundle as PNG, and returns them with the graph's answers.
 
     Args:
-        folder: of the bundle.
+        folder: folder of the bundle.
         runtime: the graph.
         spec: its input.
     """
@@ -32,18 +30,18 @@ def golden_cases(folder: Path, runtime: Runtime, spec: Input) -> Golden:
     paths = []
     for seed, malignant in GOLDEN:
         paths.append(f"golden/lesion-{seed}.png")
-        # A server refuses images with a side below 100 px, so small inputs get larger ones too.
+        # A server refuses images with a side below 100 pixels, so small model inputs get larger images.
         pixels = lesion(seed, malignant, max(spec.size, 128))
         cv2.imwrite(str(folder / paths[-1]), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     return Golden(cases=answer_cases(folder, paths, runtime, spec))
 
 
 def answer_cases(folder: Path, paths: Sequence[str], runtime: Runtime, spec: Input) -> list[GoldenCase]:
-    """What a graph answers for golden inputs, scored from their own files as a server will.
+    """Returns a graph's answers for golden inputs, scored from their files as a server does.
 
     Args:
-        folder: of the bundle.
-        paths: relative to it.
+        folder: folder of the bundle.
+        paths: files, relative to the folder.
         runtime: the graph.
         spec: its input.
     """
@@ -63,9 +61,3 @@ def answer_cases(folder: Path, paths: Sequence[str], runtime: Runtime, spec: Inp
             )
         )
     return cases
-
-
-def _rounded(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sums of float32 may lie this far outside 0..1; what lies further is kept, and refused by the manifest."""
-    inside = np.clip(values, 0.0, 1.0)
-    return np.where(np.abs(values - inside) <= ROUNDING, inside, values)

@@ -1,4 +1,4 @@
-"""The dense head alone, on features that are computed once: the first stage of a training, and all of a frozen network's."""
+"""Trains the dense head alone, on features that are computed once: the first stage, or all of it for a frozen network."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def fit_head(
     data: HeadData,
     validation: tuple[NDArray[np.float32], Sequence[Row]] | None = None,
 ) -> list[dict[str, float]]:
-    """Trains a head in place, with the loss of every training.
+    """Trains a head in place, with the same loss as the rest of the training.
 
     Args:
         config: ``head_epochs``, ``head_learning_rate``, ``weight_decay`` and ``patience`` are read.
         head: features ``[N, F]`` -> logits.
         labels: the classes.
-        data: see there.
-        validation: features ``[M, F]`` and their rows. With them the head ends with the weights of the epoch that has the
-            best AUC inside domains, and training ends early when there is none; without them, with the last epoch's.
+        data: see ``HeadData``.
+        validation: features ``[M, F]`` and their rows. With them, the head gets the weights of the epoch with the best AUC
+            within domains, and training ends early if that no longer improves; without them, it keeps the last epoch's.
 
     Returns:
-        a record of each epoch: epoch, val_auc; none without validation.
+        a record of each epoch: epoch, val_auc; empty without validation.
     """
     optimizer = keras.optimizers.AdamW(config.head_learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0)
     head.compile(optimizer, loss=Loss(labels).of_rows, jit_compile=keras.backend.backend() == "jax")
@@ -89,4 +89,5 @@ class _Choice(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the chosen weights in place."""
-        self.model.set_weights(self.weights)
+        if self.weights:  # empty after no epoch at all
+            self.model.set_weights(self.weights)
