@@ -1,9 +1,8 @@
 // @ts-check
 /**
- * Keeps the page at hand without a network: the check, the history and the privacy notice, in English and the
- * language in use.
- * A network is asked first, so nobody sees an old page while there is one. The API is never touched: no
- * picture, no answer is kept.
+ * Makes the page available offline: the check, the history and the privacy notice, in English and the
+ * language in use. Requests go to the network first, so nobody online sees an old page. Requests to the API
+ * are never handled, and no picture or answer is stored.
  */
 
 const CACHE = "aiderm-page";
@@ -36,8 +35,7 @@ const SHELL = [
   "js/intake/digest.js",
   "js/intake/types.js",
 ];
-// Fetched when the page says that a picture was chosen or another part opened: a first visit shall cost
-// little.
+// Fetched only when a picture is chosen or another view is opened, so that a first visit loads little.
 const REST = [
   "locales/answer/en.json",
   "css/picture.css",
@@ -96,7 +94,7 @@ const REST = [
   "js/history/zip.js",
   "js/views/privacy.js",
 ];
-const PATIENCE_MS = 4_000; // on a network that hardly answers, what is kept is better than nothing
+const PATIENCE_MS = 4_000; // on a very slow network, the cached copy is better than nothing
 
 const worker = /** @type {any} */ (self);
 
@@ -141,13 +139,13 @@ worker.addEventListener("fetch", (/** @type {any} */ event) => {
 /** @param {string[]} paths */
 async function keep(paths) {
   const cache = await caches.open(CACHE);
-  // as the page has just fetched them, so that nothing is transferred twice
+  // from the HTTP cache, as the page has just fetched them
   return cache.addAll(paths.map((path) => new Request(path, { cache: "force-cache" })));
 }
 
 /**
  * @param {Request} request
- * @param {string} key the page has one entry, whatever its query
+ * @param {string} key of the cache entry; the page has a single one for all queries
  */
 async function fresh(request, key) {
   const cache = await caches.open(CACHE);

@@ -1,20 +1,17 @@
 // @ts-check
 /**
- * <lesion-check endpoint="https://derm.example/api">: choose a dermoscopic picture, look at it, have it
- * assessed, read the answer; for pages of others.
+ * <lesion-check endpoint="https://derm.example/api">: an element for other websites to choose a dermoscopic
+ * picture, look at it, have it assessed and read the answer.
  *
  * Attributes: `endpoint`, address of the API (required); `lang`, one of LANGUAGES in i18n.js (by default
- * the browser's); `model`, another
- * model than the default; `heatmap`, `true` to ask for and show the heatmap.
+ * the browser's); `model`, a model other than the default; `heatmap`, `true` to request and show the heatmap.
  * Events, all bubbling and composed: `lesion-picture` {name, size}; `lesion-progress` {share};
- * `lesion-assessment`, the API's
- * assessment; `lesion-problem` {code, status, detail, requestId, retryAfter}.
- * Methods: `choose(file)` shows a picture, `assess(file)` sends it as well,
- * `cancel()`. Property: `assessment`.
+ * `lesion-assessment`, the API's assessment; `lesion-problem` {code, status, detail, requestId, retryAfter}.
+ * Methods: `choose(file)` shows a picture, `assess(file)` shows and sends it, `cancel()`. Property:
+ * `assessment`.
  *
- * Everything is inside a shadow root, with sheets made by script, so that the page around needs no exception
- * in its security policy
- * but the server in script-src, connect-src, and blob: and data: in img-src.
+ * Everything is inside a shadow root, and scripts create the style sheets. The host page's Content Security
+ * Policy only has to allow the server in script-src and connect-src, and blob: and data: in img-src.
  */
 
 import { Problem, predict } from "../js/api.js";
@@ -44,7 +41,7 @@ const LAYOUT = `
 /** @type {Promise<CSSStyleSheet[]> | null} */
 let sheets = null;
 
-/** Fetched, not linked: a linked sheet would need the page's leave. */
+/** Fetched, not linked: the page's policy would have to allow a linked sheet. */
 function styles() {
   sheets ??= Promise.all(
     SHEETS.map(async (name) => {
@@ -61,7 +58,7 @@ function styles() {
 }
 
 /**
- * Tells a refused origin from a server that is away: an opaque answer says that there is one.
+ * Tells a refused origin from an unreachable server: an opaque response means that a server is there.
  * @param {string} endpoint
  */
 async function whyUnreachable(endpoint) {
@@ -96,7 +93,7 @@ export class LesionCheck extends HTMLElement {
   );
   #status = el("p", { role: "status", class: "hint" });
   #go = button("", () => {}, "primary", { hidden: true, "aria-describedby": "privacy" });
-  /** What this element speaks; others on the page may speak otherwise. */
+  /** This element's language; others on the page may use another one. */
   #speaks = "en";
   /** @type {File | null} */
   #file = null;
@@ -143,7 +140,7 @@ export class LesionCheck extends HTMLElement {
   }
 
   /**
-   * Shows a picture, and that it will be sent; nothing is sent yet.
+   * Shows a picture and says that it will be sent; sends nothing yet.
    *
    * @param {File} file
    * @returns {Promise<boolean>} whether it can be sent
@@ -165,18 +162,18 @@ export class LesionCheck extends HTMLElement {
     return true;
   }
 
-  /** Sends a picture, for a page that has asked for leave itself. @param {File} file */
+  /** Sends a picture, for a page that has obtained consent itself. @param {File} file */
   async assess(file) {
     if ((await this.choose(file)) && this.#file) await this.#send(this.#file);
   }
 
-  /** Ends an upload. */
+  /** Cancels an upload. */
   cancel() {
     this.#sending?.abort();
     this.#sending = null;
   }
 
-  /** Loads the language that is asked for; it stays with the one before where that cannot be had. */
+  /** Loads the requested language; keeps the previous one if that fails. */
   async #learn() {
     const wanted = preferredLanguage(this.getAttribute("lang"));
     for (const code of [wanted, this.#speaks]) {
@@ -190,7 +187,7 @@ export class LesionCheck extends HTMLElement {
     }
   }
 
-  /** Writes in this element's language. @template T @param {() => T} work @returns {T} */
+  /** Runs `work` in this element's language. @template T @param {() => T} work @returns {T} */
   #say(work) {
     return inLanguage(this.#speaks, work);
   }

@@ -1,10 +1,10 @@
 // @ts-check
-/** The HTTP API as the page and the embedded element use it. */
+/** Client of the HTTP API, for the page and the embedded element. */
 
 /** @typedef {import("../../../clients/typescript/src/schema.js").components["schemas"]} Schemas */
 /** @typedef {Schemas["LesionAssessment"]} LesionAssessment */
 /**
- * What is told of the photographs that one answer rests on, each by its place.
+ * What the answer reports on the photographs that it is based on, each by its index.
  *
  * @typedef {Pick<LesionAssessment, "images" | "counted" | "left_out" | "disagreement" | "spread">} Together
  */
@@ -17,7 +17,7 @@
 /** @typedef {Schemas["ModelList"]} ModelList */
 /** @typedef {{code: string, text: string}} Note */
 
-/** Beside the page, wherever that is mounted. */
+/** Relative to the page, wherever it is mounted. */
 export const BESIDE_THE_PAGE = "./api";
 const UPLOAD_TIMEOUT_MS = 180_000;
 const ASKING_TIMEOUT_MS = 10_000;
@@ -25,7 +25,7 @@ const ASKING_TIMEOUT_MS = 10_000;
 /** @type {readonly string[]} */
 const DECISIONS = ["low_suspicion", "suspicious", "uncertain", "rejected"];
 
-/** Codes for answers that carry none, as those of a proxy in between. */
+/** Codes for error responses without one, such as a proxy's. */
 const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
   401: "unauthorized",
   403: "forbidden",
@@ -40,7 +40,7 @@ const CODE_OF_STATUS = /** @type {Record<number, string>} */ ({
   504: "deadline",
 });
 
-/** Failures that the same picture, or the same page, would meet again. */
+/** Failures that would recur with the same picture or the same page. */
 const FINAL = new Set([
   "unsupported_type",
   "heic",
@@ -65,7 +65,7 @@ const FINAL = new Set([
 /** Whether the same picture may be sent again. @param {{code: string}} problem */
 export const mayRetry = ({ code }) => !FINAL.has(code);
 
-/** A failure with a stable code, whether the server named it or it happened on the way. */
+/** A failure with a stable code, from the server or from the connection. */
 export class Problem extends Error {
   /**
    * @param {string} code
@@ -86,7 +86,7 @@ export class Problem extends Error {
     /** seconds */
     this.retryAfter = retryAfter;
     this.retryAt = Date.now() + (retryAfter ?? 0) * 1000;
-    /** for the places in the page's sentence */
+    /** for the placeholders in the page's sentence */
     this.values = values;
   }
 }
@@ -134,7 +134,7 @@ function problemOf(status, text, header) {
 }
 
 /**
- * An answer is shown only when it holds what the page will say.
+ * Reads an answer; null unless it contains everything that the page shows.
  *
  * @param {string} text
  * @returns {Assessment | null}
@@ -154,10 +154,10 @@ function assessmentOf(text) {
 }
 
 /**
- * The answer for several photographs of one spot, beside what was measured of one of them.
+ * Combines the answer for several photographs of one spot with the measurements of one of them.
  *
  * @param {LesionAssessment} answer
- * @param {number} place of a photograph that could be read
+ * @param {number} place index of a photograph that could be read
  * @returns {Assessment}
  */
 export function assessmentBeside(answer, place) {
@@ -170,7 +170,7 @@ export function assessmentBeside(answer, place) {
 
 /**
  * @param {string} text
- * @returns {Assessment | null} beside the first photograph that could be read
+ * @returns {Assessment | null} with the measurements of the first photograph that could be read
  */
 function lesionOf(text) {
   const body = jsonObject(text);
@@ -211,20 +211,20 @@ function comparisonOf(text) {
 export const predict = (file, options) => send("predict", [["file", file]], assessmentOf, options);
 
 /**
- * Sends photographs of one spot and waits for the one answer that they have.
+ * Sends photographs of one spot and waits for their joint answer.
  *
  * @param {Blob[]} files
  * @param {Options} options
- * @returns {Promise<Assessment>} as `predict` does; `together` tells of each photograph
+ * @returns {Promise<Assessment>} as `predict` does; `together` reports on each photograph
  */
 export const predictLesion = (files, options) => sendSeveral("predict/lesion", files, lesionOf, options);
 
 /**
- * Sends two photographs of one spot and waits for what has changed between them.
+ * Sends two photographs of one spot and waits for their comparison.
  *
  * @param {[earlier: Blob, later: Blob]} files
  * @param {Options} options
- * @returns {Promise<Comparison>} `no_comparison` is the Problem of a service that cannot
+ * @returns {Promise<Comparison>} rejects with the Problem `no_comparison` if the service cannot compare
  */
 export const comparePictures = (files, options) =>
   sendSeveral("compare", files, comparisonOf, options).catch((error) => {
@@ -248,13 +248,12 @@ const sendSeveral = (path, files, read, options) =>
   );
 
 /**
- * Sends pictures. XMLHttpRequest, because fetch tells nothing of an upload's
- * progress.
+ * Sends pictures. Uses XMLHttpRequest because fetch does not report upload progress.
  *
  * @template T
  * @param {string} path
  * @param {[field: string, file: Blob][]} files
- * @param {(text: string) => T | null} read null: that is no answer
+ * @param {(text: string) => T | null} read returns null if the text is no valid answer
  * @param {Options} options
  * @returns {Promise<T>}
  */
@@ -308,17 +307,17 @@ function send(
       }),
     );
     const form = new FormData();
-    // the name of a file may name a person; the server has no use for it
+    // a file name may contain a person's name; the server does not need it
     for (const [field, file] of files) form.append(field, file, "picture");
     request.send(form);
   });
 }
 
 /**
- * Asks for a JSON document.
+ * Requests a JSON document.
  *
  * @param {string} path
- * @param {(body: Record<string, any>) => boolean} fits whether a body is what was asked for, whatever the
+ * @param {(body: Record<string, any>) => boolean} fits whether a body is the expected document, whatever the
  *   status
  */
 async function ask(path, fits) {
@@ -338,9 +337,9 @@ async function ask(path, fits) {
 }
 
 /**
- * How the service is. An answer of 503 carries the same document, so it is no failure here.
+ * The service's health. A 503 response carries the same document, so it is not an error here.
  *
- * @returns {Promise<Health>} rejects with a Problem when there is no such answer
+ * @returns {Promise<Health>} rejects with a Problem if there is no such response
  */
 export async function health() {
   const isHealth = (/** @type {Record<string, any>} */ body) =>
@@ -348,7 +347,7 @@ export async function health() {
   return /** @type {Health} */ (await ask("health", isHealth));
 }
 
-/** The models that serve. @returns {Promise<Record<string, any>>} rejects with a Problem */
+/** The models being served. @returns {Promise<Record<string, any>>} rejects with a Problem */
 export const models = () => ask("models", (body) => Array.isArray(body.models));
 
 /**

@@ -1,5 +1,5 @@
 // @ts-check
-/** The course of a check: choose, look, send, answer. Wires state, view and sending to each other. */
+/** Runs a check: choose, look, send, answer. Connects state, view and sending. */
 
 import { Problem } from "./api.js";
 import { Adding } from "./check/adding.js";
@@ -33,7 +33,7 @@ export function startCheck(service) {
     orSay(start().then(() => adding.add(detailOf(event).files)));
   });
   picker.addEventListener("refused", (event) => {
-    if (queue.items.length > 0) return; // text pasted by mistake takes no picture away
+    if (queue.items.length > 0) return; // text pasted by mistake must not remove pictures
     orSay(start().then(() => refuse(view, detailOf(event).code)));
   });
   startFromHistory(adding, view, start);
@@ -52,7 +52,7 @@ export function startCheck(service) {
 
   const keeping = keepsOf(queue, sending, view);
   let started = false;
-  /** Loads what shows pictures, and listens to it. */
+  /** Loads the parts that show pictures and listens to their events. */
   async function start() {
     const { problemView, list } = await view.load();
     if (started) return;
@@ -98,7 +98,7 @@ export function startCheck(service) {
 }
 
 /**
- * Several photographs of one spot have one answer.
+ * Handles several photographs of one spot, which get one answer.
  *
  * @param {Queue} queue
  * @param {CheckView} view whose parts are loaded
@@ -123,7 +123,7 @@ function startSpot(queue, view, run) {
 }
 
 /**
- * In the mode of a second reader an answer is shown once the reader has committed to an assessment.
+ * Handles second-reader mode: an answer is shown only after the reader has committed to an assessment.
  *
  * @param {Queue} queue
  * @param {Sending} sending
@@ -150,7 +150,7 @@ function startReader(queue, sending, view) {
 }
 
 /**
- * What keeps all that is at hand over a reload, loaded once it is asked for; null where that cannot be done.
+ * Returns a function that loads `Kept`, which preserves the queue across reloads; null if that is impossible.
  *
  * @param {Queue} queue
  * @param {Sending} sending
@@ -172,7 +172,7 @@ function keepsOf(queue, sending, view) {
 }
 
 /**
- * As it was before a reload; what was on its way is sent again.
+ * Restores the queue after a reload; what was being sent is sent again.
  *
  * @param {{queue: Queue, sending: Sending, view: CheckView, adding: Adding, start: () => Promise<void>,
  *   keeping: ReturnType<typeof keepsOf>}} parts
@@ -187,14 +187,14 @@ async function restore({ queue, sending, view, adding, start, keeping }) {
   if (before.running) sending.start(queue.sendable);
 }
 
-/** Deletes what closed tabs left, once it is a day old; most have nothing, and load nothing for it. */
+/** Deletes what closed tabs left more than a day ago. Loads nothing if there is nothing, as is usual. */
 async function dropOld() {
   const databases = (await window.indexedDB?.databases?.()) ?? [];
   if (!databases.some(({ name }) => name === "aiderm-queue")) return;
   await (await import("./check/kept.js")).dropOld();
 }
 
-/** Whether this tab had pictures at hand before. */
+/** Whether this tab had pictures before. */
 function hasKept() {
   try {
     return sessionStorage.getItem("aiderm-tab") !== null;
@@ -204,7 +204,7 @@ function hasKept() {
 }
 
 /**
- * Pictures of the history come in here: photographed anew, or to be assessed again.
+ * Handles requests from the history: photograph a spot anew, or assess its pictures again.
  *
  * @param {Adding} adding
  * @param {CheckView} view
@@ -214,7 +214,7 @@ function startFromHistory(adding, view, start) {
   document.addEventListener("photograph", (event) => {
     const { ghost, mole } = /** @type {CustomEvent<{ghost: string, mole: string}>} */ (event).detail;
     adding.photograph({ ghost }, mole).catch(() => {
-      location.hash = "check"; // where it is said
+      location.hash = "check"; // where the message is shown
       view.sayNotLoaded();
     });
   });
@@ -236,7 +236,7 @@ function refuse(view, code) {
 }
 
 /**
- * What is shown and said as answers come in. A run of several moves the focus once, at its end.
+ * Shows and announces answers as they come in. A run of several moves the focus once, at its end.
  *
  * @param {Queue} queue
  * @param {Sending} sending
@@ -246,7 +246,7 @@ function refuse(view, code) {
 function startAnswers(queue, sending, view, service) {
   sending.addEventListener("answered", (event) => {
     const { item, alone } = /** @type {{item: Item, alone: boolean}} */ (detailOf(event));
-    if (service.getAttribute("state") === "unavailable") service.refresh(); // it has just answered
+    if (service.getAttribute("state") === "unavailable") service.refresh(); // it has just responded
     if (!alone) view.sayProgress();
     else if (item === queue.selected && view.focusIsFree) {
       view.say("");

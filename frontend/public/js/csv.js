@@ -1,7 +1,7 @@
 // @ts-check
 /** Tables as CSV (RFC 4180). */
 
-/** A spreadsheet would run what starts so as a formula. @param {string | number} value */
+/** Escapes a cell; a spreadsheet would run some as formulas. @param {string | number} value */
 function cell(value) {
   const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

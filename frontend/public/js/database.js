@@ -1,5 +1,5 @@
 // @ts-check
-/** Databases of this browser (IndexedDB), each opened for one transaction only: nothing stays open. */
+/** IndexedDB databases, each opened only for the duration of one transaction. */
 
 /**
  * @template T
@@ -12,25 +12,25 @@ export const settled = (request) =>
     request.onerror = () => reject(request.error);
   });
 
-/** A database whose rows each have an `id`. It is made when it is first written to or read from. */
+/** A database whose rows each have an `id`. It is created on the first write or read. */
 export class Database {
   #name;
   #stores;
 
   /**
    * @param {string} name
-   * @param {Record<string, string[]>} stores the fields by which each store's rows are also found
+   * @param {Record<string, string[]>} stores the indexed fields of each store
    */
   constructor(name, stores) {
     this.#name = name;
     this.#stores = stores;
   }
 
-  /** Whether it was made already. @returns {Promise<boolean>} */
+  /** Whether it exists. @returns {Promise<boolean>} */
   async exists() {
     if (!("indexedDB" in window)) throw new TypeError("this browser keeps nothing");
     if (indexedDB.databases) return (await indexedDB.databases()).some(({ name }) => name === this.#name);
-    // older browsers: opening makes the database, so one that was just made is taken away again
+    // older browsers: opening creates the database, so a new one is aborted
     let fresh = false;
     const request = indexedDB.open(this.#name);
     request.onupgradeneeded = () => {
@@ -48,8 +48,8 @@ export class Database {
   /**
    * @template T
    * @param {IDBTransactionMode} mode
-   * @param {(...stores: IDBObjectStore[]) => T | Promise<T>} work is given all stores, in their order
-   * @returns {Promise<T>} once it is written: all or nothing
+   * @param {(...stores: IDBObjectStore[]) => T | Promise<T>} work receives all stores, in order
+   * @returns {Promise<T>} once everything is written, or rejects and writes nothing
    */
   async transact(mode, work) {
     const request = indexedDB.open(this.#name, 1);
@@ -71,12 +71,12 @@ export class Database {
       await done;
       return result;
     } finally {
-      // so that the page can rest in the browser's memory
+      // an open one would keep the page out of the back/forward cache
       database.close();
     }
   }
 
-  /** Deletes it with all that is in it. */
+  /** Deletes the database. */
   async remove() {
     await settled(indexedDB.deleteDatabase(this.#name));
   }

@@ -1,12 +1,12 @@
 // @ts-check
-/** Building elements; text goes in as text, never as markup. */
+/** Builds elements; text is inserted as text, never as markup. */
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
 /**
  * @param {string} tag
- * @param {Record<string, unknown>} [properties] attributes; `on…` a listener; null, undefined and false leave
- *   one out
+ * @param {Record<string, unknown>} [properties] attributes; `on…` adds a listener; null, undefined and false
+ *   omit one
  * @param {...(Child | Child[])} children
  * @returns {HTMLElement}
  */
@@ -39,7 +39,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 /**
- * A drawing that says nothing which the text beside it does not say.
+ * A decorative drawing: the text beside it says the same.
  *
  * @param {string} name CSS class
  * @param {string} viewBox
@@ -61,7 +61,7 @@ export const button = (text, onclick, kind = "", more = {}) =>
     el("button", { type: "button", class: `button ${kind}`.trim(), onclick, ...more }, text)
   );
 
-/** What a view begins with. @param {string} title @param {string} lead what it is about */
+/** The head of a view. @param {string} title @param {string} lead what it is about */
 export const intro = (title, lead) =>
   el("div", { class: "intro" }, el("h1", {}, title), el("p", { class: "lead" }, lead));
 
@@ -81,12 +81,12 @@ export const actionCard = ({ name, id, title, lead, action }, ...more) =>
     ...more,
   );
 
-/** What the server or the model's card says; both speak English. @param {string} text */
+/** Text of the server or the model card; both are in English. @param {string} text */
 export const foreign = (text) => el("span", { lang: "en", dir: "auto" }, text);
 
 /**
- * Numbers that a style sheet calculates with. Set through the CSSOM, which the page's security policy allows;
- * a style attribute it would refuse.
+ * Sets numbers that a style sheet calculates with. Uses the CSSOM, as the Content Security Policy blocks
+ * style attributes.
  *
  * @param {HTMLElement} element
  * @param {Record<string, number | string>} values
@@ -111,10 +111,10 @@ export function find(selector, type) {
 const sheets = new Map();
 
 /**
- * Loads a sheet of css/ that the first screen does without.
+ * Loads a sheet of css/ that the first screen does not need.
  *
  * @param {string} name
- * @returns {Promise<void>} once it applies; rejects when it cannot be had
+ * @returns {Promise<void>} once it applies; rejects if it cannot be loaded
  */
 export function styleSheet(name) {
   const known = sheets.get(name);
@@ -138,7 +138,7 @@ export function styleSheet(name) {
  *
  * @param {string} kind CSS class
  * @param {...(Child | Child[])} children
- * @returns {HTMLDialogElement} open; event out: `close`
+ * @returns {HTMLDialogElement} open; event: `close`
  */
 export function openDialog(kind, ...children) {
   const dialog = /** @type {HTMLDialogElement} */ (el("dialog", { class: `dialog ${kind}` }, ...children));
@@ -148,7 +148,7 @@ export function openDialog(kind, ...children) {
     dialog.setAttribute("aria-labelledby", heading.id);
   }
   dialog.addEventListener("close", () => dialog.remove());
-  // the disclaimer stays in sight above it
+  // the disclaimer stays visible above it
   const disclaimer = document.querySelector(".disclaimer");
   if (disclaimer) {
     window.scrollBy({ top: Math.max(0, disclaimer.getBoundingClientRect().top), behavior: "instant" });

@@ -1,12 +1,11 @@
 // @ts-check
 /**
- * The language of the page: its strings, plural forms, and how numbers and dates are written. Strings live in
- * locales/ alone.
+ * The page's language: strings, plural forms, and number and date formats. All strings live in locales/.
  */
 
 /**
- * Each language by its own name, right-to-left ones marked. The tag says more than the code where a language
- * is written in several ways.
+ * Each language under its own name, right-to-left ones marked. The tag adds the script or region where a
+ * language has several.
  * @type {Record<string, {name: string, tag?: string, rtl?: boolean}>}
  */
 export const LANGUAGES = {
@@ -22,17 +21,17 @@ export const LANGUAGES = {
 
 /** @typedef {{[key: string]: string | string[] | Messages}} Messages */
 
-/** What the first screen does without, in folders of locales/: what is said once a picture was chosen, and of
- * the views that few open (model, developers). @typedef {"answer" | "more"} Part */
+/** Strings that the first screen does not need, in folders of locales/: those used once a picture is chosen,
+ * and those of rarely opened views (model, developers). @typedef {"answer" | "more"} Part */
 
-/** The strings of each language that was loaded. @type {Map<string, Messages>} */
+/** The strings of each loaded language. @type {Map<string, Messages>} */
 const loaded = new Map();
-/** What each language's strings were loaded of. @type {Map<string, Promise<Messages>>} */
+/** The request for each file of strings. @type {Map<string, Promise<Messages>>} */
 const fetched = new Map();
 /** @type {Set<Part>} */
 const parts = new Set();
 let language = "en";
-/** The language that was asked for last; it may still be on its way. */
+/** The language requested last; it may still be loading. */
 let wanted = language;
 const AGAIN_MS = 500;
 
@@ -43,11 +42,11 @@ export const currentLanguage = () => language;
 /** @param {string} code one of LANGUAGES */
 export const directionOf = (code) => (LANGUAGES[code]?.rtl ? "rtl" : "ltr");
 
-/** As `lang` attributes and Intl want it (BCP 47). @param {string} code one of LANGUAGES */
+/** The BCP 47 tag, for `lang` attributes and Intl. @param {string} code one of LANGUAGES */
 export const tagOf = (code) => LANGUAGES[code]?.tag ?? code;
 
 /**
- * The language in the address, else the first of the browser's that there is, else English.
+ * The language in the address, else the browser's first one that is available, else English.
  * @param {string | null} [asked]
  */
 export function preferredLanguage(asked = new URLSearchParams(location.search).get("lang")) {
@@ -61,8 +60,7 @@ export function preferredLanguage(asked = new URLSearchParams(location.search).g
  */
 async function fetchMessages(name) {
   const address = new URL(`../locales/${name}.json`, import.meta.url);
-  // once more: a phone that goes from one network to another ends what is under way, and without words there
-  // is no page
+  // retry once: a phone that changes networks aborts requests, and without strings there is no page
   const response = await fetch(address).catch(() =>
     new Promise((resolve) => setTimeout(resolve, AGAIN_MS)).then(() => fetch(address)),
   );
@@ -70,7 +68,7 @@ async function fetchMessages(name) {
   return response.json();
 }
 
-/** @param {string} name of a file in locales/; fetched once, and again where that failed */
+/** @param {string} name of a file in locales/; fetched once, and again after a failure */
 function fetchOnce(name) {
   const known = fetched.get(name);
   if (known) return known;
@@ -81,10 +79,10 @@ function fetchOnce(name) {
 }
 
 /**
- * Loads a language without speaking it.
+ * Loads a language without switching to it.
  *
  * @param {string} code one of LANGUAGES
- * @param {Part} [part] that is needed from now on, in each language
+ * @param {Part} [part] needed from now on, in every language
  */
 export async function loadLanguage(code, part) {
   if (part) parts.add(part);
@@ -92,13 +90,13 @@ export async function loadLanguage(code, part) {
   let files;
   do {
     files = await Promise.all(names().map(fetchOnce));
-  } while (files.length < names().length); // another part was asked for in the meantime
+  } while (files.length < names().length); // another part was requested in the meantime
   loaded.set(code, Object.assign({}, ...files));
 }
 
 /**
- * Loads a language and speaks it; English where it cannot be had, as offline. Where another is asked for before
- * this one has arrived, the other is spoken.
+ * Loads a language and switches to it, or to English if it cannot be loaded (offline). If another one is
+ * requested in the meantime, that one wins.
  *
  * @param {string} code
  */
@@ -115,7 +113,7 @@ export async function useLanguage(code) {
   if (wanted === code) language = spoken;
 }
 
-/** Adds strings that the first screen does without. @param {Part} part */
+/** Adds strings that the first screen does not need. @param {Part} part */
 export async function useWords(part) {
   let code;
   do {
@@ -125,8 +123,8 @@ export async function useWords(part) {
 }
 
 /**
- * Does something in a language that is loaded, and then speaks on in the one before. For what has to be
- * written at once: elements in several languages may stand on one page.
+ * Runs synchronous work in a loaded language and then restores the previous one, since elements in several
+ * languages may be on one page.
  *
  * @template T
  * @param {string} code
@@ -168,7 +166,7 @@ function fill(value, code, values) {
     const given = values[name];
     if (given === undefined) return whole;
     if (typeof given === "number") return new Intl.NumberFormat(tagOf(code)).format(given);
-    // names and figures keep their own direction, and turn nothing around them (Unicode's isolates)
+    // names and figures keep their direction and do not affect the text around (Unicode isolates)
     return LANGUAGES[code]?.rtl ? `\u2068${given}\u2069` : given;
   });
 }
@@ -177,11 +175,11 @@ function fill(value, code, values) {
 export const has = (key) => lookUp(messages(), key) !== undefined;
 
 /**
- * The string of this key; where it has plural forms, that for `count`. Numbers are written as the language
- * does.
+ * The string of this key, in the plural form for `count` if it has several. Numbers are formatted for the
+ * language.
  *
  * @param {string} key
- * @param {Record<string, string | number>} [values] for the {places} in it
+ * @param {Record<string, string | number>} [values] for the {placeholders} in it
  */
 export function t(key, values = {}) {
   const value = lookUp(messages(), key);
@@ -196,7 +194,7 @@ export function t(key, values = {}) {
 export const texts = (key) => lookUp(messages(), key) ?? [];
 
 /**
- * A string of the server's, by its code where the page knows it, else in the server's own words.
+ * The page's string for a text of the server, or the server's own words if there is none.
  * @param {string} key
  * @param {string} own
  */
@@ -206,7 +204,7 @@ export const textOr = (key, own) => (has(key) ? t(key) : own);
  * Strings in English, whatever the language of the page.
  *
  * @param {string[]} keys
- * @param {() => Record<string, string | number>} [values] for the {places} in them
+ * @param {() => Record<string, string | number>} [values] for the {placeholders} in them
  * @returns {Promise<string[]>}
  */
 export async function inEnglish(keys, values = () => ({})) {
@@ -215,7 +213,7 @@ export async function inEnglish(keys, values = () => ({})) {
 }
 
 /**
- * Fills markup: `data-t="key"` with text, `data-t-attrs="name=key …"` with attributes.
+ * Fills in markup: `data-t="key"` sets text, `data-t-attrs="name=key …"` sets attributes.
  * @param {ParentNode} root
  */
 export function translate(root) {
@@ -232,7 +230,7 @@ export function translate(root) {
 
 /**
  * @param {number} value 0..1
- * @param {number} [digits] after the point; by default one below 10%, else none
+ * @param {number} [digits] decimal places; by default one below 10%, else none
  */
 export function percent(value, digits = value < 0.0995 ? 1 : 0) {
   const write = (/** @type {number} */ share, /** @type {number} */ most) =>
@@ -248,7 +246,7 @@ export function number(value, digits = 4) {
 }
 
 /**
- * A figure between 0 and 1, with the same three digits wherever it stands in a table.
+ * A figure between 0 and 1 with exactly three decimals, for tables.
  * @param {number} value
  */
 export function figure(value) {
@@ -263,7 +261,7 @@ export function bytes(size) {
   const write = (/** @type {number} */ value, /** @type {string} */ unit) =>
     new Intl.NumberFormat(tagOf(language), { style: "unit", unit, maximumFractionDigits: 1 }).format(value);
   if (size < 1_000_000) return write(Math.max(1, Math.round(size / 1000)), "kilobyte");
-  // rounded up beyond a limit: "20 MB received, 20 MB allowed" would explain nothing
+  // rounded up above a limit: "20 MB received, 20 MB allowed" would explain nothing
   return write(
     size > 20_000_000 ? Math.ceil(size / 100_000) / 10 : Math.round(size / 100_000) / 10,
     "megabyte",

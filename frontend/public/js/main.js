@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Starts the page: first what is needed to choose a picture in one's own language, then all else. With it the
- * choice of language, and
- * the line that a translation was not medically reviewed, with the English sentences one tap away.
+ * Starts the page: first what is needed to choose a picture in the reader's language, then everything else.
+ * Also handles the choice of language, and the note that a translation was not medically reviewed, with the
+ * English sentences one tap away.
  */
 
 import { el, find } from "./dom.js";
@@ -30,7 +30,7 @@ const SAFETY = [
   "verdict.rejected.meaning",
 ];
 
-/** Puts the loaded language on the page. */
+/** Applies the loaded language to the page. */
 function apply() {
   const code = currentLanguage();
   document.documentElement.lang = tagOf(code);
@@ -41,7 +41,7 @@ function apply() {
   note.open = false;
 }
 
-/** The safety sentences in English, fetched once somebody wants them. */
+/** Shows the safety sentences in English, fetched on demand. */
 async function showEnglish() {
   const list = find("#translation-english", HTMLElement);
   if (!find("#translation", HTMLDetailsElement).open || list.childElementCount > 0) return;
@@ -49,7 +49,7 @@ async function showEnglish() {
   list.replaceChildren(...(await inEnglish(SAFETY)).map((text) => el("li", {}, text)));
 }
 
-/** Fills the list of languages. Event out, at the document: `language` after a change. */
+/** Fills the list of languages. Event on the document: `language` after a change. */
 function startTranslation() {
   const select = find("#language", HTMLSelectElement);
   select.replaceChildren(
@@ -62,8 +62,7 @@ function startTranslation() {
     const chosen = select.value;
     await useLanguage(chosen);
     if (select.value !== chosen) return; // another was chosen in the meantime
-    if (currentLanguage() !== chosen)
-      find("#status", HTMLElement).textContent = t("translation.missing");
+    if (currentLanguage() !== chosen) find("#status", HTMLElement).textContent = t("translation.missing");
     select.value = currentLanguage();
     // the address carries the choice: nothing is stored, and a bookmark keeps it
     const address = new URL(location.href);
@@ -73,12 +72,12 @@ function startTranslation() {
     document.dispatchEvent(new Event("language"));
   });
   find("#translation", HTMLDetailsElement).addEventListener("toggle", () => {
-    showEnglish().catch(() => {}); // without a network: that it was not reviewed is said all the same
+    showEnglish().catch(() => {}); // offline: the note is shown all the same
   });
   if (currentLanguage() !== "en") apply();
 }
 
-/** What follows when a picture can be chosen already. */
+/** Starts what is not needed to choose a picture. */
 async function startRest() {
   const [{ startCheck }, { DermService }, { startViews }] = await Promise.all([
     import("./check.js"),
@@ -101,7 +100,7 @@ async function startRest() {
 const notice = find("#service-notice", HTMLElement);
 const language = preferredLanguage();
 const words = useLanguage(language);
-// as the markup is; the picker keeps what is chosen until the check is there
+// the markup is English; the picker holds chosen files until the check is loaded
 if (language === "en") performance.mark("usable");
 await words;
 startTranslation();

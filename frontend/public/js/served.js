@@ -1,18 +1,18 @@
 // @ts-check
 /**
- * Sentences that the server writes in English, in the page's language where the page knows them. The server's
- * own words stay where the page speaks English, and, marked as English, where it does not know a sentence.
+ * Translates sentences that the server writes in English. The server's words stay, marked as English, if the
+ * page is in English or does not know the sentence.
  */
 
 import { foreign } from "./dom.js";
 import { currentLanguage, t } from "./i18n.js";
 
 /**
- * By the key of their translation; what is named in a pattern is a place in it.
+ * Each with the key of its translation; a pattern's named groups fill the placeholders.
  * @type {[string, RegExp][]}
  */
 const KNOWN = [
-  // of a picture that was refused
+  // about a refused picture
   [
     "served.size",
     /^Received (?<width>\d+) x (?<height>\d+) pixels; allowed: a shorter side of .* (?<least>\d+)\.$/,
@@ -33,7 +33,7 @@ const KNOWN = [
     "served.undecodable",
     /^Received an? (?<format>\w+) file \((?<size>[\d,]+) bytes\) that cannot be decoded;/,
   ],
-  // of a service that cannot answer now
+  // about a service that cannot answer now
   ["served.full", /^The queue is full\./],
   ["served.late", /^No answer within (?<seconds>[\d.]+) s\./],
   ["served.absent", /^The model '(?<name>[^']+)' is not being served/],
@@ -42,7 +42,7 @@ const KNOWN = [
     "served.rate",
     /^Received: more images with this key .+: (?<rate>[\d.]+) a second, and up to (?<burst>\d+)/,
   ],
-  // what a model is for, and its limits
+  // a model's purpose and limits
   [
     "served.use",
     /^Research on computer-aided reading of dermoscopic (?:pictures|images) of single skin lesions,/,

@@ -1,5 +1,5 @@
 // @ts-check
-/** <derm-service>: which model answers, and whether the service is ready; asks again until it is. */
+/** <derm-service>: shows which model answers and whether the service is ready; polls until it is. */
 
 import { health } from "./api.js";
 import { el } from "./dom.js";
@@ -11,8 +11,8 @@ const RETRY_MS = 5_000;
 const READY_MS = 60_000;
 
 /**
- * Method in: `refresh`, once there is a language to answer in. Attribute out: `state` (ok, degraded,
- * unavailable). Event out: `state` with `{state, text}`.
+ * Method: `refresh`, once a language is loaded. Sets the attribute `state` (ok, degraded, unavailable).
+ * Event: `state` with `{state, text}`.
  */
 export class DermService extends HTMLElement {
   /** @type {number | undefined} */
@@ -34,7 +34,7 @@ export class DermService extends HTMLElement {
   }
 
   /**
-   * Asks now, and again later: soon while the service is not ready. A page in the background does not ask.
+   * Polls now and again later, sooner while the service is not ready. A page in the background does not poll.
    */
   async refresh() {
     clearTimeout(this.#timer);

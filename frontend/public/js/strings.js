@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Every string in context, for reviewers: by screen, with the translators' note, in English and in the
- * language of the address (`?lang=`), in the look of the page and with example values.
+ * Shows every string in context, for reviewers: by screen, with the translators' note, in English and in the
+ * language of the address (`?lang=`), styled as on the page and with example values.
  */
 
 import { el, find } from "./dom.js";
@@ -17,14 +17,14 @@ import {
   texts,
 } from "./i18n.js";
 
-/** What a {name} in a string stands for. @typedef {{note: string, example: string | number}} Place */
+/** The meaning of a {name} in a string. @typedef {{note: string, example: string | number}} Place */
 /** @typedef {{look: string, note: string, places?: Record<string, Place>}} Note */
 /** @typedef {{note: string, max?: number}} Look */
 /**
  * @typedef {object} Notes
- * @property {Record<string, Look>} looks kinds of text, some with the most characters that fit
- * @property {Record<string, Place>} places those that mean the same in every string
- * @property {Record<string, string[]>} screens which sections of the keys stand where
+ * @property {Record<string, Look>} looks kinds of text, some with a maximum length in characters
+ * @property {Record<string, Place>} places placeholders that mean the same in every string
+ * @property {Record<string, string[]>} screens the key sections that each screen uses
  * @property {Record<string, Note>} notes by key
  */
 
@@ -52,7 +52,7 @@ function numbers(code) {
 }
 
 /**
- * What stands in the places of a string.
+ * The placeholders of a string.
  *
  * @param {Notes} notes
  * @param {string} key
@@ -141,7 +141,7 @@ function show(notes, code) {
   search();
 }
 
-/** Leaves the rows that hold what is searched for. */
+/** Shows only the rows that match the search. */
 function search() {
   const wanted = query.value.trim().toLowerCase();
   let count = 0;

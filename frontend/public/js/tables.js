@@ -1,5 +1,5 @@
 // @ts-check
-/** Tables whose rows have names, in a place of their own that scrolls where they are too wide. */
+/** Tables with row headings, in a container that scrolls if they are too wide. */
 
 import { el } from "./dom.js";
 
@@ -7,7 +7,7 @@ import { el } from "./dom.js";
 
 /**
  * @param {string} caption
- * @param {(string | null)[]} columns their headings, if there are any; null: none, as above names of rows
+ * @param {(string | null)[]} columns their headings, if any; null for none, as above row headings
  * @param {[name: Child, ...cells: Child[]][]} rows
  * @param {string} [kind] further classes
  */

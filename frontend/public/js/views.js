@@ -1,15 +1,14 @@
 // @ts-check
 /**
- * Which part of the page is seen, by the address' hash: the check itself, or a view that is loaded when it is
- * asked for.
+ * Shows the part of the page that the address' hash names: the check, or a view that is loaded on demand.
  */
 
 import { button, el, find, styleSheet } from "./dom.js";
 import { t, useWords } from "./i18n.js";
 
 /**
- * @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, its first heading of level 1
- *   included
+ * @typedef {(place: HTMLElement) => void | Promise<void>} View fills a place, including its first heading of
+ *   level 1
  */
 
 /** @type {Record<string, () => Promise<{show: View}>>} */
@@ -31,7 +30,7 @@ export function startViews() {
   const main = find("#main", HTMLElement);
   let asked = 0;
 
-  /** @param {boolean} moved whether the reader came here by a link, and the focus is to follow */
+  /** @param {boolean} moved whether the reader followed a link, so that the focus must follow */
   async function show(moved) {
     const name = nameOf();
     const turn = (asked += 1);
@@ -82,7 +81,7 @@ export function startViews() {
   }
 
   window.addEventListener("hashchange", () => {
-    // the skip link leads into the view that is there, and the focus is already where it leads
+    // the skip link targets the current view, and the browser has moved the focus there
     if (location.hash !== "#main") show(true);
   });
   document.addEventListener("language", () => show(false));

@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * Registers the service worker, which keeps the page at hand without a network. Needs HTTPS, or this very
- * machine.
+ * Registers the service worker, which makes the page available offline. Needs HTTPS or localhost.
  */
 
 /**
@@ -14,18 +13,18 @@ let asked = false;
 
 export function startWorker() {
   if (!("serviceWorker" in navigator)) return;
-  // The one place where a script's address is made from a string; Trusted Types allow this policy alone.
+  // The only place that makes a script URL from a string; Trusted Types allows only this policy.
   const { trustedTypes } = /** @type {TrustedTypesWindow} */ (window);
   const policy = trustedTypes?.createPolicy("aiderm-worker", { createScriptURL: (text) => text });
   const address = "./sw.js";
   navigator.serviceWorker
     .register(/** @type {string} */ (policy ? policy.createScriptURL(address) : address))
     .catch(() => {
-      // as in a private window: the page works all the same, with a network
+      // for example in a private window: the page still works online
     });
 }
 
-/** Also keeps what the first visit did without; once a visit. */
+/** Also caches what the first screen does not need; once per visit. */
 export function keepTheRest() {
   if (asked || !("serviceWorker" in navigator)) return;
   asked = true;

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The ABCDE self-check: what to look for in the spot itself, whatever a picture says. Nothing of it is sent
- * or kept.
+ * The ABCDE self-check: what to look for in the spot itself, whatever the answer to a picture. It is neither
+ * sent nor stored in the history.
  */
 
 import { el } from "../dom.js";
@@ -9,7 +9,7 @@ import { t } from "../i18n.js";
 
 const SIGNS = ["a", "b", "c", "d", "e"];
 
-/** @param {Set<string>} ticked signs, kept as they are ticked @returns {HTMLElement} a card */
+/** @param {Set<string>} ticked signs, updated here @returns {HTMLElement} a card */
 export function selfCheck(ticked) {
   const advice = el("p", { class: "whatever", role: "status" }, t("safety.whatever"));
   const boxes = SIGNS.map((sign) => {

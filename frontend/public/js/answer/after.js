@@ -1,5 +1,5 @@
 // @ts-check
-/** What follows an answer: the self-check, keeping the picture on this device, paper. */
+/** The cards below an answer: the self-check, keeping the picture on this device, the printed report. */
 
 import { assessmentOf, correctedOf, urlOf } from "../check/state.js";
 import { actionCard, button, el } from "../dom.js";
@@ -15,7 +15,7 @@ import { paperReport } from "./report.js";
 const paperOf = (item, assessment, { at }) =>
   paperReport({ assessment, url: urlOf(item), name: item.name, at, corrected: correctedOf(item) });
 
-/** After the outline was corrected. @param {Item} item with an answer */
+/** Redraws the report after the outline was corrected. @param {Item} item with an answer */
 export function renewPaper(item) {
   const assessment = assessmentOf(item);
   if (assessment && item.answer)
@@ -23,7 +23,7 @@ export function renewPaper(item) {
 }
 
 /**
- * After the outline was corrected: what the history keeps of it as well.
+ * Saves a corrected outline in the history too, if the item is kept there.
  * @param {Item} item
  */
 export async function correctKept(item) {

@@ -15,7 +15,7 @@ export function inBrief(assessment) {
   const step = decision === "rejected" ? "retake" : stepOf(assessment);
   let now = estimated;
   const sure = el("div", { class: "frequency", "aria-live": "polite" });
-  /** @param {Malignancy} moved as where the reader works */
+  /** @param {Malignancy} moved at the chosen prevalence */
   const redraw = (moved) => {
     now = moved;
     sure.replaceChildren(dots(moved.probability), el("p", {}, t("brief.sure", briefValues(moved))));

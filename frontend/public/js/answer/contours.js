@@ -1,17 +1,17 @@
 // @ts-check
 /**
- * Lines of equal height on a grid, by marching squares, and a heatmap drawn with them: unlike colours they
- * leave colour and structure of the skin in sight.
+ * Contour lines on a grid, by marching squares, and a heatmap drawn with them: unlike colours, they leave the
+ * skin's colour and structure visible.
  */
 
 import { svg } from "../dom.js";
 
-/** The opacity of the API's heatmap grows with its value; this is that of 1. */
+/** The alpha of the API's heatmap is proportional to its value; this is the alpha of 1. */
 const PEAK_ALPHA = 200;
-/** Closer where values are low: a low estimate has a low heatmap, and few lines. */
+/** Denser at low values: the heatmap of a low estimate is low and has few lines. */
 export const LEVELS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8];
 const SIDE = 64;
-/** Shorter ones, in crossed edges, come of the heatmap's rounding. */
+/** In crossed edges; shorter lines are artefacts of the heatmap's rounding. */
 const SHORTEST = 8;
 
 /** Lines from edge to edge of a cell; edges: 0 top, 1 right, 2 bottom, 3 left. @param {string} pairs */
@@ -19,9 +19,9 @@ const lines = (pairs) =>
   pairs.split(" ").map((pair) => /** @type {[from: number, to: number]} */ ([...pair].map(Number)));
 
 /**
- * The line through a cell, by its corners at or above the level: bits top left, top right, bottom right,
- * bottom left. Cells with none or all of them have no line; those with two opposite corners (-, at 5 and 10)
- * are settled by their middle.
+ * The line through a cell, indexed by its corners at or above the level: bits top left, top right, bottom
+ * right, bottom left. Cells with none or all of them have no line; if two opposite corners are (5 and 10),
+ * the value in the middle decides.
  */
 const CASES = "- 30 01 31 12 - 02 32 23 20 - 21 13 10 03 -"
   .split(" ")
@@ -33,11 +33,11 @@ const AROUND_TOP_RIGHT = lines("01 23");
  * @param {ArrayLike<number>} values row by row
  * @param {number} width columns
  * @param {number} level
- * @returns {[x: number, y: number][][]} lines, in columns and rows; a closed one ends where it begins
+ * @returns {[x: number, y: number][][]} lines in columns and rows; a closed one ends at its first point
  */
 export function isoLines(values, width, level) {
   const height = values.length / width;
-  /** The edges that each crossed edge is joined to. @type {Map<number, number[]>} */
+  /** The edges connected to each crossed edge. @type {Map<number, number[]>} */
   const joined = new Map();
   const join = (/** @type {number} */ one, /** @type {number} */ other) => {
     for (const [from, to] of [
@@ -59,7 +59,7 @@ export function isoLines(values, width, level) {
 }
 
 /**
- * Numbers of a cell's four edges: even across, odd down.
+ * Numbers of a cell's four edges: even for horizontal, odd for vertical ones.
  *
  * @param {number} x
  * @param {number} y
@@ -86,7 +86,7 @@ function segmentsOf(values, width, x, y, level) {
   return (kind === 5) === middle ? AROUND_TOP_RIGHT : AROUND_TOP_LEFT;
 }
 
-/** Joins pieces to lines, open ones from their ends. @param {Map<number, number[]>} joined */
+/** Joins segments to lines, open ones starting at an end. @param {Map<number, number[]>} joined */
 function chained(joined) {
   const seen = new Set();
   /** @param {number} start */
@@ -112,7 +112,7 @@ function chained(joined) {
 }
 
 /**
- * Where the level is met on an edge.
+ * The point on an edge where the value equals the level.
  *
  * @param {ArrayLike<number>} values
  * @param {number} width
@@ -148,7 +148,7 @@ const pathOf = (line) =>
     .join("");
 
 /**
- * A heatmap's lines, each with a halo that shows on light and on dark skin; the higher, the thicker.
+ * A heatmap's lines, each with a halo, visible on light and on dark skin; higher levels are thicker.
  *
  * @param {HTMLImageElement} heatmap as the API drew it, loaded
  * @returns {SVGElement[]} for a drawing of 1 by 1

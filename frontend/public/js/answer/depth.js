@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <derm-depth>: for whom an answer is shown. `lay` leads with the decision, what to do and how sure that is,
- * the rest one tap away; `clinical` shows everything at once. No decision and no number differs between them.
+ * <derm-depth>: chooses the audience of an answer. `lay` starts with the decision, how sure it is and what to
+ * do, with the rest one tap away; `clinical` shows everything at once. Decisions and numbers are the same.
  */
 
 import { el } from "../dom.js";
@@ -14,39 +14,39 @@ const KEY = "aiderm-depth";
 const DEPTHS = ["lay", "clinical"];
 /** @type {Depth | null} */
 let chosen = null;
-/** Parts of the answer that were opened. @type {Set<string>} */
+/** Opened parts of the answer. @type {Set<string>} */
 const opened = new Set();
 
-/** What was chosen in this browser; nothing is stored for those who chose nothing. @returns {Depth} */
+/** The depth chosen in this browser; nothing is stored until one is chosen. @returns {Depth} */
 export function depthOf() {
   if (chosen) return chosen;
   try {
     chosen = localStorage.getItem(KEY) === "clinical" ? "clinical" : "lay";
   } catch {
-    chosen = "lay"; // a browser that keeps nothing
+    chosen = "lay"; // the browser has no storage
   }
   return chosen;
 }
 
-/** @param {Depth} depth kept in this browser where that is possible; else until the page is closed */
+/** @param {Depth} depth stored in this browser if possible, else kept until the page is closed */
 export function chooseDepth(depth) {
   chosen = depth;
   try {
     if (depth === "clinical") localStorage.setItem(KEY, depth);
     else localStorage.removeItem(KEY);
   } catch {
-    // it holds for this visit
+    // it applies to this visit
   }
   document.dispatchEvent(new CustomEvent("depth", { detail: { depth } }));
 }
 
-/** The depth that is not chosen now. @returns {Depth} */
+/** The depth that is not chosen. @returns {Depth} */
 export const otherDepth = () => (depthOf() === "lay" ? "clinical" : "lay");
 
 /**
- * A button that shows and hides a part of the answer, and stays as it was left until the page is closed.
+ * A button that shows and hides a part of the answer. Its state lasts until the page is closed.
  *
- * @param {"more" | "tools"} name of the attribute of <main> that the style sheet shows the part by
+ * @param {"more" | "tools"} name of the data attribute of <main> that shows the part
  * @param {string} controls
  */
 function disclosure(name, controls) {
@@ -67,18 +67,18 @@ function disclosure(name, controls) {
   return button;
 }
 
-/** What lay readers find the rest of the answer behind. */
+/** The button that shows lay readers the rest of the answer. */
 export const moreButton = () => disclosure("more", "answer-rest findings");
 
-/** What clinicians find keeping, printing and the self-check behind. */
+/** The button that shows clinicians the self-check, keeping and printing. */
 export const toolsButton = () => disclosure("tools", "after");
 
-/** Event out: `depth` at the document, with `{depth}`, after a choice. */
+/** Event on the document: `depth` with `{depth}`, after a choice. */
 export class DermDepth extends HTMLElement {
   /** @type {HTMLInputElement[]} */
   #inputs = [];
 
-  /** Writes itself in the language of the page. @param {...(Node | string)} beside */
+  /** Renders in the page's language. @param {...(Node | string)} beside */
   show(...beside) {
     const focused = this.#inputs.some((input) => input === document.activeElement);
     this.#inputs = DEPTHS.map((depth) => {

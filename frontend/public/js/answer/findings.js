@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * <derm-findings>: what stands behind the decision: warnings, classes, and figures for those who want them.
+ * <derm-findings>: what the decision is based on: warnings, classes and, in a disclosure, all figures.
  */
 
 import { el, setVars } from "../dom.js";
@@ -10,8 +10,8 @@ import { className, classText, warningWords } from "./words.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 
 /**
- * Properties in: `compressed`, whether the file is heavily so; `open`, whether the figures are in sight at
- * once; then `assessment`; null empties it.
+ * Properties: `compressed`, whether the file is heavily compressed; `open`, whether the figures are visible
+ * at first; set `assessment` last; null clears the element.
  */
 export class DermFindings extends HTMLElement {
   compressed = false;
@@ -44,11 +44,11 @@ function warnings({ quality, image, novelty, decision, reasons }, compressed) {
   );
 }
 
-// What they measure is there only where there is a lesion under a dermatoscope.
+// These warnings only make sense for a lesion under a dermatoscope.
 const OF_A_LESION = ["hair", "ruler", "ink", "off_centre"];
 
 /**
- * Those that mean something: of a picture that is no dermoscopic one, nothing is said of hair or pen marks.
+ * The warnings that apply: without hair, pen marks and the like if the picture is not dermoscopic.
  * @param {Pick<Assessment, "quality" | "reasons">} assessment
  */
 export function warningsOf({ quality, reasons }) {
@@ -57,7 +57,7 @@ export function warningsOf({ quality, reasons }) {
 }
 
 /**
- * Where the first class of the list and the decision point two ways, why that is no contradiction.
+ * If the most probable class and the decision seem to disagree, explains why that is no contradiction.
  *
  * @param {Assessment} assessment
  */
@@ -100,7 +100,7 @@ function classes(assessment) {
   );
 }
 
-/** What fits best if all classes were equally common. @param {Assessment} assessment */
+/** The best match if all classes were equally common. @param {Assessment} assessment */
 function evenly({ most_likely: found }) {
   if (!found) return null;
   const values = { name: classText(found), share: percent(found.probability_at_even_prevalence) };

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What an estimate means for a reader: of 100 spots like this one, how many would be skin cancer; how soon to
- * have it seen; and how often the model gave this answer to a cancer in its test.
+ * What an estimate means for a reader: how many of 100 spots like this one would be skin cancer; how soon to
+ * have it examined; how often the model gave this answer to a cancer in its test.
  */
 
 import { model } from "../api.js";
@@ -10,15 +10,15 @@ import { currentLanguage, inLanguage, outOfHundred, t } from "../i18n.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 
-/** From here on the earliest appointment is asked for. */
+/** From this probability on, the reader is told to ask for the earliest appointment. */
 const HIGH = 0.5;
 const DOTS = 100;
 
-/** @param {number} probability 0..1 @returns {number} of 100; a whole one is never certain */
+/** @param {number} probability 0..1 @returns {number} of 100, at most 99: nothing is certain */
 const countOf = (probability) => Math.min(DOTS - 1, Math.round(probability * DOTS));
 
 /**
- * Values for verdict.frequency in the language that is spoken.
+ * Values for verdict.frequency in the current language.
  * @param {{probability: number, prevalence: number}} malignancy
  */
 export function frequencyValues({ probability, prevalence }) {
@@ -42,7 +42,7 @@ export const frequency = (malignancy) =>
   el("div", { class: "frequency" }, dots(malignancy.probability), frequencySentence(malignancy));
 
 /**
- * Values for brief.sure in the language that is spoken.
+ * Values for brief.sure in the current language.
  * @param {{probability: number, prevalence: number}} malignancy
  */
 export function briefValues({ probability, prevalence }) {
@@ -51,7 +51,7 @@ export function briefValues({ probability, prevalence }) {
   return { about, share: outOfHundred(prevalence) };
 }
 
-/** @param {Assessment} assessment @returns {"now" | "soon" | "book" | "watch"} never a delay */
+/** @param {Assessment} assessment @returns {"now" | "soon" | "book" | "watch"} never advice to delay */
 export function stepOf({ decision, malignancy }) {
   if (decision === "suspicious") return (malignancy?.probability ?? 1) >= HIGH ? "now" : "soon";
   return decision === "uncertain" ? "book" : "watch";
@@ -69,14 +69,14 @@ export function urgency(assessment) {
   ];
 }
 
-/** What was asked of each model, once a visit. @type {Map<string, Promise<Record<string, any>>>} */
+/** The request for each model, once per visit. @type {Map<string, Promise<Record<string, any>>>} */
 const asked = new Map();
 
 /**
- * How the model does on lesions that were biopsied, as its own manifest says.
+ * How the model performs on biopsied lesions, according to its manifest.
  *
  * @param {Record<string, any>} metrics of the model
- * @returns {string} empty where it was not measured
+ * @returns {string} empty if it was not measured
  */
 export function onBiopsied(metrics) {
   const { sensitivity, specificity, n } = metrics?.["test/biopsied"] ?? {};
@@ -88,7 +88,7 @@ export function onBiopsied(metrics) {
   });
 }
 
-/** How many cancers of the test got a low suspicion. @param {Record<string, any>} metrics of the model */
+/** How many cancers in the test got `low_suspicion`. @param {Record<string, any>} metrics of the model */
 function missedOf(metrics) {
   const share = metrics?.test?.malignant_low_suspicion?.value;
   const total = metrics?.test?.n_malignant?.value;
@@ -97,7 +97,7 @@ function missedOf(metrics) {
 }
 
 /**
- * A line that the model's manifest fills in: hidden until that is known, and where it cannot be.
+ * A line filled in from the model's manifest; hidden until that is loaded.
  *
  * @param {Assessment["model"]} answered
  * @param {string} kind

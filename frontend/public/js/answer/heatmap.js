@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <derm-heatmap>: the picture, upright, which can be looked at closely; after an answer also the part that
- * was judged and the heatmap over it, as lines or as colours.
+ * <derm-heatmap>: the upright picture, with zoom; after an answer also the assessed region and the heatmap
+ * over it, as lines or as colours.
  */
 
 import { button, el, icon, setVars, svg } from "../dom.js";
@@ -15,9 +15,9 @@ import { Zoom } from "./zoom.js";
 
 const STYLES = ["lines", "colours"];
 let elements = 0;
-const OPACITY = 100; // its colours are transparent themselves, the more so the lower the estimate
+const OPACITY = 100; // its colours are already transparent, more so for lower values
 
-/** Methods in: `show`, `turn`, `turnStyle`, `key`. */
+/** Methods: `show`, `turn`, `turnStyle`, `key`. */
 export class DermHeatmap extends HTMLElement {
   #photo = /** @type {HTMLImageElement} */ (el("img", { class: "photo", alt: "" }));
   #missing = el("p", { class: "no-preview", hidden: true });
@@ -110,7 +110,7 @@ export class DermHeatmap extends HTMLElement {
   /**
    * @param {{src: string, alt: string, assessment: Assessment | null,
    *   corrected?: import("../lesion/shape.js").Point[] | null, clinical?: boolean}} content `corrected`: the
-   *   outline as it was corrected by hand
+   *   outline corrected by hand
    */
   show({ src, alt, assessment, corrected = null, clinical = false }) {
     this.#speaks = currentLanguage();
@@ -148,17 +148,17 @@ export class DermHeatmap extends HTMLElement {
     this.#blend();
   }
 
-  /** Shows the heatmap, or takes it away. */
+  /** Shows or hides the heatmap. */
   turn() {
     if (!this.#controls.hidden) this.#shown.click();
   }
 
-  /** Draws the heatmap the other way. */
+  /** Switches between lines and colours. */
   turnStyle() {
     if (!this.#controls.hidden) this.#styles.find((input) => !input.checked)?.click();
   }
 
-  /** @param {string} key @returns {boolean} whether it was one for looking closely, as + and - */
+  /** @param {string} key @returns {boolean} whether it is a zoom key, such as + and - */
   key(key) {
     return !this.#zooms.hidden && this.#zoom.key(key);
   }
@@ -172,7 +172,7 @@ export class DermHeatmap extends HTMLElement {
     return this.#styles[0].checked;
   }
 
-  /** Gives the frame the picture's shape and puts the region where the server says it was. */
+  /** Gives the frame the picture's aspect ratio and places the region where the server reported it. */
   #layout() {
     const { naturalWidth, naturalHeight, complete } = this.#photo;
     const visible = naturalWidth > 0;
@@ -182,8 +182,7 @@ export class DermHeatmap extends HTMLElement {
     const assessment = this.#assessment;
     const width = assessment?.image.width || naturalWidth || 4;
     const height = assessment?.image.height || naturalHeight || 3;
-    // A browser that turns the picture otherwise than the server did would show the region at the wrong
-    // place.
+    // If the browser rotates the picture differently from the server, the region would be misplaced.
     const fits = !visible || (naturalWidth === width && naturalHeight === height);
     setVars(this.#frame, { ratio: (visible ? naturalWidth / naturalHeight : width / height).toFixed(6) });
 
@@ -219,7 +218,7 @@ export class DermHeatmap extends HTMLElement {
   /** @param {PointerEvent} down */
   #drag(down) {
     if (this.#controls.hidden || !this.#shown.checked || !down.isPrimary || down.button !== 0) return;
-    if (this.#zoom.scale > 1) return; // what is enlarged is moved about
+    if (this.#zoom.scale > 1) return; // dragging pans an enlarged picture
     pullSideways(down, this.#region, {
       before: Number(this.#split.input.value),
       stop: () => this.#zoom.pinching,
@@ -245,7 +244,7 @@ export class DermHeatmap extends HTMLElement {
   }
 }
 
-/** @param {string} d what it shows @param {() => void} act */
+/** @param {string} d path of its icon @param {() => void} act */
 function zoomButton(d, act) {
   const made = button("", act, "zoom-step");
   made.append(icon("", "0 0 20 20", { d }));
@@ -257,14 +256,14 @@ const styleInput = (value, at) =>
   /** @type {HTMLInputElement} */ (el("input", { type: "radio", value, checked: at === 0 }));
 
 /**
- * From left to right where it moves over the picture, which no language turns.
+ * A slider, left to right over the picture in every language.
  * @param {Record<string, unknown>} attributes
  */
 function range(attributes) {
   const input = /** @type {HTMLInputElement} */ (
     el("input", { type: "range", min: 0, max: 100, ...attributes })
   );
-  // for the eye; the slider tells its value itself
+  // visual only: the slider announces its value itself
   return { input, output: el("span", { class: "value", "aria-hidden": "true" }) };
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The same answer where another share of the lesions that are examined is malignant: probability, threshold
- * and uncertain range move together by the same step of log-odds (Bayes' rule), so that no decision changes.
+ * The same answer at another prevalence: probability, threshold and uncertain range shift by the same
+ * log-odds (Bayes' rule), so that no decision changes.
  */
 
 import { el } from "../dom.js";
@@ -10,13 +10,13 @@ import { currentLanguage, inLanguage, percent, t } from "../i18n.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 /** @typedef {NonNullable<Assessment["malignancy"]>} Malignancy */
 
-/** Examples of shares of malignant lesions. @type {[name: string, share: number][]} */
+/** Examples of prevalence. @type {[name: string, share: number][]} */
 const PLACES = [
   ["practice", 0.02],
   ["clinic", 0.1],
   ["biopsied", 0.3],
 ];
-/** The share that was chosen, for all answers until the page is closed; null: that of the model. */
+/** The chosen prevalence, for all answers until the page is closed; null: the model's. */
 let chosen = /** @type {number | null} */ (null);
 
 /** @param {number} share 0..1 */
@@ -25,7 +25,7 @@ export const logOdds = (share) => Math.log(share / (1 - share));
 /**
  * @param {Malignancy} malignancy
  * @param {number} prevalence 0..1, exclusive
- * @returns {Malignancy} what it says where that is the share of malignant lesions
+ * @returns {Malignancy} the same estimate at that prevalence
  */
 export function at(malignancy, prevalence) {
   const step = logOdds(prevalence) - logOdds(malignancy.prevalence);
@@ -40,10 +40,10 @@ export function at(malignancy, prevalence) {
 }
 
 /**
- * A choice of where the reader works.
+ * A select for the reader's place of work, which sets the prevalence.
  *
  * @param {Malignancy} malignancy as the model gave it
- * @param {(malignancy: Malignancy) => void} draw shows one; called at once, and after each choice
+ * @param {(malignancy: Malignancy) => void} draw shows it; called at once and after each choice
  * @returns {HTMLElement}
  */
 export function placeChooser(malignancy, draw) {

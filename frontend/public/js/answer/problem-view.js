@@ -1,5 +1,5 @@
 // @ts-check
-/** <derm-problem>: a failure in words, with what to do, and a way to try again once the server allows it. */
+/** <derm-problem>: explains a failure and what to do, with a retry button once the server allows it. */
 
 import { mayRetry } from "../api.js";
 import { button, el } from "../dom.js";
@@ -8,19 +8,19 @@ import { served } from "../served.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
 
-/** What a smaller copy helps with. */
+/** Problems that a smaller copy solves. */
 const TOO_BIG = ["too_large", "too_many_pixels"];
 
 /** @param {Problem} problem */
 const keyOf = ({ code }) => (has(`problem.${code}`) ? code : "unexpected_answer");
 
-/** Property in: `problem`; null empties it. Events out: `retry`, `shrink`. */
+/** Property: `problem`; null clears it. Events: `retry`, `shrink`. */
 export class DermProblem extends HTMLElement {
   /** @type {HTMLElement | null} */
   #heading = null;
   /** @type {number | undefined} */
   #timer;
-  /** Whether somebody makes smaller copies. */
+  /** Whether smaller copies can be made. */
   canShrink = false;
 
   disconnectedCallback() {
@@ -67,7 +67,7 @@ export class DermProblem extends HTMLElement {
     );
   }
 
-  /** Moves focus to what went wrong, so that it is read first. */
+  /** Moves the focus to the heading, so that it is read first. */
   focusHeading() {
     this.#heading?.focus();
   }
@@ -84,7 +84,7 @@ export class DermProblem extends HTMLElement {
     const speaks = currentLanguage();
     const write = () => {
       const left = Math.ceil((until - Date.now()) / 1000);
-      // aria-disabled, not disabled: a button that is taken out of reach would drop the keyboard's place
+      // aria-disabled, not disabled: a disabled button would lose the keyboard focus
       again.setAttribute("aria-disabled", String(left > 0));
       again.textContent = left > 0 ? t("problem.retryIn", { count: left }) : t("common.retry");
       if (left > 0) return;

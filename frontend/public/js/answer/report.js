@@ -1,5 +1,5 @@
 // @ts-check
-/** The answer on paper: picture, heatmap, figures, model, date, disclaimer. Shown in print alone. */
+/** The printed report: picture, heatmap, figures, model, date, disclaimer. Shown only in print. */
 
 import { el } from "../dom.js";
 import { currentLanguage, date, outOfHundred, percent, t, texts } from "../i18n.js";
@@ -74,7 +74,7 @@ function rowsOf(assessment, at) {
   ];
 }
 
-/** What only those who fill it in know. */
+/** Blanks to fill in by hand. */
 const blanks = () =>
   el(
     "dl",
@@ -88,7 +88,7 @@ const factsOf = (rows) =>
 
 /**
  * @param {{assessment: Assessment, url: string, name: string, at: Date, corrected?: Corrected}} content `url`
- *   and `name` of the picture; `corrected`: the outline as it was corrected by hand
+ *   and `name` of the picture; `corrected`: the outline corrected by hand
  * @returns {HTMLElement}
  */
 export function paperReport({ assessment, url, name, at, corrected }) {

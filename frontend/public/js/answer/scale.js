@@ -1,19 +1,19 @@
 // @ts-check
 /**
- * <derm-scale>: a probability against its threshold and uncertain band, with the prevalence that all of them
- * assume. Drawn in log-odds, so that a threshold of a few per cent is not squeezed into a corner, and another
- * prevalence moves everything by the same step.
+ * <derm-scale>: shows a probability against its threshold and uncertain range, with the prevalence that they
+ * assume. The axis is in log-odds: a threshold of a few per cent is not squeezed into a corner, and another
+ * prevalence shifts everything by the same distance.
  */
 
 import { el, setVars } from "../dom.js";
 import { logOdds } from "./prevalence.js";
 import { outOfHundred, percent, t } from "../i18n.js";
 
-/** Beyond these a place is drawn at the end of the scale. */
+/** Values beyond these are drawn at the end of the scale. */
 const ENDS = [0.001, 0.999];
 const TICKS = [0.01, 0.1, 0.5, 0.9, 0.99];
 
-/** @param {number} share 0..1 @returns {number} its place, 0..100 */
+/** @param {number} share 0..1 @returns {number} its position, 0..100 */
 function placeOf(share) {
   const [least, most] = ENDS.map(logOdds);
   const [low, high] = ENDS;
@@ -23,8 +23,8 @@ function placeOf(share) {
 const ATTRIBUTES = ["probability", "threshold", "low", "high", "prevalence"];
 
 /**
- * Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; `several` where it rests on
- * several pictures. Read when the element comes into a document.
+ * Attributes `probability`, `threshold`, `low`, `high`, `prevalence`, each 0..1; `several` if the answer is
+ * based on several pictures. Read when the element is connected.
  */
 export class DermScale extends HTMLElement {
   connectedCallback() {
@@ -37,7 +37,7 @@ export class DermScale extends HTMLElement {
       return;
     }
     const whose = this.hasAttribute("several") ? "hereSeveral" : "here";
-    // Two values that round alike but lie on two sides of the threshold need one more digit each.
+    // Values that round to the same figure on either side of the threshold need one more digit.
     const close = [threshold, low, high].some((edge) => Math.abs(edge - probability) < 0.01);
     const write = (/** @type {number} */ value) => (close ? percent(value, 1) : percent(value));
 
@@ -64,7 +64,7 @@ export class DermScale extends HTMLElement {
       return tick;
     });
     const ends = el("div", { class: "ticks" }, ...ticks);
-    // The picture of the scale repeats what the list below says, so it is hidden from assistive technology.
+    // The drawing repeats the list below, so it is hidden from assistive technology.
     const drawing = el(
       "div",
       { class: "scale", "aria-hidden": "true", dir: "ltr" },

@@ -1,5 +1,5 @@
 // @ts-check
-/** The dialog that takes further photographs of a spot: chosen, photographed, dropped or pasted. */
+/** The dialog to add further photographs of a spot: chosen, taken, dropped or pasted. */
 
 import { Problem } from "../api.js";
 import { button, el, openDialog } from "../dom.js";
@@ -19,7 +19,7 @@ export async function anotherOf({ file, digest }) {
 }
 
 /**
- * Those that are not there yet; rejects with a Problem.
+ * The files that the item does not have yet; rejects with a Problem.
  *
  * @param {File[]} files
  * @param {Item} item
@@ -35,8 +35,8 @@ async function freshOf(files, { digest, others }) {
 
 /**
  * @param {Item} item
- * @param {number} room how many more there may be
- * @returns {Promise<Another[]>} none where the reader changes his mind
+ * @param {number} room how many more are allowed
+ * @returns {Promise<Another[]>} empty if the reader cancels
  */
 export function askForPhotographs(item, room) {
   return new Promise((resolve) => {
@@ -58,7 +58,7 @@ export function askForPhotographs(item, room) {
     };
     const photograph = async () => {
       const camera = await import("../intake/camera.js");
-      const file = await camera.photograph({}); // in a dialog over this one
+      const file = await camera.photograph({}); // in a dialog on top of this one
       if (file) await take([file]);
     };
     const accept = document.querySelector("derm-picker input")?.getAttribute("accept");
@@ -86,11 +86,11 @@ export function askForPhotographs(item, room) {
 }
 
 /**
- * Takes what is dropped or pasted anywhere while a dialog is the one in front, and closes it with the view.
+ * Takes files dropped or pasted anywhere while a dialog is in front, and closes it when the view changes.
  *
  * @param {HTMLDialogElement} dialog
  * @param {(files: File[]) => void} take
- * @returns {AbortSignal} of its end
+ * @returns {AbortSignal} aborted when it closes
  */
 function takeWhile(dialog, take) {
   const open = new AbortController();
@@ -102,13 +102,13 @@ function takeWhile(dialog, take) {
     "dragover",
     (event) => {
       if (!inFront() || !event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault(); // else the browser opens the file instead of this page
+      event.preventDefault(); // else the browser would leave the page and open the file
       event.dataTransfer.dropEffect = "copy";
     },
     { signal },
   );
   document.addEventListener("drop", (event) => inFront() && dropped(event).then(take), { signal });
-  // wherever the focus is: a click on the dialog's text takes it from its buttons
+  // on the document: a click on the dialog's text takes the focus from its buttons
   document.addEventListener("paste", (event) => inFront() && take(pasted(event)), { signal });
   return signal;
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** <derm-spot>: the photographs that one answer rests on: what became of each, and its own figures. */
+/** <derm-spot>: the photographs that one answer is based on: whether each counts, and its own estimate. */
 
 import { button, el } from "../dom.js";
 import { has, percent, t } from "../i18n.js";
@@ -10,14 +10,14 @@ import { reasonWords } from "./words.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 /** @typedef {import("../api.js").Together} Together */
 
-/** As many as the service takes of one spot. */
+/** The service's limit per spot. */
 export const MOST_PHOTOGRAPHS = 8;
 
 /** Why an image was left out, or a file was refused. @param {{code: string, text: string}} reason */
 const whyLeft = (reason) =>
   has(`problem.${reason.code}.title`) ? t(`problem.${reason.code}.title`) : reasonWords(reason);
 
-/** What became of a photograph. @param {Together} together @param {number} place */
+/** Whether and how a photograph counts. @param {Together} together @param {number} place */
 function fate({ left_out: left, disagreement }, place) {
   const out = left.find(({ index }) => index === place);
   if (out) return [t("spot.left"), " ", ...out.reasons.map(whyLeft)];
@@ -26,7 +26,7 @@ function fate({ left_out: left, disagreement }, place) {
   return [t("spot.counts")];
 }
 
-/** What a photograph says on its own. @param {Assessment | null} own */
+/** The decision and estimate for one photograph. @param {Assessment | null} own */
 function alone(own) {
   if (!own) return null;
   const { decision, malignancy } = own;
@@ -34,12 +34,12 @@ function alone(own) {
   return el("span", { class: "own" }, [t(`verdict.${decision}.short`), ...estimate].join(", "));
 }
 
-/** Its picture, by which it is shown. @param {Item} item @param {number} place */
+/** The address of a photograph. @param {Item} item @param {number} place */
 const urlAt = ({ url, others }, place) => others[place - 1]?.url ?? url;
 
 /**
- * Methods in: `show`, `add`. Events out: `photo` with `{item, photo}`, one that is to be shown; `others` with
- * `{item, others}`, further photographs that are to have one answer with the item's own.
+ * Methods: `show`, `add`. Events: `photo` with `{item, photo}`, the one to show; `others` with
+ * `{item, others}`, further photographs to assess together with the item's own.
  */
 export class DermSpot extends HTMLElement {
   /** @param {Item | null} item @param {Assessment | null} assessment */
@@ -95,7 +95,7 @@ export class DermSpot extends HTMLElement {
     );
   }
 
-  /** Asks for further photographs of the same spot. @param {Item} item */
+  /** Lets the reader add photographs of the same spot. @param {Item} item */
   async add(item) {
     const { askForPhotographs } = await import("./spot-add.js");
     const added = await askForPhotographs(item, MOST_PHOTOGRAPHS - 1 - item.others.length);

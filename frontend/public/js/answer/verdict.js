@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <derm-verdict>: the decision in plain words, what to do next, and the scale; for lay readers first in a few
- * short sentences. A rejected picture gets no number.
+ * <derm-verdict>: the decision in plain words, what to do next, and the scale; for lay readers preceded by a
+ * few short sentences. A rejected picture gets no number.
  */
 
 import { el, icon } from "../dom.js";
@@ -16,7 +16,7 @@ import { englishToo, reasonWords } from "./words.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 /** @typedef {NonNullable<Assessment["malignancy"]>} Malignancy */
 
-// Shapes differ as much as colours do.
+// Shapes differ too, for readers who cannot tell the colours apart.
 const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
   suspicious: [{ d: "M24 6 44 41H4z", filled: true }, { d: "M24 19v11m0 5.500v.1" }],
   uncertain: [
@@ -30,13 +30,13 @@ const ICONS = /** @type {Record<string, {d: string, filled?: boolean}[]>} */ ({
   rejected: [{ d: "M7 7h34v34H7z", filled: true }, { d: "M17 17l14 14m0-14L17 31" }],
 });
 
-/** Properties in: `asksModel` and `brief`; then `assessment`; null empties it. */
+/** Properties: `asksModel` and `brief`; set `assessment` last; null clears the element. */
 export class DermVerdict extends HTMLElement {
   /** @type {HTMLElement | null} */
   #heading = null;
-  /** Whether the service beside the page is asked what the model's test showed. */
+  /** Whether to ask the page's own service for the model's test results. */
   asksModel = true;
-  /** Whether a few short sentences lead, and all else waits behind a button. */
+  /** Whether to start with a few short sentences and hide the rest behind a button. */
   brief = false;
 
   /** @param {Assessment | null} assessment */
@@ -67,7 +67,7 @@ export class DermVerdict extends HTMLElement {
     );
   }
 
-  /** A few sentences, and a button before all that #whole shows. @param {Assessment} assessment */
+  /** A few sentences, then a button that shows all of #whole. @param {Assessment} assessment */
   #short(assessment) {
     const brief = inBrief(assessment);
     const { rest } = this.#whole(assessment, { redraw: brief.redraw, whatever: false });
@@ -77,8 +77,8 @@ export class DermVerdict extends HTMLElement {
 
   /**
    * @param {Assessment} assessment
-   * @param {{redraw?: (moved: Malignancy) => void, whatever?: boolean}} [beside] `redraw` what else the
-   *   place of work moves, in the place of the dots; `whatever`, whether the last safety sentence stands here
+   * @param {{redraw?: (moved: Malignancy) => void, whatever?: boolean}} [beside] `redraw`: draws what
+   *   else depends on the prevalence, instead of the dots; `whatever`: whether to show the safety sentence
    */
   #whole(assessment, { redraw, whatever = true } = {}) {
     const words = `verdict.${assessment.decision}`;
@@ -105,14 +105,14 @@ export class DermVerdict extends HTMLElement {
     return { first: [], rest, english: englishToo([...keys, "safety.whatever", "disclaimer.all"], values) };
   }
 
-  /** Moves focus to the decision, so that it is read first. */
+  /** Moves the focus to the decision, so that it is read first. */
   focusHeading() {
     this.#heading?.focus();
   }
 }
 
 /**
- * The server's reasons, except that of a plain comparison with the threshold, which the scale shows.
+ * The server's reasons, except the plain comparison with the threshold, which the scale shows.
  * @param {Assessment} assessment
  */
 function reasons({ reasons: given }) {
@@ -127,9 +127,9 @@ function reasons({ reasons: given }) {
 }
 
 /**
- * The estimate in words and on the scale, and where the reader works, which moves both.
+ * The estimate in words and on the scale, and the choice of place of work, which changes both.
  * @param {Assessment} assessment
- * @param {(moved: Malignancy) => void} [redraw] draws the dots, and what else moves
+ * @param {(moved: Malignancy) => void} [redraw] draws the dots and whatever else changes
  */
 function estimate({ decision, malignancy, together }, redraw) {
   if (!malignancy || decision === "rejected") return { values: () => ({}) };
@@ -153,7 +153,7 @@ const numbersOf = ({ decision, malignancy }) =>
   malignancy && decision !== "rejected" ? ["verdict.frequency"] : [];
 
 /**
- * Which model answered; with a version, and so not where there is no estimate.
+ * Name and version of the model that answered; nothing for a rejected picture.
  * @param {Assessment} assessment
  */
 function modelOf({ decision, model }) {

@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * What the server says, in the language of the page where the page knows its code, else in the server's own
- * English.
+ * The server's texts in the page's language if the page knows their code, else in the server's English.
  */
 
 import { el, foreign } from "../dom.js";
@@ -33,10 +32,10 @@ export const className = ({ id, name }) => (has(`class.${id}`) ? t(`class.${id}`
 export const classText = ({ id, name }) => (has(`class.${id}`) ? t(`class.${id}`) : name);
 
 /**
- * Safety sentences in English, one tap away; nothing where the page is in English.
+ * Safety sentences in English, one tap away; nothing if the page is in English.
  *
  * @param {string[]} keys
- * @param {() => Record<string, string | number>} [values] for the {places} in them, asked for in English
+ * @param {() => Record<string, string | number>} [values] for the {placeholders}, called in English
  */
 export function englishToo(keys, values) {
   if (currentLanguage() === "en") return null;

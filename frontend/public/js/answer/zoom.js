@@ -1,14 +1,14 @@
 // @ts-check
 /**
- * Enlarges what lies in a frame and moves it about: by wheel, two fingers, double click, keys. All that lies
- * in the pane moves as one. While the whole is in sight, scrolling stays with the page.
+ * Zooms and pans the content of a frame by wheel, two fingers, double click and keys. Everything in the pane
+ * moves together. While the whole picture is visible, scrolling scrolls the page.
  */
 
 const MOST = 8;
 const STEP = 1.5;
 const DOUBLE_CLICK = 2.5;
 const KEY_PAN = 0.12; // of the frame
-/** Milliseconds: turns of a wheel that follow each other so fast are one movement. */
+/** Milliseconds; wheel events closer together than this are one movement. */
 const ONE_TURN = 250;
 
 /** @param {WheelEvent} event @returns {number} pixels */
@@ -16,12 +16,12 @@ const turnOf = ({ deltaY, deltaMode }) => deltaY * (deltaMode === 1 ? 32 : delta
 
 export class Zoom {
   scale = 1;
-  /** Where the pane's corner lies, in widths and heights of the frame. */
+  /** Position of the pane's top left corner, in widths and heights of the frame. */
   #x = 0;
   #y = 0;
   /** @type {Map<number, {x: number, y: number}>} */
   #pointers = new Map();
-  /** When a wheel last scrolled the page, and when it last enlarged or shrank. */
+  /** When the wheel last scrolled the page, and when it last zoomed. */
   #scrolledAt = -ONE_TURN;
   #turnedAt = -ONE_TURN;
 
@@ -48,14 +48,14 @@ export class Zoom {
       else this.#glide(() => this.#at(event.clientX, event.clientY, DOUBLE_CLICK));
     });
     frame.addEventListener("pointerdown", (event) => this.#down(event));
-    // two fingers enlarge, and one moves what is enlarged: neither scrolls the page
+    // two fingers zoom, and one pans an enlarged picture: neither scrolls the page
     const take = (/** @type {TouchEvent} */ event) => {
       if (event.cancelable && (event.touches.length > 1 || this.scale > 1)) event.preventDefault();
     };
     frame.addEventListener("touchmove", take, { passive: false });
   }
 
-  /** Whether two fingers are at work. */
+  /** Whether two fingers are down. */
   get pinching() {
     return this.#pointers.size > 1;
   }
@@ -72,19 +72,19 @@ export class Zoom {
     this.#glide(() => this.reset());
   }
 
-  /** As it was, at once. */
+  /** Back to the whole picture, without animation. */
   reset() {
     this.#set(1, 0, 0);
   }
 
-  /** @param {number} across @param {number} down steps that the reader's eye goes */
+  /** @param {number} across @param {number} down steps by which the visible part moves */
   pan(across, down) {
     this.#glide(() => this.#set(this.scale, this.#x - KEY_PAN * across, this.#y - KEY_PAN * down));
   }
 
   /**
    * @param {string} key
-   * @returns {boolean} whether it was one for looking closely
+   * @returns {boolean} whether it is a key for zooming or panning
    */
   key(key) {
     const acts = /** @type {Record<string, () => void>} */ ({
@@ -106,7 +106,7 @@ export class Zoom {
   }
 
   /**
-   * A step that is made by one press moves softly, where the reader lets things move.
+   * Animates a step made by a single press, unless the reader prefers reduced motion.
    * @param {() => void} step
    */
   #glide(step) {
@@ -121,7 +121,7 @@ export class Zoom {
   }
 
   /**
-   * The place under a point stays under it.
+   * Zooms around a point, which stays in place.
    *
    * @param {number} left
    * @param {number} top
@@ -153,9 +153,9 @@ export class Zoom {
   /** @param {WheelEvent} event */
   #wheel(event) {
     const turn = turnOf(event);
-    // the page is on its way, or has nothing to give way to
+    // leave a scroll in progress to the page
     const scrolling = event.timeStamp - this.#scrolledAt < ONE_TURN;
-    // and what shrank the picture does not run on into the page
+    // zooming out must not continue as scrolling the page
     const shrinking = event.timeStamp - this.#turnedAt < ONE_TURN;
     if (!event.ctrlKey && !shrinking && this.scale === 1 && (turn >= 0 || scrolling)) return;
     event.preventDefault();
@@ -187,7 +187,7 @@ export class Zoom {
     }
   }
 
-  /** @param {PointerEvent} event of one of those that are down */
+  /** @param {PointerEvent} event of a pointer that is down */
   #move({ pointerId, clientX: x, clientY: y }) {
     const before = this.#pointers.get(pointerId);
     if (!before) return;
@@ -198,7 +198,7 @@ export class Zoom {
       const apart = (/** @type {{x: number, y: number}} */ one) =>
         Math.hypot(one.x - other.x, one.y - other.y);
       this.#at((x + other.x) / 2, (y + other.y) / 2, apart({ x, y }) / Math.max(1, apart(before)));
-      // the middle of two fingers goes half as far as the one that moves
+      // the midpoint of two fingers moves half as far as the moving one
       this.#set(this.scale, this.#x + (x - before.x) / 2 / width, this.#y + (y - before.y) / 2 / height);
     } else if (this.scale > 1) {
       this.#set(this.scale, this.#x + (x - before.x) / width, this.#y + (y - before.y) / height);

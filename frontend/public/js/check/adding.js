@@ -1,5 +1,5 @@
 // @ts-check
-/** How pictures come into the queue, are looked at before they are sent, cut, and taken out again. */
+/** Adds pictures to the queue, checks them before they are sent, crops them and removes them. */
 
 import { Problem } from "../api.js";
 import { bytes, t } from "../i18n.js";
@@ -10,7 +10,7 @@ import { looksOfPictures, nameOf } from "./view.js";
 
 /** @typedef {import("./state.js").Item} Item */
 
-/** States of a single picture that makes room for another one. */
+/** States in which another picture replaces a single one. */
 const DONE = ["result", "problem", "refused", "ready"];
 
 export class Adding {
@@ -27,8 +27,8 @@ export class Adding {
 
   /**
    * @param {File[]} files
-   * @param {string | null} [mole] of the history, that these show
-   * @returns {Promise<Item>} the one that is selected
+   * @param {string | null} [mole] of the history, shown in these files
+   * @returns {Promise<Item>} the selected one
    */
   async add(files, mole = null) {
     const { queue, view } = this;
@@ -65,10 +65,10 @@ export class Adding {
   }
 
   /**
-   * Photographs that are kept in the history: several have one answer at once, as they had before.
+   * Assesses photographs of the history again; several are assessed together, as before.
    *
    * @param {File[]} files
-   * @param {string} mole that they show
+   * @param {string} mole shown in them
    */
   async again([file, ...further], mole) {
     const item = await this.add([file], mole);
@@ -100,7 +100,7 @@ export class Adding {
     this.view.sayAlso(found.map((concern) => t(`concern.${concern}`)));
   }
 
-  /** Shows a picture again whose kind this browser does not show by itself. @param {Item} item */
+  /** Shows a restored picture whose format this browser cannot show. @param {Item} item */
   async show(item) {
     const { file } = item;
     for (const other of item.others) {
@@ -139,7 +139,7 @@ export class Adding {
     await this.#lookAt(item);
   }
 
-  /** Puts a smaller copy in the place of a picture that is too large. @param {Item} item */
+  /** Replaces a picture that is too large with a smaller copy. @param {Item} item */
   async shrink(item) {
     const { smallerCopy } = await import("../intake/bitmap.js");
     const copy = await smallerCopy(item.source).catch(() => null);
@@ -172,7 +172,7 @@ export class Adding {
     this.view.focusCurrent();
   }
 
-  /** Back to the start. */
+  /** Removes all pictures. */
   removeAll() {
     this.sending.cancel();
     this.view.refusal = null;

@@ -1,26 +1,26 @@
 // @ts-check
-/** How an item of the queue is written down: a JSON text, and the bytes of its files. */
+/** Serialises an item of the queue: a JSON text and the bytes of its files. */
 
 import { Problem } from "../api.js";
 
 /** @typedef {import("./state.js").Item} Item */
 
-/** @param {Item} item @returns {File[]} what `base` and `file` are of, or what was refused */
+/** @param {Item} item @returns {File[]} those of `base` and `file`, or the refused file */
 function ownFilesOf({ base, file, source }) {
   if (!base || !file) return [source];
   return base.file === file ? [file] : [base.file, file];
 }
 
-/** Those, and the further photographs. @param {Item} item */
+/** The item's own files and the further photographs. @param {Item} item */
 export const filesOf = (item) => [...ownFilesOf(item), ...item.others.map(({ file }) => file)];
 
-/** What is another one where the bytes to be written are. @param {Item} item */
+/** A value whose identity changes when the bytes to write change. @param {Item} item */
 export const contentOf = ({ file, others }) => (others.length > 0 ? others : file);
 
-/** What cannot be read, as a folder, was refused. @param {Item} item */
+/** Empty for what cannot be read, such as a refused folder. @param {Item} item */
 export const bytesOf = (item) => new Blob(filesOf(item)).arrayBuffer().catch(() => new ArrayBuffer(0));
 
-/** What is told of an item beside its files; what was under way is to be sent again. @param {Item} item */
+/** The item without its files; one that was being sent will be sent again. @param {Item} item */
 export function stateOf(item) {
   const { name, digest, cut, thumb, viewable, concerns, problem, mole, kept, signs, base, reading, photo } =
     item;
@@ -40,7 +40,7 @@ export function stateOf(item) {
 /** @param {Item["answer"]} answer */
 const written = (answer) => answer && { ...answer, at: answer.at.getTime() };
 
-/** The fields of an item whose change is written. @param {Item} item */
+/** The fields of an item that cause a write when they change. @param {Item} item */
 export const signOf = (item) => [
   ...[
     item.state === "sending" ? "waiting" : item.state,
@@ -73,7 +73,7 @@ export function itemOf(
   const prepared = state !== "refused" || Boolean(rest.digest);
   return {
     ...rest,
-    outlines: rest.outlines ?? {}, // as it was written before there were any
+    outlines: rest.outlines ?? {}, // missing in items written by older versions
     source,
     others: others.map((other, at) => ({ file: further[at], digest: other, url: "" })),
     base: prepared ? { file: source, digest: baseDigest } : null,

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Keeps the pictures at hand and their answers over a reload, a crash, a phone that sleeps. They lie in this
- * browser's database, encrypted with a key that only this tab has: once it is closed nobody can read them.
- * What is older than a day goes, and what the reader removes goes at once.
+ * Preserves the queue's pictures and answers across a reload, a crash or a sleeping phone. They are stored in
+ * this browser's database, encrypted with a key that only this tab has: once it is closed, nobody can read
+ * them. Rows older than a day are deleted, and what the reader removes is deleted at once.
  */
 
 import { Database, settled } from "../database.js";
@@ -14,7 +14,7 @@ import { forgetTab, knownTab, sealOf, thisTab } from "./tab.js";
 /** @typedef {import("./sending.js").Sending} Sending */
 /** @typedef {import("./tab.js").Tab} Tab */
 /**
- * What is sealed is of `states` a JSON text, of `pictures` the bytes of the files that `states` tells of.
+ * The sealed data is a JSON text in `states`, and in `pictures` the bytes of the files described there.
  *
  * @typedef {{id: string, tab: string, at: number} & import("./tab.js").Sealed} Row
  */
@@ -34,20 +34,20 @@ export class Kept {
   #failed;
   /** @type {Tab | null} */
   #tab = null;
-  /** What was written of each item. @type {Map<Item, {id: string, sign: unknown[]}>} */
+  /** What has been written for each item. @type {Map<Item, {id: string, sign: unknown[]}>} */
   #written = new Map();
   /** @type {number | undefined} */
   #timer;
   /**
-   * Settles once what was at hand is in the queue again. Whether pictures were on their way; null: there was
-   * nothing.
+   * Settles once the queue is restored. `running`: whether pictures were being sent; null: there was nothing
+   * to restore.
    *
    * @type {Promise<{running: boolean} | null>}
    */
   restored;
-  /** Where it cannot be brought back, nothing is written: another reload may succeed. */
+  /** Whether restoring failed. Then nothing is written, as another reload may succeed. */
   #unread = false;
-  /** What is under way, and what waits for it. Until all is back, an empty queue was emptied by nobody. */
+  /** The last write in line. The first waits for restoring, since the queue is still empty until then. */
   #last;
   #numbers = 0;
   #whole = "";
@@ -55,7 +55,7 @@ export class Kept {
   /**
    * @param {Queue} queue
    * @param {Sending} sending
-   * @param {() => void} failed called where something cannot be kept, as where there is no space left
+   * @param {() => void} failed called when something cannot be stored, for example without space
    */
   constructor(queue, sending, failed) {
     this.#queue = queue;
@@ -73,19 +73,19 @@ export class Kept {
       this.#timer ??= setTimeout(() => this.flush(), PAUSE_MS);
     };
     queue.addEventListener("change", soon);
-    // what is ticked beside an answer, and what was kept for longer
+    // ticks beside an answer, and pictures saved in the history
     for (const type of ["change", "kept"]) document.addEventListener(type, soon);
     sending.safe = () => this.flush();
-    // a phone gives no second chance
+    // a phone may end the page without further events
     document.addEventListener("visibilitychange", () => document.hidden && this.flush());
   }
 
-  /** Whether pictures are kept here: not without a secure connection, nor where a browser keeps nothing. */
+  /** Whether pictures can be kept: only on a secure connection and in a browser with storage. */
   static get possible() {
     return Boolean(window.isSecureContext && window.crypto?.subtle && window.indexedDB);
   }
 
-  /** Writes what changed. @returns {Promise<void>} once it is written */
+  /** Writes all changes. @returns {Promise<void>} once it is written */
   flush() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -108,7 +108,7 @@ export class Kept {
     const rowOf = async (id, data) => ({ id, tab: tab.id, at: Date.now(), ...(await seal(data)) });
     await this.#writeStates(tab, rowOf);
     for (;;) {
-      // a few at a time, and answers that came in the meantime after each
+      // a few at a time, each followed by answers that came in the meantime
       const waiting = this.#queue.items.filter(
         (item) => this.#written.get(item)?.sign[1] !== contentOf(item),
       );
@@ -139,7 +139,7 @@ export class Kept {
   }
 
   /**
-   * What changed of those whose pictures are written, and of the whole.
+   * Writes changed states of the items whose pictures are written, and of the queue as a whole.
    *
    * @param {Tab} tab
    * @param {(id: string, data: BufferSource) => Promise<Row>} rowOf
@@ -172,7 +172,7 @@ export class Kept {
     });
   }
 
-  /** What the reader removed goes at once. */
+  /** Deletes what the reader removed. */
   async #removeGone() {
     const gone = [...this.#written].filter(([item]) => !this.#queue.items.includes(item));
     if (gone.length === 0) return;
@@ -185,7 +185,7 @@ export class Kept {
     for (const [item] of gone) this.#written.delete(item);
   }
 
-  /** Forgets all of this tab; where nothing of others is left, the database goes. */
+  /** Deletes everything of this tab, and the database if no other tab has anything in it. */
   async #clear() {
     this.#written.clear();
     this.#whole = "";
@@ -197,7 +197,7 @@ export class Kept {
     if ((await dropOld()) === 0) await database.remove();
   }
 
-  /** Brings back what this tab had at hand, in its order. */
+  /** Restores this tab's queue, in its order. */
   async #restore() {
     await dropOld();
     const tab = knownTab();
@@ -225,7 +225,7 @@ export class Kept {
       const item = this.#queue.bring(itemOf(await json(state), await unseal(picture)));
       items.push(item);
       this.#numbers = Math.max(this.#numbers, numberOf(id));
-      // their files are those that were written
+      // its files are already stored
       this.#written.set(item, { id, sign: ["", contentOf(item)] });
     }
     if (items.length === 0) return null;
@@ -235,12 +235,12 @@ export class Kept {
 }
 
 /**
- * Deletes what is older than a day, whose tab may be gone.
+ * Deletes rows older than a day, whose tabs may be closed.
  * @returns {Promise<number>} how many rows are left
  */
 export const dropOld = () => removeRows(({ at }) => Date.now() - at > KEPT_MS);
 
-/** @param {string} id a tab's number may hold a slash too */
+/** @param {string} id the tab's own id may contain a slash too */
 const numberOf = (id) => Number(id.slice(id.lastIndexOf("/") + 1));
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Keyboard shortcuts of the answer for clinicians. Single letters, so they can be switched off, and rest
- * while a field or a dialog has the focus (WCAG 2.1.4).
+ * Keyboard shortcuts for clinicians. As they are single letters, they can be switched off, and are inactive
+ * while a field or dialog has the focus (WCAG 2.1.4).
  */
 
 import { chooseDepth, depthOf, otherDepth } from "../answer/depth.js";
@@ -19,23 +19,22 @@ let off = false;
 try {
   off = localStorage.getItem(KEY) === "off";
 } catch {
-  // a browser that keeps nothing
+  // the browser has no storage
 }
 
-/** @param {boolean} on kept in this browser where that is possible */
+/** @param {boolean} on stored in this browser if possible */
 function turn(on) {
   off = !on;
   try {
     if (on) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, "off");
   } catch {
-    // it holds for this visit
+    // it applies to this visit
   }
 }
 
 /**
- * The shortcut that a key stands for: by what it writes, else, as on a keyboard for another script, by its
- * place.
+ * The shortcut of a key, by its character, or by its position, as on a keyboard for another script.
  *
  * @param {Shortcut[]} shortcuts
  * @param {KeyboardEvent} event
@@ -70,7 +69,7 @@ function showList(shortcuts) {
   );
 }
 
-/** Opens the card that keeps a picture, and leads to it. */
+/** Opens the card that keeps a picture, and moves the focus there. */
 function toKeeping() {
   const opener = /** @type {HTMLElement | null} */ (
     document.querySelector(".tools-open[aria-expanded=false]")
@@ -130,7 +129,7 @@ export function startKeys(queue, view, parts) {
     if (target.closest?.(FIELDS) || document.querySelector("dialog[open]")) return;
     const found = shortcutOf(shortcuts, event);
     found?.act();
-    // arrows move an enlarged picture, except where they choose among options
+    // arrows pan an enlarged picture, except in inputs, where they choose among options
     const arrow = /^Arrow|^=$/.test(event.key) && !target.closest?.("input");
     if (found || (arrow && parts.heatmap.key(event.key))) event.preventDefault();
   });

@@ -1,13 +1,13 @@
 // @ts-check
 /**
- * The gallery of drawn pictures: one click shows what the model answers.
+ * The gallery of drawn sample pictures: one click shows the model's answer.
  * frontend/tools/choose_samples.py draws them.
  */
 
 import { find } from "../dom.js";
 
 /**
- * @param {(file: File) => Promise<void>} assess takes a picture in and has it assessed
+ * @param {(file: File) => Promise<void>} assess adds a picture and has it assessed
  * @param {() => void} failed
  */
 export function startSamples(assess, failed) {

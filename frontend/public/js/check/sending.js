@@ -1,8 +1,7 @@
 // @ts-check
 /**
- * Sends pictures one after another. In a run of several, what fails is told and passed over, and what the
- * server
- * asks to wait for is waited for and sent again.
+ * Sends pictures one after another. A run of several reports failures and goes on; if the server asks it to
+ * wait, it waits and sends the picture again.
  */
 
 import { Problem, health, mayRetry, predict, predictLesion } from "../api.js";
@@ -11,7 +10,7 @@ import { digestOf } from "../intake/digest.js";
 /** @typedef {import("./state.js").Item} Item */
 /** @typedef {import("./state.js").Queue} Queue */
 
-/** Codes that the next picture would meet as well. */
+/** Codes that would recur with the next picture. */
 const FOR_ALL = new Set([
   "unauthorized",
   "forbidden",
@@ -20,26 +19,26 @@ const FOR_ALL = new Set([
   "method_not_allowed",
   "origin_not_allowed",
 ]);
-/** Seconds before a picture is sent again where the server names no time. */
+/** Seconds before each retry if the server gives no Retry-After. */
 const PAUSES = [1, 4];
-/** How often one picture waits for a server that does name it; nginx names it to each of many visitors. */
+/** How often one picture waits for Retry-After, which nginx sends to each of many visitors. */
 const MOST_WAITS = 30;
-/** Seconds; a server that wants more of them is not waited for. */
+/** Longest Retry-After to wait for, in seconds. */
 const LONGEST_WAIT = 120;
-/** What is met where nothing can be reached, or nothing answers behind what can. */
+/** Codes when nothing can be reached, or when no model answers behind what can. */
 const LOST = new Set(["network", "timeout", "no_model"]);
-/** Seconds between two questions for a service that is away. */
+/** Seconds between two checks for an unreachable service. */
 const ASK_AGAIN = 3;
-/** Seconds that pictures may take to be kept before they are sent. */
+/** Seconds to wait for pictures to be stored before they are sent. */
 const LONGEST_SAVING = 10;
-/** So many pictures in a row that fail for no reason of their own end a run. */
+/** A run ends after this many failures in a row that are not the pictures' fault. */
 const MOST_FAILURES = 3;
 
 /**
  * @param {number} seconds
  * @param {AbortSignal} signal
- * @param {string} [event] of the window that ends it as well
- * @returns {Promise<void>} also when it is aborted
+ * @param {string} [event] of the window that also ends it
+ * @returns {Promise<void>} resolves when aborted, too
  */
 const pause = (seconds, signal, event) =>
   new Promise((resolve) => {
@@ -56,7 +55,7 @@ const pause = (seconds, signal, event) =>
   });
 
 /**
- * Read once: these bytes are digested and sent, and no others.
+ * Reads a file once, so that the digested bytes are the ones that are sent.
  * @param {import("./state.js").Prepared} picture
  */
 async function checked({ file, digest }) {
@@ -75,27 +74,27 @@ async function isThere() {
 }
 
 /**
- * Events out: `progress` after each step; `answered` and `failed` with `{item, alone}`, where `alone` says
- * that the run is of one picture; `lost` once the service cannot be reached; `cancelled`; `end` with
- * `{items, alone}` of a run that came to its end.
+ * Events: `progress` after each step; `answered` and `failed` with `{item, alone}`, where `alone` means that
+ * the run has one picture; `lost` when the service becomes unreachable; `cancelled` and `end`, both with
+ * `{items, alone}`.
  */
 export class Sending extends EventTarget {
   #queue;
-  /** Those of this run. @type {Set<Item>} */
+  /** The items of this run. @type {Set<Item>} */
   #run = new Set();
   /** Ends the run. @type {AbortController | null} */
   #stop = null;
-  /** Ends the request that is under way. @type {{item: Item, controller: AbortController} | null} */
+  /** Aborts the current request. @type {{item: Item, controller: AbortController} | null} */
   #current = null;
-  /** How often each was sent. @type {Map<Item, number>} */
+  /** How often each item was sent. @type {Map<Item, number>} */
   #tries = new Map();
-  /** When the run goes on, in milliseconds since 1970, while the server asks to wait. */
+  /** When the run continues, in milliseconds since 1970, while the server asks it to wait. */
   waitingUntil = 0;
-  /** Whether the run waits for a service that cannot be reached. */
+  /** Whether the run waits for an unreachable service. */
   lost = false;
-  /** What is waited for, a little, before many are sent: that they are safe. */
+  /** Stores the pictures; a run of several waits for it briefly before sending. */
   safe = async () => {};
-  /** Whether answers are kept from the reader at first. */
+  /** Whether answers are hidden from the reader at first. */
   seals = () => false;
 
   /** @param {Queue} queue */
@@ -108,12 +107,12 @@ export class Sending extends EventTarget {
     return this.#stop !== null;
   }
 
-  /** Whether this run is of one picture. */
+  /** Whether this run has one picture. */
   get alone() {
     return this.#run.size <= 1;
   }
 
-  /** Pictures of this run: all, and those that are through. */
+  /** The number of pictures of this run, and how many are done. */
   get progress() {
     const items = [...this.#run].filter((item) => this.#queue.items.includes(item));
     return {
@@ -122,12 +121,12 @@ export class Sending extends EventTarget {
     };
   }
 
-  /** The picture that is under way. */
+  /** The picture being sent. */
   get item() {
     return this.#current?.item ?? null;
   }
 
-  /** Starts a run, or adds to the one that goes on. @param {Item[]} items */
+  /** Starts a run, or adds to the current one. @param {Item[]} items */
   start(items) {
     for (const item of items) {
       if (!item.file || ["preparing", "waiting", "sending"].includes(item.state)) continue;
@@ -138,13 +137,13 @@ export class Sending extends EventTarget {
     if (!this.running && this.#run.size > 0) this.#work();
   }
 
-  /** Ends the run; what was not sent can be sent later. */
+  /** Ends the run; the remaining pictures can be sent later. */
   cancel() {
     this.#stop?.abort();
     this.#current?.controller.abort();
   }
 
-  /** Lets go of one picture, which was removed or changed; the run goes on. @param {Item} item */
+  /** Drops a picture that was removed or changed; the run goes on. @param {Item} item */
   drop(item) {
     this.#run.delete(item);
     if (this.#current?.item === item) this.#current.controller.abort();
@@ -186,9 +185,9 @@ export class Sending extends EventTarget {
   /**
    * Waits until the service can be reached again, however long that takes.
    *
-   * @param {Item} item that is sent again then
+   * @param {Item} item to be sent again then
    * @param {AbortSignal} signal
-   * @returns {Promise<boolean>} whether it was away; if not, the failure is this picture's
+   * @returns {Promise<boolean>} whether it was unreachable; if not, the failure is the picture's
    */
   async #awaitService(item, signal) {
     while (!signal.aborted && !(await isThere())) {
@@ -214,10 +213,10 @@ export class Sending extends EventTarget {
   /**
    * @param {Item} item
    * @param {Problem} problem
-   * @returns {number | null} null: it is not sent again
+   * @returns {number | null} null: do not send it again
    */
   #secondsUntilAgain(item, problem) {
-    // for one picture the page shows what is wrong, and a button
+    // for a single picture, the page shows the problem and a retry button
     if (this.alone || !mayRetry(problem) || FOR_ALL.has(problem.code)) return null;
     const tries = this.#tries.get(item) ?? 1;
     if (problem.retryAfter === null) return PAUSES[tries - 1] ?? null;
@@ -237,8 +236,7 @@ export class Sending extends EventTarget {
 
   /**
    * @param {Item} item
-   * @returns {Promise<Problem | null>} why there is no answer; null where there is one, or nobody waits for
-   *   it
+   * @returns {Promise<Problem | null>} why there is no answer; null if there is one, or it was cancelled
    */
   async #send(item) {
     const { file, digest, others } = item;

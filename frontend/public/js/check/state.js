@@ -1,5 +1,5 @@
 // @ts-check
-/** The pictures at hand: each with its state, one of them selected. */
+/** The queue of pictures, each with its state, one of them selected. */
 
 import { assessmentBeside, mayRetry } from "../api.js";
 
@@ -7,15 +7,15 @@ import { assessmentBeside, mayRetry } from "../api.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 /** @typedef {import("../intake/editor.js").Cut} Cut */
 /**
- * `refused`: not worth sending; `preparing`: being cut; `ready`: to be sent; `waiting`: its turn comes;
- * `sending`: on its way or being assessed; `reading`: answered, but the reader is asked first; `result`,
+ * `refused`: not worth sending; `preparing`: being cropped; `ready`: can be sent; `waiting`: queued to be
+ * sent; `sending`: being uploaded or assessed; `reading`: answered, but the reader is asked first; `result`,
  * `problem`: answered.
  *
  * @typedef {"refused" | "preparing" | "ready" | "waiting" | "sending" | "reading" | "result" | "problem"}
  *   ItemState
  */
 /**
- * What came back, and the SHA-256 digest of the bytes that it was computed from.
+ * The assessment, and the SHA-256 digest of the bytes that it was computed from.
  *
  * @typedef {{assessment: Assessment, digest: string, at: Date}} Answer
  */
@@ -26,14 +26,14 @@ import { assessmentBeside, mayRetry } from "../api.js";
  */
 /** Another photograph of the same spot; `url` shows it. @typedef {Prepared & {url: string}} Another */
 /**
- * `base` is the picture without metadata, `file` the one to be sent (turned, cut by `cut`), `url` and `thumb`
- * show it,
- * `sealed` is an answer that nobody may see before `reading` was said,
- * `others` are further photographs of the same spot, which have one answer with it; `photo` is the one shown,
- * 0 the item's own,
- * `mole` is the spot of the history that it shows, `entry` what was written of it there, `kept` whether that
- * is all of it; `signs` those of the self-check that were ticked; `outlines` of the lesion where they were
- * corrected by hand, in pixels, by the digest of the photograph.
+ * `base`: the picture without metadata; `file`: the one to send (rotated and cropped as in `cut`); `url` and
+ * `thumb` show it.
+ * `sealed`: an answer hidden until the reader has given a `reading`.
+ * `others`: further photographs of the same spot, assessed together with it; `photo`: index of the one shown,
+ * 0 for the item's own.
+ * `mole`: the spot of the history that it shows; `entry`: id of its entry there; `kept`: whether the entry is
+ * complete. `signs`: ticked signs of the self-check. `outlines`: the lesion's outlines corrected by hand, in
+ * pixels, by the photograph's digest.
  *
  * @typedef {{
  *   id: number,
@@ -64,18 +64,18 @@ import { assessmentBeside, mayRetry } from "../api.js";
  */
 
 let nextId = 1;
-/** What an item is once its photographs have changed. */
+/** Changes to an item whose photographs have changed. */
 const UNANSWERED = /** @type {Partial<Item>} */ ({
   ...{ state: "ready", photo: 0, answer: null, sealed: null, reading: null, problem: null, kept: false },
 });
 
-/** The address of the photograph that is shown. @param {Item} item */
+/** The address of the shown photograph. @param {Item} item */
 export const urlOf = ({ url, others, photo }) => others[photo - 1]?.url ?? url;
 
-/** The digest of the photograph that is shown. @param {Item} item */
+/** The digest of the shown photograph. @param {Item} item */
 const shownDigest = ({ digest, others, photo }) => others[photo - 1]?.digest ?? digest;
 
-/** The outline of the photograph that is shown, where it was corrected by hand. @param {Item | null} item */
+/** The outline of the shown photograph, if it was corrected by hand. @param {Item | null} item */
 export const correctedOf = (item) => item?.outlines[shownDigest(item)] ?? null;
 
 /** @param {Item} item */
@@ -84,7 +84,7 @@ function revoke({ url, others }) {
 }
 
 /**
- * The assessment of the very bytes that are shown; that of any others is none.
+ * The assessment, if it was computed from the bytes that are shown; else null.
  *
  * @param {Item | null} item
  * @returns {Assessment | null}
@@ -92,11 +92,11 @@ function revoke({ url, others }) {
 export const assessmentOf = (item) =>
   item?.answer && item.answer.digest === item.digest ? item.answer.assessment : null;
 
-/** Whether it could be sent now, for the first time or again. @param {Item} item */
+/** Whether it can be sent now, for the first time or again. @param {Item} item */
 const isSendable = ({ state, problem, file }) =>
   file !== null && (state === "ready" || (state === "problem" && problem !== null && mayRetry(problem)));
 
-/** Event out: `change`, after whatever changed. */
+/** Event: `change`, after any change. */
 export class Queue extends EventTarget {
   /** @type {Item[]} */
   items = [];
@@ -105,8 +105,8 @@ export class Queue extends EventTarget {
 
   /**
    * @param {File} source
-   * @param {{prepared?: Prepared | null, problem?: Problem | null, mole?: string | null}} content what is to
-   *   be sent, or why nothing is
+   * @param {{prepared?: Prepared | null, problem?: Problem | null, mole?: string | null}} content what to
+   *   send, or why nothing is sent
    */
   add(source, { prepared = null, problem = null, mole = null }) {
     /** @type {Item} */
@@ -141,14 +141,14 @@ export class Queue extends EventTarget {
   }
 
   /**
-   * Brings back an item as it was.
+   * Restores an item.
    * @param {Partial<Item> & {source: File}} was
    */
   bring(was) {
     const item = this.add(was.source, { prepared: was.base });
     URL.revokeObjectURL(item.url);
     Object.assign(item, was);
-    // nothing is under way yet
+    // no run has started yet
     if (item.state === "waiting") item.state = "ready";
     item.url = item.file ? URL.createObjectURL(item.file) : "";
     item.others = item.others.map((other) => ({ ...other, url: URL.createObjectURL(other.file) }));
@@ -171,7 +171,7 @@ export class Queue extends EventTarget {
     this.#changed();
   }
 
-  /** Shows a sealed answer. @param {Item} item @param {Item["reading"]} reading what was said before */
+  /** Shows a sealed answer. @param {Item} item @param {Item["reading"]} reading the reader's assessment */
   unseal(item, reading) {
     const { photo } = item;
     this.update(item, { state: "result", answer: item.sealed, sealed: null, reading, photo: 0 });
@@ -179,7 +179,7 @@ export class Queue extends EventTarget {
   }
 
   /**
-   * Puts another picture in an item's place, as after cutting; what was said of the old one goes.
+   * Replaces an item's picture, as after cropping; everything about the old one is discarded.
    *
    * @param {Item} item
    * @param {Prepared} prepared
@@ -192,14 +192,14 @@ export class Queue extends EventTarget {
     this.update(item, { file, digest, cut, url, concerns: [], thumb: "", entry: "", ...UNANSWERED });
   }
 
-  /** Puts other further photographs beside an item's own. @param {Item} item @param {Another[]} others */
+  /** Replaces an item's further photographs. @param {Item} item @param {Another[]} others */
   setOthers(item, others) {
     if (!this.items.includes(item)) return;
     for (const other of item.others) if (!others.includes(other)) URL.revokeObjectURL(other.url);
     this.update(item, { others, ...UNANSWERED });
   }
 
-  /** Shows one of an item's photographs. @param {Item} item @param {number} photo its place */
+  /** Shows one of an item's photographs. @param {Item} item @param {number} photo its index */
   showPhoto(item, photo) {
     const { answer } = item;
     if (item.sealed) this.update(item, { photo });
@@ -210,9 +210,9 @@ export class Queue extends EventTarget {
   }
 
   /**
-   * Keeps how the outline of the photograph that is shown was corrected; the answer stays as it is.
+   * Stores a corrected outline of the shown photograph; the answer does not change.
    * @param {Item} item
-   * @param {Point[] | null} points null: it is the model's again
+   * @param {Point[] | null} points null: back to the model's outline
    */
   setOutline(item, points) {
     const shown = shownDigest(item);
@@ -221,7 +221,7 @@ export class Queue extends EventTarget {
   }
 
   /**
-   * Shows an item by another file, where the browser does not show its own.
+   * Shows another file for an item whose own the browser cannot show.
    * @param {Item} item
    * @param {Blob} shown
    */
@@ -231,7 +231,7 @@ export class Queue extends EventTarget {
     item.url = URL.createObjectURL(shown);
   }
 
-  /** Takes one out; its neighbour is selected in its place. @param {Item} item */
+  /** Removes an item and selects its neighbour. @param {Item} item */
   remove(item) {
     const at = this.items.indexOf(item);
     if (at < 0) return;
@@ -241,14 +241,14 @@ export class Queue extends EventTarget {
     this.#changed();
   }
 
-  /** Takes all out. */
+  /** Removes all items. */
   clear() {
     this.items.forEach(revoke);
     this.items = [];
     this.select(null);
   }
 
-  /** Those that could be sent now. */
+  /** The items that can be sent now. */
   get sendable() {
     return this.items.filter(isSendable);
   }

@@ -1,7 +1,7 @@
 // @ts-check
-/** This tab's number and its key, with which it encrypts what it keeps. Both go when the tab is closed. */
+/** This tab's id and the key that encrypts what it stores. Both are lost when the tab is closed. */
 
-/** @typedef {{id: string, key: string}} Tab its number, and its key in base64 */
+/** @typedef {{id: string, key: string}} Tab its id, and its key in base64 */
 /** @typedef {{iv: Uint8Array<ArrayBuffer>, data: ArrayBuffer}} Sealed */
 
 const SESSION = "aiderm-tab";
@@ -13,7 +13,7 @@ const toText = (bytes) => btoa(String.fromCharCode(...bytes));
 /** @param {string} text */
 const toBytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
-/** @returns {Tab | null} null: it has kept nothing so far */
+/** @returns {Tab | null} null: it has stored nothing so far */
 export function knownTab() {
   try {
     return JSON.parse(sessionStorage.getItem(SESSION) ?? "null");
@@ -22,7 +22,7 @@ export function knownTab() {
   }
 }
 
-/** That of this tab; made where there is none. @returns {Tab} */
+/** This tab's id and key, created if necessary. @returns {Tab} */
 export function thisTab() {
   const known = knownTab();
   if (known) return known;
@@ -32,7 +32,7 @@ export function thisTab() {
   return tab;
 }
 
-/** Nobody can read any more what was sealed with its key. */
+/** Forgets the tab's key: what was sealed with it can no longer be read. */
 export const forgetTab = () => sessionStorage.removeItem(SESSION);
 
 /** Encrypts and decrypts with a tab's key. @param {Tab} tab */

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * What is seen of a check: the selected picture, its answer, the list. Its state is `data-state` of <main>.
+ * Renders a check: the selected picture, its answer, the list. Its state is `data-state` of <main>.
  */
 
 import { mayRetry } from "../api.js";
@@ -13,11 +13,11 @@ import { assessmentOf, correctedOf, urlOf } from "./state.js";
 /** @typedef {import("./state.js").Item} Item */
 /** @typedef {import("../api.js").Problem} Problem */
 
-const SAY_MS = 5_000; // a run says how far it is no more often, so that each is heard to its end
+const SAY_MS = 5_000; // least time between announcements of progress, so that each is heard to its end
 
 export const looksOfPictures = () => Promise.all(["picture", "result", "depth"].map(styleSheet));
 
-/** All that shows a picture and its answer; not needed before the first picture. */
+/** Loads the parts that show a picture and its answer; not needed before the first picture. */
 async function loadParts() {
   const [
     { DermVerdict },
@@ -103,12 +103,12 @@ export class CheckView {
   /** @type {Promise<Parts> | null} */
   #loading = null;
   #showKeys = () => {};
-  /** What is on the page, so that a step of the progress builds nothing anew. @type {unknown[]} */
+  /** What is on the page, so that mere progress does not rebuild it. @type {unknown[]} */
   #shown = [];
   #lastSaid = 0;
-  /** A refusal that belongs to no picture. @type {Problem | null} */
+  /** A refusal that does not belong to a picture. @type {Problem | null} */
   refusal = null;
-  /** Whether this browser keeps what is at hand over a reload. */
+  /** Whether this browser preserves the queue across reloads. */
   keeps = false;
 
   /**
@@ -142,14 +142,14 @@ export class CheckView {
     this.#status.textContent = words;
   }
 
-  /** The browser could not keep something; nobody is told that it did. */
+  /** Hides the note that pictures are kept, as storing one failed. */
   keepNothing() {
     this.keeps = false;
     this.render();
   }
 
   /**
-   * Keeps how the outline of the picture was corrected beside its answer, which stays as it is.
+   * Stores a corrected outline with the answer, which does not change.
    * @param {Event} event
    */
   #correct(event) {
@@ -175,12 +175,12 @@ export class CheckView {
     this.say(t(`depth.said.${this.parts?.depthOf()}`));
   }
 
-  /** Adds to what was said last. @param {string[]} words */
+  /** Appends to the last announcement. @param {string[]} words */
   sayAlso(words) {
     this.say([this.#status.textContent, ...words].join(" "));
   }
 
-  /** As when the connection broke just now. */
+  /** Says that a part of the page could not be loaded, for example offline. */
   sayNotLoaded() {
     const notice = find("#service-notice", HTMLElement);
     notice.textContent = t("common.viewFailed");
@@ -188,14 +188,14 @@ export class CheckView {
     this.say(t("common.viewFailed"));
   }
 
-  /** How far a run of several is. */
+  /** Announces the progress of a run of several. */
   sayProgress() {
     if (Date.now() - this.#lastSaid < SAY_MS) return;
     this.#lastSaid = Date.now();
     this.say(t("check.saidProgress", this.sending.progress));
   }
 
-  /** Everything anew, as in another language. */
+  /** Renders everything anew, for example in another language. */
   renderAll() {
     this.#shown = [];
     this.render();
@@ -237,7 +237,7 @@ export class CheckView {
     this.#actions.hidden = this.queue.items.length === 0 || !this.picker.hidden || sendingAlone;
     this.assess.hidden = item?.state !== "ready";
     const still = item && ["ready", "result", "problem"].includes(item.state);
-    // cut out of a DICOM file, a picture would lose its scale
+    // a picture cropped from a DICOM file would lose its scale
     const cuttable = still && item.file && item.viewable && item.photo === 0 && item.file.type !== DICOM;
     this.editing.hidden = !cuttable;
     const room = item && this.parts && item.others.length + 1 < this.parts.mostPhotographs;
@@ -249,13 +249,13 @@ export class CheckView {
     this.another.classList.toggle("primary", leads && this.queue.items.length < 2);
   }
 
-  /** That of the one picture; a list shows its own. @param {Item | null} item */
+  /** Shows the progress of a single picture; the list shows its own. @param {Item | null} item */
   #renderProgress(item) {
     this.#progress.hidden = item?.state !== "sending" || this.queue.items.length > 1;
     if (!item || this.#progress.hidden) return;
     this.#progressText.textContent = t(item.share < 1 ? "check.sending" : "check.judging");
     if (item.share < 1) this.#progressBar.value = Math.round(item.share * 100);
-    else this.#progressBar.removeAttribute("value"); // how long the assessment takes is not known
+    else this.#progressBar.removeAttribute("value"); // the duration of the assessment is unknown
   }
 
   /** @param {Item | null} item @param {Problem | null} problem */
@@ -269,11 +269,11 @@ export class CheckView {
     const before = item?.state === "reading" ? item.others : null;
     const now = [depth, item, url, item?.thumb, assessment, problem, item?.concerns, item?.viewable, before];
     if (now.length === this.#shown.length && now.every((value, at) => value === this.#shown[at])) return;
-    // what is read, ticked or typed beside the picture stays when only its thumbnail comes
+    // a new thumbnail alone must not rebuild what is being read, ticked or typed beside it
     const [shownDepth, shownItem, shownUrl, , shownAnswer, shownProblem, , , shownBefore] = this.#shown;
     const another = shownItem !== item || shownAnswer !== assessment || this.#shown.length === 0;
     this.#shown = now;
-    // nothing to look at, and nothing that could be assessed
+    // hidden if there is nothing to look at and nothing to assess
     parts.heatmap.hidden = !item?.file || (problem !== null && !item.viewable);
     const alt = item ? t("check.chosen", { name: nameOf(item) }) : "";
     const corrected = correctedOf(item);
@@ -289,7 +289,7 @@ export class CheckView {
       parts.spot.show(item, assessment);
     }
     parts.findings.compressed = item?.concerns.includes("compressed") ?? false;
-    parts.findings.open = clinical && !assessment?.lesion; // one screen holds one of the two lists
+    parts.findings.open = clinical && !assessment?.lesion; // only one of the two lists fits on one screen
     parts.findings.assessment = assessment;
     if (another || shownProblem !== problem) parts.problemView.problem = problem;
     const concerns = (item?.concerns ?? []).map((concern) => el("p", {}, t(`concern.${concern}`)));
@@ -301,7 +301,7 @@ export class CheckView {
     this.#renderAnswerOf(item);
   }
 
-  /** For whom it is shown. @param {boolean} answered */
+  /** Shows the choice between lay and clinical. @param {boolean} answered */
   #renderDepth(answered) {
     const { parts } = this;
     if (!parts) return;
@@ -310,7 +310,7 @@ export class CheckView {
     parts.depth.show(...(parts.depthOf() === "clinical" ? [parts.toolsButton(), list] : []));
   }
 
-  /** Whose answer it is. @param {Item | null} item */
+  /** Shows which picture the answer belongs to. @param {Item | null} item */
   #renderAnswerOf(item) {
     this.#answerOf.hidden = !item;
     if (!item) return;
@@ -320,19 +320,19 @@ export class CheckView {
     this.#outcome.querySelector("h2")?.setAttribute("aria-describedby", "answer-name");
   }
 
-  /** Whether the focus may be moved: nobody is reading or operating anything but what started the run. */
+  /** Whether the focus may move: it is nowhere, or on a control of the run. */
   get focusIsFree() {
     const active = document.activeElement;
     return !active || active === document.body || active.closest(".run, #progress, #actions") !== null;
   }
 
-  /** The focus goes to what ends the run that was just started. */
+  /** Moves the focus to the control that cancels the run. */
   focusCancel() {
     if (!this.#several.hidden) this.parts?.list.focusCancel();
     else this.cancel.focus();
   }
 
-  /** Says an answer to those who look at something else. @param {Item} item */
+  /** Announces an answer while the reader is elsewhere on the page. @param {Item} item */
   sayAnswer(item) {
     const decision = assessmentOf(item)?.decision;
     const waits = item.state === "reading" ? t("queue.state.reading") : "";
@@ -340,7 +340,7 @@ export class CheckView {
     this.say(t("check.saidAnswer", { name: nameOf(item), answer }));
   }
 
-  /** What came of a run of several; the picture to look at first is selected. */
+  /** Summarises a run of several, and selects the most urgent picture. */
   showSummary() {
     const free = this.focusIsFree;
     const first = this.parts?.mostUrgent(this.queue.items);
@@ -350,7 +350,7 @@ export class CheckView {
     else this.say(this.parts?.list.summary ?? "");
   }
 
-  /** Moves the focus to the selected picture, wherever that can be operated now. */
+  /** Moves the focus to the selected picture's control that is visible now. */
   focusCurrent() {
     if (!this.#several.hidden) this.parts?.list.focusCurrent();
     else if (!this.assess.hidden && !this.#actions.hidden) this.assess.focus();
@@ -367,8 +367,7 @@ export class CheckView {
   }
 
   /**
-   * Moves the focus to the heading of what came of a picture. The name of the picture comes into sight too,
-   * however much stands between the two.
+   * Moves the focus to the heading of an answer or problem, and scrolls the picture's name into view too.
    *
    * @param {{focusHeading: () => void}} part
    */
@@ -377,7 +376,7 @@ export class CheckView {
     for (const shown of [this.#answerOf, document.activeElement]) shown?.scrollIntoView({ block: "nearest" });
   }
 
-  /** Brings the answer of the selected picture into sight, where the list pushed it out. */
+  /** Scrolls the selected picture's answer into view if the list has pushed it out. */
   showOutcome() {
     const place = this.#outcome.hidden ? find("#picture", HTMLElement) : this.#outcome;
     const { top } = place.getBoundingClientRect();

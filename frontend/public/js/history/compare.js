@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Two dates of one mole: side by side, one over the other, and, where the reader asks for it, what the server
- * measures between them. No score of a picture is shown.
+ * Compares two dates of one mole: side by side, overlaid and, on request, with the changes that the server
+ * measures. Shows no score of a picture.
  */
 
 import { button, el, openDialog } from "../dom.js";
@@ -11,7 +11,7 @@ import { Overlay } from "./overlay.js";
 
 /** @typedef {import("./store.js").Picture} Picture */
 
-/** The question to the reader, and what to do after each answer. */
+/** Asks whether the reader sees a change, and says what to do after each answer. */
 function ownEyes() {
   const advice = el("p", { class: "advice", role: "status", hidden: true });
   const answers = ["yes", "unsure", "no"].map((answer) => {

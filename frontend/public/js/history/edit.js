@@ -1,5 +1,5 @@
 // @ts-check
-/** The dialogs of the history: one picture, large, with its date and its spot; the name of a spot. */
+/** Dialogs of the history: a large picture with its date and spot; the name of a spot. */
 
 import { button, el, openDialog } from "../dom.js";
 import { t } from "../i18n.js";

@@ -1,5 +1,5 @@
 // @ts-check
-/** The fields that the history's forms share: which spot, where it is, its name, and the day of a picture. */
+/** Fields shared by the history's forms: which spot, where it is, its name, and a picture's date. */
 
 import { el } from "../dom.js";
 import { t } from "../i18n.js";
@@ -27,7 +27,7 @@ const select = (options, chosen) =>
 /**
  * @param {Mole[]} moles
  * @param {string | null} chosen id of one of them
- * @param {boolean} mayBeNew whether a spot can be chosen that is not among them; its value is ""
+ * @param {boolean} mayBeNew whether a new spot can be chosen; its value is ""
  */
 export function moleField(moles, chosen, mayBeNew = false) {
   const known = moles.map((mole) => /** @type {[string, string]} */ ([mole.id, moleName(mole)]));
@@ -35,11 +35,11 @@ export function moleField(moles, chosen, mayBeNew = false) {
   return { control, field: field(t("history.keep.which"), control) };
 }
 
-/** Where a spot is, and what it is called. @param {{site: string, label: string} | null} [spot] */
+/** Fields for a spot's site and name. @param {{site: string, label: string} | null} [spot] */
 export function spotFields(spot = null) {
   const site = select(
     SITES.map((name) => [name, t(`site.${name}`)]),
-    spot?.site ?? "other", // nobody said where: the first of the list would be a claim
+    spot?.site ?? "other", // unknown: the first of the list would be a claim
   );
   const label = /** @type {HTMLInputElement} */ (
     el("input", { type: "text", maxlength: 60, autocomplete: "off", value: spot?.label ?? "" })
@@ -50,7 +50,7 @@ export function spotFields(spot = null) {
   };
 }
 
-/** Of a day in this device's time. @param {number} at milliseconds since 1970 */
+/** The date in this device's time zone, as YYYY-MM-DD. @param {number} at milliseconds since 1970 */
 function dayOf(at) {
   const day = new Date(at);
   const two = (/** @type {number} */ value) => String(value).padStart(2, "0");
@@ -58,11 +58,11 @@ function dayOf(at) {
 }
 
 /**
- * The day of a picture, up to today.
+ * A field for a picture's date, up to today.
  *
- * @param {number} at milliseconds since 1970, the day that stands there first
- * @returns {{field: HTMLElement, read: () => number | null}} `read` gives milliseconds since 1970; null where
- *   the field holds no such day, which the browser then says beside it
+ * @param {number} at milliseconds since 1970, the initial value
+ * @returns {{field: HTMLElement, read: () => number | null}} `read` returns milliseconds since 1970; null if
+ *   the date is invalid; the browser then says so beside the field
  */
 export function dayField(at) {
   const control = /** @type {HTMLInputElement} */ (
@@ -70,7 +70,7 @@ export function dayField(at) {
   );
   const read = () => {
     if (!control.reportValidity()) return null;
-    // at noon, so that no change of the clocks moves it to another day
+    // at noon, so that daylight saving does not move it to another day
     return control.value === dayOf(at) ? at : new Date(`${control.value}T12:00`).getTime();
   };
   return { field: field(t("history.edit.date"), control), read };

@@ -1,5 +1,5 @@
 // @ts-check
-/** What the server found between two pictures of a spot, in words. No change is no reason to be at ease. */
+/** The server's comparison of two pictures of a spot, in words. "No change found" is no all-clear. */
 
 import { depthOf } from "../answer/depth.js";
 import { englishToo, reasonWords } from "../answer/words.js";
@@ -9,10 +9,10 @@ import { number, percent, t } from "../i18n.js";
 /** @typedef {import("../api.js").Comparison} Comparison */
 /** @typedef {NonNullable<Comparison["growth"]>} Measure */
 
-/** What the sentences of this page say themselves. */
+/** Reasons that other sentences here already state. */
 const SAID = ["growth", "colour", "no_change"];
 
-/** @param {number} value in percent, of either sign */
+/** @param {number} value in percent, may be negative */
 const share = (value) => percent(Math.round(Math.abs(value)) / 100, 0);
 
 /** How the size changed, in words. @param {Measure} growth */
@@ -38,7 +38,7 @@ function colourWords({ colours, reasons }) {
   return [first, ...named("appeared"), ...named("vanished")].join(" ");
 }
 
-/** Sizes, colours, and what they rest on. @param {Comparison} comparison */
+/** Sizes, colours, and the basis for them. @param {Comparison} comparison */
 function measured(comparison) {
   const { growth, colour_change: colour, registration } = comparison;
   const lines = [growth && growthWords(growth), colourWords(comparison)];
@@ -55,7 +55,7 @@ function measured(comparison) {
 /**
  * @param {Comparison} comparison
  * @param {string[]} days of the two pictures
- * @returns {{heading: HTMLElement, content: HTMLElement}} the heading takes the focus
+ * @returns {{heading: HTMLElement, content: HTMLElement}} the heading is focusable
  */
 export function findings(comparison, days) {
   const { result, reasons, images } = comparison;

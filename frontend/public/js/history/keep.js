@@ -1,5 +1,5 @@
 // @ts-check
-/** The card below an answer that keeps the picture on this device: off until asked for. */
+/** The card below an answer that saves the picture in the history on this device; off by default. */
 
 import { assessmentOf } from "../check/state.js";
 import { button, el, styleSheet } from "../dom.js";
@@ -19,7 +19,7 @@ const wordsFor = ({ others }, words) => t(`history.keep.${others.length > 0 ? `$
 const title = (item) => el("h2", { id: "keep-title" }, wordsFor(item, "title"));
 
 /**
- * @param {HTMLElement} card that is filled
+ * @param {HTMLElement} card to fill
  * @param {Item} item
  */
 export async function keepCard(card, item) {
@@ -58,7 +58,7 @@ async function fillCard(card, item) {
   );
 }
 
-/** What is kept of an answer beside its decision. @param {Assessment | null} assessment */
+/** The part of an answer that is kept besides its decision. @param {Assessment | null} assessment */
 function observedOf(assessment) {
   if (!assessment?.lesion) return null;
   const { region, lesion, image } = assessment;
@@ -66,13 +66,13 @@ function observedOf(assessment) {
   return { region, lesion, image: { width, height, pixel_spacing_mm } };
 }
 
-/** Every photograph that the answer is of, the item's own first. @param {Item} item @param {File} file */
+/** All photographs of the answer, the item's own first. @param {Item} item @param {File} file */
 function shotsOf({ digest, others, outlines, answer }, file) {
   const assessment = /** @type {Assessment} */ (answer?.assessment);
   const { together } = assessment;
   const shots = [{ file, digest }, ...others].map(async (photograph, at) => {
     const own = together ? /** @type {Assessment | null} */ (together.images[at].assessment) : assessment;
-    const type = await typeOf(photograph.file); // whatever the browser took it for
+    const type = await typeOf(photograph.file); // by content, not as the browser declares it
     const picture = new Blob([photograph.file], { type }); // without its name
     return { picture, outline: outlines[photograph.digest] ?? null, observed: observedOf(own) };
   });
@@ -83,10 +83,10 @@ function shotsOf({ digest, others, outlines, answer }, file) {
 const kept = (item) => [wordsFor(item, "saved"), " ", el("a", { href: "#history" }, t("history.keep.open"))];
 
 /**
- * Where earlier pictures of the spot are kept as well, it can be compared with them at once.
+ * Offers a comparison if earlier pictures of the spot are kept too.
  *
  * @param {HTMLElement} card
- * @param {Item} item that is kept
+ * @param {Item} item kept in the history
  */
 async function offerComparison(card, item) {
   const all = await readAll();

@@ -1,5 +1,5 @@
 // @ts-check
-/** Has two kept pictures of a spot compared by the server, once the reader asks for it. */
+/** Has the server compare two kept pictures of a spot when the reader requests it. */
 
 import { Problem, comparePictures } from "../api.js";
 import { DermProblem } from "../answer/problem-view.js";
@@ -11,15 +11,15 @@ import { findings } from "./findings.js";
 /** @typedef {import("./store.js").Picture} Picture */
 /** @typedef {import("../api.js").Comparison} Comparison */
 
-/** @param {Picture} picture @returns {Promise<File>} what is sent of it; rejects with a Problem */
+/** @param {Picture} picture @returns {Promise<File>} the file to send; rejects with a Problem */
 const sentOf = async ({ picture }) => (await prepare(new File([picture], "", { type: picture.type }))).file;
 
-/** Methods in: `offer`, `stop`. */
+/** Methods: `offer`, `stop`. */
 export class Measure {
   #onAnswer;
   /** @type {[Picture, Picture] | null} */
   #pair = null;
-  /** Ends what is under way. @type {AbortController | null} */
+  /** Aborts the current request. @type {AbortController | null} */
   #asking = null;
   #said = el("p", { class: "visually-hidden", role: "status" });
   #content = el("div", { class: "measure-content" });
@@ -31,13 +31,13 @@ export class Measure {
     this.#said,
   );
 
-  /** @param {(comparison: Comparison) => void} onAnswer the answer for the pictures offered last */
+  /** @param {(comparison: Comparison) => void} onAnswer called with the answer for the last pair offered */
   constructor(onAnswer) {
     this.#onAnswer = onAnswer;
   }
 
   /**
-   * Two pictures that can be compared.
+   * Sets the two pictures to compare.
    * @param {[earlier: Picture, later: Picture]} pair
    */
   offer(pair) {
@@ -47,7 +47,7 @@ export class Measure {
     this.#ask();
   }
 
-  /** Nothing is asked any more. */
+  /** Aborts the request. */
   stop() {
     this.#asking?.abort();
     this.#asking = null;

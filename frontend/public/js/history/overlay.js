@@ -1,5 +1,5 @@
 // @ts-check
-/** The later picture laid over the earlier one, shining through or beside a dividing line. */
+/** Overlays the later picture on the earlier one, blended or split by a dividing line. */
 
 import { pullSideways } from "../answer/sideways.js";
 import { el, setVars } from "../dom.js";
@@ -14,7 +14,7 @@ const STEPS = { blend: 5, divide: 1 };
 const ROOM = 0.04; // of the drawn part, around the outlines
 
 /**
- * The part of the earlier picture that is shown: all that the later one covers, and both outlines.
+ * The part of the earlier picture to show: the area that the later one covers, and both outlines.
  *
  * @param {Comparison} comparison with outlines
  * @returns {Box}
@@ -31,7 +31,7 @@ function partOf({ overlay_region, outlines, images: [{ image, region }] }) {
   return { x: left, y: top, width: right - left, height: bottom - top };
 }
 
-/** Where a box lies on another, in percent of that. @param {Box} box @param {Box} on */
+/** A box's position and size on another, in percent of that one. @param {Box} box @param {Box} on */
 const lies = (box, on) => ({
   x: (100 * (box.x - on.x)) / on.width,
   y: (100 * (box.y - on.y)) / on.height,
@@ -41,7 +41,7 @@ const lies = (box, on) => ({
 
 const WHOLE = { x: 0, y: 0, w: 100, h: 100 };
 
-/** Methods in: `show`, `fit`. */
+/** Methods: `show`, `fit`. */
 export class Overlay {
   #earlier = /** @type {HTMLImageElement} */ (el("img", { class: "earlier", alt: "" }));
   #later = /** @type {HTMLImageElement} */ (el("img", { class: "later", alt: "" }));
@@ -107,7 +107,7 @@ export class Overlay {
     this.#lay();
   }
 
-  /** Lays one over the other as they are. @param {string} earlier @param {string} later addresses */
+  /** Overlays the pictures without alignment. @param {string} earlier @param {string} later addresses */
   show(earlier, later) {
     this.#earlier.src = earlier;
     this.#later.src = later;
@@ -122,7 +122,7 @@ export class Overlay {
   }
 
   /**
-   * Lays the later picture where it fits onto the earlier one, and draws both outlines.
+   * Aligns the later picture with the earlier one, and draws both outlines.
    *
    * @param {Comparison} comparison whose earlier picture is shown
    */
@@ -132,7 +132,7 @@ export class Overlay {
     await this.#earlier.decode().catch(() => {});
     const { naturalWidth, naturalHeight } = this.#earlier;
     if (!overlay || !overlay_region || !outlines) return;
-    // a browser that turns the picture otherwise than the server did would show all at the wrong place
+    // if the browser rotates the picture differently from the server, everything would be misplaced
     if (naturalWidth !== image.width || naturalHeight !== image.height) {
       this.#words.textContent = t("heatmap.turned");
       this.#words.hidden = false;

@@ -1,25 +1,25 @@
 // @ts-check
 /**
- * The history on this device: moles and their pictures in IndexedDB. There is no database until someone asks
- * for one.
+ * The history on this device: moles and their pictures in IndexedDB. The database only exists once the reader
+ * turns the history on.
  */
 
 import { Database, settled } from "../database.js";
 
 /** @typedef {import("../lesion/shape.js").Point} Point */
 /**
- * No probability is kept: pictures are compared, not scores. `observed`: what was measured inside the model's
- * outline, where there was one; `outline`: of the lesion, in pixels, where it was corrected by hand.
+ * No probability is kept: pictures are compared, not scores. `observed`: measurements inside the model's
+ * outline, if there was one; `outline`: the lesion's, in pixels, if it was corrected by hand.
  *
  * @typedef {{id: string, label: string, site: string, createdAt: number}} Mole
  * @typedef {import("../lesion/card.js").Observed} Observed
  * @typedef {{picture: Blob, outline?: Point[] | null, observed?: Observed | null}} Shot
  * @typedef {{id: string, mole: string, takenAt: number, decision: string, model: string, others?: Shot[]} &
- *   Shot} Picture of one day; `others` are further photographs of the spot that the answer rests on as well
+ *   Shot} Picture of one day; `others`: further photographs of the spot that the answer is based on
  * @typedef {{moles: Mole[], pictures: Picture[]}} Content
  */
 
-/** Names of places on the body; the strings name them in each language. */
+/** Keys of places on the body; the strings translate them. */
 export const SITES = [
   "face",
   "scalp",
@@ -41,12 +41,12 @@ export const SITES = [
   "other",
 ];
 
-/** Unlike crypto.randomUUID it is there on plain HTTP too. */
+/** Unlike crypto.randomUUID, this works on plain HTTP too. */
 export const newId = () =>
   [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * The photographs of one day, each as a picture of its own.
+ * The photographs of one day, each as a separate picture.
  *
  * @param {Picture} picture
  * @returns {(Shot & {id: string})[]}
@@ -61,10 +61,10 @@ const database = new Database("aiderm-history", { moles: [], pictures: ["mole"] 
 /** Whether the history is on. */
 export const isOn = () => database.exists();
 
-/** Makes the database. */
+/** Creates the database. */
 export const turnOn = () => database.transact("readonly", () => {});
 
-/** Everything, the oldest pictures first. @returns {Promise<Content>} */
+/** Everything, oldest first. @returns {Promise<Content>} */
 export async function readAll() {
   const content = await database.transact("readonly", async (moles, pictures) => {
     const [all, shots] = await Promise.all([settled(moles.getAll()), settled(pictures.getAll())]);
@@ -75,7 +75,7 @@ export async function readAll() {
   return content;
 }
 
-/** Adds or replaces, by id; all or nothing. @param {Content} content */
+/** Adds or replaces, by id, in one transaction. @param {Content} content */
 export const write = ({ moles, pictures }) =>
   database.transact("readwrite", (moleStore, pictureStore) => {
     for (const mole of moles) moleStore.put(mole);
@@ -83,9 +83,9 @@ export const write = ({ moles, pictures }) =>
   });
 
 /**
- * Adds a picture, or replaces it; a mole whose last picture moved to another one goes.
+ * Adds or replaces a picture; deletes a mole whose last picture moved to another one.
  *
- * @param {Mole | null} mole that the picture is of, where it may be a new one
+ * @param {Mole | null} mole of the picture, if it may be new
  * @param {Picture} picture
  */
 export const keepPicture = (mole, picture) =>
@@ -97,15 +97,15 @@ export const keepPicture = (mole, picture) =>
     if ((await settled(pictures.index("mole").count(before.mole))) === 0) moles.delete(before.mole);
   });
 
-/** What writes one after another. @type {Promise<unknown>} */
+/** Serialises changes of outlines. @type {Promise<unknown>} */
 let changing = Promise.resolve();
 
 /**
- * Puts another outline on a photograph, where that is still kept.
+ * Changes the outline of a photograph, if that is still kept.
  *
  * @param {string} id of the picture
- * @param {number} place of the photograph; 0: the first
- * @param {Point[] | null} outline null: it is the model's again
+ * @param {number} place index of the photograph
+ * @param {Point[] | null} outline null: back to the model's
  */
 export function changeOutline(id, place, outline) {
   const change = async () => {
@@ -122,12 +122,12 @@ export function changeOutline(id, place, outline) {
   return changed;
 }
 
-/** Deletes a picture; a mole without pictures goes with its last one. @param {Picture} picture */
+/** Deletes a picture, and its mole if that was the last one. @param {Picture} picture */
 export const deletePicture = (picture) =>
   database.transact("readwrite", async (moles, pictures) => {
     pictures.delete(picture.id);
     if ((await settled(pictures.index("mole").count(picture.mole))) === 0) moles.delete(picture.mole);
   });
 
-/** Turns the history off: the database goes, with all that is in it. */
+/** Turns the history off and deletes its database. */
 export const deleteAll = () => database.remove();

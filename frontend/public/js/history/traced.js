@@ -1,5 +1,5 @@
 // @ts-check
-/** Kept photographs, each with the lesion's outline over it, and what was measured inside. */
+/** Kept photographs, each with the lesion's outline over it and the measurements inside it. */
 
 import { depthOf } from "../answer/depth.js";
 import { el } from "../dom.js";
@@ -11,7 +11,7 @@ import { outlineOver } from "../lesion/drawing.js";
 
 /**
  * @param {HTMLImageElement[]} images
- * @param {Shot[]} shots that they show
+ * @param {Shot[]} shots shown by them
  */
 export function traced(images, shots) {
   const shown = /** @type {HTMLInputElement} */ (el("input", { type: "checkbox", checked: true }));
@@ -33,7 +33,7 @@ export function traced(images, shots) {
 }
 
 /**
- * The outline over a picture, as long as it is ticked.
+ * The outline over a picture, visible while the box is ticked.
  *
  * @param {HTMLImageElement} image
  * @param {Shot} shot
@@ -44,7 +44,7 @@ function over(image, { observed, outline }, shown) {
   const drawn = outlineOver(observed, outline);
   const draw = () => {
     const { width, height } = observed.image;
-    // a browser that turns the picture otherwise than the server did would show it at the wrong place
+    // if the browser rotates the picture differently from the server, it would be misplaced
     const fits = image.naturalWidth === width && image.naturalHeight === height;
     drawn.toggleAttribute("hidden", !fits || !shown.checked);
   };
@@ -54,7 +54,7 @@ function over(image, { observed, outline }, shown) {
   return drawn;
 }
 
-/** @param {Shot} shot @param {string} name of the photograph, where there are several */
+/** @param {Shot} shot @param {string} name of the photograph, if there are several */
 function observations({ observed, outline }, name) {
   if (!observed) return null;
   const facts = lesionRows(observed, outline).flatMap(([row, value]) => [

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * The history as one file: to take along to a doctor or to another device, and back. A ZIP archive with the
- * pictures as files, and a list of them that stands first, so that of a damaged archive the rest can be had.
+ * Exports the history to one file, for a doctor or another device, and imports it. It is a ZIP archive of the
+ * pictures, with their list as first entry, so that the intact part of a damaged archive can be read.
  */
 
 import { has } from "../i18n.js";
@@ -14,7 +14,7 @@ import { isArchive, pack, unpack } from "./zip.js";
 /** @typedef {import("./store.js").Mole} Mole */
 /** @typedef {import("./store.js").Picture} Picture */
 /** @typedef {import("./store.js").Shot} Shot */
-/** What could be had of a file, and the day (or the name) of each picture that could not. */
+/** The intact content of a file, and the day, if known, of each damaged picture. */
 /** @typedef {Content & {damaged: (number | null)[]}} Imported */
 
 const FORMAT = "aiderm-history";
@@ -37,8 +37,8 @@ const pathOf = (id, type) => `pictures/${id}.${ENDINGS[type] ?? "bin"}`;
  * Writes the archive and reads it back.
  *
  * @param {Content} content
- * @returns {Promise<{archive: Blob, count: number, left: number[]}>} with so many pictures; `left` are the
- *   days of those that this device can no longer read. Rejects when what is read back is not what was written
+ * @returns {Promise<{archive: Blob, count: number, left: number[]}>} `count`: its pictures; `left`: the
+ *   days of those that this device can no longer read. Rejects if the archive does not read back intact
  */
 export async function toFile({ moles, pictures }) {
   /** @type {import("./zip.js").Entry[]} */
@@ -101,7 +101,7 @@ const isMole = (mole) =>
 
 /**
  * @param {Blob} file an archive, or a file of the first version (JSON with the pictures in it)
- * @returns {Promise<Imported>} what is whole; rejects when the file is no export of a history
+ * @returns {Promise<Imported>} what is intact; rejects if the file is not an exported history
  */
 export async function fromFile(file) {
   const archive = (await isArchive(file)) ? await unpack(file) : null;
@@ -138,9 +138,9 @@ export async function fromFile(file) {
 }
 
 /**
- * @param {any} told of a photograph
+ * @param {any} told the list's entry for a photograph
  * @param {Parameters<typeof contentOf>[1]} archive
- * @returns {Promise<Shot | null>} null where it is not whole
+ * @returns {Promise<Shot | null>} null if it is damaged
  */
 async function shotOf(told, archive) {
   const picture = await contentOf(told?.picture, archive);
@@ -150,9 +150,9 @@ async function shotOf(told, archive) {
 }
 
 /**
- * @param {unknown} place a path in the archive, or a data address
+ * @param {unknown} place a path in the archive, or a data URL
  * @param {Map<string, () => Promise<Blob | null>> | null} archive
- * @returns {Promise<Blob | null>} null where it is no picture, or not whole
+ * @returns {Promise<Blob | null>} null if it is no picture, or damaged
  */
 async function contentOf(place, archive) {
   const content = archive ? await archive.get(String(place))?.() : fromAddress(String(place));
@@ -160,7 +160,7 @@ async function contentOf(place, archive) {
   return content && type ? content.slice(0, content.size, type) : null;
 }
 
-/** Not fetched, since the security policy allows no data there. @param {string} address */
+/** Not by fetch: the Content Security Policy blocks data URLs. @param {string} address */
 function fromAddress(address) {
   const data = /^data:[^,]*;base64,([A-Za-z0-9+/]+=*)$/.exec(address)?.[1];
   try {

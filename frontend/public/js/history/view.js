@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * The view of the history: moles with their pictures by date; export, import, delete. Readable without a
- * network.
+ * The view of the history: moles with their pictures by date; export, import, delete. Readable offline.
  */
 
 import { button, download, el, intro, openDialog } from "../dom.js";
@@ -15,7 +14,7 @@ import { fromFile, toFile } from "./transfer.js";
 /** @typedef {import("./store.js").Mole} Mole */
 /** @typedef {import("./store.js").Picture} Picture */
 
-/** Addresses of the pictures on the page. @type {Map<string, string>} */
+/** Object URLs of the pictures on the page. @type {Map<string, string>} */
 const addresses = new Map();
 
 /** @typedef {Pick<Picture, "id" | "picture">} Shown */
@@ -32,7 +31,7 @@ function pictureOf(picture, alt) {
   const image = /** @type {HTMLImageElement} */ (
     el("img", { src: addressOf(picture), alt, loading: "lazy" })
   );
-  // a format that this browser does not show by itself
+  // for a format that this browser cannot show
   const decode = async () => {
     const { asPng, bitmapOf } = await import("../intake/bitmap.js");
     const bitmap = await bitmapOf(picture.picture);
@@ -46,8 +45,7 @@ function pictureOf(picture, alt) {
 
 /**
  * @param {HTMLElement} place
- * @param {string} [words] said of what was just done; they take the focus, since what was operated may be
- *   gone
+ * @param {string} [words] on what was just done; they take the focus, as the control used may be gone
  */
 export async function show(place, words = "") {
   for (const address of addresses.values()) URL.revokeObjectURL(address);
@@ -77,7 +75,7 @@ export async function show(place, words = "") {
     handling(place, on),
   );
   if (!words) return;
-  said.textContent = words; // after it came into the document, so that it is announced
+  said.textContent = words; // once it is in the document, so that it is announced
   said.focus();
 }
 
@@ -205,11 +203,11 @@ function handling(place, on) {
   );
 }
 
-/** @param {(number | null)[]} days milliseconds since 1970, where they are known */
+/** @param {(number | null)[]} days milliseconds since 1970, if known */
 const daysOf = (days) =>
   days.map((at) => (at === null ? t("history.dayUnknown") : date(new Date(at), true))).join("; ");
 
-/** Hands out the whole history as a file. @returns {Promise<string>} what to say of it */
+/** Exports the whole history as a file. @returns {Promise<string>} the message to show */
 async function handOut() {
   const { archive, count, left } = await toFile(await readAll());
   if (count === 0 && left.length > 0) throw new Error("no picture can be read");
@@ -220,10 +218,10 @@ async function handOut() {
 }
 
 /**
- * Takes in what is whole in a file.
+ * Imports the intact content of a file.
  *
  * @param {File} file
- * @returns {Promise<string>} what to say of it
+ * @returns {Promise<string>} the message to show
  */
 async function takeIn(file) {
   const content = await fromFile(file).catch(() => null);
@@ -233,7 +231,7 @@ async function takeIn(file) {
   const total = pictures.flatMap(shotsOf).length;
   let count = 0;
   try {
-    // one after another: what fits is there even where the space does not suffice for all
+    // one by one: if space runs out, the ones before are kept
     for (const picture of pictures) {
       await write({ moles: moles.filter(({ id }) => id === picture.mole), pictures: [picture] });
       count += shotsOf(picture).length;

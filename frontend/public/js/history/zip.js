@@ -1,10 +1,8 @@
 // @ts-check
 /**
- * ZIP archives (APPNOTE 6.3) of files that are stored as they are. An archive is put together of blobs and
- * read by
- * slices, so that hundreds of megabytes never stand in memory at once. What another program packed anew
- * (deflated)
- * can be read; of an archive that was cut off, every entry before the cut.
+ * Writes and reads ZIP archives (APPNOTE 6.3) of uncompressed files. Archives are composed of blobs and read
+ * in slices, so that hundreds of megabytes are never in memory at once. Archives deflated by another program
+ * can be read, and of a truncated archive every complete entry.
  */
 
 /** @typedef {{name: string, content: Blob}} Entry */
@@ -16,8 +14,8 @@ const LOCAL_SIZE = 30;
 const CENTRAL_SIZE = 46;
 const END_SIZE = 22;
 const UTF8 = 0x0800; // flag: names are UTF-8
-const LATER = 0x0008; // flag: sizes come behind the content
-const MOST = 0xffffffff; // bytes of an archive without the extension of 64 bits
+const LATER = 0x0008; // flag: sizes follow the content
+const MOST = 0xffffffff; // bytes of an archive without the ZIP64 extension
 const MOST_ENTRIES = 0xffff;
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -26,7 +24,7 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return sum >>> 0;
 });
 
-/** The check sum of ISO 3309, read piece by piece. @param {Blob} blob */
+/** The checksum of ISO 3309, read in pieces. @param {Blob} blob */
 async function crc32(blob) {
   let sum = 0xffffffff;
   const reader = blob.stream().getReader();
@@ -36,14 +34,14 @@ async function crc32(blob) {
   return ~sum >>> 0;
 }
 
-/** Date and time as MS-DOS counts them. @param {Date} at */
+/** Date and time in MS-DOS format. @param {Date} at */
 const dosTime = (at) => ({
   time: (at.getHours() << 11) | (at.getMinutes() << 5) | (at.getSeconds() >> 1),
   date: ((Math.max(1980, at.getFullYear()) - 1980) << 9) | ((at.getMonth() + 1) << 5) | at.getDate(),
 });
 
 /**
- * Bytes of these widths, least significant first.
+ * Packs values into bytes, least significant first.
  *
  * @param {...[width: 2 | 4, value: number]} fields
  */
@@ -59,9 +57,9 @@ function packed(...fields) {
 }
 
 /**
- * @param {Entry[]} entries names without duplicates
- * @param {Date} [at] their time
- * @returns {Promise<Blob>} rejects with a RangeError beyond what a ZIP archive holds
+ * @param {Entry[]} entries with unique names
+ * @param {Date} [at] their modification time
+ * @returns {Promise<Blob>} rejects with a RangeError beyond the limits of a ZIP archive
  */
 export async function pack(entries, at = new Date()) {
   const { time, date } = dosTime(at);
@@ -122,7 +120,7 @@ const viewOf = async (archive, from, size) =>
  */
 
 /**
- * The entries by the directory at the end; null where there is none.
+ * The entries of the directory at the end; null if there is none.
  *
  * @param {Blob} archive
  * @returns {Promise<Found[] | null>}
@@ -151,7 +149,7 @@ async function fromDirectory(archive) {
   return found;
 }
 
-/** The entries one after another, up to where the archive was cut off. @param {Blob} archive */
+/** The entries in sequence, up to where the archive was truncated. @param {Blob} archive */
 async function fromStart(archive) {
   /** @type {Found[]} */
   const found = [];
@@ -168,7 +166,7 @@ async function fromStart(archive) {
   return found;
 }
 
-/** @param {Blob} archive @param {Found} entry @returns {Promise<Blob | null>} null where it is not whole */
+/** @param {Blob} archive @param {Found} entry @returns {Promise<Blob | null>} null if it is damaged */
 async function contentOf(archive, { at, size, method, crc }) {
   if (at + LOCAL_SIZE > archive.size) return null;
   const header = await viewOf(archive, at, LOCAL_SIZE);
@@ -187,15 +185,14 @@ async function contentOf(archive, { at, size, method, crc }) {
   }
 }
 
-/** Whether a file begins as an archive does. @param {Blob} file */
+/** Whether a file starts with an archive's signature. @param {Blob} file */
 export const isArchive = async (file) =>
   file.size >= 4 && (await viewOf(file, 0, 4)).getUint32(0, true) === LOCAL;
 
 /**
  * @param {Blob} archive
- * @returns {Promise<Map<string, () => Promise<Blob | null>>>} by name, what reads the content and checks its
- *   sum;
- *   null for one that is damaged
+ * @returns {Promise<Map<string, () => Promise<Blob | null>>>} by name, functions that read the content and
+ *   verify its checksum; null for a damaged one
  */
 export async function unpack(archive) {
   const found = (await fromDirectory(archive)) ?? (await fromStart(archive));

@@ -1,9 +1,9 @@
 // @ts-check
-/** Decoding a picture in the page, to show, to measure and to cut it. */
+/** Decodes pictures in the page, to show, measure and crop them. */
 
 import { DICOM, typeOf } from "./types.js";
 
-/** Kinds of files that some browsers, or all, do not show by themselves. */
+/** Decoders for formats that some or all browsers cannot show. */
 const OWN = /** @type {Record<string, (file: Blob) => Promise<ImageBitmap>>} */ ({
   "image/tiff": (file) => import("./tiff-image.js").then(({ tiffBitmap }) => tiffBitmap(file)),
   [DICOM]: (file) => import("./formats/dicom-image.js").then(({ dicomBitmap }) => dicomBitmap(file)),
@@ -11,7 +11,7 @@ const OWN = /** @type {Record<string, (file: Blob) => Promise<ImageBitmap>>} */ 
 
 /**
  * @param {Blob} file
- * @returns {Promise<ImageBitmap>} upright; rejects where it cannot be shown here
+ * @returns {Promise<ImageBitmap>} upright; rejects if it cannot be shown here
  */
 export async function bitmapOf(file) {
   try {
@@ -23,7 +23,7 @@ export async function bitmapOf(file) {
   }
 }
 
-/** Whether the browser itself shows it. @param {Blob} file */
+/** Whether the browser itself can show it. @param {Blob} file */
 export const isShown = async (file) =>
   !((await typeOf(file)) in OWN) ||
   createImageBitmap(file).then(
@@ -34,22 +34,22 @@ export const isShown = async (file) =>
     () => false,
   );
 
-/** Of a JPEG that the page makes; benchmarks/page/reencoding.py measures what it does to the answers. */
+/** Of the JPEGs that the page makes; benchmarks/page/reencoding.py measures its effect on the answers. */
 const QUALITY = 0.95;
 
 /**
- * Every picture that the page itself makes is encoded here.
+ * Encodes every picture that the page makes.
  *
  * @param {HTMLCanvasElement} canvas
  * @param {"image/png" | "image/jpeg"} type
- * @returns {Promise<Blob | null>} null where the memory does not suffice
+ * @returns {Promise<Blob | null>} null if memory runs out
  */
 export const encoded = (canvas, type) => new Promise((resolve) => canvas.toBlob(resolve, type, QUALITY));
 
 /**
  * @param {ImageBitmap} bitmap
- * @param {number} [side] pixels that the longer side may have at most
- * @returns {Promise<Blob>} the same picture in a format that every browser shows, without loss
+ * @param {number} [side] maximum length of the longer side, in pixels
+ * @returns {Promise<Blob>} the same picture, losslessly, in a format that every browser shows
  */
 export async function asPng(bitmap, side = Infinity) {
   const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
@@ -64,7 +64,7 @@ export async function asPng(bitmap, side = Infinity) {
   return blob;
 }
 
-/** What the browser itself shows of a file. @param {Blob} file @returns {Promise<Blob>} */
+/** The file, in a format that the browser can show. @param {Blob} file @returns {Promise<Blob>} */
 export async function shownOf(file) {
   if (await isShown(file)) return file;
   const bitmap = await bitmapOf(file);
@@ -76,9 +76,9 @@ export async function shownOf(file) {
 const COPY_SIDE = 2000; // pixels; the model sees 224
 
 /**
- * @param {File} file that is too large to be sent
- * @param {number} [side] pixels
- * @returns {Promise<File>} the whole picture with at most so many pixels a side, without loss
+ * @param {File} file too large to send
+ * @param {number} [side] maximum length of the longer side, in pixels
+ * @returns {Promise<File>} the whole picture, scaled down, losslessly encoded
  */
 export async function smallerCopy(file, side = COPY_SIDE) {
   if ((await typeOf(file)) === DICOM) throw new TypeError("a copy would lose its scale and its profile");

@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * The camera's dialog: asks for the dermatoscope lens first, then shows the live picture in a ring, and what
- * was taken of it before it is used; or it hands over to the device's camera. The camera is off as soon as a
- * picture is taken or the dialog is left.
+ * The camera dialog: first asks to attach the dermatoscope lens, then shows the live picture in a ring, and
+ * the photograph for review before it is used; or it hands over to the device's camera app. The camera is off
+ * as soon as a picture is taken or the dialog is closed.
  */
 
 import { button, el, openDialog, setVars } from "../dom.js";
@@ -20,12 +20,12 @@ const FAILURES = /** @type {Record<string, string>} */ ({
   NotReadableError: "busy",
 });
 
-/** The live camera needs a secure context: HTTPS, or this very machine. */
+/** The live camera needs a secure context: HTTPS or localhost. */
 export const liveIsPossible = () => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
 
 /**
- * @param {{ghost?: string}} [options] address of an earlier picture to lay over the live one
- * @returns {Promise<File | null>} the photograph, or null when none was taken
+ * @param {{ghost?: string}} [options] address of an earlier picture to overlay on the live one
+ * @returns {Promise<File | null>} the photograph, or null if none was taken
  */
 export const photograph = ({ ghost = "" } = {}) => new CameraDialog(ghost).closed;
 
@@ -50,7 +50,7 @@ class CameraDialog {
         resolve(this.#taken);
       });
     });
-    // another part of the page was opened below it, as by the key that goes back
+    // another view was opened below it, for example with the back button
     const leave = () => this.#dialog.close();
     window.addEventListener("hashchange", leave, { signal: this.#closing.signal });
     this.#askForLens();
@@ -66,7 +66,7 @@ class CameraDialog {
     return button(t("common.cancel"), () => this.#dialog.close());
   }
 
-  /** @param {...(Node | null)} parts the first heading gets the focus and names the dialog */
+  /** @param {...(Node | null)} parts their first heading gets the focus and names the dialog */
   #show(...parts) {
     this.#content.replaceChildren(...parts.filter((part) => part !== null));
     const heading = this.#content.querySelector("h2");
@@ -134,7 +134,7 @@ class CameraDialog {
     }
   }
 
-  /** What was taken, before it is used. @param {HTMLCanvasElement} canvas */
+  /** Shows the photograph before it is used. @param {HTMLCanvasElement} canvas */
   #review(canvas) {
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", t("camera.taken"));
@@ -155,7 +155,7 @@ class CameraDialog {
     );
   }
 
-  /** The device's own camera application. @param {string} why there is no live picture */
+  /** Offers the device's own camera app. @param {string} why there is no live picture */
   #handOver(why) {
     const accept = "image/jpeg,image/png,image/webp";
     const attributes = { type: "file", id: "photograph", accept, capture: "environment" };
@@ -175,7 +175,7 @@ class CameraDialog {
 const gauges = () => ({ light: el("span", { class: "gauge" }), sharp: el("span", { class: "gauge" }) });
 
 /**
- * Says in two words each whether there is light enough and whether it is sharp.
+ * Says briefly whether there is enough light and whether the picture is sharp.
  *
  * @param {CanvasImageSource} source
  * @param {number} width
@@ -195,9 +195,9 @@ function assess(source, width, height, light, sharp) {
 /**
  * @param {AbortSignal} signal ends the stream
  * @param {string} ghost
- * @param {{take: (canvas: HTMLCanvasElement) => void, fail: (error: unknown) => void}} then what happens when
- *   a picture is taken, or the camera stops by itself
- * @returns {Promise<HTMLElement[]>} the view, its actions last, once the camera delivers
+ * @param {{take: (canvas: HTMLCanvasElement) => void, fail: (error: unknown) => void}} then called when a
+ *   picture is taken, or the camera stops by itself
+ * @returns {Promise<HTMLElement[]>} the view, its actions last, once the camera delivers frames
  */
 async function live(signal, ghost, { take, fail }) {
   const stream = await navigator.mediaDevices.getUserMedia({
@@ -266,7 +266,7 @@ function ghostSlider(stage) {
   return el("label", { class: "slider" }, el("span", {}, t("camera.ghost")), input);
 }
 
-/** The device's light, where it can be switched. @param {MediaStreamTrack} track */
+/** A switch for the device's light, if there is one. @param {MediaStreamTrack} track */
 function torch(track) {
   const able = /** @type {{torch?: boolean}} */ (track.getCapabilities?.() ?? {});
   if (!able.torch) return null;
@@ -286,7 +286,7 @@ function torch(track) {
 }
 
 /**
- * The centred square, which is what is assessed, at the camera's own resolution; null before its first frame.
+ * The centred square, the part that is assessed, at the camera's resolution; null before its first frame.
  * @param {HTMLVideoElement} video
  */
 function centredSquare(video) {
@@ -303,7 +303,7 @@ function centredSquare(video) {
 
 /**
  * @param {HTMLCanvasElement} canvas
- * @returns {Promise<File | null>} null where the memory does not suffice
+ * @returns {Promise<File | null>} null if memory runs out
  */
 async function fileOf(canvas) {
   const blob = await encoded(canvas, "image/jpeg");

@@ -1,20 +1,20 @@
 // @ts-check
 /**
- * How heavily a file is compressed, from its tables alone. benchmarks/page/reencoding.md holds how often such
- * files change the decision.
+ * Estimates a file's compression from its tables. benchmarks/page/reencoding.md reports how often heavy
+ * compression changes the decision.
  */
 
 import { viewOf } from "./formats/parts.js";
 import { typeOf } from "./types.js";
 
-/** Sum of the luminance table of quality 50 in the JPEG standard (ITU-T T.81, table K.1). */
+/** Sum of the JPEG standard's luminance table, which is quality 50 (ITU-T T.81, table K.1). */
 const SUM_AT_50 = 3692;
 /** On the scale of libjpeg, 1..100. */
 const LOWEST_JPEG = 70;
 /** Mean quantizer index of VP8, 0..127; libwebp writes 15 to 23 at quality 80, and at most 10 at 90. */
 const HIGHEST_VP8 = 14;
 
-/** @param {Blob} file @returns {Promise<boolean>} whether an answer may suffer from it */
+/** @param {Blob} file @returns {Promise<boolean>} whether it may affect the answer */
 export async function isHeavilyCompressed(file) {
   const type = await typeOf(file);
   if (type !== "image/jpeg" && type !== "image/webp") return false;
@@ -23,11 +23,11 @@ export async function isHeavilyCompressed(file) {
     if (type === "image/jpeg") return jpegQuality(bytes) < LOWEST_JPEG;
     return webpQuantizer(bytes) > HIGHEST_VP8;
   } catch {
-    return false; // cut off: the server says so
+    return false; // truncated: the server reports it
   }
 }
 
-/** @param {Uint8Array} bytes @returns {number} 1..100; 100 where no table says otherwise */
+/** @param {Uint8Array} bytes @returns {number} 1..100; 100 if there is no luminance table */
 function jpegQuality(bytes) {
   const view = viewOf(bytes);
   for (let at = 2; view.getUint8(at) === 0xff;) {
@@ -89,7 +89,7 @@ class Bits {
     return value;
   }
 
-  /** Numbers that may be left out. @param {number} many @param {number} count of bits of each */
+  /** Optional numbers, 0 if missing. @param {number} many @param {number} count of bits of each */
   optional(many, count) {
     return Array.from({ length: many }, () => {
       if (!this.bit()) return 0;
@@ -99,7 +99,7 @@ class Bits {
   }
 }
 
-/** @param {Uint8Array} bytes @returns {number} the mean of its parts; 0 for a lossless one */
+/** @param {Uint8Array} bytes @returns {number} the mean of its segments; 0 for a lossless file */
 function webpQuantizer(bytes) {
   const view = viewOf(bytes);
   for (let at = 12; at + 8 <= bytes.length;) {
@@ -111,7 +111,7 @@ function webpQuantizer(bytes) {
   return 0;
 }
 
-/** @param {Bits} bits of a key frame's header, section 9.2 on */
+/** @param {Bits} bits of a key frame's header, from section 9.2 */
 function vp8Quantizer(bits) {
   bits.number(2); // colours, clamping
   /** @type {number[]} */

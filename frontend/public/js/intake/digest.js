@@ -2,7 +2,8 @@
 /** SHA-256 (FIPS 180-4) of a picture's bytes: ties an answer to the picture that it was computed from. */
 
 /**
- * The first 32 bits of the fractional parts of the roots of the first primes (square: start; cube: rounds).
+ * The constants are the first 32 bits of the fractional parts of the roots of the first primes: square roots
+ * for the initial state, cube roots for the rounds.
  */
 const primes = (/** @type {number} */ count) => {
   /** @type {number[]} */
@@ -18,7 +19,7 @@ const ROUNDS = primes(64).map((prime) => fraction(Math.cbrt(prime)));
 
 const turn = (/** @type {number} */ word, /** @type {number} */ by) => (word >>> by) | (word << (32 - by));
 
-/** The message with its padding: a 1, zeros, its length in bits. @param {Uint8Array} bytes */
+/** The padded message: a 1 bit, zeros, the length in bits. @param {Uint8Array} bytes */
 function padded(bytes) {
   const message = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64);
   message.set(bytes);
@@ -29,7 +30,7 @@ function padded(bytes) {
   return view;
 }
 
-/** One block of 64 bytes. @param {Int32Array} state @param {Int32Array} words */
+/** Processes one block of 64 bytes. @param {Int32Array} state @param {Int32Array} words */
 function compress(state, words) {
   let [a, b, c, d, e, f, g, h] = state;
   for (let round = 0; round < 64; round += 1) {
@@ -43,7 +44,7 @@ function compress(state, words) {
   [a, b, c, d, e, f, g, h].forEach((word, at) => (state[at] += word));
 }
 
-/** The same digest where the browser offers none. @param {Uint8Array} bytes @returns {string} hexadecimal */
+/** The same digest for browsers that offer none. @param {Uint8Array} bytes @returns {string} hexadecimal */
 export function slowDigest(bytes) {
   const message = padded(bytes);
   const state = Int32Array.from(START);
@@ -63,7 +64,7 @@ export function slowDigest(bytes) {
 
 /** @param {ArrayBuffer} bytes @returns {Promise<string>} hexadecimal */
 export async function digestOf(bytes) {
-  // only pages with a secure connection have the browser's own
+  // crypto.subtle exists only in secure contexts
   if (!crypto.subtle) return slowDigest(new Uint8Array(bytes));
   const digest = await crypto.subtle.digest("SHA-256", bytes);
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,31 +1,30 @@
 // @ts-check
 /**
- * The dialog to turn a picture and cut it to the square that is to be assessed: by pointer, by sliders, by
- * arrow
- * keys. It stays open until the cut picture is there.
+ * The dialog to rotate a picture and crop it to the square to be assessed, with pointer, sliders or arrow
+ * keys. It stays open until the cropped picture is ready.
  */
 
 import { button, el, openDialog, setVars } from "../dom.js";
 import { number, t } from "../i18n.js";
 import { bitmapOf, encoded } from "./bitmap.js";
 
-const SMALLEST = 100; // pixels a side that the server takes
+const SMALLEST = 100; // pixels per side that the server accepts
 const STEP = 0.02; // of the frame's side, for an arrow key
 const LOSSLESS_PIXELS = 4_000_000; // larger results become JPEG, or they would be too large to send
 const SHOWN_PIXELS = 900;
 
 /**
- * Quarter turns clockwise; centre and side in pixels of the turned picture.
+ * Quarter turns clockwise; centre and side in pixels of the rotated picture.
  *
  * @typedef {{turns: number, x: number, y: number, side: number}} Cut
  */
-/** @typedef {{file: File, cut: Cut | null}} Edited `cut` null: the picture as it came */
+/** @typedef {{file: File, cut: Cut | null}} Edited `cut` null: the original picture */
 
 /**
- * @param {File} file as it came
- * @param {Cut | null} before how it is cut now
- * @param {() => void} begin called when a cut was chosen, before the cut picture is there
- * @returns {Promise<Edited | null>} null when nothing was changed
+ * @param {File} file the original
+ * @param {Cut | null} before the current crop
+ * @param {() => void} begin called when a crop is chosen, before the cropped picture is ready
+ * @returns {Promise<Edited | null>} null if nothing was changed
  */
 export async function edit(file, before, begin) {
   const bitmap = await bitmapOf(file);
@@ -43,7 +42,7 @@ const sizeOf = ({ width, height }, turns) =>
 /**
  * @param {ImageBitmap} bitmap
  * @param {number} turns
- * @returns {Cut} the square that is assessed when nothing is cut
+ * @returns {Cut} the square that is assessed without cropping
  */
 function wholeCut(bitmap, turns) {
   const { width, height } = sizeOf(bitmap, turns);
@@ -156,7 +155,7 @@ class Editor {
     return { width, height, largest, smallest: Math.min(SMALLEST, largest) };
   }
 
-  /** Keeps the square inside the picture, and shows where it is. */
+  /** Keeps the square inside the picture, and draws it. */
   #draw() {
     const { width, height, smallest, largest } = this.#limits();
     const cut = this.#cut;
@@ -218,7 +217,7 @@ class Editor {
     this.#draw();
   }
 
-  /** Moves the square, or changes its size at the handle. @param {PointerEvent} event */
+  /** Moves the square, or resizes it by its handle. @param {PointerEvent} event */
   #drag(event) {
     const cut = this.#cut;
     const resizing = event.target !== this.#frame;
@@ -248,8 +247,7 @@ class Editor {
   }
 
   /**
-   * Takes the cut over: at once the old picture is no longer to be assessed, and the dialog waits for the
-   * new.
+   * Applies the crop: the old picture is no longer assessed, and the dialog waits for the new one.
    */
   async #choose() {
     if (this.#apply.getAttribute("aria-disabled") === "true") return;
@@ -272,11 +270,11 @@ class Editor {
 }
 
 /**
- * @param {HTMLCanvasElement} canvas of the turned picture's size times zoom
+ * @param {HTMLCanvasElement} canvas of the rotated picture's size times zoom
  * @param {ImageBitmap} bitmap
  * @param {number} turns
  * @param {number} zoom
- * @param {{x: number, y: number}} [origin] pixel of the turned picture that comes to the canvas' upper left
+ * @param {{x: number, y: number}} [origin] pixel of the rotated picture at the canvas' upper left
  */
 function drawTurned(canvas, bitmap, turns, zoom, origin = { x: 0, y: 0 }) {
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
@@ -292,13 +290,13 @@ function drawTurned(canvas, bitmap, turns, zoom, origin = { x: 0, y: 0 }) {
  * @param {ImageBitmap} bitmap
  * @param {Cut} cut
  * @param {File} file
- * @returns {Promise<File | null>} null where the browser cannot encode it
+ * @returns {Promise<File | null>} null if the browser cannot encode it
  */
 async function render(bitmap, cut, file) {
   const { width, height } = sizeOf(bitmap, cut.turns);
   const whole = alike(cut, wholeCut(bitmap, cut.turns));
   const canvas = document.createElement("canvas");
-  canvas.width = whole ? width : cut.side; // turned only: nothing is cut away
+  canvas.width = whole ? width : cut.side; // only rotated: nothing is cropped
   canvas.height = whole ? height : cut.side;
   const corner = { x: Math.round(cut.x - cut.side / 2), y: Math.round(cut.y - cut.side / 2) };
   drawTurned(canvas, bitmap, cut.turns, 1, whole ? { x: 0, y: 0 } : corner);

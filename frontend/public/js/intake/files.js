@@ -1,5 +1,5 @@
 // @ts-check
-/** What can be said of a file before it is sent. The server judges by content and has the last word. */
+/** Checks a file before it is sent. The server checks its content and decides. */
 
 import { Problem } from "../api.js";
 import { bytes, t } from "../i18n.js";
@@ -7,8 +7,8 @@ import { digestOf } from "./digest.js";
 import { DICOM, isHeic, typeOf } from "./types.js";
 
 export const MAX_BYTES = 20_000_000;
-// A film behind the picture goes before sending, so more than the limit is read; far more is no picture that
-// is judged here.
+// Larger than the upload limit, as a film appended to the picture is removed before sending; far larger files
+// are not pictures to assess.
 const MAX_READ = 4 * MAX_BYTES;
 
 const HEIC = /^(image\/hei[cf](-sequence)?|image\/avif)$/;
@@ -16,7 +16,7 @@ const HEIC = /^(image\/hei[cf](-sequence)?|image\/avif)$/;
 /** @param {string} name */
 const extensionOf = (name) => (/\.([a-z0-9]{1,5})$/i.exec(name)?.[1] ?? "").toLowerCase();
 
-/** Why a file that is none of the formats is refused. @param {File} file */
+/** Why a file in none of the formats is refused. @param {File} file */
 async function refusal(file) {
   const extension = extensionOf(file.name);
   const heic = HEIC.test(file.type) || ["heic", "heif", "avif"].includes(extension) || (await isHeic(file));
@@ -33,7 +33,7 @@ const tooLarge = (size) =>
   });
 
 /**
- * Whether the file can still be read; folders, and files that are gone, look like files until then.
+ * Whether the file can be read; folders and deleted files look like files until they are read.
  * @param {File} file
  */
 const isReadable = (file) =>
@@ -46,16 +46,16 @@ const isReadable = (file) =>
     );
 
 /**
- * Checks a file and takes its metadata out.
+ * Checks a file and removes its metadata.
  *
  * @param {File} file
- * @returns {Promise<{file: File, digest: string}>} what is to be sent; rejects with a Problem when it is not
+ * @returns {Promise<{file: File, digest: string}>} what to send; rejects with a Problem if it is not
  *   worth sending
  */
 export async function prepare(file) {
   if (!(await isReadable(file))) throw new Problem("unreadable_file");
   if (file.size === 0) throw new Problem("empty_file");
-  // by content: names and declared types are often wrong, and what is no picture is not sent at all
+  // by content: names and declared types are often wrong, and files that are not pictures are never sent
   const type = await typeOf(file);
   if (!type) throw await refusal(file);
   if (file.size > MAX_READ) throw tooLarge(file.size);

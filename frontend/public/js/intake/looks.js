@@ -1,8 +1,8 @@
 // @ts-check
-/** Light and sharpness of a picture as the server measures them, taken before anything is sent. */
+/** Measures brightness and sharpness as the server does, before anything is sent. */
 
-const SIDE = 224; // the working size of the server's measures, so that cameras compare
-/** The server warns beyond about these (see the model's manifest); advice here, never a refusal. */
+const SIDE = 224; // the server measures at this size, so that cameras are comparable
+/** Close to the server's limits (see the model's manifest). Below them the page advises, never refuses. */
 export const DARK = 0.3;
 export const BLURRED = 6.2;
 
@@ -13,8 +13,7 @@ const canvas = document.createElement("canvas");
  * @param {number} width
  * @param {number} height
  * @returns {{brightness: number, sharpness: number}} mean luminance 0..1, and variance of its Laplacian on
- *   0..255, inside the
- *   central disc of the largest centred square
+ *   0..255, inside the central disc of the largest centred square
  */
 export function look(source, width, height) {
   const side = Math.min(width, height);
@@ -56,7 +55,7 @@ const THUMBNAIL = 112;
 
 /**
  * @param {ImageBitmap} bitmap
- * @returns {string} address of its central square, small
+ * @returns {string} address of a small copy of its central square
  */
 export function thumbnail(bitmap) {
   const side = Math.min(bitmap.width, bitmap.height);
@@ -71,7 +70,7 @@ export function thumbnail(bitmap) {
 
 /**
  * @param {{brightness: number, sharpness: number}} measures
- * @returns {("dark" | "blurred")[]} what is worth a second try
+ * @returns {("dark" | "blurred")[]} reasons to try again
  */
 export function concerns({ brightness, sharpness }) {
   return [

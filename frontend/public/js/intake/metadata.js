@@ -1,8 +1,7 @@
 // @ts-check
 /**
- * Takes what is no picture out of a file without encoding it anew. Each format has a list of what may stay:
- * pixels,
- * orientation, and what colours are computed from. Everything else goes, whatever it is.
+ * Removes metadata from a file without re-encoding it. Each format has a list of what may stay: pixels,
+ * orientation, and what colours are computed from. Everything else is removed, whatever it is.
  */
 
 import { bmpParts } from "./formats/bmp.js";
@@ -27,11 +26,11 @@ const FORMATS = {
   "image/tiff": tiffParts,
   "image/webp": webpParts,
 };
-const SHORTEST = 16; // bytes that name the format
+const SHORTEST = 16; // bytes that identify the format
 
 /**
  * @param {File} file in one of the formats that are assessed
- * @returns {Promise<File>} the same file when there was nothing to take out
+ * @returns {Promise<File>} the same file if there was nothing to remove
  */
 export async function withoutMetadata(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
@@ -42,10 +41,10 @@ export async function withoutMetadata(file) {
   try {
     parts = await partsOf(bytes);
   } catch {
-    parts = []; // cut off in its header
+    parts = []; // truncated in its header
   }
   const size = parts.reduce((sum, part) => sum + (Array.isArray(part) ? part[1] - part[0] : part.length), 0);
-  // so that the server says what is wrong
+  // so that the server reports what is wrong
   if (size < SHORTEST) parts = [[0, Math.min(SHORTEST, bytes.length)]];
   const kept = joined(parts.map((part) => (Array.isArray(part) ? bytes.subarray(part[0], part[1]) : part)));
   const unchanged = kept.length === bytes.length && kept.every((byte, at) => byte === bytes[at]);

@@ -1,9 +1,9 @@
 // @ts-check
-/** How a camera was held, out of its EXIF block, and the smallest block that says so. */
+/** Reads the orientation from an EXIF block, and writes the smallest block with it. */
 
 /**
  * @param {Uint8Array} tiff an EXIF block without its "Exif" prefix
- * @returns {number} 1..8; 1, upright, where nothing is said
+ * @returns {number} 1..8; 1, upright, if none is given
  */
 export function orientationOf(tiff) {
   const view = new DataView(tiff.buffer, tiff.byteOffset, tiff.byteLength);
@@ -16,12 +16,12 @@ export function orientationOf(tiff) {
       return value >= 1 && value <= 8 ? value : 1;
     }
   } catch {
-    // a damaged block says nothing
+    // a damaged block has no orientation
   }
   return 1;
 }
 
-/** An EXIF block that holds the orientation and nothing else. @param {number} orientation */
+/** An EXIF block with only the orientation. @param {number} orientation */
 export const orientationBlock = (orientation) =>
   Uint8Array.of(
     0x49,

@@ -1,10 +1,9 @@
 // @ts-check
-/** <derm-picker>: takes pictures by choosing, dropping or pasting. */
+/** <derm-picker>: accepts pictures that are chosen, dropped or pasted. */
 
 /**
- * Wraps the file input that the page holds. Events out, once `start` was called: `files` with `{files:
- * File[]}`, `refused` with
- * `{code: string}` of a problem. What came before, even before this script did, is told then.
+ * Wraps the page's file input. Events, from `start` on: `files` with `{files: File[]}`, `refused` with
+ * `{code: string}` of a problem. Earlier input, even from before this script loaded, is reported then.
  * Dropping and pasting work on the whole page, whether or not this element is shown.
  */
 export class DermPicker extends HTMLElement {
@@ -36,7 +35,7 @@ export class DermPicker extends HTMLElement {
     this.#listening?.abort();
   }
 
-  /** From now on someone listens. */
+  /** Dispatches the events held so far, and later ones at once. */
   start() {
     const held = this.#held ?? [];
     this.#held = null;
@@ -50,11 +49,11 @@ export class DermPicker extends HTMLElement {
 
   /**
    * @param {DragEvent} event
-   * @param {number} step dragenter and dragleave come for each element passed, so they are counted
+   * @param {number} step 1, -1 or 0: dragenter and dragleave fire for each element passed and are counted
    */
   #drag(event, step) {
     if (!event.dataTransfer?.types.includes("Files") || blocked()) return;
-    event.preventDefault(); // else the browser opens the file instead of this page
+    event.preventDefault(); // else the browser would leave the page and open the file
     event.dataTransfer.dropEffect = "copy";
     this.#depth = Math.max(0, this.#depth + step);
     document.body.toggleAttribute("data-dragging", this.#depth > 0);
@@ -97,10 +96,10 @@ export class DermPicker extends HTMLElement {
 }
 
 /**
- * What was dropped, with the pictures in folders.
+ * The dropped files, including those in folders.
  *
  * @param {DragEvent} event
- * @returns {Promise<File[]>} none where there is no file
+ * @returns {Promise<File[]>} empty if there is no file
  */
 export async function dropped({ dataTransfer }) {
   const entries = [...(dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.() ?? null);
@@ -110,10 +109,10 @@ export async function dropped({ dataTransfer }) {
   return found.flat().filter(({ name }) => !name.startsWith("."));
 }
 
-/** What was pasted, none where there is no file. @param {ClipboardEvent} event @returns {File[]} */
+/** The pasted files, empty if there are none. @param {ClipboardEvent} event @returns {File[]} */
 export function pasted({ clipboardData }) {
   const files = [...(clipboardData?.files ?? [])];
-  // one picture copied out of a page comes in several formats, under one name
+  // a picture copied from a web page comes in several formats under one name
   const pictures = files.filter((file) => file.type.startsWith("image/"));
   const one =
     pictures.length > 1 && new Set(pictures.map(({ name }) => name.replace(/\.\w+$/, ""))).size === 1;
@@ -122,7 +121,7 @@ export function pasted({ clipboardData }) {
 
 /**
  * @param {FileSystemEntry} entry
- * @returns {Promise<File[]>} itself, or what is in a folder and its folders, by name
+ * @returns {Promise<File[]>} the file itself, or all files in a folder and its subfolders, by name
  */
 async function filesIn(entry) {
   if (entry.isFile) {
@@ -142,7 +141,7 @@ async function filesIn(entry) {
   return (await Promise.all(inside.map(filesIn))).flat();
 }
 
-/** A dialog is open: nothing behind it takes anything. */
+/** Whether an open dialog blocks input to the page. */
 const blocked = () => document.querySelector("dialog[open]") !== null;
 
 customElements.define("derm-picker", DermPicker);

@@ -1,8 +1,7 @@
 // @ts-check
 /**
- * <derm-queue>: several pictures as a list with thumbnails, each with its state in words. Once they are
- * answered
- * its heading sums up, and the most suspicious come first.
+ * <derm-queue>: lists several pictures with thumbnails and their state in words. Once they are answered, its
+ * heading summarises them, and the most suspicious come first.
  */
 
 import { assessmentOf } from "../check/state.js";
@@ -23,7 +22,7 @@ import { t } from "../i18n.js";
  * }} Row
  */
 
-/** What needs a look comes before what the model saw little in. @type {(string | undefined)[]} */
+/** Pictures to look at come before those with low suspicion. @type {(string | undefined)[]} */
 const ORDER = ["suspicious", "uncertain", "rejected", undefined, "low_suspicion"];
 const COUNTED = /** @type {const} */ (["uncertain", "low_suspicion", "rejected"]);
 
@@ -37,12 +36,11 @@ function byUrgency(one, other) {
 /** @param {Item[]} items */
 const sorted = (items) => [...items].sort(byUrgency);
 
-/** That to look at first. @param {Item[]} items @returns {Item | undefined} */
+/** The picture to look at first. @param {Item[]} items @returns {Item | undefined} */
 export const mostUrgent = (items) => sorted(items)[0];
 
 /**
- * Methods in: `show`, `focusCurrent`, `focusHeading`, `focusAssessAll`, `focusCancel`. Events out: `select`
- * and
+ * Methods: `show`, `focusCurrent`, `focusHeading`, `focusAssessAll`, `focusCancel`. Events: `select` and
  * `remove` with `{item: Item}`; `assess-all`, `cancel-run`, `remove-all`, `table`.
  */
 export class DermQueue extends HTMLElement {
@@ -91,7 +89,7 @@ export class DermQueue extends HTMLElement {
     if (!sending.running) this.#arrange(sorted(items));
   }
 
-  /** What came of them, once it did. @param {Item[]} items @param {boolean} running */
+  /** Shows the results once there are any. @param {Item[]} items @param {boolean} running */
   #showSummary(items, running) {
     const decisions = items.map((item) => assessmentOf(item)?.decision);
     const count = (/** @type {string} */ decision) => decisions.filter((given) => given === decision).length;
@@ -141,7 +139,7 @@ export class DermQueue extends HTMLElement {
   }
 
   /**
-   * The picture that many rows below the selected one; undefined beyond the ends of the list.
+   * The picture `step` rows below the selected one; undefined beyond the ends of the list.
    *
    * @param {Queue} queue
    * @param {number} step

@@ -1,10 +1,8 @@
 // @ts-check
 /**
- * Pixels of a TIFF 6.0 picture, for browsers that show none: the first page, in 8 or 16 bits, grey, RGB or
- * with a
- * palette, in strips or tiles, plain or packed by LZW, Deflate, PackBits. It is for looking, cutting and
- * printing;
- * what is sent is the file.
+ * Decodes TIFF 6.0 pictures for browsers that do not: the first page, in 8 or 16 bits, grey, RGB or with a
+ * palette, in strips or tiles, uncompressed or packed with LZW, Deflate or PackBits. For viewing, cropping
+ * and printing; the file itself is what is sent.
  */
 
 /** @typedef {Map<number, number[]>} Tags */
@@ -45,7 +43,7 @@ function tagsOf(view, little) {
     const type = view.getUint16(at + 2, little);
     const several = view.getUint32(at + 4, little);
     const width = WIDTHS[type] ?? 0;
-    if (type !== 1 && type !== 3 && type !== 4) continue; // whole numbers are all that is needed
+    if (type !== 1 && type !== 3 && type !== 4) continue; // only integers are needed
     const from = width * several > 4 ? view.getUint32(at + 8, little) : at + 8;
     const read = (/** @type {number} */ place) =>
       width === 1
@@ -134,7 +132,7 @@ async function unpack(data, compression, size) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-/** Strips and tiles alike: rectangles of pixels, row by row. @param {Tags} tags */
+/** Strips or tiles as rectangles of pixels, row by row. @param {Tags} tags */
 function blocksOf(tags) {
   const one = (/** @type {number} */ tag, /** @type {number} */ otherwise) => tags.get(tag)?.[0] ?? otherwise;
   const [width, height] = [one(TAG.width, 0), one(TAG.height, 0)];
@@ -154,7 +152,7 @@ function blocksOf(tags) {
 
 /**
  * @param {Uint8Array} data of one block
- * @param {number} row samples a row
+ * @param {number} row samples per row
  * @param {number} samples
  * @param {number} step
  */
@@ -169,7 +167,7 @@ function painter(rgba, tags, /** @type {boolean} */ little) {
   const [width, height] = [tags.get(TAG.width)?.[0] ?? 0, tags.get(TAG.height)?.[0] ?? 0];
   const samples = tags.get(TAG.samples)?.[0] ?? 1;
   const step = (tags.get(TAG.bits)?.[0] ?? 8) / 8;
-  const high = step === 2 && little ? 1 : 0; // of 16 bits, the upper ones
+  const high = step === 2 && little ? 1 : 0; // the upper byte of 16 bits
   const photometric = tags.get(TAG.photometric)?.[0] ?? 1;
   const palette = tags.get(TAG.palette) ?? [];
   const colours = palette.length / 3;
@@ -191,7 +189,7 @@ function painter(rgba, tags, /** @type {boolean} */ little) {
 
 /**
  * @param {Blob} file
- * @returns {Promise<ImageBitmap>} upright; rejects with a TypeError where the kind is not read here
+ * @returns {Promise<ImageBitmap>} upright; rejects with a TypeError for unsupported kinds
  */
 export async function tiffBitmap(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());

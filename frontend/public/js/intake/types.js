@@ -1,5 +1,5 @@
 // @ts-check
-/** What a file is, by its first bytes; names and declared types are often wrong or missing. */
+/** Detects a file's type by its first bytes; names and declared types are often wrong or missing. */
 
 export const DICOM = "application/dicom";
 /** @type {[type: string, starts: (head: string) => boolean][]} */
@@ -17,7 +17,7 @@ const HEIC = /^(hei[cfmsx]|hev[cmsx]|mif1|msf1|avi[fs])$/;
 /** @param {Blob} file @returns {Promise<string>} its first bytes */
 const headOf = async (file) => String.fromCharCode(...new Uint8Array(await file.slice(0, 132).arrayBuffer()));
 
-/** @param {Blob} file @returns {Promise<string>} media type; empty for one that is not assessed */
+/** @param {Blob} file @returns {Promise<string>} media type; empty if it is not supported */
 export async function typeOf(file) {
   const head = await headOf(file);
   return TYPES.find(([, starts]) => starts(head))?.[0] ?? "";

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * <derm-lesion>: what was measured inside the outline, for clinicians: observations, never a score. No
- * decision depends on them.
+ * <derm-lesion>: measurements inside the outline, for clinicians: observations, never a score. No decision
+ * depends on them.
  */
 
 import { button, el } from "../dom.js";
@@ -10,7 +10,7 @@ import { MEASURES, measured } from "./correction.js";
 
 /** @typedef {import("../api.js").Assessment} Assessment */
 /**
- * What was measured inside the outline, of which part of which picture.
+ * Measurements inside the outline, with the region and image that they refer to.
  *
  * @typedef {Pick<Assessment["image"], "width" | "height" | "pixel_spacing_mm">} Size
  * @typedef {Pick<Assessment, "region" | "lesion"> & {image: Size}} Observed
@@ -63,7 +63,7 @@ export function lesionRows(observed, corrected) {
 }
 
 /**
- * What the model measured; null for millimetres where the file states no scale.
+ * The model's measurement; null for millimetres if the file states no scale.
  *
  * @param {NonNullable<Assessment["lesion"]> & {[name in keyof Millimetres]?: Range | null}} lesion
  * @param {keyof Shape | keyof Millimetres} name
@@ -129,7 +129,7 @@ export class DermLesion extends HTMLElement {
     const { correcting, mayUndo, corrected } = this.#drawing;
     this.#correct.textContent = t(correcting ? "lesion.done" : "lesion.correct");
     this.#how.hidden = !correcting;
-    // that which has the focus keeps it
+    // aria-disabled, so that a focused button keeps the focus
     this.#undo.setAttribute("aria-disabled", String(!mayUndo));
     this.#reset.setAttribute("aria-disabled", String(!corrected));
     this.#undo.hidden = this.#reset.hidden = !correcting && !corrected;

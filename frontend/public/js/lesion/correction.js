@@ -1,31 +1,31 @@
 // @ts-check
 /**
- * A lesion's outline while it is corrected: a dense closed line that a few points are pulled by. What lies
- * around a point that moves goes along, the less the nearer the next point; the rest keeps its detail.
+ * Corrects a lesion's outline: a dense closed line with a few handles. Points near a dragged handle move with
+ * it, less so towards the next handle; the rest keeps its detail.
  */
 
 import { SIDE, maskOf, shapeOf } from "./shape.js";
 
 /** @typedef {import("./shape.js").Point} Point */
-/** In millimetres and square millimetres, null where the file states no scale.
+/** In millimetres and square millimetres, null if the file states no scale.
  * @typedef {{diameter_mm: number | null, area_mm2: number | null}} Millimetres */
 /** In pixels of the image. @typedef {{x: number, y: number, width: number, height: number}} Region */
 
-/** What is measured of a shape. @type {readonly (keyof import("./shape.js").Shape)[]} */
+/** The measures of a shape. @type {readonly (keyof import("./shape.js").Shape)[]} */
 export const MEASURES = ["area", "diameter", "asymmetry", "border"];
-/** Those that a scale gives. @type {readonly (keyof Millimetres)[]} */
+/** The measures that need a scale. @type {readonly (keyof Millimetres)[]} */
 export const IN_MILLIMETRES = ["diameter_mm", "area_mm2"];
 export const HANDLES = 24;
-/** Places of the line from one point that is pulled to the next. */
+/** Points of the line per handle. */
 const BETWEEN = 8;
 
 /** @param {number} value */
 const rounded = (value) => Math.round(value * 10) / 10;
 
 /**
- * A closed line of as many places as are pulled, evenly along it.
+ * Resamples a closed line to HANDLES * BETWEEN evenly spaced points.
  *
- * @param {Point[]} line its start not repeated
+ * @param {Point[]} line without repeating its start
  * @returns {Point[]}
  */
 export function evenly(line) {
@@ -46,13 +46,13 @@ export function evenly(line) {
   return places;
 }
 
-/** @param {Point[]} places @param {number} handle @returns {Point} where it is */
+/** @param {Point[]} places @param {number} handle @returns {Point} its position */
 export const handleOf = (places, handle) => places[handle * BETWEEN];
 
 /**
  * @param {Point[]} places
- * @param {number} handle that is pulled
- * @param {Point} to where it goes; it stays inside the region
+ * @param {number} handle that is dragged
+ * @param {Point} to its new position; it stays inside the region
  * @param {Region} region
  * @returns {Point[]}
  */
@@ -70,7 +70,7 @@ export function pulled(places, handle, [toX, toY], { x, y, width, height }) {
 }
 
 /**
- * What is measured anew where the outline was corrected by hand.
+ * Measures an outline that was corrected by hand.
  *
  * @param {{region: Region, image: {pixel_spacing_mm?: [number, number] | null}}} assessment
  * @param {Point[]} points in pixels of the image
@@ -89,7 +89,7 @@ const UNKNOWN = { diameter_mm: null, area_mm2: null };
  * @param {number} area as a share of the region
  * @param {Region} region
  * @param {Point[]} points
- * @param {[number, number]} spacing millimetres between rows, and between columns
+ * @param {[number, number]} spacing millimetres between rows and between columns
  */
 function inMillimetres(area, { width, height }, points, [down, across]) {
   let longest = 0;
@@ -97,7 +97,7 @@ function inMillimetres(area, { width, height }, points, [down, across]) {
     for (const [otherX, otherY] of points.slice(0, at))
       longest = Math.max(longest, Math.hypot((x - otherX) * across, (y - otherY) * down));
   }
-  // and a pixel of the grid on which shapes are measured, as there
+  // plus one pixel of the grid, as in shapeOf
   const step = (Math.sqrt(across * down) * width) / SIDE;
   return { diameter_mm: longest + step, area_mm2: area * width * across * height * down };
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** The lesion's outline over the picture, with a switch; and the points by which a clinician corrects it. */
+/** The lesion's outline over the picture, with a switch, and the handles with which clinicians correct it. */
 
 import { el, svg } from "../dom.js";
 import { t } from "../i18n.js";
@@ -36,7 +36,7 @@ export function lineOver(line, { width, height }, kind = "") {
 }
 
 /**
- * The outline over the whole picture, as it is kept or printed.
+ * The outline over the whole picture, for the history and for print.
  *
  * @param {Pick<import("./card.js").Observed, "lesion" | "image">} observed with a lesion
  * @param {Point[] | null | undefined} corrected
@@ -49,8 +49,8 @@ export function outlineOver({ lesion, image }, corrected, kind) {
 }
 
 /**
- * Events out, at the document: `outline` with `{points}`, the line as it was corrected, null for the model's;
- * `correcting` when that begins and ends, with `{left}`, whether by the key that leaves.
+ * Events on the document: `outline` with `{points}`, the corrected line, null for the model's; `correcting`
+ * when correcting begins and ends, with `{left}`, whether Escape ended it.
  */
 export class OutlineDrawing {
   #lines = KINDS.map((kind) => svg("polygon", { class: kind }));
@@ -104,7 +104,7 @@ export class OutlineDrawing {
     this.#draw();
   }
 
-  /** Shows the outline, or takes it away. */
+  /** Shows or hides the outline. */
   turn() {
     if (!this.switch.hidden) this.#shown.click();
   }
@@ -121,7 +121,7 @@ export class OutlineDrawing {
     return this.#before.length > 0;
   }
 
-  /** @param {boolean} begin or end @param {boolean} [left] by the key that leaves */
+  /** @param {boolean} begin or end @param {boolean} [left] by Escape */
   correct(begin, left = false) {
     if (begin) this.#shown.checked = true;
     this.handles.hidden = !begin;
@@ -134,14 +134,14 @@ export class OutlineDrawing {
     if (this.mayUndo) this.#set(this.#before.pop() ?? null);
   }
 
-  /** Back to the model's. */
+  /** Restores the model's outline. */
   reset() {
     if (!this.#corrected) return;
     this.#before.push(this.#corrected);
     this.#set(null);
   }
 
-  /** The line as it is pulled. @returns {Point[]} */
+  /** The line to drag. @returns {Point[]} */
   get #places() {
     return this.#corrected ?? evenly(/** @type {Point[]} */ (this.#assessment?.lesion?.outline));
   }
@@ -191,7 +191,7 @@ export class OutlineDrawing {
     return handle;
   }
 
-  /** The nearest point: around a small spot they lie over each other. @param {PointerEvent} event */
+  /** The nearest handle, since handles overlap around a small spot. @param {PointerEvent} event */
   #nearest({ clientX, clientY }) {
     const away = this.#handles.map((handle) => {
       const { left, top, width, height } = handle.getBoundingClientRect();
@@ -203,7 +203,7 @@ export class OutlineDrawing {
   /** @param {PointerEvent} down */
   #drag(down) {
     if (!this.#assessment || !down.isPrimary || down.button !== 0) return;
-    down.stopPropagation(); // neither the picture nor the heatmap's edge goes along
+    down.stopPropagation(); // moves neither the picture nor the heatmap's divider
     const at = this.#nearest(down);
     this.handles.setPointerCapture(down.pointerId);
     const { region } = this.#assessment;

@@ -1,20 +1,20 @@
 // @ts-check
 /**
- * What is measured on an outline that was corrected by hand, by the definitions of the server
- * (aiderm_core.outline), which measures the model's own.
+ * Measures an outline that was corrected by hand. The definitions are those of the server
+ * (aiderm_core.outline), which measures the model's outline.
  */
 
 /** @typedef {[x: number, y: number]} Point */
 /** @typedef {{area: number, diameter: number, asymmetry: number, border: number}} Shape */
 
-/** Pixels a side at which shapes are measured. */
+/** Side, in pixels, of the grid on which shapes are measured. */
 export const SIDE = 224;
-const SMOOTHED = 7; // pixels of the line that are averaged: steps are longer than what they follow
+const SMOOTHED = 7; // border pixels to average: the steps between pixels are longer than the border itself
 
 /**
- * Pixels inside a closed line, and those that it passes through.
+ * Mask of the pixels inside a closed line or on it.
  *
- * @param {Point[]} line in shares of the square
+ * @param {Point[]} line in fractions of the square's side
  * @returns {Uint8Array} row by row, 1 inside
  */
 export function maskOf(line) {
@@ -46,7 +46,7 @@ export function maskOf(line) {
   return mask;
 }
 
-/** @param {Uint8Array} mask of one piece, which is not empty @returns {Shape} */
+/** @param {Uint8Array} mask of a single connected part, not empty @returns {Shape} */
 export function shapeOf(mask) {
   const line = borderOf(mask);
   const area = mask.reduce((sum, inside) => sum + inside, 0);
@@ -63,7 +63,7 @@ export function shapeOf(mask) {
   };
 }
 
-// clockwise from the right, as y goes down
+// clockwise from the right, with y pointing down
 const AROUND = [
   [1, 0],
   [1, 1],
@@ -84,14 +84,14 @@ function borderOf(mask) {
   /** @type {Point[]} */
   const line = [[x, y]];
   const seen = new Set();
-  let came = 0; // nothing lies above the first pixel, nor left of it
+  let came = 0; // no pixel lies above the first one, or left of it in its row
   for (;;) {
-    const begin = 6 - (came % 2); // what lies outside, as it was found on the way here
+    const begin = 6 - (came % 2); // start from a neighbour known to be outside
     const turn = [0, 1, 2, 3, 4, 5, 6, 7].find((step) => {
       const [dx, dy] = AROUND[(came + begin + step) % 8];
       return isIn(x + dx, y + dy);
     });
-    if (turn === undefined) return line; // one pixel
+    if (turn === undefined) return line; // a single pixel
     came = (came + begin + turn) % 8;
     const step = (y * SIDE + x) * 8 + came;
     if (seen.has(step)) return line.slice(0, -1);
@@ -119,7 +119,7 @@ function smoothLength(line) {
   return length + Math.PI; // half a pixel outwards all around
 }
 
-/** The share without a counterpart when mirrored at the principal axes. @param {Uint8Array} mask */
+/** Share without a counterpart when mirrored at the principal axes. @param {Uint8Array} mask */
 function asymmetryOf(mask) {
   let [count, sumX, sumY, xx, xy, yy] = [0, 0, 0, 0, 0, 0];
   mask.forEach((inside, at) => {
@@ -133,7 +133,7 @@ function asymmetryOf(mask) {
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
   const at = (/** @type {number} */ x, /** @type {number} */ y) =>
     x < 0 || y < 0 || x >= SIDE || y >= SIDE ? 0 : mask[y * SIDE + x];
-  // turned so that the axes are those of the square, the centroid in its middle; linear between pixels
+  // rotated to align the axes with the square, the centroid in its centre; linear interpolation
   const size = 2 * SIDE;
   const straight = new Uint8Array(size * size);
   let area = 0;

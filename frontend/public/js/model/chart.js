@@ -25,7 +25,7 @@ const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT] = [400, 300, 58, 38, 10, 12];
  * }} Chart
  */
 
-/** Round numbers between two, about five. @param {number} low @param {number} high */
+/** About five round numbers in a range. @param {number} low @param {number} high */
 function ticks(low, high) {
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -35,7 +35,7 @@ function ticks(low, high) {
   return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, at) => (first + at) * step);
 }
 
-/** From a chart's numbers to places in its drawing. @param {Chart} chart */
+/** Functions that map a chart's numbers to positions in its drawing. @param {Chart} chart */
 function placesOf({ xRange, yRange }) {
   const share = (/** @type {number} */ value, /** @type {[number, number]} */ [from, to]) =>
     (value - from) / (to - from);
@@ -81,7 +81,7 @@ function columnsOf(bars, { px, py }) {
   );
 }
 
-/** Area, bars, lines and points. @param {Chart} chart @param {Places} places */
+/** Band, bars, lines and points. @param {Chart} chart @param {Places} places */
 function marks({ band, bars, series = [], points = [] }, places) {
   const { px, py, path } = places;
   const back = band && path([...band.x].reverse(), [...band.high].reverse()).slice(1);

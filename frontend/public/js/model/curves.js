@@ -1,5 +1,5 @@
 // @ts-check
-/** The charts of a segment of report.json: which there are, and what their axes mean. */
+/** The charts for a segment of report.json, with their axes. */
 
 import { number, percent, t } from "../i18n.js";
 import { draw } from "./chart.js";
@@ -20,8 +20,8 @@ const sample = (length) => [
  *
  * @param {"roc" | "pr"} kind
  * @param {{x: number[], y: number[], threshold: (number | null)[]}} curve
- * @param {[number, number]} chance where the curve of a coin begins and ends
- * @param {Record<string, string | number>} values of the summary
+ * @param {[number, number]} chance start and end of the curve of a random guess
+ * @param {Record<string, string | number>} values for the summary
  * @param {number | undefined} area
  */
 function rates(kind, { x, y, threshold }, chance, values, area) {

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * A model's card, written in Markdown by the trainer, as elements: headings, paragraphs, lists, tables,
- * quotes, code, emphasis.
+ * Renders a model card, which the trainer writes in Markdown, as elements: headings, paragraphs, lists,
+ * tables, quotes, code, emphasis.
  */
 
 import { el } from "../dom.js";
@@ -15,7 +15,7 @@ function inline(text) {
     if (/^\*[^*]+\*$/.test(part)) return el("em", {}, part.slice(1, -1));
     const link = /^\[([^\]]+)\]\((https:[^)\s]+)\)$/.exec(part);
     if (link) return el("a", { href: link[2], rel: "noreferrer" }, link[1]);
-    // a picture or a file beside the card is not served: its words stay
+    // images and files beside the card are not served: only the link text stays
     return /^\[([^\]]+)\]\(/.exec(part)?.[1] ?? /^<(https?:.*)>$/.exec(part)?.[1] ?? part;
   });
 }
@@ -101,7 +101,7 @@ export function render(source, top) {
       );
     } else {
       const text = take(/^(?![#|>]|[-*] |```|\s*$)\S/).join(" ");
-      if (text === "") at += 1; // an indented line on its own
+      if (text === "") at += 1; // a lone indented line
       made.push(el("p", {}, ...inline(text || line.trim())));
     }
   }

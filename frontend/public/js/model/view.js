@@ -1,5 +1,5 @@
 // @ts-check
-/** The model that answers: what it is for, how well it does with intervals, its curves, its card. */
+/** The view of the model: its purpose, its metrics with confidence intervals, its curves, its card. */
 
 import { model as fetchModel, models, report as fetchReport, Problem } from "../api.js";
 import { button, el, intro } from "../dom.js";
@@ -196,7 +196,7 @@ function facts({ architecture, labels, decision, calibration, input, novelty }) 
 }
 
 /**
- * Those that have a name on this page, in the order of the manifest; the others stand in the card.
+ * The metrics that have a name on this page, in the manifest's order; the card has the others.
  *
  * @param {Record<string, {value: number | null, ci95: [number, number] | null}>} metrics
  */
@@ -217,7 +217,7 @@ function metricsTable(metrics) {
   );
 }
 
-/** What was answered for malignant and benign lesions. @param {any} segment */
+/** The decisions for malignant and benign lesions. @param {any} segment */
 function decisions(segment) {
   const given = segment?.decisions;
   if (!given) return [];

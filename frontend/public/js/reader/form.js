@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * <derm-reader>: asks a second reader for an assessment before the model's answer is shown, and for another
- * one after it.
+ * <derm-reader>: asks a second reader for an assessment before the model's answer is shown, and again after.
  */
 
 import { button, el } from "../dom.js";
@@ -18,7 +17,7 @@ import { keep, OPINIONS, readings } from "./store.js";
 const DEFAULT_PERCENT = 50;
 
 /**
- * Counts the seconds that something was in sight, summed over visits.
+ * Measures how long an item was visible, in seconds, summed over visits.
  */
 class Clock {
   #sum = 0;
@@ -39,11 +38,11 @@ class Clock {
 }
 
 /**
- * Fields for a decision and how sure it is.
+ * Fields for a decision and the reader's confidence.
  *
- * @param {Said | null} said before
- * @returns {{fields: HTMLElement[], read: () => Omit<Said, "seconds"> | null}} `read` gives null where no
- *   decision was chosen, which the browser then says
+ * @param {Said | null} said the previous assessment
+ * @returns {{fields: HTMLElement[], read: () => Omit<Said, "seconds"> | null}} `read` returns null if no
+ *   decision was chosen; the browser then says so
  */
 function opinionFields(said) {
   const inputs = OPINIONS.map((opinion) => {
@@ -85,11 +84,11 @@ function opinionFields(said) {
   };
 }
 
-/** Event out: `commit` with `{item, reading}`, once that is kept. */
+/** Event: `commit` with `{item, reading}`, once that is stored. */
 export class DermReader extends HTMLElement {
   /** @type {Map<Item, Clock>} */
   #clocks = new Map();
-  /** What the form on the page is of. @type {unknown[]} */
+  /** The values that the form was built from. @type {unknown[]} */
   #shown = [];
   #said = el("p", { role: "status", class: "said" });
 
@@ -98,7 +97,7 @@ export class DermReader extends HTMLElement {
     document.addEventListener("visibilitychange", () => this.#runClock());
   }
 
-  /** Leaves what is filled in where it is about the same. @param {Item | null} item */
+  /** Keeps what is filled in if nothing changed. @param {Item | null} item */
   show(item) {
     this.hidden = !item || (item.state !== "reading" && !item.reading);
     const now = this.hidden || !item ? [] : [item, item.state, item.reading, document.documentElement.lang];
@@ -115,7 +114,7 @@ export class DermReader extends HTMLElement {
     this.querySelector("h2")?.focus();
   }
 
-  /** Only that of the item in sight runs. */
+  /** Runs only the clock of the visible item. */
   #runClock() {
     const [shown] = /** @type {[Item | undefined]} */ (this.#shown);
     for (const clock of this.#clocks.values()) clock.stop();
@@ -125,7 +124,7 @@ export class DermReader extends HTMLElement {
     clock.run();
   }
 
-  /** Seconds so far; the next ones count anew. @param {Item} item */
+  /** Returns the seconds so far and restarts the clock. @param {Item} item */
   #secondsOf(item) {
     const seconds = this.#clocks.get(item)?.seconds ?? 0;
     this.#clocks.delete(item);

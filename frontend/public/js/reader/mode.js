@@ -1,24 +1,24 @@
 // @ts-check
-/** Whether the reader commits to an assessment before the model's answer is shown, and under which label. */
+/** Second-reader mode: whether the reader assesses first, and the reader's label. */
 
 const KEY = "aiderm-reader";
 /** The reader's label; null: the mode is off. @type {string | null | undefined} */
 let label;
 
-/** What was chosen in this browser, which stores nothing for those who chose nothing. */
+/** The label chosen in this browser, which stores nothing until one is chosen. */
 export function readerLabel() {
   if (label !== undefined) return label;
   try {
     label = localStorage.getItem(KEY);
   } catch {
-    label = null; // a browser that keeps nothing
+    label = null; // the browser has no storage
   }
   return label;
 }
 
 /**
- * Event out: `reader` at the document.
- * @param {string | null} chosen kept in this browser where that is possible; null turns the mode off
+ * Event on the document: `reader`.
+ * @param {string | null} chosen stored in this browser if possible; null turns the mode off
  */
 export function chooseReader(chosen) {
   label = chosen;
@@ -26,7 +26,7 @@ export function chooseReader(chosen) {
     if (chosen === null) localStorage.removeItem(KEY);
     else localStorage.setItem(KEY, chosen);
   } catch {
-    // it holds for this visit
+    // it applies to this visit
   }
   document.dispatchEvent(new Event("reader"));
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** The second reader's settings: on or off, the reader's label, and the assessments kept so far. */
+/** The second reader's settings: on or off, the reader's label, and the stored assessments. */
 
 import { actionCard, button, download, el, openDialog } from "../dom.js";
 import { percent, t } from "../i18n.js";
@@ -11,7 +11,7 @@ import { readings, remove, removeAll, toCsv } from "./store.js";
 
 const FIRST_LABEL = "1";
 
-/** The card behind an answer for clinicians that leads to the settings. */
+/** The card that opens the settings, among the clinicians' tools. */
 export const readerCard = () =>
   actionCard({
     name: "reader-card",

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * What a second reader said before and after the model's answer, in this browser's database and as CSV. No
- * picture, and no name of a file.
+ * A second reader's assessments before and after the model's answer, in this browser's database and as CSV.
+ * Contains no pictures and no file names.
  */
 
 import { csv } from "../csv.js";
@@ -10,8 +10,8 @@ import { Database, settled } from "../database.js";
 /** @typedef {"refer" | "no_refer" | "unsure"} Opinion */
 /** @typedef {{decision: Opinion, confidence: number, seconds: number}} Said `confidence` 0..1 */
 /**
- * `probability` is null where the model rejected the picture; `after` until the reader has said it;
- * `photographs` of the spot that both looked at, 1 where that is missing.
+ * `probability` is null if the model rejected the picture; `after` is null until it is given;
+ * `photographs`: how many of the spot both assessed, 1 if missing.
  *
  * @typedef {{id: string, at: number, reader: string, case: string, before: Said, decision: string,
  *   probability: number | null, model: string, after: Said | null, photographs?: number}} Reading
@@ -19,7 +19,7 @@ import { Database, settled } from "../database.js";
 
 /** @type {readonly Opinion[]} */
 export const OPINIONS = ["refer", "no_refer", "unsure"];
-/** What `aiderm-train reader-study` reads; `truth` is filled in by those who know it. */
+/** The columns that `aiderm-train reader-study` reads; `truth` is to be filled in later. */
 const COLUMNS = [
   ...["reader", "case", "truth", "before_decision", "before_confidence", "before_seconds"],
   ...["model_decision", "model_probability", "model"],
@@ -28,7 +28,7 @@ const COLUMNS = [
 
 const database = new Database("aiderm-readings", { readings: [] });
 
-/** The oldest first. @returns {Promise<Reading[]>} */
+/** All readings, oldest first. @returns {Promise<Reading[]>} */
 export async function readings() {
   if (!(await database.exists())) return [];
   const all = await database.transact("readonly", (store) => settled(store.getAll()));
@@ -47,13 +47,13 @@ export const remove = (id) =>
     store.delete(id);
   });
 
-/** The database goes, with all that is in it. */
+/** Deletes the database. */
 export const removeAll = () => database.remove();
 
 /** @param {Said} said */
 const cells = ({ decision, confidence, seconds }) => [decision, confidence, seconds.toFixed(1)];
 
-/** Those that are complete, in the words of the API. @param {Reading[]} all */
+/** The complete readings as CSV, in the API's terms. @param {Reading[]} all */
 export const toCsv = (all) =>
   csv(
     COLUMNS,

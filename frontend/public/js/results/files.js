@@ -11,14 +11,14 @@ import { IN_MILLIMETRES, MEASURES, measured } from "../lesion/correction.js";
 /** @typedef {import("../api.js").Assessment} Assessment */
 
 const MEASURED = [...MEASURES, ...IN_MILLIMETRES];
-const BOM = "\ufeff"; // or spreadsheets take the names for another encoding
+const BOM = "\ufeff"; // else spreadsheets assume another encoding for the names
 const PERCENT = { system: "http://unitsofmeasure.org", code: "1" };
 
 /** Whether there is an estimate. @param {Assessment | null} assessment */
 const malignancyOf = (assessment) =>
   assessment && assessment.decision !== "rejected" ? assessment.malignancy : null;
 
-/** Columns in the API's own words, whatever the language. @param {Line[]} lines */
+/** CSV with the API's own column names, in every language. @param {Line[]} lines */
 export function csvOf(lines) {
   const classes = [
     ...new Set(lines.flatMap(({ assessment }) => assessment?.classes.map(({ id }) => id) ?? [])),
@@ -63,7 +63,7 @@ export function csvOf(lines) {
   return BOM + csv(head, rows);
 }
 
-/** An outline that was corrected by hand, with what is measured in it. @param {Line} line */
+/** An outline that was corrected by hand, with its measurements. @param {Line} line */
 function correctedLesion({ item, assessment }) {
   const outline = correctedOf(item);
   if (!assessment?.lesion || !outline) return {};
@@ -71,7 +71,7 @@ function correctedLesion({ item, assessment }) {
 }
 
 /**
- * The API's answers as they came, without their heatmaps; beside them outlines that were corrected by hand.
+ * The API's answers unchanged but without heatmaps, plus outlines that were corrected by hand.
  * @param {Line[]} lines
  */
 export function jsonOf(lines) {
@@ -127,7 +127,7 @@ export function fhirOf(lines) {
   return JSON.stringify(bundle, null, 2);
 }
 
-/** Also without a secure connection, where crypto.randomUUID is missing. */
+/** Works without a secure connection too, where crypto.randomUUID is missing. */
 function uuid() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 15) | 64;

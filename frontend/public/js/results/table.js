@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * All answers of a queue as a table that its headings sort, with files for other programs and paper for all.
+ * All answers of a queue as a sortable table, with export to files and printing.
  */
 
 import { paperReport } from "../answer/report.js";
@@ -71,7 +71,7 @@ function rowOf(line, choose) {
   );
 }
 
-/** What all estimates assume; all of one model assume the same. @param {Line[]} lines */
+/** Prevalence and threshold, the same for all answers of one model. @param {Line[]} lines */
 function assumed(lines) {
   const malignancy = lines.map(({ assessment }) => assessment?.malignancy).find(Boolean);
   if (!malignancy) return null;
@@ -100,7 +100,7 @@ function printAll(lines) {
   const papers = el("div", { class: "papers" }, ...sheets);
   document.body.append(papers);
   window.addEventListener("afterprint", () => papers.remove(), { once: true });
-  // once their pictures are there
+  // once the pictures are loaded
   const images = /** @type {HTMLImageElement[]} */ ([...papers.querySelectorAll("img")]);
   Promise.allSettled(images.map((image) => image.decode())).then(() => window.print());
 }

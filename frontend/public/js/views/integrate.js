@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * For those who call the service from programs of their own: the calls, against this very server, and the
- * embeddable element.
+ * The view for developers who call the service: example calls to this server, and the embeddable element.
  */
 
 import { models } from "../api.js";
@@ -72,12 +71,12 @@ function code(name, text) {
       { dir: "ltr", lang: "en", tabindex: 0, role: "region", "aria-label": name },
       el("code", {}, text),
     ),
-    // only there may a page write to the clipboard
+    // the clipboard is writable only in a secure context
     window.isSecureContext && el("div", { class: "actions" }, copy, said),
   );
 }
 
-/** What each name means. @param {string} caption @param {string} kind @param {string[]} names */
+/** The meaning of each name. @param {string} caption @param {string} kind @param {string[]} names */
 const meanings = (caption, kind, names) =>
   table(
     caption,

@@ -1,5 +1,5 @@
 // @ts-check
-/** The privacy notice: what is sent, what is kept, what is logged; and what needs a secure connection. */
+/** The privacy notice: what is sent, stored and logged, and what needs a secure connection. */
 
 import { el, intro } from "../dom.js";
 import { t, texts } from "../i18n.js";

@@ -1,5 +1,5 @@
 // @ts-check
-/** BMP: header, masks, palette and pixels stay; a profile (or the path of one), gaps and what follows go. */
+/** BMP: keeps header, masks, palette and pixels; removes a profile (or its path), gaps and trailing data. */
 
 import { viewOf } from "./parts.js";
 
@@ -30,7 +30,7 @@ export function bmpParts(bytes) {
   if (headerSize >= V5 && plain.length >= FILE_HEADER + V5) {
     const header = viewOf(plain);
     header.setUint32(FILE_HEADER + 56, SRGB, true);
-    plain.fill(0, FILE_HEADER + 112, FILE_HEADER + 120); // where the profile was, and its size
+    plain.fill(0, FILE_HEADER + 112, FILE_HEADER + 120); // offset and size of the profile
   }
   const packed = compression !== 0 && !BITFIELDS.includes(compression);
   const size = packed ? view.getUint32(34, true) : Math.ceil((width * bits) / 32) * 4 * height;

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * Pixels of a DICOM photograph, for looking and printing: its first frame where that is uncompressed RGB, or
- * a JPEG that the browser itself decodes. What is sent is the file. Nothing but the pixels is read here.
+ * Decodes a DICOM photograph for viewing and printing: its first frame, if it is uncompressed RGB or a JPEG
+ * that the browser decodes. The file itself is what is sent. Only the pixels and their format are read here.
  */
 
 import { Dicom, IMPLICIT, JPEGS, PIXELS, elementsOf, piecesOf } from "./dicom.js";
@@ -18,13 +18,13 @@ const TAG = /** @type {const} */ ({
   columns: 0x00280011,
   bits: 0x00280100,
 });
-const HEAD = 4_096; // bytes in which a JPEG says what its colours are
+const HEAD = 4_096; // bytes in which a JPEG states its colour space
 
 /** @typedef {{samples: number, planar: number, rows: number, columns: number, bits: number}} Numbers */
 
 /**
  * @param {Blob} file
- * @returns {Promise<ImageBitmap>} rejects where its pixels are stored in another way
+ * @returns {Promise<ImageBitmap>} rejects if its pixels are stored in another way
  */
 export async function dicomBitmap(file) {
   const dicom = new Dicom(new Uint8Array(await file.arrayBuffer()));
@@ -74,10 +74,10 @@ function firstFrame(dicom, start, end) {
 }
 
 /**
- * A JPEG without anything else that stands in it, as how it was turned, which holds for no DICOM image; where
- * it does not say what its colours are, the file tells it, as in the service.
+ * A JPEG without its metadata, including the EXIF orientation, which does not apply to DICOM images. If it
+ * does not state its colour space, that of the DICOM file is added, as in the service.
  *
- * @param {Uint8Array} frame is changed
+ * @param {Uint8Array} frame modified in place
  * @param {string} colours
  */
 function withColours(frame, colours) {

@@ -1,5 +1,5 @@
 // @ts-check
-/** DICOM: the pixels and what describes them stay; whatever tells of patient, study and devices goes. */
+/** DICOM: keeps the pixels and their description; removes all data on patient, study and devices. */
 
 import { blankJpeg } from "./jpeg.js";
 import { joined, keep, latin, viewOf } from "./parts.js";
@@ -14,7 +14,7 @@ const BIG_ENDIAN = "1.2.840.10008.1.2.2";
 const DEFLATED = "1.2.840.10008.1.2.1.99";
 export const PIXELS = 0x7fe00010;
 const ITEM = 0xfffee000;
-/** Processes 1, and 2 and 4, of 8 bits. */
+/** JPEG Baseline (process 1) and Extended (processes 2 and 4), of 8 bits. */
 export const JPEGS = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"];
 const [ITEM_END, SEQUENCE_END] = [0xfffee00d, 0xfffee0dd];
 const UNDEFINED = 0xffffffff;
@@ -51,7 +51,7 @@ export class Dicom {
   }
 
   /**
-   * Where it ends, of a known length or not.
+   * The end of an element, of defined or undefined length.
    *
    * @param {Element} element @param {boolean} implicit @param {number} depth
    * @returns {number}
@@ -81,18 +81,18 @@ export class Dicom {
 }
 
 /**
- * The elements one after another, up to the pixels; ends where the file is deflated, and throws where it is
- * cut off or broken.
+ * Yields the elements in sequence, up to the pixels; stops if the file is deflated, and throws if it is
+ * truncated or broken.
  *
  * @param {Dicom} dicom
- * @param {(syntax: string) => void} [tell] is told the transfer syntax once it is known
+ * @param {(syntax: string) => void} [tell] called with the transfer syntax
  * @returns {Generator<{element: Element, at: number, end: number}>}
  */
 export function* elementsOf(dicom, tell = () => {}) {
   const { bytes } = dicom;
   let at = START;
   let syntax = "";
-  // The meta information is explicit and little-endian, whatever follows.
+  // The meta information is always explicit and little-endian.
   for (let end = 0; bytes[at] === 2; at = end) {
     const element = dicom.element(at, false);
     end = dicom.endOf(element, false);
@@ -101,7 +101,7 @@ export function* elementsOf(dicom, tell = () => {}) {
       syntax = latin(bytes, element.value, end - element.value).replace(/[\0 ]+$/, "");
   }
   tell(syntax);
-  if (syntax === DEFLATED) return; // the server says that it is not read
+  if (syntax === DEFLATED) return; // the server reports that it is unsupported
   dicom.little = syntax !== BIG_ENDIAN;
   const implicit = syntax === IMPLICIT || !/^[A-Z]{2}$/.test(latin(bytes, at + 4, 2));
   for (let end = 0; at < bytes.length; at = end) {
@@ -113,7 +113,7 @@ export function* elementsOf(dicom, tell = () => {}) {
 }
 
 /**
- * The pieces of compressed pixels; the table before them is none.
+ * The fragments of compressed pixels, without the offset table before them.
  *
  * @param {Dicom} dicom
  * @param {number} start
@@ -132,7 +132,7 @@ export function piecesOf(dicom, start, end) {
 }
 
 /**
- * The pixels' element without what else stands in its JPEG frames, as place and time; each as long as before.
+ * The pixel element without the metadata in its JPEG frames, such as place and time; lengths do not change.
  *
  * @param {Dicom} dicom
  * @param {number} at
@@ -150,7 +150,7 @@ function plainFrames(dicom, at, { value }, end) {
     frames[frames.length - 1].push(piece);
   }
   for (const frame of frames) {
-    // a segment may go on in the next piece
+    // a segment may continue in the next fragment
     const whole = joined(frame.map(([from, to]) => bytes.subarray(from, to)));
     blankJpeg(whole);
     let place = 0;
@@ -177,7 +177,7 @@ export function dicomParts(bytes) {
       else if (KEPT.has(element.tag)) keep(parts, at, Math.min(end, bytes.length));
     }
   } catch {
-    return parts; // cut off or broken: the server says so
+    return parts; // truncated or broken: the server reports it
   }
   return parts;
 }

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * GIF89a: frames stay, how they follow each other, and the colour profile; comments, texts and all else go.
+ * GIF89a: keeps frames, their timing and loops, and the colour profile; removes comments, texts and the rest.
  */
 
 import { plainProfile } from "./icc.js";
@@ -14,7 +14,7 @@ const FRAME = 0x2c;
 const CONTROL = 0xf9;
 const APPLICATION = 0xff;
 
-/** Bytes of a colour table. @param {number} flags */
+/** Size of a colour table in bytes. @param {number} flags */
 const table = (flags) => (flags & 0x80 ? 3 * 2 ** ((flags & 7) + 1) : 0);
 
 /** @param {Uint8Array} bytes @returns {Part[]} */
@@ -39,7 +39,7 @@ export function gifParts(bytes) {
   return parts;
 }
 
-/** The colour profile, plain; none for one that is damaged. @param {Uint8Array} block */
+/** The cleaned colour profile; nothing if it is damaged. @param {Uint8Array} block */
 function profileBlocks(block) {
   const pieces = [];
   for (let at = 14; block[at] > 0; at += block[at] + 1)

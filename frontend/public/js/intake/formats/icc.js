@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * Colour profiles (ICC.1:2022) without what they tell of device, maker, person and time. Their length stays.
+ * Removes device, maker, person and time from colour profiles (ICC.1:2022). Their length does not change.
  */
 
 import { latin, viewOf } from "./parts.js";
 
 const HEADER = 128;
-/** What a transform to sRGB is computed from. */
+/** The tags from which a transform to sRGB is computed. */
 const TAGS = new Set(
   [
     ...["rXYZ", "gXYZ", "bXYZ", "rTRC", "gTRC", "bTRC", "kTRC", "wtpt", "bkpt", "chad", "cicp"],
@@ -14,7 +14,7 @@ const TAGS = new Set(
   ].flat(),
 );
 /**
- * Ranges of the header: size; version, class and colour spaces; signature; flags; attributes, intent,
+ * Kept ranges of the header: size; version, class and colour spaces; signature; flags; attributes, intent,
  * illuminant.
  */
 const HEADER_KEPT = [
@@ -25,7 +25,7 @@ const HEADER_KEPT = [
   [56, 80],
 ];
 
-/** A description that says "sRGB" and nothing else. @param {Uint8Array} tag is written anew, in its length */
+/** Replaces a description by "sRGB". @param {Uint8Array} tag modified in place, keeps its length */
 function writeSrgb(tag) {
   const kind = latin(tag, 0, 4);
   const view = viewOf(tag);
@@ -33,7 +33,7 @@ function writeSrgb(tag) {
   const word = [..."sRGB"].map((letter) => letter.charCodeAt(0));
   if (kind === "mluc") {
     view.setUint32(8, 1); // one text
-    view.setUint32(12, 12); // bytes of its record
+    view.setUint32(12, 12); // size of its record
     tag.set([0x65, 0x6e, 0x55, 0x53], 16); // enUS
     view.setUint32(20, 8);
     view.setUint32(24, 28);
@@ -44,12 +44,12 @@ function writeSrgb(tag) {
   }
 }
 
-/** The letters of a text, whether of one byte or two. @param {Uint8Array} tag */
+/** The letters of a text with one or two bytes each. @param {Uint8Array} tag */
 const lettersOf = (tag) => latin(tag, 0, Math.min(tag.length, 1000)).replaceAll("\0", "").toLowerCase();
 
 /**
  * @param {Uint8Array} profile
- * @returns {Uint8Array | null} of the same length; null for one that is damaged
+ * @returns {Uint8Array | null} of the same length; null if it is damaged
  */
 export function plainProfile(profile) {
   if (profile.length < HEADER + 4 || latin(profile, 36, 4) !== "acsp") return null;
@@ -64,7 +64,7 @@ export function plainProfile(profile) {
     const [from, size] = [view.getUint32(at + 4), view.getUint32(at + 8)];
     if (from < HEADER || from + size > profile.length) return null;
     const tag = profile.slice(from, from + size);
-    // the server takes a profile of that name for sRGB itself, and so must be told of it
+    // the server treats a profile of that name as sRGB, so the name must stay
     const srgb = name === "desc" && size >= 36 && lettersOf(tag).includes("srgb");
     if (!srgb && !TAGS.has(name)) continue;
     if (srgb) writeSrgb(tag);

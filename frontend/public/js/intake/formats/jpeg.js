@@ -1,7 +1,6 @@
 // @ts-check
 /**
- * JPEG (ITU-T T.81): frame, tables and scans stay, the colour profile, Adobe's colour transform, the
- * orientation.
+ * JPEG (ITU-T T.81): keeps frame, tables, scans, colour profile, Adobe's colour transform and orientation.
  */
 
 import { orientationBlock, orientationOf } from "../orientation.js";
@@ -14,12 +13,12 @@ const END = 0xd9;
 const SCAN = 0xda;
 const JFIF = 18; // bytes of its segment before the thumbnail
 const ICC = "ICC_PROFILE\0";
-const ICC_HEAD = 4 + ICC.length + 2; // marker, length, name, number of the piece, number of pieces
+const ICC_HEAD = 4 + ICC.length + 2; // marker, length, name, index of the piece, number of pieces
 /** SOF, DHT, DAC, RST, SOI, SOS, DQT, DNL, DRI, DHP, EXP. @param {number} marker */
 const isStructure = (marker) => marker >= 0xc0 && marker <= 0xdf && marker !== 0xc8;
 
 /**
- * What stands behind the end of the picture (films, depth maps, second pictures) goes.
+ * Drops whatever follows the end of the picture (films, depth maps, second pictures).
  *
  * @param {Uint8Array} bytes
  * @returns {Part[]}
@@ -29,16 +28,16 @@ export function jpegParts(bytes) {
   const parts = [[0, 2]];
   /** @type {[number, number][]} */
   const profile = [];
-  let place = 1; // of the profile among the parts
+  let place = 1; // index of the profile among the parts
   let at = 2;
   while (at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== END) {
     const marker = bytes[at + 1];
     if (marker === 0xff || marker === 0x01) {
-      at += marker === 0xff ? 1 : 2; // filling
+      at += marker === 0xff ? 1 : 2; // fill bytes
       continue;
     }
     const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
-    if (end < at + 4 || end > bytes.length) return withProfile(parts, bytes, profile, place); // cut off
+    if (end < at + 4 || end > bytes.length) return withProfile(parts, bytes, profile, place); // truncated
     if (marker === 0xe0 && latin(bytes, at + 4, 5) === "JFIF\0" && end - at >= 18) {
       parts.push(plainJfif(bytes.subarray(at, at + 18)));
       place = parts.length;
@@ -56,7 +55,7 @@ export function jpegParts(bytes) {
   return withProfile(parts, bytes, profile, place);
 }
 
-/** Where the next marker stands that is none of the scan. @param {Uint8Array} bytes @param {number} at */
+/** The position of the next marker outside the scan. @param {Uint8Array} bytes @param {number} at */
 function endOfScan(bytes, at) {
   for (let next = bytes.indexOf(0xff, at); next >= 0; next = bytes.indexOf(0xff, next + 1)) {
     const marker = bytes[next + 1];
@@ -65,7 +64,7 @@ function endOfScan(bytes, at) {
   return bytes.length;
 }
 
-/** Without its thumbnail. @param {Uint8Array} segment its first 18 bytes */
+/** A JFIF segment without its thumbnail. @param {Uint8Array} segment its first 18 bytes */
 function plainJfif(segment) {
   const plain = segment.slice();
   plain.set([0, 16], 2);
@@ -78,11 +77,11 @@ const exifOf = (orientation) =>
   Uint8Array.of(0xff, 0xe1, 0, 34, 0x45, 0x78, 0x69, 0x66, 0, 0, ...orientationBlock(orientation));
 
 /**
- * Puts the profile, plain, among the parts; a damaged one is left out.
+ * Inserts the cleaned profile among the parts; leaves out a damaged one.
  *
  * @param {Part[]} parts
  * @param {Uint8Array} bytes
- * @param {[number, number][]} segments that hold pieces of it
+ * @param {[number, number][]} segments with pieces of it
  * @param {number} place
  */
 function withProfile(parts, bytes, segments, place) {
@@ -105,10 +104,10 @@ function withProfile(parts, bytes, segments, place) {
 }
 
 /**
- * Empties the segments of a JPEG stream inside another file that are none of the picture; its length stays,
- * and what says how its colours are stored.
+ * Zeroes the metadata segments of a JPEG stream inside another file, but not those on how its colours are
+ * stored. Its length does not change.
  *
- * @param {Uint8Array} bytes is changed
+ * @param {Uint8Array} bytes modified in place
  */
 export function blankJpeg(bytes) {
   for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== SCAN;) {

@@ -1,7 +1,7 @@
 // @ts-check
 /**
- * PNG (W3C, third edition): pixels and colours stay, of EXIF the orientation; texts, times and what follows
- * go.
+ * PNG (W3C, third edition): keeps pixels, colours and the EXIF orientation; removes texts, times and trailing
+ * data.
  */
 
 import { orientationBlock, orientationOf } from "../orientation.js";
@@ -24,7 +24,7 @@ export async function pngParts(bytes) {
     const name = latin(bytes, at + 4, 4);
     const end = at + 12 + view.getUint32(at);
     if (end > bytes.length) {
-      if (KEPT.has(name)) keep(parts, at, bytes.length); // cut off: the server says so
+      if (KEPT.has(name)) keep(parts, at, bytes.length); // truncated: the server reports it
       break;
     }
     if (KEPT.has(name)) keep(parts, at, end);
@@ -45,7 +45,7 @@ const through = async (bytes, by) =>
     await new Response(new Blob([/** @type {BlobPart} */ (bytes)]).stream().pipeThrough(by)).arrayBuffer(),
   );
 
-/** The colour profile, plain; none for one that is damaged. @param {Uint8Array} content */
+/** The cleaned colour profile; nothing if it is damaged. @param {Uint8Array} content */
 async function profileChunk(content) {
   const name = content.indexOf(0);
   if (name < 0) return [];
@@ -71,7 +71,7 @@ function chunk(name, content) {
   return made;
 }
 
-/** The check sum of ISO 3309. @param {Uint8Array} bytes */
+/** The checksum of ISO 3309. @param {Uint8Array} bytes */
 function crc32(bytes) {
   let sum = 0xffffffff;
   for (const byte of bytes) {

@@ -1,8 +1,7 @@
 // @ts-check
 /**
- * TIFF 6.0 and BigTIFF: of each directory the entries that the pixels need, with their values, and the
- * pixels.
- * Everything stays at its place, and whatever no kept entry points to is zero.
+ * TIFF 6.0 and BigTIFF: keeps the pixels and, in each directory, the entries that they need, with their
+ * values. Kept data stays at its offset, and everything that no kept entry refers to is zeroed.
  */
 
 import { plainProfile } from "./icc.js";
@@ -14,17 +13,16 @@ import { viewOf } from "./parts.js";
 const COMPRESSION = 259;
 const PROFILE = 34675;
 const JPEG = 7;
-/** Places and lengths of the pixels: strips, tiles. */
+/** Tags of the pixels' offsets and lengths: strips, tiles. */
 const DATA = [
   [273, 279],
   [324, 325],
 ];
 /**
- * Kind of page, size, bits, compression, colours, order of bits, strips, orientation, samples, smallest and
- * largest
- * value, resolution, planes, curves of grey, fax options, unit, transfer, predictor, white point, primaries,
- * palette,
- * halftones, tiles, inks, extra samples, sample format and range, JPEG tables, YCbCr, reference, profile.
+ * Page type, size, bits, compression, colours, bit order, strips, orientation, samples, smallest and largest
+ * value, resolution, planes, grey response, fax options, unit, transfer, predictor, white point, primaries,
+ * palette, halftones, tiles, inks, extra samples, sample format and range, JPEG tables, YCbCr, reference,
+ * profile.
  */
 const KEPT = new Set([
   ...[254, 255, 256, 257, 258, COMPRESSION, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281],
@@ -47,13 +45,13 @@ class Tiff {
     this.view = viewOf(bytes);
     this.little = this.view.getUint16(0) === 0x4949;
     this.big = this.view.getUint16(2, this.little) === 43;
-    /** What is kept; all else is zero. */
+    /** The kept bytes; the rest is zero. */
     this.plain = new Uint8Array(bytes.length);
     this.out = viewOf(this.plain);
     this.end = 0;
-    /** bytes of a place or a count of values */
+    /** size of an offset or a count of values, in bytes */
     this.wide = this.big ? 8 : 4;
-    /** bytes of a directory's count of entries */
+    /** size of a directory's count of entries, in bytes */
     this.counter = this.big ? 8 : 2;
     this.entry = this.big ? 20 : 12;
   }
@@ -92,7 +90,7 @@ class Tiff {
     return { tag: this.number(at, 2), type, count, from, size };
   }
 
-  /** Values of whole numbers. @param {Entry | undefined} entry @returns {number[]} */
+  /** Integer values of an entry. @param {Entry | undefined} entry @returns {number[]} */
   values(entry) {
     if (!entry) return [];
     const width = SIZES[entry.type] ?? 0;
@@ -100,7 +98,7 @@ class Tiff {
     return Array.from({ length: entry.count }, (_, at) => this.number(entry.from + at * width, width));
   }
 
-  /** Keeps one directory. @param {number} at @returns {number} where the next one stands, or 0 */
+  /** Keeps one directory. @param {number} at @returns {number} offset of the next one, or 0 */
   directory(at) {
     const count = this.number(at, this.counter);
     const first = at + this.counter;
@@ -125,7 +123,7 @@ class Tiff {
     return next;
   }
 
-  /** Keeps a colour profile, plain. @param {Entry} entry @returns {boolean} whether it could be read */
+  /** Keeps a colour profile, cleaned. @param {Entry} entry @returns {boolean} whether it could be read */
   profile({ from, size }) {
     const plain = plainProfile(this.bytes.subarray(from, from + size));
     if (!plain) return false;

@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * WebP (RFC 9649): pixels and the colour profile stay, of EXIF the orientation. The header is written anew.
+ * WebP (RFC 9649): keeps pixels, colour profile and EXIF orientation, and rewrites the header.
  */
 
 import { orientationBlock, orientationOf } from "../orientation.js";
@@ -24,7 +24,7 @@ export function webpParts(bytes) {
   let extended = null;
   const declared = view.getUint32(4, true) + 8;
   const last = Math.min(bytes.length, declared);
-  let size = 4; // of what the header counts
+  let size = 4; // as counted in the header
   for (let at = 12; at + 8 <= last;) {
     const name = latin(bytes, at, 4);
     const length = view.getUint32(at + 4, true);
@@ -35,7 +35,7 @@ export function webpParts(bytes) {
       parts.push(extended);
       size += 18;
     } else if (KEPT.has(name)) {
-      keep(parts, at, Math.min(end, last)); // one that is cut off is for the server to judge
+      keep(parts, at, Math.min(end, last)); // a truncated one is left to the server
       size += end - at;
     } else if (name === "ICCP" && extended && end <= last) {
       const plain = plainProfile(bytes.subarray(at + 8, at + 8 + length));
