@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-PART = 60 << 20  # bytes of a part at most
+PART = 60 << 20  # largest size of a part in bytes
 SETTINGS = "settings.json"
-UNPACKED = "unpacked"  # written last: without it, unpacking was cut short
+UNPACKED = "unpacked"  # marker that is written last: without it, unpacking was interrupted
 SMALLEST = 112  # side of packed images: the decoder refuses those below 100
-QUALITY = 95  # of images that are scaled to the input
+QUALITY = 95  # JPEG quality of images that are scaled to the input's size
 
 
 def pack(arguments: argparse.Namespace) -> None:
@@ -86,7 +86,7 @@ def pack(arguments: argparse.Namespace) -> None:
 
 
 def _at_side(data: bytes, side: int) -> tuple[bytes, bool]:
-    """An image's file at ``side`` x ``side`` pixels, and whether it had to be scaled and encoded anew."""
+    """Returns an image file of ``side`` x ``side`` pixels, and whether it had to be scaled and re-encoded."""
     import cv2
 
     from aiderm_core.imaging.decode import decode_image
@@ -113,7 +113,7 @@ def train(arguments: argparse.Namespace) -> None:
     from aiderm_trainer.training.fine_tune import fine_tune
 
     settings = json.loads((work / SETTINGS).read_text())
-    # Paths inside the folder: another call may see it elsewhere, and must find the same configuration.
+    # Paths are relative to the folder: it may be elsewhere in a later call, which must get the same configuration.
     config = TrainConfig(
         **settings,
         start="start",
@@ -133,7 +133,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 class _Parts(io.RawIOBase):
-    """Writes what it is given to files of at most ``PART`` bytes."""
+    """Splits the data written to it into files of at most ``PART`` bytes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count, self.left, self.file = folder, 0, 0, None

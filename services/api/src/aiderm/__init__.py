@@ -21,17 +21,17 @@ from aiderm_core.runtime import load_runtime
 __all__ = ["DISCLAIMER", "Assessment", "Model", "load"]
 
 PACKAGED = Path(__file__).parent / "packaged"
-"""What the wheel holds besides code: the folders ``models``, ``public`` (the page) and ``nginx`` (its headers)."""
+"""Data folder of the wheel, with ``models``, ``public`` (the page) and ``nginx`` (the page's headers)."""
 
 
 class Model:
     """A bundle that was verified and has passed its self-check.
 
     Args:
-        bundle: its folder; its model's folder must hold the checksum of the promoted manifest.
+        bundle: folder of the bundle; its parent folder must hold the digest of the promoted manifest.
 
     Raises:
-        BundleError, ManifestError, SelfCheckError, RuntimeFailure: it must not be used.
+        BundleError, ManifestError, SelfCheckError, RuntimeFailure: the bundle must not be used.
     """
 
     def __init__(self, bundle: Path) -> None:
@@ -42,11 +42,11 @@ class Model:
         self_check(bundle, self.manifest, self._runtime, variant.golden)
 
     def assess(self, image: str | Path | bytes, *, explain: bool = False) -> Assessment:
-        """Assesses one image, as ``POST /predict`` does it.
+        """Assesses one image, as ``POST /predict`` does.
 
         Args:
             image: a file's path or its bytes.
-            explain: draw the heatmap as well.
+            explain: also draw the heatmap and the lesion's outline.
 
         Raises:
             OSError: the file cannot be read.
@@ -58,29 +58,30 @@ class Model:
 
 
 def load(name: str = "melanoma", models: str | Path | None = None) -> Model:
-    """The promoted version of a model.
+    """Loads the promoted version of a model.
 
     Args:
-        name: of the model.
-        models: folder of the models; those of the wheel when None, and ``models`` in the working directory without a wheel.
+        name: name of the model.
+        models: folder of the models; by default the folder inside the wheel or, without a wheel, ``models`` in the working
+            directory.
 
     Raises:
-        BundleError, ManifestError, SelfCheckError, RuntimeFailure: it must not be used.
+        BundleError, ManifestError, SelfCheckError, RuntimeFailure: the bundle must not be used.
     """
     return Model(promoted(name, models))
 
 
 def promoted(name: str, models: str | Path | None = None) -> Path:
-    """The folder of the bundle that ``load`` means.
+    """Returns the folder of the bundle that ``load`` would load.
 
     Raises:
-        BundleError: no version is promoted, or it is not there.
+        BundleError: no version is promoted, or its folder is missing.
     """
     store = ModelStore(models_folder(models))
     return store.path(name, store.serving(name))
 
 
 def models_folder(given: str | Path | None = None) -> Path:
-    """The folder that ``load`` means."""
+    """Returns the folder in which ``load`` looks for models."""
     packaged = PACKAGED / "models"
     return Path(given) if given is not None else packaged if packaged.is_dir() else Path("models")

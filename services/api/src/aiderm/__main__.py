@@ -1,4 +1,4 @@
-"""``aiderm assess`` assesses images, ``aiderm serve`` serves page and API. Research use only."""
+"""Command line: ``aiderm assess``, ``aiderm serve`` (page and API) and ``aiderm mlflow`` (export). Research use only."""
 
 from __future__ import annotations
 

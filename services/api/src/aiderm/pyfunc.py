@@ -1,6 +1,6 @@
-"""A bundle as a model of MLflow's ``python_function`` flavour; ``aiderm mlflow`` writes it.
+"""Exports a bundle as an MLflow model of the ``python_function`` flavour (``aiderm mlflow``), and loads it for MLflow.
 
-MLflow and pandas are those of whoever loads it; this package needs neither.
+MLflow and pandas are needed only where the model is loaded; this package depends on neither.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def export(bundle: Path, out: Path) -> None:
     shutil.copytree(bundle, model / bundle.name)
     for name in (SERVING_FILE, f"{bundle.name}{DIGEST_SUFFIX}"):
         shutil.copy(bundle.parent / name, model)
-    # YAML is a superset of JSON. The types make MLflow's server decode base64, and refuse texts, which might be taken for paths.
+    # YAML is a superset of JSON. With these types MLflow's server decodes base64 and refuses strings, which could be paths.
     columns = {"inputs": {COLUMN: "binary"}, "outputs": RESULTS}
     described = {
         "flavors": {
@@ -43,11 +43,11 @@ def export(bundle: Path, out: Path) -> None:
             for part, names in columns.items()
         },
     }
-    write_text(out / "MLmodel", json.dumps(described, indent=2) + "\n")  # last: without it the folder is no model
+    write_text(out / "MLmodel", json.dumps(described, indent=2) + "\n")  # last: without it the folder is not a model
 
 
 def _load_pyfunc(path: str) -> _Pyfunc:
-    """What MLflow calls with the bundle's folder."""
+    """Loads the model; MLflow calls this with the bundle's folder."""
     return _Pyfunc(aiderm.Model(Path(path)))
 
 
@@ -60,11 +60,11 @@ class _Pyfunc:
 
         Args:
             frame: a pandas.DataFrame whose column ``image`` holds files as bytes.
-            params: none are known.
+            params: ignored.
 
         Returns:
             A frame with the same index and the columns of ``RESULTS``: ``assessment`` is JSON with the fields of POST /predict,
-            ``malignancy`` is missing where the image was rejected, and ``problem`` says why there is no assessment.
+            ``malignancy`` is missing if the image was rejected, and ``problem`` says why there is no assessment.
         """
         return type(frame)(self._rows(frame[COLUMN]), columns=list(RESULTS), index=frame.index)
 

@@ -19,7 +19,7 @@ log = structlog.get_logger("aiderm_api")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status is 2 for settings or arguments that cannot be used."""
+    """Runs a command and returns its exit status: 2 for settings or arguments that cannot be used."""
     parser = argparse.ArgumentParser(prog="aiderm-api", description="The HTTP API; without a command it serves.")
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve() -> int:
-    """Serves until SIGTERM or SIGINT, then finishes what is in progress."""
+    """Serves until SIGTERM or SIGINT, then finishes the requests in progress."""
     bound_arenas()
     try:
         settings = load_settings()
@@ -43,7 +43,7 @@ def serve() -> int:
         log.warning(text)
     if settings.keys_file is not None and settings.frontend_dir is not None:
         log.warning("the page that this process serves has no key, so it cannot predict; behind nginx it has one")
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean end
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
         server.run()
     return 0 if server.started else 1
 

@@ -25,14 +25,14 @@ from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 
 class Service(FastAPI):
-    """The application; predictions go to their functions past the layers that FastAPI puts around and inside its router.
+    """The application. Predictions bypass the layers that FastAPI puts around and inside its router.
 
-    FastAPI's outermost layers answer for crashes without the request's id, trace, and limit bodies: RequestContext does the
-    first, nobody asked for the second, and the routes that take bodies limit them.
+    FastAPI's outermost layers answer crashes (without the request's id), trace requests and limit bodies. They are left out:
+    RequestContext answers crashes, tracing is not used, and the routes that take bodies limit them.
     """
 
     def build_middleware_stack(self) -> ASGIApp:
-        """What ``_add_middleware`` added, then the direct routes, then FastAPI's own."""
+        """Stacks the middleware of ``_add_middleware``, then the direct routes, then FastAPI's own layers."""
         routed: ASGIApp = AsyncExitStackMiddleware(self.router)
         routed = ExceptionMiddleware(routed, handlers=self.exception_handlers)
         stack: ASGIApp = DirectRoutes(routed, predict.router)
@@ -49,10 +49,10 @@ class Service(FastAPI):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service. Its models are loaded when its lifespan starts, before the port opens.
+    """Builds the service. Its models are loaded when its lifespan starts, before the port opens.
 
     Raises:
-        SettingsError: keys are required, and their file cannot be used; or the audit trail cannot be opened.
+        SettingsError: keys are required but their file cannot be used, or the audit trail cannot be opened.
     """
     metrics = Metrics()
     key_ring = _open_key_ring(settings)
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _add_middleware(app: FastAPI, settings: Settings, metrics: Metrics, key_ring: KeyRing | None) -> None:
-    """From the innermost to the outermost."""
+    """Adds the middleware, from the innermost to the outermost."""
     if key_ring is not None:
         rate = Rate(per_second=settings.key_rate, burst=settings.key_burst)
         app.add_middleware(Authentication, policy=AccessPolicy(key_ring, rate, metrics), labels=predict.PATHS)

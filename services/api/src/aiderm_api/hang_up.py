@@ -1,33 +1,33 @@
-"""What an application is told of its client beside the request: that the body has arrived, that the connection has ended."""
+"""Signals from the server to the application: the request body has arrived, or the connection has ended."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 HANG_UP = "aiderm.hang_up"
-"""Key of a ``HangUp`` in the scopes of this service's server."""
+"""Key under which this service's server stores a ``HangUp`` in the ASGI scope."""
 ARRIVAL = "aiderm.arrival"
-"""Key of an ``Arrival`` there."""
+"""Key of the ``Arrival`` in the ASGI scope."""
 
 
 class Arrival:
-    """Whether the whole body has arrived, so that receiving it takes no time.
+    """Whether the whole body has arrived and can be read without waiting.
 
-    It knows nothing of its request, or each would be garbage that only a collection finds.
+    It has no reference to its request: the cycle would keep each request in memory until the next garbage collection.
     """
 
     complete = False
 
 
 class HangUp:
-    """The end of a connection. ASGI tells it to those who wait to receive; that takes a task for each request."""
+    """Reports the end of a connection. ASGI itself reports it only to a waiting ``receive``, which takes a task per request."""
 
     def __init__(self) -> None:
         self.happened = False
         self.listeners: set[Callable[[], object]] = set()
 
     def tell(self) -> None:
-        """The connection has ended."""
+        """Marks the connection as ended and calls the listeners."""
         self.happened = True
         for listener in list(self.listeners):
             listener()

@@ -1,8 +1,8 @@
-"""HTTP/1.1 by httptools, in a third of h11's time, with the bounds that a port open to anybody needs.
+"""HTTP/1.1 with httptools, in a third of h11's time, and with the limits that a publicly reachable port needs.
 
-A head has a size and a time, a connection that waits is closed, pipelined requests are counted, and at the limit of connections
-those that wait make room, so that ``/health`` stays reachable. Nothing here runs per request beyond a few assignments: one pass a
-second finds what is overdue.
+Heads are limited in size and time, pipelined requests in number, and idle connections are closed. At the limit of connections,
+idle ones make room for new ones, so that ``/health`` stays reachable. Each request costs only a few assignments here: one pass a
+second finds overdue connections.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from aiderm_api.middleware.unread_body import UnreadBody
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 15.0
 MAX_PIPELINED = 8  # requests that wait behind the one being answered
-RESERVE = 64  # connections beyond the limit that are told so, or answered about health; further ones are closed
+RESERVE = 64  # connections over the limit that may still ask for health; all further ones are refused at once
 _ALWAYS_ANSWERED = frozenset(
     f"{prefix}/health{part}".encode() for prefix in ("", "/api", "/v2", "/api/v2") for part in ("", "/live", "/ready")
 )
@@ -58,12 +58,12 @@ class Connections(ServerState):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection.
+    """One connection and its limits.
 
-    Its bounds: ``MAX_HEAD_BYTES`` of headers, trailers or chunk extensions (counted is what arrives without bringing a body's
-    bytes or an end nearer, all of which the parser keeps in memory); ``HEAD_SECONDS`` from the first byte of a request to the
-    end of its head, and for a first byte to arrive at all; ``keep_alive_seconds`` between two requests; ``MAX_PIPELINED``
-    requests that wait behind the one being answered.
+    ``MAX_HEAD_BYTES`` limits headers, trailers and chunk extensions, which the parser keeps in memory: it counts the bytes that
+    have arrived since the last end of a head, part of a body or end of a message. ``HEAD_SECONDS`` limits the time from the first
+    byte of a request to the end of its head, and the wait for the first byte on a new connection; ``keep_alive_seconds`` limits
+    the time between two requests, ``MAX_PIPELINED`` the requests that wait behind the one being answered.
     """
 
     server_state: Connections
@@ -72,13 +72,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._max_connections = self.limit_concurrency or 0
-        self.limit_concurrency = None  # uvicorn would answer with plain text, and count connections that only wait
+        self.limit_concurrency = None  # uvicorn would answer with plain text, and count idle connections too
         self._without_progress = 0
         self._waiting_since = 0.0
         self._head_since: float | None = None
         self._used = False
         self._over_limit = False
-        self._deaf = False  # too much has been pipelined: the rest is dropped, and the connection ends after the last answer
+        self._deaf = False  # too many requests are pipelined: the rest is dropped, the connection ends after the last answer
         self._muted = False  # while a head is fed to the parser a second time
         self._hang_up = HangUp()
         self._arrival = Arrival()
@@ -122,7 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(self._at_the_limit())
 
     def data_received(self, data: bytes) -> None:
-        """Also refuses a head that is too large, or closes the connection where an answer has begun."""
+        """Parses data. Refuses a head that is too large or malformed, or aborts the connection if an answer has begun."""
         if self._deaf or self.transport.is_closing():
             return
         if self._head_since is None:
@@ -141,10 +141,10 @@ class BoundedProtocol(HttpToolsProtocol):
             )
 
     def _feed(self, data: bytes) -> None:
-        """Parses ``data``. An Upgrade header is ignored, as RFC 9110, section 7.8 allows where a server lacks the protocol.
+        """Parses ``data``. An Upgrade header is ignored, as RFC 9110, section 7.8 allows if a server lacks the protocol.
 
-        The parser stops after the head of such a request and skips its body. Another parser then gets a head with the same
-        framing, whose callbacks are muted, and continues from there.
+        The parser stops after the head of such a request and skips its body. A new parser is therefore fed a head with the same
+        framing, with its callbacks muted, and continues from there.
         """
         while True:
             try:
@@ -175,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(problem)
 
     def _refuse(self, problem: ProblemError) -> None:
-        """Answers with a problem document and hangs up; nothing of the application has seen the request."""
+        """Answers with a problem document and closes the connection; the application never sees the request."""
         self.server_state.waiting.pop(self, None)
         request_id = new_request_id()
         document = problem.problem(request_id)
@@ -258,7 +258,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Starts the next pipelined request, or waits for one; uvicorn would set a timer for each."""
+        """Starts the next pipelined request, or waits for one; uvicorn would set a timer for each wait."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return

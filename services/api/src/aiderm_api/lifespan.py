@@ -1,4 +1,4 @@
-"""Starts what an app needs, follows changes while it runs, and stops it in order."""
+"""Starts the app's services, reloads models and keys while it runs, and stops everything in order."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from aiderm_core.imaging.limits import Limits
 
 AUDIT_CLOSE_SECONDS = 5.0
 GARBAGE_BYTES = 20_000_000
-"""Of uploads, before garbage is collected under load."""
+"""Bytes of uploads after which garbage is collected under load."""
 GARBAGE_BYTES_AT_REST = 20_000_000
 RELEASE_SECONDS = 0.5
-"""Time between two checks whether memory can be released."""
+"""Time between two checks of whether memory can be released."""
 log = structlog.get_logger(__name__)
 
 
@@ -44,14 +44,14 @@ def lifespan_of(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        cv2.setNumThreads(1)  # the workers are the parallelism
+        cv2.setNumThreads(1)  # the workers already run in parallel
         services = app.state.services = _build(settings, metrics, audit)
         _register_gauges(services, key_ring)
         if audit is not None:
             audit.start()
         await asyncio.to_thread(services.registry.refresh)
         _settle()
-        # Each in a task of its own: a new model may take its time to load, a revoked key must not.
+        # Separate tasks: a new model may load slowly, but a revoked key must stop working soon.
         refreshes = [services.registry.refresh] + ([] if key_ring is None else [key_ring.refresh])
         polling = [asyncio.create_task(_poll(refresh, settings.poll_seconds)) for refresh in refreshes]
         polling.append(asyncio.create_task(_poll(_release_memory(services.pool, services.budget), RELEASE_SECONDS)))
@@ -134,13 +134,13 @@ def _register_gauges(services: Services, key_ring: KeyRing | None) -> None:
 
 
 def _release_memory(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], None]:
-    """Frees what refused uploads left and gives it back to the system: under load after many bytes of them, and at rest."""
+    """Returns a function that frees the memory of refused uploads: at rest, and under load after ``GARBAGE_BYTES``."""
     seen = (0, 0)
     collected = swept = 0
 
     def release() -> None:
         nonlocal seen, collected, swept
-        # Refusals keep their upload alive until the next collection, which may be far away.
+        # A refused upload stays in memory until the next garbage collection, which may be far away.
         if not (pool.running or pool.depth or uploads.held) and (pool.finished, uploads.taken) != seen:
             seen = (pool.finished, uploads.taken)
             if uploads.taken - swept >= GARBAGE_BYTES_AT_REST:
@@ -157,9 +157,9 @@ def _release_memory(pool: InferencePool, uploads: MemoryBudget) -> Callable[[], 
 
 
 def _settle() -> None:
-    """Collects all garbage, and keeps what is left, the program and its models, out of later collections.
+    """Collects all garbage, and excludes what is left (the program and its models) from later collections.
 
-    They would look through 100,000 objects each time: 54 ms during which no other thread runs, instead of 0.1 ms.
+    Otherwise each collection would scan 100,000 objects: 54 ms during which no other thread runs, instead of 0.1 ms.
     """
     gc.unfreeze()
     gc.collect()

@@ -1,4 +1,4 @@
-"""A bound on the bytes of uploads that all requests together hold in memory."""
+"""Limits the bytes of uploads that all requests together hold in memory."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class MemoryBudget:
         self.limit = limit
         self.held = 0
         self.taken = 0
-        """Bytes that were ever taken."""
+        """Total bytes taken since the start."""
 
     @contextmanager
     def lease(self) -> Iterator[Lease]:
-        """A share of the budget; what was taken through it is given back at the end."""
+        """Yields a share of the budget; the bytes taken through it are given back at the end."""
         lease = Lease(self)
         try:
             yield lease

@@ -1,7 +1,7 @@
-"""Streaming multipart uploads, in memory only: counted while they arrive, never written to disk.
+"""Reads multipart uploads as a stream, in memory only: their size is checked while they arrive, and nothing is written to disk.
 
-python-multipart is driven directly: form parsers built on it spool files to disk and accept a body that lacks its closing
-boundary. A small body is looked through once it is complete, in a tenth of that parser's time; it judges what is unusual there.
+python-multipart is used directly, because form parsers built on it spool files to disk and accept a body that lacks its closing
+boundary. A small body is scanned once it is complete, in a tenth of that parser's time; the parser handles unusual bodies.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 FRAMING_BYTES = 64 * 1024
 MAX_OTHER_PARTS = 16
 UPLOAD_WINDOW_SECONDS = 10.0
-MAX_NAMED_PARTS = 8  # that a problem lists
+MAX_NAMED_PARTS = 8  # that a problem document lists
 SMALL_BODY_BYTES = 1_000_000
-_USUAL_HEAD_BYTES = 2048  # of a part, in _USUAL_HEADERS lines
+_USUAL_HEAD_BYTES = 2048  # of a part, in at most _USUAL_HEADERS lines
 _USUAL_HEADERS = 4
 _USUAL_HEADER = re.compile(rb"([A-Za-z-]{1,64}): ([!-~\x80-\xff](?:[ -~\x80-\xff]*[!-~\x80-\xff])?)")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -41,15 +41,15 @@ _EXTENDED_FILENAME = re.compile(rb";\s*filename\*\s*=\s*([^;\s]+)", re.IGNORECAS
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """Bounds of one request.
+    """Limits of one request.
 
     Attributes:
-        field: name of the parts that hold images; parts named ``field[]`` count too where several are allowed.
-        max_file_bytes: of one file.
-        max_total_bytes: of all files of the request.
-        seconds: for the whole body to arrive.
-        max_files: how many; None means exactly one.
-        window_seconds: within any such time ``window_bytes`` must arrive, until the body is complete.
+        field: name of the parts that hold images; parts named ``field[]`` count too if several are allowed.
+        max_file_bytes: size of one file.
+        max_total_bytes: size of all files of the request.
+        seconds: time for the whole body to arrive.
+        max_files: number of files; None means exactly one.
+        window_seconds: time in which ``window_bytes`` must arrive, repeatedly until the body is complete.
         window_bytes: 0 lets an upload stall until ``seconds`` have passed.
     """
 
@@ -71,9 +71,9 @@ class _FormPart:
 
 
 class _Collector:
-    """The parser's callbacks: keeps the wanted files, counts the other parts.
+    """The parser's callbacks: keeps the wanted files and counts the other parts.
 
-    Without a lease, the bytes of the body have been counted.
+    ``lease`` is None if the bytes of the body have already been counted.
     """
 
     def __init__(self, boundary: bytes, limits: UploadLimits, lease: Lease | None) -> None:
@@ -97,7 +97,7 @@ class _Collector:
         self._parser.write(chunk)
 
     def take(self, body: bytes) -> None:
-        """Takes a whole body."""
+        """Collects the parts of a complete body."""
         parts = usual_parts(body, self._boundary)
         if parts is None:
             self.write(body)
@@ -191,7 +191,7 @@ class _Collector:
 
 
 def _part_of(disposition: bytes) -> _FormPart:
-    """Name and filename of a part; RFC 5987's ``filename*`` stands in for a missing ``filename``, as some libraries send it.
+    """Name and filename of a part; RFC 5987's ``filename*``, which some libraries send, replaces a missing ``filename``.
 
     Raises:
         MalformedMultipart: the part has no name.
@@ -212,7 +212,7 @@ def _part_of(disposition: bytes) -> _FormPart:
 
 
 def usual_parts(body: bytes, boundary: bytes) -> list[tuple[bytes, int, int]] | None:
-    """Each part's Content-Disposition, and where its data begin and end; None for a body that is not quite as usual."""
+    """Each part's Content-Disposition, and where its data begin and end; None for a body in an unusual form."""
     delimiter = b"\r\n--" + boundary
     if not body.startswith(delimiter[2:]) or len(boundary) > 70:  # RFC 2046, section 5.1.1
         return None
@@ -237,10 +237,10 @@ def usual_parts(body: bytes, boundary: bytes) -> list[tuple[bytes, int, int]] | 
 
 
 def boundary_of(content_type: str) -> bytes:
-    """The boundary of a multipart/form-data header.
+    """Returns the boundary in a Content-Type header.
 
     Raises:
-        MalformedMultipart: another type, or no boundary.
+        MalformedMultipart: the type is not multipart/form-data, or it has no boundary.
     """
     kind, options = parse_options_header(content_type.encode("latin-1", "replace"))
     if kind.lower() != b"multipart/form-data":
@@ -252,9 +252,9 @@ def boundary_of(content_type: str) -> bytes:
 
 
 async def read_uploads(request: Request, limits: UploadLimits, lease: Lease) -> list[Upload]:
-    """Reads the wanted files of a multipart body; always at least one.
+    """Reads the wanted files of a multipart body; returns at least one.
 
-    The body is refused as soon as it has become too long, or at once if its Content-Length announces that it will.
+    The body is refused as soon as it is too long, or at once if its Content-Length is.
 
     Raises:
         MalformedMultipart, MissingFile, TooLarge, Overloaded, DeadlineExceeded, ClientClosedRequest: see problems.
@@ -300,7 +300,7 @@ async def _read_small_body(request: Request, limits: UploadLimits, lease: Lease)
 
 
 async def read_body(request: Request, limits: UploadLimits, write: Callable[[bytes], None]) -> None:
-    """Feeds a body to ``write``; a stalled upload is cut off, so that it does not hold memory for as long as it likes.
+    """Feeds a body to ``write``; a stalled upload is cut off, so that it cannot hold memory indefinitely.
 
     Raises:
         TooLarge, DeadlineExceeded, ClientClosedRequest: see problems.

@@ -1,7 +1,7 @@
 """Requests and answers of the Open Inference Protocol, version 2 (KServe, Triton), with its extension for binary tensors.
 
-JSON of tensors is read without making an object of each number or row: ``data`` is cut out of the text first, so a body takes a
-few times its own size, whatever it holds.
+JSON tensors are read without creating an object for each number or row: ``data`` is cut out of the text first, so that a body
+takes a few times its own size in memory, whatever it holds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Input(BaseModel):
     datatype: str
     shape: list[int]
     parameters: _Parameters = _Parameters()
-    data: int | None = None  # index of what was cut out
+    data: int | None = None  # index of the text that was cut out
 
 
 class _Output(BaseModel):
@@ -63,12 +63,12 @@ class _Request(BaseModel):
 
 @dataclass
 class InferenceRequest:
-    """What a request asks for.
+    """A parsed request.
 
     Attributes:
-        images: uint8 ``[N, S, S, 3]``, or files of images.
+        images: uint8 ``[N, S, S, 3]``, or image files.
         outputs: wanted tensors, in order, and whether each is sent in binary form.
-        id: that the client gave its request.
+        id: the id that the client gave its request.
     """
 
     images: NDArray[np.uint8] | list[Upload]
@@ -77,7 +77,7 @@ class InferenceRequest:
 
 
 def describe_model(manifest: Manifest, platform: str) -> dict[str, Any]:
-    """The protocol's metadata of a model; a request sends one of its two inputs."""
+    """A model's metadata in the protocol's form; a request sends one of the two inputs."""
     size = manifest.input.size
     shapes = {"probability": [-1, len(manifest.labels)], "heatmap": [-1, -1, -1], "outline": [-1, -1, -1]}
     return {
@@ -96,7 +96,7 @@ def describe_model(manifest: Manifest, platform: str) -> dict[str, Any]:
 
 
 def split_body(body: bytearray, headers: Mapping[str, str]) -> tuple[bytes, memoryview]:
-    """The JSON of a body, and the tensors in binary form behind it, whose place ``Inference-Header-Content-Length`` tells.
+    """Splits a body into its JSON, whose length ``Inference-Header-Content-Length`` gives, and the binary tensors after it.
 
     Raises:
         MalformedTensors, TooLarge, UnsupportedType: see problems.
@@ -119,14 +119,14 @@ def parse_request(text: bytes, binary: memoryview, manifest: Manifest, most: int
     """Reads a request for inference.
 
     Args:
-        text: its JSON.
-        binary: the tensors behind it.
-        manifest: of the model that answers.
-        most: images that a request may hold.
-        max_file_bytes: of one file; a larger one becomes an ``Upload`` that says so.
+        text: the request's JSON.
+        binary: the binary tensors after it.
+        manifest: manifest of the model that answers.
+        most: number of images that a request may hold.
+        max_file_bytes: limit for one file; a larger one becomes an ``Upload`` that is marked ``too_large``.
 
     Raises:
-        MalformedTensors: the request is not one that the model can answer.
+        MalformedTensors: the model cannot answer the request.
     """
     request, cut_out = _parse_json(text)
     tensor = _only_input(request, manifest, most)
@@ -139,12 +139,12 @@ def parse_request(text: bytes, binary: memoryview, manifest: Manifest, most: int
 
 
 def answer(request: InferenceRequest, tensors: Tensors, manifest: Manifest) -> tuple[bytes, dict[str, str]]:
-    """The body of an answer and its headers.
+    """Builds the body of an answer and its headers.
 
     Args:
-        request: that is answered.
-        tensors: by name: float32 ``[N, ...]``, or N texts. NaN, where a rejected image has no number, is null in JSON.
-        manifest: of the model that answered.
+        request: the request that is answered.
+        tensors: tensors by name: float32 ``[N, ...]``, or N strings. NaN (a rejected image's missing number) is null in JSON.
+        manifest: manifest of the model that answered.
     """
     outputs, behind = [], []
     for name, binary in request.outputs.items():
@@ -170,7 +170,7 @@ def answer(request: InferenceRequest, tensors: Tensors, manifest: Manifest) -> t
 
 
 def _packed(values: NDArray[np.float32] | Sequence[str]) -> bytes:
-    """Numbers in little-endian order; texts each behind their length in four bytes."""
+    """Packs numbers in little-endian order, and strings each after its length in four bytes."""
     if isinstance(values, np.ndarray):
         return values.astype("<f4").tobytes()
     return b"".join(len(raw).to_bytes(4, "little") + raw for raw in (value.encode() for value in values))
@@ -213,7 +213,7 @@ def _only_input(request: _Request, manifest: Manifest, most: int) -> _Input:
 
 
 def _content(tensor: _Input, cut_out: Sequence[bytes], binary: memoryview) -> bytes | memoryview:
-    """The tensor's data: the text of a list, or bytes."""
+    """The tensor's data: the JSON text of a list, or bytes."""
     size, index = tensor.parameters.binary_data_size, tensor.data
     if size is not None and index is None:
         if size != len(binary):
@@ -229,7 +229,7 @@ def _content(tensor: _Input, cut_out: Sequence[bytes], binary: memoryview) -> by
 
 
 def _pixels(content: bytes | memoryview, shape: Sequence[int]) -> NDArray[np.uint8]:
-    """Raises MalformedTensors: another number of values, or others than 0..255."""
+    """Reads pixels; raises MalformedTensors for a wrong number of values, or values outside 0..255."""
     expected = int(np.prod(shape))
     if isinstance(content, memoryview):
         received, values = len(content), content
@@ -247,7 +247,7 @@ def _pixels(content: bytes | memoryview, shape: Sequence[int]) -> NDArray[np.uin
 
 
 def _files(content: bytes | memoryview, count: int, max_bytes: int) -> list[Upload]:
-    """Raises MalformedTensors: another number of files, or content that is not theirs."""
+    """Reads files; raises MalformedTensors for a wrong number of files, or malformed content."""
     files: list[bytes | memoryview] = []
     if isinstance(content, memoryview):
         at = 0

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with every failure as a problem document, examples, and the keys."""
+"""Builds the OpenAPI document: FastAPI's own, with problem documents for failures, examples and API keys."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SCHEME = "bearerKey"
 
 
 def openapi_document(app: FastAPI) -> dict[str, Any]:
-    """The document that describes ``app``; made once."""
+    """Returns the document that describes ``app``; it is built once."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, summary=app.summary, description=app.description, routes=app.routes
         )
-        # Relative to the document: the same under / and under a proxy's /api.
+        # Relative to the document, so that it holds under / and under a proxy's /api.
         document["servers"] = [{"url": "."}]
         parts = document["components"]["schemas"]
         parts.setdefault("Problem", Problem.model_json_schema(ref_template="#/components/schemas/{model}"))
         for operation in (item for path in document["paths"].values() for item in path.values()):
-            # FastAPI adds its own 422 to whatever has parameters; the routes document ours.
+            # FastAPI adds its own 422 to every route with parameters; the routes document the one that this service sends.
             content = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in content:
                 del operation["responses"]["422"]

@@ -48,7 +48,7 @@ def _most_likely(melanoma: float) -> dict[str, Any]:
 
 
 def _assessment(decision: str, melanoma: float | None, reason: tuple[str, str], **changes: Any) -> dict[str, Any]:
-    """An answer of a model with two classes; ``melanoma`` is its probability, None where the image was rejected."""
+    """An answer of a model with two classes; ``melanoma`` is its probability, None for a rejected image."""
     classes = [] if melanoma is None else zip(_LABELS, (melanoma, round(1 - melanoma, 3)), strict=True)
     answer = {
         "request_id": EXAMPLE_REQUEST_ID,

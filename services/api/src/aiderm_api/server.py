@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
         self.server_state = self.connections = Connections()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Also logs the address; with port 0 only the operating system knows it."""
+        """Starts the server and logs its address; with port 0 the operating system chooses the port."""
         await super().startup(sockets)
         if self.started:
             host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
             log.info("ready", url=f"http://{host}:{port}")
 
     async def on_tick(self, counter: int) -> bool:
-        """Uvicorn's heartbeat."""
+        """Closes overdue connections once a second, on uvicorn's heartbeat."""
         if counter % _TICKS_PER_SECOND == 0:
             self.connections.close_overdue()
         return await super().on_tick(counter)

@@ -1,4 +1,4 @@
-"""What the routes share: made once for each app, handed out as a FastAPI dependency."""
+"""The objects that all routes share, created once per app and provided as a FastAPI dependency."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """Those of the app that answers ``request``."""
+    """Returns the services of the app that handles ``request``."""
     services: Services = request.app.state.services
     return services
 

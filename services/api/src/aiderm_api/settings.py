@@ -1,4 +1,4 @@
-"""All settings of the service: one typed, bounded class, read from ``AIDERM_*``."""
+"""Reads all settings of the service from ``AIDERM_*`` variables into one typed class with bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_DECODED_BYTES = 440 * MEGABYTE  # by default: with models and uploads the p
 PREFIX = "AIDERM_"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*")
-# As browsers send it: no path, no closing slash, lower case.
+# As browsers send it: no path, no trailing slash, lower case.
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 
 
@@ -110,7 +110,7 @@ class Settings(KeysFile):
     @field_validator("cors_origins", "hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Comma-separated in the environment; browsers write origins in lower case."""
+        """Splits comma-separated values, in lower case because browsers write origins so."""
         return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("cors_origins")
@@ -118,7 +118,7 @@ class Settings(KeysFile):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
-                # "*" as well: any page on the web could then use a service inside a hospital's network.
+                # "*" is refused too: any page on the web could then use a service inside a hospital's network.
                 raise ValueError("each origin must be http(s)://host or http(s)://host:port, and end there; * is not allowed")
         return value
 
@@ -155,17 +155,17 @@ class Settings(KeysFile):
 
     @property
     def allowed_hosts(self) -> frozenset[str]:
-        """Names by which the service may be addressed, in lower case; ``*`` among them for any."""
+        """Host names, in lower case, under which the service may be addressed; ``*`` allows any."""
         return frozenset({*LOOPBACK, self.host.lower(), *self.hosts})
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes that decoding may hold; an image that needs more is refused."""
+        """Bytes that decoding may use; an image that needs more is refused."""
         return self.max_decoded_bytes or min(default_limit(), MOST_DECODED_BYTES)
 
     @property
     def worker_count(self) -> int:
-        """One more than cores, so that a slow image leaves a worker for quick ones even on a single core."""
+        """By default one worker more than cores, so that a slow image leaves a worker for quick ones even on a single core."""
         return self.workers or (self.threads or usable_cores()) + 1
 
 
@@ -173,7 +173,7 @@ def load_settings() -> Settings:
     """Reads the environment.
 
     Raises:
-        SettingsError: a variable that is out of bounds or unreadable.
+        SettingsError: a variable is out of bounds or cannot be parsed.
     """
     try:
         return Settings()
@@ -195,7 +195,7 @@ def _is_address(text: str) -> bool:
 
 
 def unknown_settings() -> list[str]:
-    """Warnings about variables that look like settings and are not: a misspelt one would leave the service open in silence."""
+    """Warns of ``AIDERM_*`` variables that are not settings: a misspelt one could silently leave the service open."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     warnings = []
     for variable in sorted(os.environ):

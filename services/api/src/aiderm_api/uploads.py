@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Upload:
-    """One file part. ``too_large``: it exceeded the limit of a file, and its data were dropped."""
+    """One file part. ``too_large`` means that it exceeded the size limit of a file; its data were dropped."""
 
     data: bytes = b""
     too_large: bool = False
 
 
 def too_large_text(limit: int) -> str:
-    """What to tell a client of a file beyond ``limit`` bytes."""
+    """The message for a client whose file exceeds ``limit`` bytes."""
     return f"Received: a file of more than {limit:,} bytes. Allowed: {limit:,} bytes ({limit / 1e6:g} MB)."

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aiderm_compute.parent_watch import end_with_parent
 
-_CALLS_A_WORKER = 12  # then it is replaced: memory that TensorFlow holds on to goes with it
+_CALLS_A_WORKER = 12  # then it is replaced, which frees memory that TensorFlow keeps
 
 
 class ExecutionError(ValueError):
@@ -28,7 +28,7 @@ class Call:
         name: identifies the call; unique in a run.
         function: defined in a module, so that another process can import it.
         arguments: passed to the function.
-        threads: how many the call keeps busy.
+        threads: number of threads that the call keeps busy.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Done:
     Attributes:
         name: of the call.
         value: that its function returned.
-        error: what it raised, or what became of its process; None where it returned.
-        node: address of the machine that did it, where there are several.
+        error: what it raised, or what happened to its process; None if it returned.
+        node: address of the machine that ran it, if there are several.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Done:
 
 
 FindMissing = Callable[[], str | None]
-"""Says what the machine that calls it lacks for the work; None where it lacks nothing. Pickled, so of a module."""
+"""Returns what the machine that calls it lacks for the work, or None. It is pickled, so a module must define it."""
 
 
 class Executor(Protocol):
     """Runs calls."""
 
     def check(self, find_missing: FindMissing) -> None:
-        """Makes sure that the work finds what it needs where it will be done.
+        """Checks that what the work needs is available on every machine that will run it.
 
         Raises:
             ValueError: something is missing somewhere; the text names the place and what is missing.
@@ -85,7 +85,7 @@ def attempt(call: Call, node: str | None = None) -> Done:
 
 
 def spawned(jobs: int) -> Pool:
-    """Processes that share no memory with this one and end with it."""
+    """A pool of processes that share no memory with this one and end with it."""
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent)
 
 
@@ -118,7 +118,7 @@ class LocalProcesses:
                     ) from error
 
     def close(self) -> None:
-        """Waits for the running calls; starts no others."""
+        """Waits for the running calls and starts no others."""
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool, self._taken = None, 0
@@ -126,7 +126,7 @@ class LocalProcesses:
 
 @contextmanager
 def local_processes(jobs: int = 1, pool: Callable[[int], Pool] = spawned) -> Iterator[LocalProcesses]:
-    """Yields an executor of ``jobs`` processes; once the caller leaves, for whatever reason, no further call is started."""
+    """Yields an executor of ``jobs`` processes; once the block ends, for whatever reason, no further call is started."""
     processes = LocalProcesses(jobs, pool)
     try:
         yield processes

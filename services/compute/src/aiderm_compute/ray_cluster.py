@@ -39,16 +39,17 @@ class Node:
 
 @contextmanager
 def connect(address: str, *, seconds: float = 20) -> Iterator[None]:
-    """Connects this process to a running cluster; at the end, everything that it started there is stopped.
+    """Connects this process to a running cluster; when the block ends, everything that it started there is stopped.
 
-    No cluster is started, nothing is reported to anybody, and what the nodes' processes print stays in the nodes' logs.
+    No cluster is started, no usage statistics are sent, and what the nodes' processes print stays in the nodes' logs.
 
     Args:
         address: ``auto``, ``HOST:PORT`` of the head node, or ``ray://HOST:PORT`` of its client server.
         seconds: to wait for an answer.
 
     Raises:
-        ClusterError: the address is none of these, nobody answers there, or Ray is missing or another version than there.
+        ClusterError: the address has another form, nothing answers there, this process is connected already, or Ray is missing
+            or of another version than there.
     """
     place = _place(address)
     ray = _ray()
@@ -72,7 +73,7 @@ def connect(address: str, *, seconds: float = 20) -> Iterator[None]:
 
 
 def nodes() -> list[Node]:
-    """The nodes that are alive, in order of their address; ``connect`` comes first."""
+    """The nodes that are alive, sorted by address; call ``connect`` first."""
     found = [
         Node(
             node["NodeID"],
@@ -87,22 +88,22 @@ def nodes() -> list[Node]:
 
 
 def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float = 60) -> dict[Node, Any]:
-    """Calls a function once on each node, all at the same time, each in its own process, however busy the node is.
+    """Calls a function once on each node at the same time, each in its own process, even if the node is busy.
 
     Args:
-        function: of an installed module, or one that carries all it needs.
+        function: defined in an installed module, or self-contained.
         arguments: passed to the function.
         seconds: to wait for all.
 
     Returns:
-        By node what it returned, or the exception: what it raised, or a ClusterError where nothing came back (in time). Nodes
-        that were lost meanwhile are left out.
+        By node, the result or an exception: the one that the function raised, or a ClusterError if there was no answer in time.
+        Nodes that were lost meanwhile are left out.
     """
     ray = _ray()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked = {}
-    remote = ray.remote(max_calls=1)(_call)  # the process, with all that the function imports, goes with the answer
+    remote = ray.remote(max_calls=1)(_call)  # the process, with all that the function imports, ends after the answer
     for node in nodes():
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         asked[node] = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(function, *arguments)
@@ -118,7 +119,7 @@ def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float 
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Ray takes no builtin function by itself."""
+    """Calls a function; Ray does not accept builtin functions directly."""
     return function(*arguments)
 
 
@@ -153,14 +154,14 @@ def _place(address: str) -> tuple[str, int] | None:
 
 
 def _reach(address: str, host: str, port: int, seconds: float) -> None:
-    """Ray itself would try for minutes, and then end this process."""
+    """Raises an error if no Ray answers; Ray itself would try for minutes and then end this process."""
     try:
         with socket.create_connection((host, port), seconds):
             pass
     except OSError as error:
         raise ClusterError(f"nothing answers at {address}: {error.strerror or error}. Allowed: {ADDRESSES}") from error
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):
-        return  # only Ray knows how to greet there
+        return  # only Ray has the certificates to connect there
     import grpc
 
     with grpc.insecure_channel(f"{host}:{port}", [("grpc.enable_http_proxy", 0)]) as channel:
@@ -171,16 +172,16 @@ def _reach(address: str, host: str, port: int, seconds: float) -> None:
 
 
 def _node_here() -> bool:
-    """Whether this process reaches the socket of a Ray node on this machine; where it does not, Ray would end the process."""
+    """Whether this process reaches the socket of a Ray node on this machine; if it does not, Ray would end the process."""
     try:
         sockets = Path("/proc/net/unix").read_text().splitlines()
     except OSError:
-        return True  # no Linux; Ray will see
+        return True  # not Linux; leave it to Ray
     paths = (line.rpartition(" ")[2] for line in sockets)
     return any(re.search(r"/sockets/raylet(\.\d+)?$", path) and Path(path).exists() for path in paths)
 
 
 def _sentence(error: BaseException) -> str:
-    """What Ray says, on one line and without its traceback."""
+    """Ray's error message on one line of at most about 400 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 400 else f"{text[:400]}…"

@@ -14,9 +14,9 @@ from rich.console import Console
 from aiderm_compute.executor import Call, Done, FindMissing, attempt
 from aiderm_compute.ray_cluster import ClusterError, connect, nodes, on_every_node
 
-THREADS = 2  # of a trial, by default; not this machine's, as another one trains it
-_TRIES = 4  # of a call whose process died, or whose node was lost
-_PATIENCE = 300.0  # seconds for a node to check what it has; weights files are read for it
+THREADS = 2  # per trial by default; not this machine's number, as the trial runs on another one
+_TRIES = 4  # most attempts at a call whose process dies or whose node is lost
+_PATIENCE = 300.0  # seconds for a node's check, which reads the weights files
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def ray_nodes(address: str, jobs: int | None, gpus: float, console: Console) -> 
 
     Args:
         address: see ``aiderm_compute.ray_cluster.connect``.
-        jobs: calls at a time at most; None for what the nodes have room for.
-        gpus: how many each call gets; with 0 a call sees no GPU.
-        console: where it is told what happens to nodes.
+        jobs: most calls at a time; None for as many as the nodes have room for.
+        gpus: GPUs per call; with 0 a call sees no GPU.
+        console: where messages about nodes and calls are printed.
 
     Raises:
-        ClusterError: no connection.
+        ClusterError: the connection failed.
     """
     with connect(address):
         yield RayNodes(jobs, gpus, console)
@@ -60,11 +60,11 @@ class RayNodes:
         self._find_missing: FindMissing | None = None
         self._fit: frozenset[str] = frozenset()
         self._unfit: set[str] = set()
-        # One call a process: the next may need another number of threads, which TensorFlow takes once.
+        # One call per process: the next may need another number of threads, which TensorFlow accepts only once.
         self._remote = ray.remote(max_calls=1)(_do)
 
     def check(self, find_missing: FindMissing) -> None:
-        """Asks every node at once.
+        """Asks all nodes at once what they lack.
 
         Raises:
             ClusterError: a node lacks something.
@@ -128,7 +128,7 @@ class RayNodes:
         return self._remote.options(**options).remote(self._find_missing, self._fit, light, *arguments)
 
     def _find_room(self, calls: Sequence[Call]) -> None:
-        """Raises an error where no node is large enough; Ray would wait for ever."""
+        """Raises an error if no node is large enough; Ray would wait forever."""
         threads = max((call.threads for call in calls), default=0)
         there = nodes()
         if not any(node.cpus >= threads and node.gpus >= self._gpus for node in there):
@@ -147,16 +147,16 @@ class _Shared:
         self._put: dict[int, tuple[Any, Any]] = {}
 
     def reference(self, argument: Any) -> Any:
-        """The argument, or a reference to it that Ray puts the argument in place of."""
+        """Returns the argument, or a reference that Ray replaces with the argument."""
         if not isinstance(argument, list):
             return argument
         if id(argument) not in self._put:
-            self._put[id(argument)] = (argument, self._ray.put(argument))  # the list is kept, and so its id stays its own
+            self._put[id(argument)] = (argument, self._ray.put(argument))  # the list is kept so that its id is not reused
         return self._put[id(argument)][1]
 
 
 def _do(find_missing: FindMissing, fit: frozenset[str], call: Call, *arguments: Any) -> _NodeReport:
-    """Runs on a node; a node that joined after the check is checked first."""
+    """Runs a call on a node; a node that joined after the check is checked first."""
     import ray
 
     context = ray.get_runtime_context()

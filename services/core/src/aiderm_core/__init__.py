@@ -1,3 +1,3 @@
-"""What trainer, API and scorer must agree on: decoding, bundles, runtimes and the decision."""
+"""The code that trainer, API and scorer share: decoding, bundles, runtimes and the decision."""
 
 DISCLAIMER = "Research use only; not a medical device; not a diagnosis."

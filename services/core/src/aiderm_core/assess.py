@@ -1,4 +1,4 @@
-"""From the bytes of one image to a decision: decode, measure, run, decide. Every service assesses images through this module."""
+"""Assesses one image: decodes it, measures its quality, runs the model and decides. Every service assesses images with this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aiderm_core.most_likely import MostLikely, most_likely
 from aiderm_core.quality import measurements
 from aiderm_core.runtime import Hint, Outputs, Runtime
 
-# Outputs are sums of float32: this far outside 0..1 is rounding, further is a broken graph.
+# Outputs are sums of float32: up to this distance outside 0..1 is rounding; beyond it, the graph is broken.
 ROUNDING = 1e-4
 
 
@@ -43,19 +43,19 @@ class ImageAssessment:
     """The assessment of one image.
 
     Attributes:
-        image: format, size and what was done to decode it.
+        image: format, size and notes on decoding.
         region: the part of the upright image that was assessed.
-        measures: of ``measurements.METRICS``.
+        measures: values of ``measurements.METRICS``.
         warnings: for measures beyond the manifest's limits.
         probabilities: ``[C]``, 0..1, in the manifest's label order.
         malignancy: 0..1.
-        most_likely: the class that fits best at even prevalence; None where the manifest has no class shares.
-        novelty: distance from the training images, in the manifest's own scale.
+        most_likely: the class that fits best at even prevalence; None if the manifest has no class shares.
+        novelty: distance from the training images, on the manifest's scale.
         heatmap: ``[h, w]``, 0..1.
-        outline: ``[h, h]``, 0..1, the probability of each place to lie inside the lesion; None where the graph has none.
+        outline: ``[h, h]``, 0..1, the probability that each place lies inside the lesion; None if the graph has no such output.
         square: the model's input, uint8 ``[S, S, 3]``; ``aiderm_core.outline`` measures colours on it.
         verdict: the decision and its reasons.
-        seconds: that it took.
+        seconds: duration of each stage.
     """
 
     image: ImageInfo
@@ -98,20 +98,20 @@ def assess(
 
     Args:
         data: a file's bytes.
-        manifest: of the model that ``runtime`` holds.
-        runtime: answers for uint8 ``[1, S, S, 3]``.
-        rule: threshold and band of the variant that runs.
-        limits: what an image may measure.
-        before_inference: called before inference; says how the graph is to use the cores, or raises to stop there.
-        budget: of decoded bytes; held only until the model's input is made.
+        manifest: manifest of the model that ``runtime`` holds.
+        runtime: scores uint8 ``[1, S, S, 3]``.
+        rule: threshold and uncertain band of the variant that runs.
+        limits: size limits for the image.
+        before_inference: called before inference; returns how the graph should use the cores, and may raise to stop.
+        budget: limits decoded bytes; held only until the model's input is ready.
         deadline: for waiting for the budget and for decoding, as ``time.monotonic`` counts.
-        planned: how ``decode.plan`` would decode the image at the model's size, where that is known already.
+        planned: result of ``decode.plan`` for the image at the model's size, if known already.
 
     Raises:
         ImageError: the image cannot be assessed.
-        BudgetTimeoutError: no room in the budget before the deadline.
-        DecodeTimeoutError: not decoded before the deadline.
-        BrokenOutputError: the graph's answer is not a probability.
+        BudgetTimeoutError: the budget had no room before the deadline.
+        DecodeTimeoutError: the image was not decoded before the deadline.
+        BrokenOutputError: the graph's outputs are not valid.
     """
     start = time.perf_counter()
     image = _prepare(data, manifest.input, limits, budget, deadline, planned)
@@ -145,10 +145,10 @@ def _prepare(
 ) -> _Prepared:
     with decoding(data, limits, spec.size, budget, deadline, planned) as image:
         info, region = image.info, assessed_region(image.width, image.height, spec.geometry)
-        height, width = image.pixels.shape[:2]  # fewer than the image's own where it was decoded at a smaller scale
+        height, width = image.pixels.shape[:2]  # less than the image's size if it was decoded at a smaller scale
         square = crop(image.pixels, assessed_region(width, height, spec.geometry))
         batch = to_model_input(square, spec.size)[np.newaxis]
-        # At the usual input size both want the same pixels, and scaling them takes longer than all that is measured.
+        # At the usual input size, model and measurements use the same pixels; scaling twice would take longer than measuring.
         same = spec.size == measurements.WORKING_SIZE
         working = batch[0] if same else to_model_input(square, measurements.WORKING_SIZE)
         del image, square  # the only references to the pixels
@@ -156,10 +156,10 @@ def _prepare(
 
 
 def checked_outputs(outputs: Outputs, classes: int) -> Outputs:
-    """A graph's answers with what rounding left outside of 0..1 put back.
+    """Returns a graph's answers with probabilities and malignancy clipped to 0..1, where rounding left them slightly outside.
 
     Raises:
-        BrokenOutputError: they are not finite, not probabilities, or of another number of classes.
+        BrokenOutputError: an output is not finite, is not a probability, or has the wrong number of classes.
     """
     probability, malignancy, novelty = outputs.probability, outputs.malignancy, outputs.novelty
     maps = [drawn for drawn in (outputs.heatmap, outputs.outline) if drawn is not None]

@@ -1,19 +1,19 @@
-"""One answer for several images of one lesion.
+"""Combines the assessments of several images of one lesion into one answer.
 
 The images that count are pooled: the log-odds of malignancy are averaged, which is the logarithmic opinion pool of two outcomes
-(Genest and Zidek, "Combining Probability Distributions", Statistical Science 1986). The classes are pooled inside the malignant
-and inside the benign ones, so that the malignancy stays the sum over the malignant classes. A pool over all classes at once would
-do harm: two images that are sure of a cancer but not of its kind would make each kind, and with it their sum, improbable.
+(Genest and Zidek, "Combining Probability Distributions", Statistical Science 1986). The classes are pooled separately within the
+malignant and the benign group, so that the malignancy stays the sum over the malignant classes. Pooling all classes at once would
+be harmful: two images that clearly show a cancer but disagree on its kind would make each kind, and so their sum, improbable.
 
-Rejected images do not count, and the same file counts once: sent twice it is no second photograph that agrees. A missed cancer
-costs more than a needless visit, so images may support a low suspicion together only as far as none of them speaks against it:
+Rejected images do not count. A file that is sent twice counts once, because a copy is not a second photograph that agrees. A
+missed cancer costs more than a needless visit, so the images support a low suspicion only if none of them speaks against it:
 
-- An image of doubtful quality may raise the suspicion but not lower it: below the threshold it counts only where there is no
-  other, and then the lesion is uncertain as the image is.
-- An image that is suspicious on its own rules out a low suspicion of the lesion, whatever the mean says.
+- An image of doubtful quality may raise the suspicion but not lower it. If it lies below the threshold, it counts only if no
+  other image does; then the lesion is uncertain, as the image is.
+- An image that is suspicious on its own rules out a low suspicion of the lesion, whatever the mean is.
 - Images on both sides of the uncertain band disagree, and so do an image below the band and one inside it if their log-odds
-  differ by more than ``SPREAD_LIMIT``: then the answer is uncertain. The photographs may show two lesions, or only one of them
-  the part that matters; a mean would hide either.
+  differ by more than ``SPREAD_LIMIT``; then the answer is uncertain. The photographs may show two lesions, or only one of them
+  may show the part that matters; a mean would hide either.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ MAX_IMAGES: Final = 8
 SPREAD_LIMIT: Final = 2.0
 """Difference of log-odds beyond which an image in the uncertain band and one below it disagree.
 
-Two views of one image differ by less in 96% of 775 validation images (melanoma 5)."""
+For the model melanoma 5, two views of one image differ by less in 96% of 775 validation images."""
 QUALITY: Final = "quality"
 """Code of the reason that an image's quality is too low to support a low suspicion."""
-_SMALLEST: Final = 1e-6  # so that no image alone decides what the others cannot outweigh
+_SMALLEST: Final = 1e-6  # keeps a single extreme image from outweighing all others
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class View:
 
     @classmethod
     def of(cls, found: ImageAssessment) -> View | None:
-        """The view of an assessed image; None where it was rejected."""
+        """Returns the view of an assessed image; None if it was rejected."""
         if found.verdict.decision is Decision.REJECTED:
             return None
         return cls(found.probabilities, found.malignancy, any(reason.code == QUALITY for reason in found.verdict.reasons))
@@ -66,12 +66,12 @@ class View:
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the images that count lie apart.
+    """The spread of the images that count.
 
     Attributes:
-        log_odds_sd: standard deviation of the log-odds of malignancy, with n - 1.
+        log_odds_sd: sample standard deviation (n - 1) of the log-odds of malignancy.
         log_odds: the lowest and the highest.
-        probability: the lowest and the highest.
+        probability: the lowest and the highest malignancy.
     """
 
     log_odds_sd: float
@@ -81,7 +81,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The images that do not agree, by their 0-based indices: those below the uncertain band, and the others."""
+    """0-based indices of the images that disagree: ``lower`` are those below the uncertain band, ``higher`` the others."""
 
     higher: tuple[int, ...]
     lower: tuple[int, ...]
@@ -89,15 +89,15 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class CombinedAssessment:
-    """The assessment of a lesion by several images.
+    """The assessment of a lesion from several images.
 
     Attributes:
         counted: 0-based indices of the images that count.
-        probabilities: float64 ``[C]``, sum to 1; None where no image counts.
-        malignancy: 0..1, the sum over malignant classes; None where no image counts.
+        probabilities: float64 ``[C]``, sum to 1; None if no image counts.
+        malignancy: 0..1, the sum over malignant classes; None if no image counts.
         most_likely: see ``aiderm_core.most_likely``.
-        spread: None where fewer than two images count.
-        disagreement: None where the images agree.
+        spread: None if fewer than two images count.
+        disagreement: None if the images agree.
         verdict: the decision and its reasons.
     """
 
@@ -111,7 +111,7 @@ class CombinedAssessment:
 
 
 def copies(files: Sequence[Hashable]) -> frozenset[int]:
-    """0-based indices of the files, or of their digests, that came before."""
+    """0-based indices of the files (or digests) that repeat an earlier one."""
     first: dict[Hashable, int] = {}
     return frozenset(index for index, file in enumerate(files) if first.setdefault(file, index) != index)
 
@@ -120,9 +120,9 @@ def combine(views: Sequence[View | None], manifest: Manifest, rule: DecisionRule
     """Combines the images of one lesion.
 
     Args:
-        views: of each image; None for one that was rejected, could not be read, or is one of ``copies``.
-        manifest: of the model that assessed them.
-        rule: threshold and band that applied to each image; they apply to the lesion too.
+        views: one for each image; None for an image that was rejected, could not be read, or is one of ``copies``.
+        manifest: manifest of the model that assessed them.
+        rule: threshold and uncertain band that applied to each image; they apply to the lesion too.
     """
     accepted = {index: view for index, view in enumerate(views) if view is not None}
     counting = {index: view for index, view in accepted.items() if not view.doubtful} or accepted
@@ -147,7 +147,7 @@ def combine(views: Sequence[View | None], manifest: Manifest, rule: DecisionRule
 
 
 def log_odds(probability: float) -> float:
-    """Natural logarithm of p / (1 - p), bounded to those of 1e-6 and 1 - 1e-6."""
+    """Natural logarithm of p / (1 - p), with p limited to 1e-6..1 - 1e-6."""
     bounded = min(max(probability, _SMALLEST), 1.0 - _SMALLEST)
     return math.log(bounded / (1.0 - bounded))
 
@@ -155,7 +155,7 @@ def log_odds(probability: float) -> float:
 def _pooled_classes(
     probabilities: Sequence[NDArray[np.floating]], malignancy: float, malignant: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Inside each group the normalised geometric mean of the images' shares; the groups weigh as the malignancy says."""
+    """The normalised geometric mean of the images' shares in each group; the malignancy sets the groups' weights."""
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), _SMALLEST**2)).mean(axis=0)
     pooled: NDArray[np.float64] = np.empty(len(malignant))
     for group, weight in ((malignant, malignancy), (~malignant, 1.0 - malignancy)):
@@ -201,6 +201,6 @@ def _verdict(
 
 
 def _named(indices: Sequence[int]) -> str:
-    """Pictures by their 1-based numbers, as people count them."""
+    """Names images by their 1-based numbers, as people count them."""
     numbers = [str(index + 1) for index in indices]
     return f"picture {numbers[0]}" if len(numbers) == 1 else f"pictures {', '.join(numbers[:-1])} and {numbers[-1]}"

@@ -1,4 +1,4 @@
-"""From a model's outputs to one of four decisions: pure functions, no I/O."""
+"""Turns a model's outputs into one of four decisions, with pure functions and no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiderm_core.quality.measurements import QualityWarning
 
 
 class Decision(StrEnum):
-    """The answer for an image. Below the threshold is not "benign": the model misses some cancers."""
+    """The answer for an image. A result below the threshold does not mean "benign": the model misses some cancers."""
 
     LOW_SUSPICION = "low_suspicion"
     SUSPICIOUS = "suspicious"
@@ -48,14 +48,14 @@ def decide(
 
     Args:
         malignancy: calibrated probability, 0..1.
-        novelty: distance from the training images, in the manifest's own scale.
+        novelty: distance from the training images, on the manifest's scale.
         measures: quality metrics of the assessed region, see ``aiderm_core.quality.measurements``.
-        warnings: quality warnings for the same region; advisory ones decide nothing.
-        manifest: of the model that answered.
-        rule: threshold and band to use; the manifest's own when None.
+        warnings: quality warnings for the same region; advisory ones do not affect the decision.
+        manifest: manifest of the model that produced the outputs.
+        rule: threshold and uncertain band to use; the manifest's own when None.
 
     Raises:
-        ValueError: a malignancy outside 0..1, or a novelty or measure that is not finite: such an answer must never be served.
+        ValueError: the malignancy lies outside 0..1, or the novelty or a measure is NaN: such an answer must never be served.
     """
     if not 0.0 <= malignancy <= 1.0:  # also false for NaN
         raise ValueError(f"malignancy must lie in 0..1. Received: {malignancy}")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and stay after a power cut. All packages write through this module."""
+"""Writes files that appear whole or not at all and survive a power cut. All packages write through this module."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from typing import IO, Any
 import numpy as np
 
 READABLE_BY_ALL = 0o644
-"""Servers run as another user than those who write their files."""
+"""Servers run as a different user from the one who writes their files."""
 
 
 @contextmanager
 def replacing(path: Path, *, permissions: int = READABLE_BY_ALL) -> Iterator[IO[bytes]]:
-    """Opens a temporary file beside ``path``, which replaces it when the block ends well.
+    """Opens a temporary file beside ``path`` that replaces ``path`` when the block ends without an exception.
 
-    Readers see the old file or the whole new one. Concurrent writers do not disturb one another: each has a temporary file of
-    its own, whose path is ``file.name``. When the block raises, the temporary file is removed and ``path`` stays as it is.
+    Readers see the old file or the whole new one. Concurrent writers do not disturb one another: each has its own temporary file,
+    whose path is ``file.name``. When the block raises, the temporary file is removed and ``path`` stays as it is.
 
     Args:
         path: the file to write; its folder must exist.
@@ -53,7 +53,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text in one step, line ends as they are."""
+    """Writes UTF-8 text in one step; line endings are kept."""
     write_bytes(path, text.encode())
 
 
@@ -86,7 +86,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 @contextmanager
 def locked(lock: Path) -> Iterator[None]:
-    """Waits until no other process holds the lock, here or on another machine. The system releases it when its holder ends."""
+    """Holds a lock file's lock; waits while another process, here or on another machine, holds it.
+
+    The system releases the lock if its holder dies.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -94,7 +97,7 @@ def locked(lock: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the list of names in a folder, is on the disk."""
+    """Waits until a file, or the list of names in a folder, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The outline of the lesion and what is measured on it: observations for a clinician, never a score of their own."""
+"""Outlines the lesion and measures its shape and colours: observations for a clinician, not scores."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from aiderm_core.imaging.geometry import Region
 
 SIDE: Final = 224
-"""Side in pixels at which shapes are measured, so that images of any size compare."""
+"""Side in pixels at which shapes are measured, so that images of any size can be compared."""
 SMALLEST: Final = 0.002
-"""Share of the square below which nothing is outlined."""
-_ROUGH: Final = 0.7  # pixels by which the drawn line may leave the mask: half the points
+"""Share of the square that a lesion must cover to be outlined."""
+_ROUGH: Final = 0.7  # pixels by which the simplified line may deviate from the mask's; this halves the number of points
 RATIOS: Final = ("area", "diameter", "border")
-"""Measures whose error is a factor; that of the others is a difference."""
+"""Measures whose error is a ratio; the error of the others is a difference."""
 
 # The six colours of the ABCD rule of dermatoscopy (Nachbar et al., J. Am. Acad. Dermatol. 30, 551-559, 1994), at the sRGB
 # values of Kasmi and Mokrani (IET Image Processing 10, 448-455, 2016).
@@ -32,7 +32,7 @@ COLOURS: Final = {
     "black": (41, 31, 30),
 }
 PRESENT: Final = 0.05
-"""Share of the lesion from which a colour counts as present."""
+"""Share of the lesion that a colour must cover to count as present."""
 
 
 class Measure(NamedTuple):
@@ -49,9 +49,9 @@ class LesionOutline:
 
     Attributes:
         points: float ``[K, 2]``, x and y in pixels of the upright image; the closed line around the largest piece.
-        measures: area, diameter, asymmetry and border, see ``shape``; where the size of a pixel is known also ``area_mm2`` in
+        measures: area, diameter, asymmetry and border, see ``shape``; if the pixel spacing is known, also ``area_mm2`` in
             square millimetres and ``diameter_mm`` in millimetres.
-        colours: share of the lesion's pixels nearest to each of ``COLOURS``.
+        colours: for each of ``COLOURS``, the share of the lesion's pixels that are nearest to it.
     """
 
     points: NDArray[np.float64]
@@ -74,16 +74,16 @@ def measure_lesion(
     """Draws the outline of the lesion and measures what lies inside.
 
     Args:
-        probability: of each place to lie inside the lesion, ``[h, h]``.
+        probability: that each place lies inside the lesion, ``[h, h]``.
         square: the assessed region, uint8 ``[S, S, 3]`` RGB.
-        region: where it lies in the upright image.
-        errors: of each measure, the 2.5% and 97.5% quantile of a hand-drawn outline's value against the model's: their
-            ratio for ``RATIOS``, their difference for the others.
-        spacing: millimetres between the rows and between the columns of the upright image, where they are known. Their own
-            error is in no interval.
+        region: position of the square in the upright image.
+        errors: for each measure, the 2.5% and 97.5% quantiles of the hand-drawn outline's value relative to the model's: the
+            ratio for ``RATIOS``, the difference for the others.
+        spacing: millimetres between the rows and between the columns of the upright image, if known. The intervals do not
+            include its error.
 
     Returns:
-        None where no piece covers ``SMALLEST`` of the square.
+        None if no piece covers ``SMALLEST`` of the square.
     """
     enlarged = cv2.resize(probability, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
     mask = largest_piece(enlarged > 0.5)
@@ -103,7 +103,7 @@ def measure_lesion(
 
 
 def largest_piece(inside: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """The largest connected piece of a mask with its holes filled; None where it covers less than ``SMALLEST``."""
+    """The largest connected piece of a mask with its holes filled; None if it covers less than ``SMALLEST``."""
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8))
     if len(stats) < 2:
         return None
@@ -121,8 +121,8 @@ def shape(mask: NDArray[np.bool_]) -> dict[str, float]:
 
     Returns:
         ``area``: share of the square. ``diameter``: the longest distance between two points (maximum Feret diameter) as a
-        share of the side. ``asymmetry``: the share of the area that has no counterpart when the lesion is mirrored at its
-        principal axes, mean of the two axes, 0..1 (Stoecker et al., Comput. Med. Imaging Graph. 16, 191-197, 1992).
+        share of the side. ``asymmetry``: the share of the area that has no counterpart when the lesion is mirrored about a
+        principal axis, averaged over both axes, 0..1 (Stoecker et al., Comput. Med. Imaging Graph. 16, 191-197, 1992).
         ``border``: perimeter squared over 4 pi times the area (Golston et al., same volume, 199-203), of the smoothed line:
         1 for a circle.
     """
@@ -138,7 +138,7 @@ def shape(mask: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def colour_shares(pixels: NDArray[np.uint8]) -> dict[str, float]:
-    """Share of pixels, uint8 ``[K, 3]`` RGB, whose nearest of ``COLOURS`` in CIELAB is each colour."""
+    """For each of ``COLOURS``, the share of pixels, uint8 ``[K, 3]`` RGB, that are nearest to it in CIELAB."""
     reference = cv2.cvtColor(np.array([list(COLOURS.values())], np.uint8), cv2.COLOR_RGB2LAB)[0].astype(np.float32)
     found = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2LAB)[0].astype(np.float32)
     nearest = ((found[:, None] - reference[None]) ** 2).sum(axis=2).argmin(axis=1)
@@ -153,7 +153,7 @@ def _line(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def _longest(line: NDArray[np.float64], width: float = 1.0, height: float = 1.0) -> float:
-    """The longest distance between two points of a line of pixels, which are ``width`` wide and ``height`` high."""
+    """The longest distance between two points of a line of pixels, each ``width`` wide and ``height`` high."""
     hull = cv2.convexHull(line.astype(np.float32))[:, 0].astype(np.float64) * (width, height)
     return float(np.sqrt(((hull[:, None] - hull[None]) ** 2).sum(axis=2).max())) + math.sqrt(width * height)
 
@@ -161,7 +161,7 @@ def _longest(line: NDArray[np.float64], width: float = 1.0, height: float = 1.0)
 def _in_millimetres(
     mask: NDArray[np.bool_], sides: tuple[float, float], area: Measure, error: tuple[float, float]
 ) -> dict[str, Measure]:
-    """The measures that have a unit; ``sides``: millimetres along the mask, across and down."""
+    """Area and diameter in millimetres; ``sides``: width and height of the whole mask in millimetres."""
     longest = _longest(_line(mask).astype(np.float64), sides[0] / len(mask), sides[1] / len(mask))
     return {
         "area_mm2": Measure(*(share * sides[0] * sides[1] for share in area)),
@@ -170,7 +170,7 @@ def _in_millimetres(
 
 
 def _smooth_perimeter(line: NDArray[np.float64]) -> float:
-    """Length of a closed line of pixels; smoothed over 7 of them, for steps of pixels are longer than what they follow."""
+    """Length of a closed line of pixels, smoothed over 7 pixels: a staircase of pixels is longer than the line it follows."""
     window = min(7, len(line))
     wrapped = np.concatenate([line[-(window // 2) :], line, line[: window // 2]]) if window > 1 else line
     smooth = np.stack([np.convolve(wrapped[:, i], np.ones(window) / window, "valid") for i in (0, 1)], axis=1)
@@ -182,7 +182,7 @@ def _asymmetry(mask: NDArray[np.bool_]) -> float:
     y, x = np.nonzero(mask)
     centre = np.array([x.mean(), y.mean()])
     _, axes = np.linalg.eigh(np.cov(np.stack([x, y])) + np.eye(2) * 1e-9)
-    # Turned so that the principal axes are those of the image, and the centroid is in the middle.
+    # Rotate the principal axes onto the image's axes, and move the centroid to the middle.
     middle = np.array([side - 0.5, side - 0.5])
     turn = axes.T
     affine = np.hstack([turn, (middle - turn @ centre)[:, None]])

@@ -1,4 +1,4 @@
-"""Chooses the variant of a bundle that answers. The API, the library and the scorer all ask here, so their answers agree."""
+"""Chooses which variant of a bundle to run. The API, the library and the scorer all use this, so their answers agree."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PrecisionChoice = Precision | Literal["auto"]
 
 
 def chosen_variant(manifest: Manifest, precision: str = "auto", runtime: str = "openvino") -> Variant:
-    """The variant of a bundle that answers on this machine.
+    """Returns the variant of a bundle to run on this machine.
 
     Args:
-        manifest: of the bundle.
-        precision: of the variant; ``auto`` means int8 where the bundle offers it and the processor has VNNI or AMX, else f32.
+        manifest: manifest of the bundle.
+        precision: of the variant; ``auto`` means int8 if the bundle offers it and the processor has VNNI or AMX, else f32.
         runtime: ``openvino`` or ``tensorflow``.
 
     Raises:

@@ -15,13 +15,13 @@ def prefetch(function: Callable[[T], R], items: Iterable[T], *, workers: int, ah
     """Yields ``function(item)`` for each item, in order, computed by threads.
 
     Args:
-        function: may be called by several threads at once.
+        function: must allow calls from several threads at once.
         items: consumed no faster than needed.
-        workers: threads.
-        ahead: results, finished or not, that exist beside the one in use; bounds the memory.
+        workers: number of threads.
+        ahead: number of results, finished or not, that exist in addition to the one in use; bounds the memory.
 
     Raises:
-        Exception: whatever ``function`` raises, in the place of its result; what has not begun by then is cancelled.
+        Exception: whatever ``function`` raises, in place of its result; calls that have not begun by then are cancelled.
     """
     if workers < 1 or ahead < 1:
         raise ValueError(f"workers and ahead must be at least 1. Received: {workers}, {ahead}")
@@ -48,7 +48,7 @@ def prefetch(function: Callable[[T], R], items: Iterable[T], *, workers: int, ah
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Consecutive items in lists of ``size``; the last one may be shorter."""
+    """Yields consecutive items in lists of ``size``; the last list may be shorter."""
     batch: list[T] = []
     for item in items:
         batch.append(item)

@@ -1,6 +1,6 @@
-"""Test-time augmentation: an image is assessed in its eight orientations, and the answers are pooled.
+"""Test-time augmentation: assesses an image in its eight orientations and pools the answers.
 
-A lesion has no upper side, so each of the eight symmetries of the square is the same case. Averaging answers over such views
+A lesion has no natural orientation, so all eight symmetries of the square show the same case. Averaging answers over such views
 lowers the variance of a classifier (Krizhevsky et al. 2012; for skin lesions Perez et al. 2018).
 """
 
@@ -22,17 +22,17 @@ _SMALLEST = 1e-12
 
 
 class TtaRuntime:
-    """A runtime that answers for every image by pooling its eight orientations.
+    """A runtime that pools the answers for the eight orientations of each image.
 
     Args:
         runtime: the graph.
         labels: its classes, in order.
-        pool: ``probability``: the mean of the views' probabilities. ``log_odds``: the normalised geometric mean, that is the
-            mean of the log-odds between any two classes (a logarithmic opinion pool, Genest and Zidek 1986); a correction of
-            the prior passes through it unchanged.
+        pool: ``probability``: the mean of the views' probabilities. ``log_odds``: the normalised geometric mean, that is, the
+            mean of the log-odds between any two classes (a logarithmic opinion pool, Genest and Zidek 1986); correcting for
+            the prior before or after this pooling gives the same result.
 
     Raises:
-        ValueError: another pool.
+        ValueError: ``pool`` is neither of these.
     """
 
     def __init__(self, runtime: Runtime, labels: Sequence[Label], pool: Pool) -> None:
@@ -45,7 +45,7 @@ class TtaRuntime:
         self._pool = pool
 
     def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
-        """Scores uint8 ``[N, S, S, 3]`` by ``8 N`` views; see ``pooled``."""
+        """Scores uint8 ``[N, S, S, 3]`` from ``8 N`` views; see ``pooled``."""
         return pooled(self._runtime.run(views(batch), hint), self._malignant, self._pool)
 
 
@@ -59,7 +59,7 @@ def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
         ``[8 N, S, S, 3]``: the views of the first image, the image itself first, then those of the second.
 
     Raises:
-        ValueError: images that are not square.
+        ValueError: the images are not square.
     """
     if batch.ndim != 4 or batch.shape[1] != batch.shape[2]:
         raise ValueError(f"batch must be [N, S, S, 3]. Received: {list(batch.shape)}")
@@ -70,9 +70,9 @@ def views(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Outputs:
     """Pools the answers for the views of each image into one.
 
-    Probabilities and malignancy are pooled; heatmap and outline are means of the maps turned back, the former scaled by the
-    pooled malignancy;
-    the novelty is that of the image as it came, so that the same images are rejected with and without the other views.
+    Probabilities and malignancy are pooled. Heatmap and outline are turned back to the original orientation and averaged, and the
+    heatmap is scaled to the pooled malignancy. The novelty is that of the original image, so that the same images are rejected
+    with and without test-time augmentation.
 
     Args:
         outputs: for ``8 N`` images in the order of ``views``.
@@ -80,10 +80,10 @@ def pooled(outputs: Outputs, malignant: NDArray[np.bool_], pool: Pool) -> Output
         pool: see ``TtaRuntime``.
 
     Returns:
-        The answers for N images. NaN of any view stays NaN.
+        The answers for N images. NaN in the probabilities or maps of any view stays NaN.
 
     Raises:
-        ValueError: a number of answers that is no multiple of eight, or another number of classes.
+        ValueError: the number of answers is not a multiple of eight, or the number of classes is wrong.
     """
     count, classes = outputs.probability.shape
     if count % VIEWS or classes != len(malignant):

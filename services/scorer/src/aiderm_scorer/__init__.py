@@ -1,1 +1,1 @@
-"""Scores archives of dermoscopic images: the same path as the API's, into a Parquet table."""
+"""Scores archives of dermoscopic images in the same way as the API and writes a Parquet table."""

@@ -1,6 +1,6 @@
-"""What a list may reach: paths and s3:// by default, other addresses only where the operator names them.
+"""Restricts what a list may reach: paths and s3:// by default, other addresses only if the operator names them.
 
-A list is often somebody else's, and must not turn the scorer into a way into the network that it runs in.
+A list often comes from somebody else and must not use the scorer to reach into the network in which it runs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class AddressError(OSError):
 
 @dataclass(frozen=True)
 class Allowed:
-    """What lists may name.
+    """The addresses that lists may name.
 
     Attributes:
-        schemes: of addresses on any public host.
-        hosts: ``scheme://host:port`` that may be reached even where they are private.
+        schemes: allowed on any public host.
+        hosts: ``scheme://host:port`` that may be reached even if they are private.
     """
 
     schemes: frozenset[str] = frozenset({"s3"})
@@ -40,10 +40,10 @@ class Allowed:
 
     @classmethod
     def parse(cls, named: Sequence[str]) -> Self:
-        """The defaults and what the operator names: schemes (``https``) or hosts (``https://images.example.org``).
+        """Adds to the defaults what the operator names: schemes (``https``) or hosts (``https://images.example.org``).
 
         Raises:
-            ValueError: neither of these.
+            ValueError: a name is neither of these.
         """
         allowed = cls()
         for text in named:
@@ -56,11 +56,11 @@ class Allowed:
         return allowed
 
     def with_host(self, address: str) -> Self:
-        """The same and the host of an address."""
+        """Returns a copy that also allows the host of an address."""
         return replace(self, hosts=self.hosts | {_host(address)})
 
     def refusal(self, address: str) -> str | None:
-        """Why an address may not be reached; None where it may. Chained addresses (``zip://a::https://b``) need every scheme."""
+        """Why an address may not be reached; None if it may. Chained addresses (``zip://a::https://b``) need every scheme."""
         for link in address.split("::"):
             scheme = link.partition("://")[0].lower()
             if scheme not in self.schemes and not ("::" not in address and _host(address) in self.hosts):
@@ -72,7 +72,7 @@ class Allowed:
         """Refuses addresses of private networks, unless the operator named the host.
 
         Raises:
-            AddressError: it is not public.
+            AddressError: the address is not public.
         """
         if f"{scheme}://{host.lower()}:{port}" in self.hosts:
             return
@@ -81,12 +81,12 @@ class Allowed:
 
 
 def fetch(address: str, allowed: Allowed, most: int) -> bytes:
-    """Reads http(s) addresses of a list: at most ``most`` bytes and one more; each redirect is checked as the first address is.
+    """Reads an http(s) address of a list, at most ``most`` + 1 bytes; each redirect is checked like the first address.
 
     Raises:
-        OSError: it cannot be read, or a hop leads where ``allowed`` does not.
+        OSError: it cannot be read, or a redirect leads to an address that is not allowed.
     """
-    opener = urllib.request.OpenerDirector()  # not build_opener: that brings proxies, ftp and file
+    opener = urllib.request.OpenerDirector()  # not build_opener, which adds proxies, ftp and file
     handlers = [urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor(), _Redirects(allowed)]
     for handler in [*handlers, _Checked(allowed), urllib.request.UnknownHandler()]:
         opener.add_handler(handler)
@@ -106,7 +106,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     def http_error_302(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
-        """Follows a redirect without reading what comes with it, which ``urllib`` does to its end."""
+        """Follows a redirect without reading its body; ``urllib`` would read all of it."""
         fp.close()
         return super().http_error_302(req, io.BytesIO(), code, msg, headers)
 
@@ -133,7 +133,7 @@ class _Checked(urllib.request.AbstractHTTPHandler):
 
 
 def _checked(connection: Any, scheme: str, allowed: Allowed) -> Any:
-    """A connection that looks at the addresses that its host's name resolves to, and connects to one of these."""
+    """Makes a connection check the addresses that its host name resolves to, and connect to one of these."""
 
     def connect(place: tuple[str, int], *arguments: Any, **options: Any) -> socket.socket:
         host, port = place

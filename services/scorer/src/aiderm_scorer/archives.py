@@ -1,6 +1,6 @@
-"""Members of zip and tar archives: found once, then each read by itself, from wherever the archive lies.
+"""Lists the members of zip and tar archives once, then reads each by itself, wherever the archive is stored.
 
-Archives come from strangers: headers, names and what a compressed stream unpacks to are bounded before anything is kept.
+Archives are not trusted: headers, names and the size of unpacked data are limited before anything is kept.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _BROKEN = (
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file is taken for an archive, by its name."""
+    """Whether a file counts as an archive, by its name."""
     return name.lower().endswith(SUFFIXES)
 
 
 def members(archive: str, file: IO[bytes]) -> Iterator[Item]:
-    """An item for each member that is a file, in the archive's order; a last one with a problem where it breaks off.
+    """Yields an item for each member that is a file, in the archive's order, and one with a problem if the archive breaks off.
 
-    Each item has a name of its own: a second member of one name is another image, ``NAME#2``.
+    Names of items are unique: a second member with the same name is another image, ``NAME#2``.
 
     Args:
         archive: its path or address.
@@ -51,7 +51,7 @@ def members(archive: str, file: IO[bytes]) -> Iterator[Item]:
             if len(name) > MAX_NAME:
                 raise ArchiveError(f"a member's name has {len(name):,} characters; allowed: at most {MAX_NAME:,}")
             first = label = printable(name)
-            while label in named:  # a member may also be called NAME#2 by itself
+            while label in named:  # a member's own name may also be NAME#2
                 counts[first] = counts.get(first, 1) + 1
                 label = f"{first}#{counts[first]}"
             named.add(label)
@@ -82,10 +82,10 @@ def _zip(file: IO[bytes]) -> Iterator[tuple[str, Span | None, ItemProblem | None
 
 
 def _overlapping(infos: list[zipfile.ZipInfo], end: int) -> set[int]:
-    """The indices of members that reach into the next one, or into the directory at ``end``.
+    """The indices of members that overlap the next one, or the directory at ``end``.
 
-    A few kilobytes that are many members of gigabytes (D. Fifield, A better zip bomb, WOOT 2019); of those that start at one
-    place, one stays.
+    With overlaps, a few kilobytes can unpack to many gigabytes (D. Fifield, A better zip bomb, WOOT 2019). Of members that start
+    at the same place, one is kept.
     """
     found = set()
     for index in sorted(range(len(infos)), key=lambda index: infos[index].header_offset, reverse=True):
@@ -97,7 +97,7 @@ def _overlapping(infos: list[zipfile.ZipInfo], end: int) -> set[int]:
 
 
 def _without_comment(file: IO[bytes]) -> IO[bytes]:
-    """The zip as if it had no comment: ``zipfile`` takes the last end record for the right one, even inside the comment."""
+    """Returns the zip without its comment, because ``zipfile`` uses the last end record even if it is inside the comment."""
     size = file.seek(0, io.SEEK_END)
     start = max(0, size - _END_RECORD.size - 0xFFFF)
     file.seek(start)
@@ -114,7 +114,7 @@ def _without_comment(file: IO[bytes]) -> IO[bytes]:
 
 
 def _directory_ends_at(file: IO[bytes], place: int, entries: int, length: int) -> bool:
-    """Whether a central directory of this length lies right before an end record, or one of ZIP64 does."""
+    """Whether a central directory of this length ends right before an end record; True without a check if empty or ZIP64."""
     if entries == 0 or 0xFFFFFFFF in (length, entries) or entries == 0xFFFF:
         return True
     if length > place:
@@ -124,7 +124,7 @@ def _directory_ends_at(file: IO[bytes], place: int, entries: int, length: int) -
 
 
 class _Beginning(io.RawIOBase):
-    """A file up to ``end``, whose last two bytes, the length of a comment, read as zero."""
+    """A file up to ``end``; its last two bytes, the length of the comment, read as zero."""
 
     def __init__(self, file: IO[bytes], end: int) -> None:
         self._file, self._end = file, end
@@ -173,10 +173,10 @@ def _tar(name: str, file: IO[bytes]) -> Iterator[tuple[str, Span | Streamed | No
 
 
 def read_span(file: IO[bytes], span: Span) -> bytes:
-    """A member's bytes.
+    """Reads a member's bytes.
 
     Raises:
-        ArchiveError: they are cut off, or are not those that the archive lists.
+        ArchiveError: they are cut off, damaged, or not those that the archive lists.
     """
     start = span.start
     if span.crc is not None:
@@ -193,7 +193,7 @@ def read_span(file: IO[bytes], span: Span) -> bytes:
     if span.deflated:
         try:
             unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
-            data = unpacker.decompress(data, span.size + 1)  # never more than the archive admits to
+            data = unpacker.decompress(data, span.size + 1)  # limited by the size that the archive declares
         except zlib.error as error:
             raise ArchiveError(f"the member is damaged: {error}") from error
     if len(data) != span.size or (span.crc is not None and zlib.crc32(data) != span.crc):
@@ -202,17 +202,17 @@ def read_span(file: IO[bytes], span: Span) -> bytes:
 
 
 class TarStream:
-    """Reads members of a compressed tar in their order; an earlier one only from a new stream."""
+    """Reads members of a compressed tar in order; reading an earlier member takes a new stream."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._archive = BoundedTar.open(fileobj=unpacked(file), mode="r|")
         self.next = 0
 
     def read(self, index: int, most: int) -> bytes:
-        """The bytes of member ``index``, at most ``most`` and one more.
+        """Reads at most ``most`` + 1 bytes of member ``index``.
 
         Raises:
-            ArchiveError: the archive breaks off before.
+            ArchiveError: the archive breaks off before them.
         """
         try:
             while True:

@@ -1,7 +1,7 @@
-"""``tarfile`` for archives of strangers: what headers claim is checked and bounded before it is believed or kept.
+"""``tarfile`` for untrusted archives: what headers claim is checked and limited before it is used or kept.
 
-That of Python 3.11.7 reads names of gigabytes, goes in circles where a size is negative, reads on for hours behind the end where
-one is huge, takes quadratic time over a pax header of digits, and ends silently where a header is damaged.
+Python 3.11.7's ``tarfile`` reads names of gigabytes, loops forever on a negative size, reads past the end for hours on a huge
+size, takes quadratic time on a pax header of digits, and stops silently at a damaged header.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 
 from aiderm_scorer.unpacked import ArchiveError
 
-MAX_HEADERS = 1 << 20  # bytes of extended headers before one member, and of those that count for all of them
+MAX_HEADERS = 1 << 20  # limit in bytes for extended headers before one member, and for all global headers
 _PIECE = 1 << 16
-_LONGEST_LENGTH = 8  # digits of the length of a pax record
+_LONGEST_LENGTH = 8  # most digits in the length of a pax record
 
 
 class _Header(tarfile.TarInfo):
-    """A header without negative sizes and with bounded extensions; a damaged one never ends an archive silently."""
+    """A header that rejects negative sizes and limits extensions; a damaged one never ends an archive silently."""
 
     @classmethod
     def fromtarfile(cls, tar: Any) -> Any:
-        """The next member's header.
+        """Reads the next member's header.
 
         Raises:
-            ArchiveError: it is damaged or breaks off, and does not stand at the beginning.
+            ArchiveError: it is damaged or breaks off, and is not at the beginning.
         """
         try:
             return super().fromtarfile(tar)
@@ -48,7 +48,7 @@ class _Header(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc]
 
     def _skip_map_of_holes(self, tar: Any) -> Any:
-        """Files with holes are refused; only where they end must be known."""
+        """Skips a sparse file's map. Such files are refused, but the position of their end is needed."""
         _, extended, apparent = self._sparse_structs  # type: ignore[attr-defined]
         del self._sparse_structs  # type: ignore[attr-defined]
         while extended:
@@ -62,7 +62,7 @@ class _Header(tarfile.TarInfo):
         return self
 
     def _proc_pax(self, tar: Any) -> Any:
-        """As ``tarfile`` does, but the records are read in one pass, and files with holes are only marked."""
+        """Does the same as in ``tarfile``, but reads the records in one pass and only marks sparse files."""
         for_all = self.type == tarfile.XGLTYPE
         headers = tar.pax_headers if for_all else dict(tar.pax_headers)
         headers.update(_records(tar.fileobj.read(self._block(self.size))[: self.size]))
@@ -81,10 +81,10 @@ class _Header(tarfile.TarInfo):
 
 
 def _records(text: bytes) -> dict[str, str]:
-    """The records of a pax header: ``LENGTH KEYWORD=VALUE\\n``, where the length is that of the whole record.
+    """Parses the records of a pax header: ``LENGTH KEYWORD=VALUE\\n``, where the length is that of the whole record.
 
     Raises:
-        ArchiveError: there are others.
+        ArchiveError: a record has another form.
     """
     found = {}
     place = 0
@@ -106,22 +106,22 @@ class BoundedTar(tarfile.TarFile):
     _headers = _headers_for_all = 0
 
     def next(self) -> tarfile.TarInfo | None:
-        """The next member.
+        """Returns the next member, or None at the end.
 
         Raises:
-            ArchiveError, tarfile.TarError: there is none that can be read.
+            ArchiveError, tarfile.TarError: the next member cannot be read.
         """
         self.members: list[tarfile.TarInfo] = []
         self._headers = 0
-        if getattr(self, "firstmember", None) is None:  # it is read when the archive is opened
+        if getattr(self, "firstmember", None) is None:  # that one was read when the archive was opened
             self._skip()
         member = super().next()
-        if member is not None and member.size < 0:  # a header for all of them may say so
+        if member is not None and member.size < 0:  # a global header may set this
             raise ArchiveError(f"a header says {member.size:,} bytes; allowed: 0 or more")
         return member
 
     def _skip(self) -> None:
-        """Reads a stream up to the last byte before the next header; ``tarfile`` would read on behind its end, however long."""
+        """Reads a stream up to the last byte before the next header; ``tarfile`` would keep on reading after the stream's end."""
         file: Any = self.fileobj
         if file.__class__ is not tarfile._Stream:  # type: ignore[attr-defined]
             return
@@ -133,7 +133,7 @@ class BoundedTar(tarfile.TarFile):
         """Counts an extended header.
 
         Raises:
-            ArchiveError: there are too many bytes of them.
+            ArchiveError: they have too many bytes together.
         """
         self._headers += size
         self._headers_for_all += size if for_all else 0

@@ -82,7 +82,7 @@ def main(
     Run the same command again to resume an interrupted run. Research use only; not a medical device; not a diagnosis.
     """
     console = Console(stderr=True, highlight=False, markup=False)
-    before = signal.signal(signal.SIGTERM, _stop)  # a container's end is a stop like Ctrl-C
+    before = signal.signal(signal.SIGTERM, _stop)  # stopping a container has the same effect as Ctrl-C
     try:
         chosen = _model(models, model, version, precision, Limits(max_bytes, max_pixels))
         allowed = Allowed.parse(allow or [])

@@ -1,4 +1,4 @@
-"""The budget of decoded bytes that the worker processes share; there is one process per core."""
+"""Shares the budget of decoded bytes among the worker processes, of which there is one per core."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LOCKED = Path(__file__)  # any file that all workers of a machine see
 
 
 class SharedBudget(DecodeBudget):
-    """A budget that worker processes share: each has its part, and what is larger than that is decoded by one at a time.
+    """A budget that worker processes share: each has its part, and only one at a time decodes an image that exceeds it.
 
-    The lock for that ends with the process that holds it, however that ends.
+    The lock for such images is released when the process that holds it ends, for whatever reason.
 
     Args:
-        processes: that share it.
+        processes: number that share it; one per core by default.
         limit: bytes that one image may cost; a quarter of the memory by default.
     """
 
@@ -29,7 +29,7 @@ class SharedBudget(DecodeBudget):
 
     @contextmanager
     def admit(self, cost: int, deadline: float | None = None) -> Iterator[None]:
-        """See ``DecodeBudget.admit``; waiting for other processes has no deadline, as the worker's supervisor has one."""
+        """See ``DecodeBudget.admit``; waiting for other processes has no deadline, because the worker's supervisor has one."""
         with super().admit(cost, deadline):
             if cost <= self._part:
                 yield

@@ -19,7 +19,7 @@ from aiderm_scorer.addresses import Allowed
 from aiderm_scorer.items import Item, ItemProblem, is_address, printable
 from aiderm_scorer.lists import is_list, read_list
 
-# In folders and archives; a file that the user names, or a list, is always an image. Rows of formats that cannot be read say so.
+# For folders and archives: files named by the user or a list always count as images. Unreadable formats get rows with an error.
 IMAGE_SUFFIXES = frozenset(
     f".{name}"
     for names in ("jpg jpeg jpe jfif png webp bmp dib tif tiff gif", "heic heif avif jp2 jxl dcm dicom raw dng svg")
@@ -33,7 +33,7 @@ _SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"})
 
 
 class InputError(ValueError):
-    """An input that cannot be used as a whole."""
+    """An input that cannot be used at all."""
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Listing:
     """What the inputs hold.
 
     Attributes:
-        items: one an image.
-        skipped: files that are no images, by suffix; under ``HIDDEN`` those that are hidden or left there by a system.
+        items: one per image.
+        skipped: number of files that are not images, by suffix; hidden files and system files count under ``HIDDEN``.
         repeated: how many times an image was named again.
     """
 
@@ -65,15 +65,15 @@ def find(
     Args:
         inputs: files, folders, patterns with ``*``, lists (.csv, .tsv, .parquet, .txt), archives (.zip, .tar, .tar.gz ...),
             as paths or as addresses that fsspec knows.
-        column: of a list that holds the paths; found by its name when None.
-        root: folder that the paths of a list are relative to; the list's own when None.
-        every_file: of a folder or archive also take files whose names are not those of images.
+        column: of a list that holds the paths; None to find it by its name.
+        root: folder that the paths of a list are relative to; the list's own if None.
+        every_file: in folders and archives, also take files without an image's suffix.
         allowed: addresses that lists may name; by default s3:// only.
         lesion_column: of a list that names the lesion of each image.
 
     Raises:
-        InputError: an input that is not there or cannot be read, or no images at all; with ``lesion_column`` also one image of
-            two lesions, or none of any.
+        InputError: an input does not exist or cannot be read, or there are no images; with ``lesion_column``, also if an image
+            is listed for two lesions, or no image for any.
     """
     listing = Listing()
     options = _Options(column, root, every_file, allowed or Allowed(), listing.skipped, lesion_column)
@@ -91,7 +91,7 @@ def find(
                 continue
             seen[key] = len(listing.items)
             name, count = item.image, 1
-            while name in names:  # another file, whose name is written alike
+            while name in names:  # another file, whose printable name is the same
                 count += 1
                 name = f"{item.image}#{count}"
             names.add(name)
@@ -119,9 +119,9 @@ class _Options:
 
 
 def _identity(item: Item) -> tuple[str, str]:
-    """The same for one image that is named in several ways, and for no other: where its file lies, and which member it is.
+    """Identifies an image, in whatever way it is named, by the location of its file and the name of its member.
 
-    Members are told apart as the archive names them: ``a/../b.jpg`` and ``b.jpg`` may both be in it.
+    Names of members are compared as written: an archive may contain both ``a/../b.jpg`` and ``b.jpg``.
     """
     where = item.where if is_address(item.where) else os.path.abspath(item.where)  # noqa: PTH100 (no disk is asked)
     head = printable(item.where)
@@ -145,7 +145,7 @@ def _images(text: str, options: _Options) -> Iterator[Item]:
         matches = store.glob(text)
         if not matches:
             raise InputError(f"nothing matches {text}")
-        # Of data/* only the images are meant, not the table beside them; of lists/*.csv the tables.
+        # data/* means only the images, not the table beside them; lists/*.csv means the tables.
         named = archives.is_archive(text) or is_list(text)
         for match in matches:
             found = _images(match, options)
@@ -156,13 +156,13 @@ def _images(text: str, options: _Options) -> Iterator[Item]:
 
 
 def _wanted(items: Iterator[Item], root: str | None, options: _Options) -> Iterator[Item]:
-    """Without hidden files, what systems leave beside a file, and files whose names are not those of images."""
+    """Yields items without hidden files, system files, and files with another suffix than images have; counts those skipped."""
     for item in items:
         member = item.image.rpartition("::")[2] if "::" in item.image else None
-        if member is None and item.problem is not None:  # of a whole folder or archive
+        if member is None and item.problem is not None:  # concerns a whole folder or archive
             yield item
             continue
-        # A second member of one name is NAME#2 in the table, and no less an image for that.
+        # A second member with the same name is NAME#2 in the table, and still an image.
         path = PurePosixPath(item.where[len(root or "") :] if member is None else _NUMBER.sub("", member))
         if any((part.startswith(".") and part not in (".", "..")) or part in _SYSTEM_FOLDERS for part in path.parts):
             options.skipped[HIDDEN] += 1
@@ -173,7 +173,7 @@ def _wanted(items: Iterator[Item], root: str | None, options: _Options) -> Itera
 
 
 class _Store:
-    """Where an input lies: this machine's disk, or what fsspec makes of an address."""
+    """The storage of an input: this machine's disk, or fsspec's file system for an address."""
 
     def __init__(self, text: str) -> None:
         self.local = not is_address(text)
@@ -194,12 +194,12 @@ class _Store:
             return "folder" if info["type"] == "directory" else "file"
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return "nothing"
-        except Exception as error:  # stores come up with exceptions of their own
+        except Exception as error:  # file systems raise exceptions of their own
             raise InputError(f"{text} cannot be read: {_sentence(error)}") from error
 
     def open(self, text: str) -> Any:
-        """A file's bytes, to be read at any place."""
-        if self.local and not Path(text).is_file():  # a pipe would be waited for
+        """Opens a file for reading at any position."""
+        if self.local and not Path(text).is_file():  # opening a pipe would block
             raise InputError(f"{text} is no regular file; allowed: files and folders")
         try:
             return Path(text).open("rb") if self.local else self._system.open(text, "rb")
@@ -207,7 +207,7 @@ class _Store:
             raise InputError(f"{text} cannot be read: {_sentence(error)}") from error
 
     def glob(self, text: str) -> list[str]:
-        """What matches a pattern, sorted."""
+        """The paths that match a pattern, sorted."""
         if self.local:
             return sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (keeps the path as it was written)
         try:
@@ -244,7 +244,7 @@ def _unreadable(error: OSError) -> Item:
 
 
 def _sentence(error: Exception) -> str:
-    """The store's error on one line, with advice."""
+    """The storage's error on one line, with advice if credentials are missing."""
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"):
         return "no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket"
     return " ".join(str(error).split())[:300] or type(error).__name__

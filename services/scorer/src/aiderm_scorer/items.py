@@ -10,13 +10,13 @@ from aiderm_scorer.addresses import Allowed
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of a member inside an archive that can be read at any place.
+    """The location of a member's bytes in an archive that can be read at any position.
 
     Attributes:
-        start: where they begin, in bytes; of a zip its local header.
-        stored: how many lie there.
-        size: how many they are once unpacked.
-        crc: CRC-32 of the unpacked ones; None in a tar, which has none.
+        start: offset of the first byte; in a zip, that of the member's local header.
+        stored: number of bytes there.
+        size: number of bytes once unpacked.
+        crc: CRC-32 of the unpacked bytes; None in a tar, which has none.
         deflated: whether they are compressed.
     """
 
@@ -36,7 +36,7 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class ItemProblem:
-    """Why an image has no score: a stable code for programs, a sentence for people."""
+    """Why an image has no score: a stable code for programs and a sentence for people."""
 
     code: str
     detail: str
@@ -47,13 +47,13 @@ class Item:
     """One image, and one row of the table.
 
     Attributes:
-        image: its name in the table, by which it is known: the path or address; of a member ``ARCHIVE::MEMBER``.
+        image: its unique name in the table: the path or address, or ``ARCHIVE::MEMBER``.
         where: path or address of the file, or of the archive that it is in.
-        inside: where in that archive; None for a file of its own.
-        listed: as the list wrote it that named it; None where no list did.
-        problem: known before anything was read.
-        allowed: addresses that the list may reach that named it; None where the operator named the image.
-        lesion: that the image shows, as the list names it; None where no list says.
+        inside: location in that archive; None for a separate file.
+        listed: name as written in the list; None if no list names the image.
+        problem: known before anything is read; None if there is none.
+        allowed: addresses that the list with the image may reach; None if the operator named the image.
+        lesion: name of the lesion shown, as in the list; None if no list names it.
     """
 
     image: str
@@ -66,7 +66,7 @@ class Item:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address such as ``s3://bucket/key``, and no path of this machine."""
+    """Whether a text is an address such as ``s3://bucket/key``, not a path on this machine."""
     scheme, separator, _ = text.partition("://")
     return bool(separator) and scheme.replace("+", "").replace(":", "").isalnum()
 

@@ -1,4 +1,4 @@
-"""The table of lesions: one row for all images that a list names as those of one lesion."""
+"""Writes the table of lesions: one row for all images that a list assigns to the same lesion."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from aiderm_scorer.output import PASSING
 from aiderm_scorer.score_rows import METADATA
 
 Row = Mapping[str, Any]
-_ROWS = 10_000  # that are Python objects at a time
+_ROWS = 10_000  # held as Python objects at a time
 
 
 def lesions_path(out: Path) -> Path:
-    """Where the lesions of the table ``out`` go: ``scores.lesions.parquet`` beside ``scores.parquet``."""
+    """Path of the lesion table for the table ``out``: ``scores.lesions.parquet`` beside ``scores.parquet``."""
     return out.with_name(f"{out.stem}.lesions{out.suffix}")
 
 
@@ -33,15 +33,15 @@ def write_lesions(out: Path, scores: pa.Table, lesion_of: Mapping[str, str], man
     """Writes the table of lesions beside the table of scores, sorted by lesion.
 
     Args:
-        out: of the table of scores.
+        out: path of the table of scores.
         scores: one row for each image, see ``score_rows.schema``.
         lesion_of: the lesion of each image; images that are not in it belong to none.
         manifest: of the model that assessed the images.
 
     Returns:
-        The table: a lesion with an ``error`` has no decision. Beside each probability stand the threshold, the uncertain band
-        and the prevalence that it assumes; ``higher`` and ``lower`` name the images that disagree. Of
-        copies of one file the first counts.
+        The table. A lesion with an ``error`` has no decision. Each probability comes with the threshold, the uncertain band
+        and the prevalence that it assumes; ``higher`` and ``lower`` name the images that disagree. Of several copies of a
+        file, only the first counts.
     """
     wanted = _schema(manifest, scores.schema.metadata[METADATA])
     kept = scores.select([name for name in scores.column_names if name in {*wanted.names, "image", "sha256"}])
@@ -69,7 +69,7 @@ def _schema(manifest: Manifest, about: bytes) -> pa.Schema:
 
 
 def _row(lesion: str, images: Sequence[Row], manifest: Manifest) -> dict[str, Any]:
-    """An image that may be scored by a second try leaves the lesion without an answer, which might be another one with it."""
+    """Combines a lesion's images. If a second try may score another one, there is no answer, as that image might change it."""
     names = [row["image"] for row in images]
     about = {"lesion": lesion, "images": names, **{key: images[0][key] for key in ("model", "model_version", "precision")}}
     errors = [row["error"] for row in images if row["error"] is not None]
@@ -78,7 +78,7 @@ def _row(lesion: str, images: Sequence[Row], manifest: Manifest) -> dict[str, An
         return about | {"error": (passing or errors)[0]}
     assessed = next(row for row in images if row["error"] is None)
     band = (assessed["uncertain_low"], assessed["uncertain_high"])
-    sensitivity = manifest.decision.target_sensitivity  # plays no part in a decision
+    sensitivity = manifest.decision.target_sensitivity  # is not used in a decision
     rule = DecisionRule(threshold=assessed["threshold"], target_sensitivity=sensitivity, uncertain=band)
     twice = copies([row["sha256"] for row in images])
     views = [None if index in twice else _view(row, manifest) for index, row in enumerate(images)]

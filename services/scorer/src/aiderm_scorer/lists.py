@@ -1,4 +1,4 @@
-"""Lists of images: a CSV, TSV or Parquet table with a column of paths or addresses, or a text file with one on each line."""
+"""Reads lists of images: CSV, TSV or Parquet tables with a column of paths or addresses, or text files with one per line."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from aiderm_scorer.items import Item, ItemProblem, is_address, printable
 SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
 COLUMNS = ("path", "image", "file", "filename", "url", "uri", "image_path")
 MAX_LINE = 1 << 20  # characters; no path and no row of a table is longer
-MAX_ROWS = 1_000_000  # of a Parquet table that has more rows than bytes: a few say that one row comes again and again
-_BATCH = 1024  # rows of it that are read at once; each may be long
+MAX_ROWS = 1_000_000  # of a Parquet table with more rows than bytes: a few bytes can repeat one row again and again
+_BATCH = 1024  # rows of a Parquet table that are read at once; each may be long
 _SHOWN_COLUMNS = 20
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -31,7 +31,7 @@ class ListError(ValueError):
 
 
 def is_list(name: str) -> bool:
-    """Whether a file is taken for a list, by its name."""
+    """Whether a file counts as a list, by its name."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -43,18 +43,18 @@ def read_list(
     allowed: Allowed | None = None,
     lesion_column: str | None = None,
 ) -> Iterator[Item]:
-    """An item for each row.
+    """Yields an item for each row.
 
     Args:
         name: the list's path or address.
         file: its bytes.
-        column: that holds the paths; by default the first of ``COLUMNS`` that is there.
-        root: folder or address that relative paths start from; the list's own when None.
+        column: that holds the paths; by default the first of ``COLUMNS`` that exists.
+        root: folder or address that relative paths start from; the list's own if None.
         allowed: addresses that it may name; by default s3:// only.
         lesion_column: that names the lesion of each image.
 
     Raises:
-        ListError: no such column, or no such table.
+        ListError: a column does not exist, or the list cannot be read.
     """
     base = name.rpartition("/")[0] if root is None else root.rstrip("/")
     allowed = allowed or Allowed()
@@ -75,7 +75,7 @@ def read_list(
         else:
             where = _place(base, text)
             if not is_address(where) and "\\" in text and not os.path.lexists(where):
-                where = _place(base, text.replace("\\", "/"))  # as Windows writes it
+                where = _place(base, text.replace("\\", "/"))  # separators as on Windows
             yield Item(printable(where), where, listed=text, allowed=beside, lesion=lesion)
 
 
@@ -88,7 +88,7 @@ def _place(base: str, text: str) -> str:
 
 
 def _values(name: str, file: IO[bytes], column: str | None, lesion_column: str | None) -> Iterator[tuple[Any, Any]]:
-    """The path and the lesion of each row; None where no column names the lesion."""
+    """Yields the path and the lesion of each row; the lesion is None if no column names it."""
     if name.lower().endswith(".parquet"):
         try:
             table = pq.ParquetFile(file)
@@ -123,7 +123,7 @@ def _values(name: str, file: IO[bytes], column: str | None, lesion_column: str |
 
 
 def _lines(name: str, text: io.TextIOWrapper, column: str | None) -> Iterator[str]:
-    """A text file's lines; empty ones separate, and a first line that names the column is a header."""
+    """Yields a text file's lines, without empty ones and without a header that is one of ``COLUMNS``."""
     if column is not None:
         raise ListError(
             f"{name} has no columns, but one path on each line; --column and --lesion-column are for .csv, .tsv and .parquet"
@@ -135,10 +135,10 @@ def _lines(name: str, text: io.TextIOWrapper, column: str | None) -> Iterator[st
 
 
 def _bounded(name: str, text: io.TextIOWrapper) -> Iterator[str]:
-    """The lines of a text.
+    """Yields the lines of a text.
 
     Raises:
-        ListError: one is so long that it is no line of a list.
+        ListError: a line is longer than ``MAX_LINE``.
     """
     number = 0
     while line := text.readline(MAX_LINE + 1):

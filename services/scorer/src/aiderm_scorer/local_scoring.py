@@ -26,7 +26,7 @@ def on_this_machine(
     Leaving the block ends the processes, even when work is unfinished.
 
     Raises:
-        WorkerProcessError: from the iterator: the model cannot be loaded.
+        WorkerProcessError: the model cannot be loaded; the iterator raises it.
     """
     left = iter(chunks)
     taking = threading.Lock()
@@ -84,7 +84,7 @@ def _tables(finished: queue.Queue[pa.Table | BaseException | None], running: int
 
 
 def _discard_all(finished: queue.Queue[pa.Table | BaseException | None]) -> None:
-    """Discards what waits in the queue, so that nobody waits to put more."""
+    """Discards what waits in the queue, so that no thread blocks on adding more."""
     while True:
         try:
             finished.get_nowait()

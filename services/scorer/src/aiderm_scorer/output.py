@@ -17,10 +17,10 @@ from aiderm_core import files
 from aiderm_scorer.score_rows import about
 
 MARKER = ".aiderm-score"
-"""File in a folder of parts: shows that the scorer made it, and is locked while a process writes there."""
+"""File that shows that the scorer made a folder of parts; it is locked while a process writes there."""
 ROWS_A_PART = 10_000
 SECONDS_A_PART = 5.0
-# What a second try may well mend: a disk or network that was away, a machine that was full.
+# Errors that a second try may resolve: a disk or network was unavailable, a machine ran out of memory.
 PASSING = ("unreadable", "timeout", "worker_died", "internal")
 
 
@@ -29,9 +29,9 @@ class OutputError(ValueError):
 
 
 class Output:
-    """Rows on their way into a Parquet file.
+    """Collects rows and writes them to a Parquet file. Create it with ``open``.
 
-    Rows that were added are on the disk after ``SECONDS_A_PART`` or ``ROWS_A_PART``, whatever ends the process. Use ``open``.
+    Added rows are written to disk after ``SECONDS_A_PART`` or ``ROWS_A_PART``, so that they survive if the process is killed.
     """
 
     def __init__(self, path: Path, table_schema: pa.Schema) -> None:
@@ -51,11 +51,11 @@ class Output:
 
         Args:
             path: of the Parquet file.
-            table_schema: see ``table.schema``.
+            table_schema: see ``score_rows.schema``.
             fresh: discard an existing table.
 
         Raises:
-            OutputError: another process is writing it; or it is not a table of scores, or of another model, precision or limits.
+            OutputError: another process is writing it, or it is not a table of scores of this model, precision and limits.
         """
         if path.is_dir():
             raise OutputError(f"--out must name a file. Received: the folder {path}")
@@ -74,7 +74,7 @@ class Output:
             ended = threading.Event()
             try:
                 output._check()
-                # Also while nothing comes: an image may hang that waits for a disk.
+                # Also flush while no rows arrive: an image may hang while it waits for a disk.
                 threading.Thread(target=output._flush_until, args=(ended,), daemon=True).start()
                 yield output
             finally:
@@ -129,7 +129,7 @@ class Output:
 
     def _remove_folder(self) -> None:
         """Removes what this class made, and the folder if nothing else is in it."""
-        for leftover in self._folder.glob(".*.parquet-*"):  # of a kill while a part was written
+        for leftover in self._folder.glob(".*.parquet-*"):  # from a process killed while it wrote a part
             leftover.unlink()
         if {entry.name for entry in self._folder.iterdir()} == {MARKER}:
             (self._folder / MARKER).unlink()
@@ -164,7 +164,7 @@ class Output:
 
 
 def _latest(table: pa.Table) -> pa.Table:
-    """The last row of each image; there are several where one was scored again, or where the clean-up was interrupted."""
+    """The last row of each image; it has several if it was scored again or if the clean-up was interrupted."""
     if pc.count_distinct(table["image"]).as_py() == table.num_rows:
         return table.combine_chunks()
     last = {name: index for index, name in enumerate(table["image"].to_pylist())}
@@ -172,10 +172,10 @@ def _latest(table: pa.Table) -> pa.Table:
 
 
 def _make_parts_folder(folder: Path) -> None:
-    """Makes the folder; one that is there already must have been made here.
+    """Creates the folder; if it exists, the scorer must have created it.
 
     Raises:
-        OutputError: it is somebody else's.
+        OutputError: the scorer did not create it.
     """
     try:
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a line every ten seconds in a log."""
+"""Reports progress: a bar on a terminal, a line every ten seconds in a log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Meter:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Draws a bar while the block runs, where a terminal is there to draw on."""
+        """Draws a bar while the block runs, if the console is a terminal."""
         if not self._console.is_terminal:
             yield
             return

@@ -1,4 +1,4 @@
-"""Assesses images on a Ray cluster: Ray Data hands chunks to its nodes, each of whose tasks supervises a worker process."""
+"""Assesses images on a Ray cluster: Ray Data hands chunks to tasks on the nodes, each of which supervises a worker process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_process import WorkerProcess
 
 CHUNK = (32, 256)
-"""Images that go to a node at once, at least (of few images, less) and at most.
+"""Smallest (fewer if there are few images) and largest number of images that go to a node at once.
 
-Large ones first, some seconds of work beside which the way to the next one is nothing; as much is done again when a node is lost.
-Smaller ones towards the end, when cores wait.
+The first chunks are large: some seconds of work, which makes the transfer negligible; that much is repeated if a node is lost.
+Later chunks are smaller, so that cores do not wait for each other at the end.
 """
-_SHARES = 4  # of what is left for each core, a chunk takes one
+_SHARES = 4  # chunks into which each core's part of the remaining images would be divided
 _SAMPLES = 5
 
 
@@ -34,21 +34,21 @@ _SAMPLES = 5
 def on_cluster(
     chunks: Sequence[Sequence[Item]], model: Model, table_schema: pa.Schema, *, address: str, jobs: int | None, timeout: float
 ) -> Iterator[Iterator[pa.Table]]:
-    """Assesses chunks on the nodes of a cluster, a core each; tables come as chunks are finished, in any order.
+    """Assesses chunks on the nodes of a cluster, one core per chunk; tables come as chunks are finished, in any order.
 
-    A node that is lost loses the chunks that it had in hand to the others; nodes that come later are used. The model travels to
-    the nodes; what the items name must be there to be read under the same names.
+    If a node is lost, its unfinished chunks go to other nodes; nodes that join later are used. The model is sent to the nodes;
+    they must be able to read the items under the same names.
 
     Args:
-        chunks: items; they are cut anew for the cluster.
+        chunks: of items, which are divided anew for the cluster.
         model: a verified bundle.
-        table_schema: see ``table.schema``.
+        table_schema: see ``score_rows.schema``.
         address: of the cluster, see ``aiderm_compute.ray_cluster.connect``.
-        jobs: cores to use at most; all free ones when None.
+        jobs: most cores to use; None for all free ones.
         timeout: seconds that an image may take.
 
     Raises:
-        ClusterError: no such cluster, a node that lacks the scorer or the images, or a model that a node cannot load.
+        ClusterError: the cluster cannot be reached, a node lacks the scorer or the images, or a node cannot load the model.
     """
     items = list(chain.from_iterable(chunks))
     with connect(address):
@@ -57,7 +57,7 @@ def on_cluster(
         cores = sum(node.cpus for node in _probe(items, model.limits.max_bytes))
         rows = [{"items": pickle.dumps(chunk)} for chunk in _split(items, cores)]
         work = (rows, model.packed(), jobs, timeout)
-        # Ray Data runs on a node: for a driver that is none, an actor of its own there does what it would do itself.
+        # Ray Data must run on a node. If this process does not, an actor on a node runs it instead.
         contents = _through_an_actor(work) if address.startswith("ray://") else _scores(*work)
         try:
             yield (pa.ipc.open_stream(content).read_all().cast(table_schema) for content in contents)
@@ -67,9 +67,9 @@ def on_cluster(
 
 
 def _split(items: list[Item], cores: float) -> Iterator[list[Item]]:
-    """Chunks that become smaller (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
+    """Yields chunks of decreasing size (guided self-scheduling, Polychronopoulos and Kuck 1987, doi:10.1109/TC.1987.5009495)."""
     shares, start = _SHARES * max(1.0, cores), 0
-    least, most = min(CHUNK[0], math.ceil(len(items) / shares)), CHUNK[1]  # of few images, each core has its share all the same
+    least, most = min(CHUNK[0], math.ceil(len(items) / shares)), CHUNK[1]  # even with few images, each core gets a share
     while start < len(items):
         end = start + min(most, max(least, math.ceil((len(items) - start) / shares)))
         yield items[start:end]
@@ -77,11 +77,11 @@ def _split(items: list[Item], cores: float) -> Iterator[list[Item]]:
 
 
 def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeout: float) -> Iterator[bytes]:
-    """The scores of each chunk as they come, as an Arrow stream."""
-    import ray.data  # sets its own level, so before it is set here
+    """Yields the scores of each chunk as an Arrow stream, as chunks finish."""
+    import ray.data  # sets its own log level, so import it before the level is set here
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns of what is asked for here: no progress bars
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # warns that there are no progress bars, as intended
     ray.data.DataContext.get_current().enable_progress_bars = False
     work = partial(_score_block, model=model, timeout=timeout)
     # Tasks, not actors: those of a lost node move to any free core and do not wait for the node to return.
@@ -93,7 +93,7 @@ def _scores(rows: list[dict[str, bytes]], model: Model, jobs: int | None, timeou
 
 
 class _Driver:
-    """``_scores`` on a node, asked for one after another."""
+    """Runs ``_scores`` on a node and returns its results one at a time."""
 
     def __init__(self, *work: Any) -> None:
         self._contents = _scores(*work)
@@ -111,11 +111,11 @@ def _through_an_actor(work: tuple[Any, ...]) -> Iterator[bytes]:
         yield content
 
 
-_workers: dict[str, WorkerProcess] = {}  # of this process on a node: one, kept from chunk to chunk
+_workers: dict[str, WorkerProcess] = {}  # in this process on a node: at most one, kept from chunk to chunk
 
 
 def _score_block(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
-    """Runs on a node: the scores of a block of chunks."""
+    """Scores a block of chunks; runs on a node."""
     key = f"{model.manifest.dump()}{model.precision}{model.limits}{timeout}"
     worker = _workers.get(key)
     if worker is None:
@@ -135,10 +135,10 @@ def _score_block(batch: pa.Table, *, model: Model, timeout: float) -> pa.Table:
 
 
 def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
-    """The nodes, after checking that all of them can read the same inputs.
+    """Returns the nodes, after checking that all of them can read the same inputs.
 
     Raises:
-        ClusterError: naming the node and what it lacks.
+        ClusterError: a node cannot; the message names it and what it lacks.
     """
     samples = [item for item in items[:: max(1, len(items) // _SAMPLES)] if item.problem is None][: _SAMPLES + 1]
     found = on_every_node(_find_unreadable, samples, max_bytes)
@@ -160,7 +160,7 @@ def _probe(items: Sequence[Item], max_bytes: int) -> list[Node]:
 
 
 def _find_unreadable(samples: Sequence[Item], max_bytes: int) -> list[str | None]:
-    """For each sample why it cannot be read here; None where it can."""
+    """Returns for each sample why it cannot be read here; None if it can."""
     with Reader(max_bytes) as reader:
         found = [reader.read(sample) for sample in samples]
     return [data.detail if isinstance(data, ItemProblem) and data.code == "unreadable" else None for data in found]

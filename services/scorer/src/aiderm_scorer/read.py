@@ -1,4 +1,4 @@
-"""Reads an item's bytes, from wherever it lies."""
+"""Reads an item's bytes, wherever they are stored."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from aiderm_scorer.addresses import Allowed, fetch
 from aiderm_scorer.archives import TarStream, read_span
 from aiderm_scorer.items import Item, ItemProblem, Streamed, is_address
 
-_REMOTE_READERS = 8  # another machine's latency is waited for by several at once
+_REMOTE_READERS = 8  # several at once hide the latency of another machine
 
 
 class Reader:
-    """Reads items one after another; keeps the archive open that it read from last, until it is closed.
+    """Reads items one after another and keeps the archive that it read from last open until it is closed.
 
     Args:
-        max_bytes: of a file; larger ones are refused before they are read.
+        max_bytes: largest size of a file; larger ones are refused, and never read whole.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -43,7 +43,7 @@ class Reader:
             return item.problem
         try:
             return self._read(item)
-        except Exception as error:  # whatever a disk, a network or an archive comes up with is told of this one image
+        except Exception as error:  # any failure of a disk, network or archive is reported for this image alone
             self.close()
             return ItemProblem("unreadable", _reason(error))
 
@@ -55,7 +55,7 @@ class Reader:
             self._file = _open(item.where)
             self._where = item.where
         if not isinstance(item.inside, Streamed):
-            # What an archive holds in a few bytes may be gigabytes once unpacked.
+            # A few bytes in an archive may unpack to gigabytes.
             return self._too_large(max(item.inside.size, item.inside.stored)) or read_span(self._file, item.inside)
         if self._stream is None or self._stream.next > item.inside.index:
             self._file.seek(0)
@@ -71,14 +71,14 @@ class Reader:
             with _open(where) as file:
                 data = bytes(file.read(self._max + 1))
                 return self._too_large(len(data), "more than ") or data
-        # A pipe would be waited for: it is opened without, and what it is looked at before anything is read.
+        # Opening a pipe would block: open without blocking, and check the file's type before reading.
         descriptor = os.open(where, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return ItemProblem("unreadable", "Received no regular file.")
-            # Not how large it is: it may be no image, and its size nobody's business who only reads the table.
-            # What the kernel makes up as it is read, below /proc and /sys, has no size at all.
+            # The message omits the size: the file may not be an image, and readers of the table need not know its size.
+            # Files in /proc and /sys report no size, so the bytes that were read are checked as well.
             if problem := self._too_large(found.st_size, "more than "):
                 return problem
             data = file.read(self._max + 1) or b""
@@ -98,7 +98,7 @@ class Reader:
 
 
 def read_ahead(items: Sequence[Item], reader: Reader) -> Iterator[tuple[Item, bytes | ItemProblem]]:
-    """Each item with its bytes, in order; the next ones are read while one is in use."""
+    """Yields each item with its bytes, in order; the next ones are read while one is in use."""
     remote = bool(items) and all(item.inside is None and is_address(item.where) for item in items)
     readers = _REMOTE_READERS if remote else 1
     with ThreadPoolExecutor(readers) as pool:

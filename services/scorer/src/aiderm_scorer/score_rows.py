@@ -1,4 +1,4 @@
-"""The table of scores: its schema, and a row for each image, assessed or not."""
+"""Defines the table of scores: its schema, and a row for each image, whether it was assessed or not."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Row = dict[str, Any]
 
 
 def schema(manifest: Manifest, precision: Precision, limits: Limits) -> pa.Schema:
-    """The table's columns for a model, and in the schema's metadata what the scores depend on.
+    """The table's columns for a model, with what the scores depend on in the schema's metadata.
 
-    ``error`` is null where an image was assessed; then ``decision`` is not. A rejected image has no probability. Beside each
-    probability stand the threshold, the uncertain band and the prevalence that it assumes.
+    If an image was assessed, ``error`` is null and ``decision`` is not. A rejected image has no probability. Each probability
+    comes with the threshold, the uncertain band and the prevalence that it assumes.
     """
     repeated = pa.dictionary(pa.int32(), pa.string())
-    text, number, whole = pa.string(), pa.float64(), pa.int32()  # in full: nobody may find another decision by comparing
+    text, number, whole = pa.string(), pa.float64(), pa.int32()  # full precision, so that comparing gives the same decision
     columns = [
         ("image", text), ("listed", text), ("error", text), ("error_detail", text),
         ("decision", text), ("reasons", pa.list_(text)),
@@ -55,7 +55,7 @@ def schema(manifest: Manifest, precision: Precision, limits: Limits) -> pa.Schem
 
 
 def about(table_schema: pa.Schema) -> dict[str, Any]:
-    """What the scores of a table depend on; empty where it is no table of scores."""
+    """What the scores of a table depend on; empty if it is not a table of scores."""
     metadata = (table_schema.metadata or {}).get(METADATA)
     return dict(json.loads(metadata)) if metadata else {}
 
@@ -98,7 +98,7 @@ def assessed(
 def failed(item: Item, problem: ItemProblem, manifest: Manifest, precision: Precision, data: bytes | None = None) -> Row:
     """The row of an image that could not be assessed.
 
-    Size and checksum of its bytes are in it only where they are those of an image: with them, lists could ask about any file.
+    It contains the size and checksum of the bytes only if they are an image's; otherwise lists could ask about any file.
     """
     if problem.code in NO_IMAGE:
         data = None

@@ -1,4 +1,4 @@
-"""Scores what the inputs hold, resuming an earlier run, into a table with one row per image."""
+"""Scores the images of the inputs into a table with one row per image; resumes an earlier run."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from aiderm_scorer.score_rows import schema
 from aiderm_scorer.scoring_model import Model
 
 CHUNK = 32
-"""Images that go to a process at once: enough that handing them out costs nothing, few enough to be lost with it."""
+"""Images that go to a process at once: enough that handing them out costs little, and few enough to repeat if it is lost."""
 
 
 class LostError(RuntimeError):
-    """Images that an executor gave no row for."""
+    """An executor returned no row for some images."""
 
 
 class ChunkScorer(Protocol):
@@ -45,11 +45,11 @@ class Summary:
 
     Attributes:
         rows: of the whole table.
-        added: in this run.
-        seconds: that this run took.
-        decisions: how often each was taken, in the whole table.
-        errors: how often each came up, in the whole table.
-        lesions: how often each decision and error came up among lesions; None where no list names any.
+        added: rows added in this run.
+        seconds: duration of this run.
+        decisions: number of each in the whole table.
+        errors: number of each in the whole table.
+        lesions: number of each decision and error among lesions; None if no list names any.
     """
 
     rows: int
@@ -67,18 +67,18 @@ def score(
     """Scores the images that have no row in ``out`` yet.
 
     Args:
-        listing: what there is.
+        listing: the images of the inputs.
         model: a verified bundle.
         out: the Parquet file; it appears, or is replaced, once every image has its row.
-        executor: where to.
-        fresh: begin anew.
-        again: also those whose error may have passed.
-        console: where progress is told.
+        executor: assesses the images.
+        fresh: discard an existing table.
+        again: also score images whose error may have passed.
+        console: where progress is printed.
 
     Raises:
         OutputError: the existing output cannot be resumed.
-        WorkerProcessError, ClusterError: no worker process can assess images there.
-        LostError: images got no row.
+        WorkerProcessError, ClusterError: the executor cannot assess images.
+        LostError: some images got no row.
     """
     console = console or Console(stderr=True)
     table_schema = schema(model.manifest, model.precision, model.limits)

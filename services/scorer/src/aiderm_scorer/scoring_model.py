@@ -1,4 +1,4 @@
-"""The model that assesses: one bundle in one precision within limits, to be sent to processes here or on other machines."""
+"""Packages the model that assesses images (bundle, precision and limits) for processes here or on other machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Model:
         manifest: of the bundle.
         bundle: its folder, or its files as a tar.
         precision: of the variant that runs.
-        limits: what an image may measure.
+        limits: on the size of an image.
     """
 
     manifest: Manifest
@@ -41,8 +41,8 @@ class Model:
         Args:
             bundle: its folder.
             precision: of the variant, or ``auto``, see ``chosen_variant``.
-            limits: what an image may measure.
-            manifest: of the bundle, where it has been verified already.
+            limits: on the size of an image.
+            manifest: of the bundle, if it has been verified already.
 
         Raises:
             BundleError: it is damaged.
@@ -52,7 +52,7 @@ class Model:
         return cls(manifest, bundle.resolve(), chosen_variant(manifest, precision).precision, limits or Limits())
 
     def packed(self) -> Self:
-        """The same with its files in it, for machines that do not see the folder."""
+        """Returns a copy that contains the bundle's files, for machines that do not see the folder."""
         if isinstance(self.bundle, bytes):
             return self
         buffer = io.BytesIO()
@@ -62,10 +62,10 @@ class Model:
 
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """The bundle's folder, as long as the block runs.
+        """Yields the bundle's folder, which exists as long as the block runs.
 
         Raises:
-            BundleError: what arrived here is damaged.
+            BundleError: the files that arrived here are damaged.
         """
         if isinstance(self.bundle, Path):
             yield self.bundle

@@ -1,4 +1,4 @@
-"""Bytes of compressed archives, no more of them, and no more memory for them, than those of honest archives take."""
+"""Unpacks compressed archives, and limits their output and memory to what legitimate archives need."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import io
 import lzma
 from typing import IO, Any
 
-MAX_RATIO = 100  # unpacked bytes for each compressed one, of streams that unpack to more than this:
+MAX_RATIO = 100  # unpacked bytes per compressed byte, for streams that unpack to more than this:
 _UNSUSPICIOUS = 256 << 20
-MAX_DICTIONARY = 128 << 20  # bytes that unpacking xz may take; the strongest of its presets takes half of that
+MAX_DICTIONARY = 128 << 20  # bytes of memory that unpacking xz may take; its strongest preset takes half of that
 _PIECE = 1 << 16
 _XZ = b"\xfd7zXZ"
 
@@ -20,7 +20,7 @@ class ArchiveError(OSError):
 
 
 class _Unpacked(io.RawIOBase):
-    """A compressed stream's bytes, no more than a stream of images unpacks to."""
+    """A compressed stream's bytes; fails if they are more than a stream of images would unpack to."""
 
     def __init__(self, packed: IO[bytes], stream: IO[bytes]) -> None:
         self._packed, self._stream = packed, stream
@@ -39,25 +39,25 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Xz:
-    """The bytes of an xz or lzma file; ``lzma.LZMAFile`` lets a file of a few bytes choose how much memory it takes."""
+    """The bytes of an xz or lzma file, with limited memory; with ``lzma.LZMAFile``, a tiny file could claim any amount."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._unpacker = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY)
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes; none at the end.
+        """Reads at most ``size`` bytes; returns none at the end.
 
         Raises:
             lzma.LZMAError: the data are damaged, or take too much memory.
             EOFError: they break off.
         """
         while True:
-            if self._unpacker.eof:  # another stream may follow, behind zeros
+            if self._unpacker.eof:  # another stream may follow, after zeros
                 rest = self._unpacker.unused_data.lstrip(b"\0")
                 while len(rest) < len(_XZ) and (more := self._file.read(_PIECE)):
                     rest = (rest + more).lstrip(b"\0")
-                if not rest.startswith(_XZ):  # what else follows is ignored, as LZMAFile does
+                if not rest.startswith(_XZ):  # anything else that follows is ignored, as in LZMAFile
                     return b""
                 self._unpacker = lzma.LZMADecompressor(memlimit=MAX_DICTIONARY)
                 packed = rest
@@ -70,9 +70,9 @@ class _Xz:
 
 
 def unpacked(file: IO[bytes]) -> IO[bytes]:
-    """The bytes of a file compressed by gzip, bzip2 or xz, or as they are; each piece that is read is bounded.
+    """Returns the bytes of a file, unpacked if it is compressed by gzip, bzip2 or xz; each read is limited in size.
 
-    ``tarfile`` unpacks whatever ten kilobytes hold at once: of bzip2, gigabytes.
+    ``tarfile`` itself unpacks ten kilobytes of input at once, which can be gigabytes with bzip2.
     """
     start = file.read(6)
     file.seek(0)

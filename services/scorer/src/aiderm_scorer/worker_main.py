@@ -1,4 +1,4 @@
-"""The main function of a worker process: reads images, assesses them and sends rows; an image that ends it ends nothing else."""
+"""Runs a worker process, which reads images, assesses them and sends rows; an image that crashes it affects nothing else."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from aiderm_scorer.read import Reader, read_ahead
 from aiderm_scorer.scoring_model import Model
 
 TOGETHER, SECONDS = 16, 0.25
-"""Rows that are sent at once, and how long one may wait for others: the receiver is woken less often."""
+"""Rows to send at once, and seconds after which fewer are sent; with batches, the receiver is woken less often."""
 
 
 class ItemAssessor:
-    """A loaded model on one core, with a row for whatever it is given.
+    """A loaded model on one core, which returns a row for every item.
 
     Raises:
-        BundleError, RuntimeFailure, SelfCheckError: the model cannot be loaded here, or does not answer as it should.
+        BundleError, RuntimeFailure, SelfCheckError: the model cannot be loaded here, or fails its self-check.
     """
 
     def __init__(self, model: Model) -> None:
@@ -62,13 +62,13 @@ class ItemAssessor:
 
 
 def serve(connection: Connection, model: Model) -> None:
-    """A process's main: says None once it is ready, or an exception; then, for each list of items, lists of their rows in order.
+    """Sends None once the model is ready, or an exception; then, for each list of items received, lists of their rows in order.
 
-    With the items comes whether to go one by one: then each row is sent before the next image is touched. Ends when the other
-    side does.
+    Each list of items comes with a flag for going one by one: then each row is sent before the next image is assessed. Ends when
+    the other side closes the connection.
     """
     end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started this decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     try:
         try:
             assessor = ItemAssessor(model)

@@ -16,12 +16,12 @@ from aiderm_scorer.scoring_model import Model
 from aiderm_scorer.worker_main import serve
 
 START_SECONDS = 120.0
-_CHANCES = 2  # a process may also die for want of memory that others took
+_CHANCES = 2  # tries per image: a process may also die because others use up the memory
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 class WorkerProcessError(RuntimeError):
-    """No process can be started that loads the model."""
+    """No process that loads the model can be started."""
 
 
 class WorkerProcess:
@@ -29,7 +29,7 @@ class WorkerProcess:
 
     Args:
         model: a verified bundle.
-        timeout: seconds that one image may take, with reading it.
+        timeout: seconds that one image may take, including reading it.
     """
 
     def __init__(self, model: Model, timeout: float = 60.0) -> None:
@@ -67,7 +67,7 @@ class WorkerProcess:
                     return
                 hung = isinstance(error, TimeoutError)
                 code = self.close()
-                if not one_by_one:  # which image it was is not known yet: rows may have waited to be sent
+                if not one_by_one:  # the failing image is not known yet: earlier rows may not have been sent
                     one_by_one = True
                     continue
                 strikes += 1
@@ -90,7 +90,7 @@ class WorkerProcess:
                 process.kill()
 
     def close(self) -> str:
-        """Ends the process; says how it ended."""
+        """Ends the process and returns how it ended."""
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if connection is not None:

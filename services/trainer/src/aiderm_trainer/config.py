@@ -1,4 +1,4 @@
-"""What defines a training run. Saved as RUN/config.json, so a run can be resumed, exported and read years later."""
+"""Defines the configuration of a training run, which is saved as RUN/config.json to resume, export and inspect the run later."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ConfigError(ValueError):
 
 
 def in_one_sentence(error: ValidationError) -> str:
-    """What is wrong with which fields, the first five, without pydantic's links and types."""
+    """Describes the errors of the first five invalid fields, without pydantic's links and types."""
     return "; ".join(
         f"{'.'.join(map(str, e['loc'])) or error.title}: {e['msg']}. Received: {e['input']!r:.80}" for e in error.errors()[:5]
     )
@@ -27,10 +27,10 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     arch: str
-    size: Annotated[int, Field(ge=32, le=1024)] | None = None  # None: the architecture's own
+    size: Annotated[int, Field(ge=32, le=1024)] | None = None  # None: the architecture's default
     weights: str = "imagenet"  # imagenet, none, or the path of a weights file
-    freeze_until: str | None = None  # layer name, a fraction 0..1 of the layers, or None: the architecture's own
-    taps: tuple[str, ...] | None = None  # layers whose maps are pooled for the head; None: the architecture's own
+    freeze_until: str | None = None  # layer name, a fraction 0..1 of the layers, or None: the architecture's default
+    taps: tuple[str, ...] | None = None  # layers whose feature maps are pooled for the head; None: the architecture's default
     dense: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = (256,)
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.3
     task: Literal["auto", "binary", "classes"] = "auto"
@@ -43,25 +43,25 @@ class TrainConfig(BaseModel):
     average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998  # momentum of the averaged weights; 0: none
     patience: Annotated[int, Field(ge=1)] = 5
     augment: bool = True
-    balance: Literal["domain", "source"] = "domain"  # inside what labels are balanced: see data/balance.py
+    balance: Literal["domain", "source"] = "domain"  # groups inside which labels are balanced: see data/balance.py
     domain_offset: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0  # share of the domain's log-odds added in training; 0: none
-    hidden_offset: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # of that, where an image shows another camera's colours or skin
+    hidden_offset: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # share of that for images in another camera's colours or skin
     style_swap: Annotated[float, Field(ge=0.0, le=1.0)] = 0.4  # share of images shown in another domain's colours
-    alignment: Annotated[float, Field(ge=0.0)] = 0.0  # of scores between domains, see training/blind_head.py
-    consistency: Annotated[float, Field(ge=0.0)] = 0.0  # of a clean view and one with artefacts: see training/fine_tune.py
-    minutes: Annotated[float, Field(gt=0)] | None = None  # the schedule of fine-tuning ends by then; None: after its epochs
+    alignment: Annotated[float, Field(ge=0.0)] = 0.0  # weight of aligning scores between domains, see training/blind_head.py
+    consistency: Annotated[float, Field(ge=0.0)] = 0.0  # weight of the difference between two views: see training/fine_tune.py
+    minutes: Annotated[float, Field(gt=0)] | None = None  # time limit, to which fine-tuning fits its schedule; None: no limit
     outlines: str | None = None  # folder of lesion outlines, relative to the data: see data/outlines.py
-    kept: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # share of the start's weights: see training/weight_average.py
+    kept: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # weight of the start in the average: see training/weight_average.py
     quantised: bool = False  # convolutions compute in 8-bit integers: see training/quantised_run.py
-    start: str | None = None  # folder of a run whose best weights are taken over; the head is not trained by itself then
-    teachers: tuple[str, ...] = ()  # folders of runs whose mean answer is learnt too: see distillation.py
-    teaching: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5  # weight of the teachers against the labels
+    start: str | None = None  # folder of a run whose best weights are loaded; head-only training is then skipped
+    teachers: tuple[str, ...] = ()  # folders of runs whose mean output is learnt too: see training/distillation.py
+    teaching: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5  # weight of the teachers relative to the labels
     seed: Annotated[int, Field(ge=0)] = 0
     checkpoint_steps: Annotated[int, Field(ge=1)] = 100
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """A configuration from values.
+        """Creates a configuration from values.
 
         Raises:
             ConfigError: a value is not allowed.

@@ -1,1 +1,1 @@
-"""API keys, who may call, and rate limits."""
+"""API keys, the access policy and rate limits."""

@@ -1,4 +1,4 @@
-"""The access policy: who a request belongs to, and how many images that caller may send."""
+"""The access policy: identifies the caller of a request and limits how many images that caller may send."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aiderm_api.auth.rate_limits import RateLimits, TokenBucket
 from aiderm_api.errors.problems import RateLimited, Unauthorized
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 
-# Orchestrators ask for health, people read the documentation; neither says anything about anybody's images. Everything else
-# needs a key, including whatever may be added later.
+# Health is for orchestrators and the documentation for people; neither reveals anything about images. Everything else needs a
+# key, including paths that are added later.
 OPEN_PATHS = frozenset(
     {
         "/health",
@@ -31,13 +31,13 @@ OPEN_PATHS = frozenset(
 
 @dataclass(frozen=True)
 class Caller:
-    """The caller of a request. ``key_id`` is None where the service requires no keys."""
+    """The caller of a request. ``key_id`` is None if the service requires no keys."""
 
     key_id: str | None = None
     bucket: TokenBucket | None = None
 
     def take(self) -> None:
-        """Counts one image before anything of it is read.
+        """Counts one image, before any of it is read.
 
         Raises:
             RateLimited: the key has used up its rate.
@@ -66,11 +66,11 @@ def caller_of(scope: Scope) -> Caller:
 
 
 class AccessPolicy:
-    """Knows callers by ``Authorization: Bearer KEY``.
+    """Identifies callers by ``Authorization: Bearer KEY``.
 
     Args:
         ring: the keys.
-        default: rate of the keys that have none of their own.
+        default: rate of keys that do not set their own.
         metrics: counts requests without a valid key, by reason.
     """
 
@@ -83,7 +83,7 @@ class AccessPolicy:
         """The caller of a request.
 
         Raises:
-            Unauthorized: it has no valid key.
+            Unauthorized: the request has no valid key.
         """
         key = self._authenticate([value for name, value in scope["headers"] if name == b"authorization"])
         return Caller(key.id, self._limits.bucket(key))

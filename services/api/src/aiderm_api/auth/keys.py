@@ -1,7 +1,7 @@
-"""API keys: a file of their hashes, written by ``aiderm-api keys`` and reloaded by a running service when it changes.
+"""API keys: ``aiderm-api keys`` writes their hashes to a file, which a running service reloads when it changes.
 
-A key is 256 random bits, and the file holds its plain SHA-256: slow password hashes protect guessable secrets, and nobody can
-guess these (NIST SP 800-63B, 5.1.2.2: secrets of 112 bits of entropy or more need no more than an approved one-way function).
+A key is 256 random bits, and the file holds its plain SHA-256. Slow password hashes protect guessable secrets; these cannot be
+guessed (NIST SP 800-63B, 5.1.2.2: secrets of 112 bits of entropy or more need no more than an approved one-way function).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from aiderm_core.files import replacing
 SCHEMA_VERSION: Final = 1
 MAX_FILE_BYTES = 4_000_000
 _KEY = re.compile(rb"aiderm_([0-9a-f]{8})_[0-9a-f]{64}")
-_NOBODY = "0" * 64  # the comparison where there is no such key, so that an answer takes as long
+_NOBODY = "0" * 64  # compared with if there is no such key, so that the answer takes as long
 log = structlog.get_logger(__name__)
 
 
@@ -40,14 +40,14 @@ class _Record(BaseModel):
 
 
 class Rate(_Record):
-    """How fast a token bucket fills, in images per second, and how many it holds."""
+    """A rate limit: how fast a token bucket fills, in images per second, and how many images it holds."""
 
     per_second: Annotated[float, Field(gt=0, le=10_000)]
     burst: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class ApiKey(_Record):
-    """What is stored about a key. ``rate`` is None where the service's default limit applies."""
+    """What is stored about a key. ``rate`` is None if the service's default limit applies."""
 
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
@@ -71,7 +71,7 @@ class KeyFile(_Record):
 def new_key(
     name: str, *, expires_at: datetime | None = None, rate: Rate | Literal["unlimited"] | None = None
 ) -> tuple[ApiKey, str]:
-    """A new key: what to store, and the secret to hand out, which is stored nowhere."""
+    """Creates a key. Returns the record to store, and the secret to hand out, which is stored nowhere."""
     identifier = secrets.token_hex(4)
     secret = f"aiderm_{identifier}_{secrets.token_hex(32)}"
     stored = ApiKey(
@@ -89,7 +89,7 @@ def read_keys(path: Path) -> list[ApiKey]:
     """Reads a key file.
 
     Raises:
-        KeysError: it is missing, unreadable or malformed, or writable by others than its owner.
+        KeysError: the file is missing, unreadable, malformed, or writable by others than its owner.
     """
     try:
         with path.open("rb") as file:
@@ -116,7 +116,7 @@ def read_keys(path: Path) -> list[ApiKey]:
 
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
-    """Refuses a file that others could change or replace: they could add keys of their own."""
+    """Refuses a file that others could change or replace: they could add their own keys."""
     if not stat.S_ISREG(status.st_mode):
         raise KeysError(f"{path} is not a regular file; a file of keys is created with: aiderm-api keys add NAME")
     if status.st_mode & 0o022:
@@ -130,10 +130,10 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
 
 @contextmanager
 def changing(path: Path) -> Iterator[list[ApiKey]]:
-    """The keys of a file, to be changed in place; written back at the end unless there was an error. A missing file has none.
+    """Yields the keys of a file, to be changed in place; they are written back at the end unless an error occurs.
 
-    Two processes that change it at once take turns. The new file replaces the old one when it is complete; its mode is 0600,
-    or that of the old file.
+    A missing file has no keys. Two processes that change the file at once take turns. The new file replaces the old one when it
+    is complete; its mode is 0600, or that of the old file.
 
     Raises:
         KeysError: the file cannot be read or written.
@@ -160,7 +160,7 @@ def _write(path: Path, keys: Sequence[ApiKey]) -> None:
         with replacing(path, permissions=stat.S_IMODE(before.st_mode) if before else 0o600) as file:
             file.write(text.encode())
             if before:
-                with suppress(PermissionError):  # only root gives files away
+                with suppress(PermissionError):  # only root may change a file's owner
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
     except OSError as error:
         raise KeysError(f"{path} cannot be written by user {os.geteuid()}: {error.strerror}. Nothing was changed.") from error
@@ -170,11 +170,11 @@ class KeyRing:
     """The keys that a running service accepts.
 
     Args:
-        path: of the file.
+        path: the key file.
         now: the current time.
 
     Raises:
-        KeysError: the file cannot be used, or none of its keys is valid: the service would refuse everybody.
+        KeysError: the file cannot be used, or none of its keys is valid, so that the service would refuse everybody.
     """
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -208,7 +208,7 @@ class KeyRing:
         return key.expired(self._now())
 
     def refresh(self) -> None:
-        """Reloads the file if it has changed. A file that cannot be used changes nothing and is logged once."""
+        """Reloads the file if it has changed. If it cannot be used, the loaded keys stay, and the failure is logged once."""
         try:
             if self._stat() == self._signature and self.load_error is None:
                 return
@@ -224,8 +224,8 @@ class KeyRing:
 
     def _load(self) -> None:
         signature = None
-        with suppress(OSError):  # reading says what is wrong
-            signature = self._stat()  # before reading: a later change is then seen next time
+        with suppress(OSError):  # reading the file reports what is wrong
+            signature = self._stat()  # before reading, so that a later change is noticed next time
         self._keys = {key.id: key for key in read_keys(self._path)}
         self._signature = signature
 

@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs what ``add_parser`` has parsed; the exit status."""
+    """Runs the command that ``add_parser`` parsed; returns the exit status."""
     try:
         path = arguments.file or KeysFile().keys_file
         if path is None:
@@ -65,7 +65,7 @@ def _add(arguments: argparse.Namespace, path: Path) -> None:
         f"Next: start the service with AIDERM_KEYS_FILE={path}; clients send 'Authorization: Bearer KEY'. The key:\n"
     )
     sys.stderr.flush()
-    sys.stdout.write(f"{secret}\n")  # alone on stdout, so that a shell can send it where it belongs
+    sys.stdout.write(f"{secret}\n")  # alone on stdout, so that a shell can redirect it
 
 
 def _rate(arguments: argparse.Namespace) -> Rate | Literal["unlimited"] | None:
@@ -97,7 +97,7 @@ def _limit(key: ApiKey) -> str:
 
 
 def _revoke(arguments: argparse.Namespace, path: Path) -> None:
-    read_keys(path)  # a missing file is a mistake here
+    read_keys(path)  # here a missing file is an error
     with changing(path) as keys:
         found = [key for key in keys if key.id == arguments.key] or [key for key in keys if key.name == arguments.key]
         if len(found) != 1:
@@ -109,7 +109,7 @@ def _revoke(arguments: argparse.Namespace, path: Path) -> None:
 
 
 def _moment(text: str) -> datetime:
-    """A number of days from now, or a date, whose day is the last one."""
+    """Parses an expiry: a number of days from now, or a date, which is the last valid day."""
     now = datetime.now(UTC).replace(microsecond=0)
     if re.fullmatch(r"[1-9][0-9]{0,4}", text):
         return now + timedelta(days=int(text))

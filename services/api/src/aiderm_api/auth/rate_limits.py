@@ -1,4 +1,4 @@
-"""Token buckets: how many images a key may have assessed."""
+"""Rate limits: token buckets that limit how many images a key may have assessed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Clock = Callable[[], float]
 class TokenBucket:
     """Holds up to ``burst`` tokens and fills at ``per_second``; an image costs one.
 
-    A batch can only be counted when it has arrived. By then it is admitted, so it is charged afterwards, and the bucket may go
-    into debt.
+    The images of a batch can only be counted once it has arrived. By then it is admitted, so it is charged afterwards, and the
+    balance may become negative.
     """
 
     def __init__(self, rate: Rate, clock: Clock = time.monotonic) -> None:
@@ -46,7 +46,7 @@ class RateLimits:
     """One bucket for each key, in this process; several processes each count for themselves.
 
     Args:
-        default: of the keys that have no rate of their own.
+        default: rate of keys that do not set their own.
     """
 
     def __init__(self, default: Rate, clock: Clock = time.monotonic) -> None:
@@ -55,7 +55,7 @@ class RateLimits:
         self._buckets: dict[str, TokenBucket] = {}
 
     def bucket(self, key: ApiKey) -> TokenBucket | None:
-        """The key's bucket, a new one if its rate has changed; None for a key without a limit."""
+        """Returns the key's bucket, a new one if its rate has changed; None for a key without a limit."""
         if key.rate == "unlimited":
             return None
         rate = key.rate or self._default

@@ -1,4 +1,4 @@
-"""Turns exceptions into problem documents: those of the domain, of the framework, and problems themselves."""
+"""Turns exceptions into problem documents: those of the core and of serving, the framework's, and ``ProblemError`` itself."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _SERVING_PROBLEMS: dict[type[serving.ServingError], type[ProblemError]] = {
     serving.ModelUnavailableError: problems.NoModel,
     serving.OptionNotOfferedError: problems.InvalidParameter,
 }
-# Codes of what the framework itself refuses.
+# Codes for requests that the framework itself refuses.
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_type"}
 
 
 def as_problem(error: Exception) -> ProblemError:
-    """The problem that tells a client of ``error``; its text is the error's own where that was written for clients."""
+    """Returns the problem that reports ``error`` to a client, with the error's own text if that was written for clients."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, ImageError):
@@ -60,7 +60,7 @@ def from_image_error(error: ImageError) -> ProblemError:
 
 
 def install(app: FastAPI) -> None:
-    """Makes every failure of ``app`` a problem document; RequestContext answers for crashes."""
+    """Makes ``app`` answer every failure with a problem document; RequestContext answers crashes."""
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
 

@@ -45,12 +45,12 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Base of every failure that a client is told about.
+    """Base class of all failures that are reported to a client.
 
     Args:
         detail: what was received and what is allowed.
         retry_after: seconds after which another attempt makes sense; rounded up.
-        headers: of the answer.
+        headers: additional headers of the answer.
     """
 
     status: ClassVar[int] = 500
@@ -76,7 +76,7 @@ class ProblemError(Exception):
         )
 
     def response(self, request_id: str) -> ProblemResponse:
-        """The whole answer."""
+        """The HTTP response for this failure."""
         return ProblemResponse(self.problem(request_id), self.headers)
 
 
@@ -183,12 +183,12 @@ class HeadersTooLarge(ProblemError):
 
 
 class ClientClosedRequest(ProblemError):
-    """The client disconnected; nobody reads this answer, it is for the log and the metrics."""
+    """The client disconnected. Nobody reads this answer; it is for the log and the metrics."""
 
     status, code = 499, "client_closed_request"
 
     def problem(self, request_id: str) -> Problem:
-        """499 is nginx's number, which Python's table of statuses lacks."""
+        """The document for this failure; 499 is nginx's status code, which ``HTTPStatus`` lacks."""
         return Problem(title="Client Closed Request", status=499, code=self.code, detail=self.detail, request_id=request_id)
 
 

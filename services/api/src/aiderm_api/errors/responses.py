@@ -11,7 +11,7 @@ _WITH_RETRY_AFTER = frozenset({429, 503, 504})
 
 
 def responses(*kinds: type[ProblemError]) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's description of the problems of a route; 500 is always among them."""
+    """Describes a route's problems for OpenAPI; 500 is always among them."""
     by_status: dict[int | str, dict[str, Any]] = {}
     every: tuple[type[ProblemError], ...] = (*kinds, InternalError)
     for kind in every:

@@ -12,12 +12,12 @@ from aiderm_api.errors.problems import ProblemError
 
 
 class Authentication:
-    """Passes requests with a valid key on and records their caller; see ``AccessPolicy``.
+    """Passes on requests with a valid key and records their caller; see ``AccessPolicy``.
 
     Args:
-        app: what is protected.
-        policy: knows the callers.
-        labels: paths by which the log and the metrics name refused requests; all others are "unmatched".
+        app: the protected application.
+        policy: identifies the callers.
+        labels: paths under which refused requests appear in the log and the metrics; all others are "unmatched".
     """
 
     def __init__(self, app: ASGIApp, policy: AccessPolicy, labels: Collection[str]) -> None:

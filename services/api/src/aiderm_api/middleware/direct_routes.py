@@ -1,4 +1,4 @@
-"""The shortest way to the routes that take most of the requests."""
+"""Dispatches the most frequent requests directly to their routes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aiderm_api.errors.handlers import HANDLERS
 class DirectRoutes:
     """Calls a route's handler directly where path and method alone choose the route: POST requests without a query.
 
-    FastAPI spends a third of its time for a prediction in routers, exit stacks and a second handler of exceptions.
+    FastAPI spends a third of its time for a prediction in routers, exit stacks and a second exception handler.
 
     Args:
-        app: answers everything else, and describes these routes as well.
-        router: of the routes; their paths hold no names.
+        app: answers everything else; its OpenAPI document includes these routes.
+        router: the router of the routes; their paths have no parameters.
     """
 
     def __init__(self, app: ASGIApp, router: APIRouter) -> None:

@@ -1,4 +1,4 @@
-"""Checks every request: its path holds no control characters, and its host is one of this service's."""
+"""Checks that a request's path holds no control characters and that its host is one of this service's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from starlette.types import Scope
 from aiderm_api.errors.problems import MalformedRequest, ProblemError, UnknownHost
 
 ANY_HOST = "*"
-# Line ends above all: a pattern that ends in $ matches before one, so /predict%0a would be another path to one program and
-# /predict to the next.
+# Mainly because of line ends: a pattern that ends in $ also matches before one, so /predict%0a could be /predict to one program
+# and another path to the next.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HOST = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+?)\.?(?::[0-9]{1,5})?")
 
@@ -20,8 +20,8 @@ class RequestChecks:
     """Checks a request by its path and its Host header.
 
     Args:
-        hosts: names, in lower case, by which the service may be addressed; ``*.name`` stands for all below it, ``*`` for any.
-            A page of another site whose owner points its name at this machine (DNS rebinding) has none of them.
+        hosts: names, in lower case, under which the service may be addressed; ``*.name`` allows all names below it, ``*`` any.
+            This stops DNS rebinding, where another site points its own name at this machine.
     """
 
     def __init__(self, hosts: Collection[str]) -> None:
@@ -29,7 +29,7 @@ class RequestChecks:
         self._suffixes = tuple(host[1:] for host in hosts if host.startswith("*."))
 
     def refusal(self, scope: Scope) -> ProblemError | None:
-        """Why the request is refused; None when it is not."""
+        """Returns the reason to refuse the request; None to accept it."""
         path = scope["path"]
         if _CONTROL.search(path):
             return MalformedRequest(f"Received: a path with control characters, {path[:200]!r}. Allowed: a path without them.")

@@ -1,4 +1,4 @@
-"""Gives each request an id, a log line, metrics and headers, answers for crashes, and for bodies that are not read."""
+"""Gives each request an id, a log line, metrics and headers; answers crashes and discards unread bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiderm_api.middleware.unread_body import Exchange
 from aiderm_api.telemetry.prometheus_metrics import Metrics
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# On every answer that does not set them itself; answers are data, which no browser should run, frame or refer from.
+# Added to every answer that does not set them itself. Answers are data: no browser should run, frame or refer from them.
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -23,7 +23,7 @@ SECURITY_HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 _SECURITY_ITEMS = tuple(SECURITY_HEADERS.items())
-# Ids must differ, not be secret: asking the operating system for randomness would let other threads run first.
+# Ids must be unique but not secret; asking the operating system for randomness would let other threads run first.
 _IDS = random.Random()  # noqa: S311
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"})
@@ -64,11 +64,11 @@ class RequestContext:
             else:
                 await _refuse(refusal, inner, exchange.receive, exchange.send)
         except Exception as error:
-            # Here and not in Starlette's own handler, which lies outside of this middleware and answers without the id.
+            # Handled here because Starlette's own handler would lie outside this middleware and answer without the id.
             log.error("crash", exc_info=error)
             if exchange.status:
                 inner["problem_code"] = InternalError.code
-                raise  # half of an answer has been sent: only the server can break the connection
+                raise  # part of an answer has been sent: only the server can close the connection
             await _refuse(InternalError(), inner, exchange.receive, exchange.send)
         finally:
             self.metrics.in_progress.dec()
@@ -118,7 +118,7 @@ async def _refuse(problem: ProblemError, scope: Scope, receive: Receive, send: S
 
 
 def new_request_id() -> str:
-    """An id for a request that has none of its own."""
+    """Returns an id for a request that came without a valid one."""
     return f"{_IDS.getrandbits(128):032x}"
 
 

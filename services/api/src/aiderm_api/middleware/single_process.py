@@ -1,4 +1,4 @@
-"""Single-process mode: the page is served at /, and the API answers under /api and at / as well."""
+"""Serves page and API from a single process: the page at /, the API under /api and at / as well."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aiderm_api.errors.handlers import HANDLERS
 
 PREFIX = "/api"
-# Beside the folder of the page; nginx includes the same files.
+# Next to the page's folder; nginx includes the same files.
 HEADERS_FILE = Path("nginx", "security-headers.conf")
 ASSET_HEADERS_FILE = Path("nginx", "asset-headers.conf")
 _ASSETS = re.compile("/(css|embed|img|js|locales)/")
@@ -27,7 +27,7 @@ _ADD_HEADER = re.compile(r"""^\s*add_header\s+([A-Za-z0-9-]+)\s+(?:"([^"]*)"|'([
 
 
 def read_headers(file: Path) -> list[tuple[bytes, bytes]]:
-    """The headers of nginx' ``add_header NAME "VALUE" always;`` lines; none if the file does not exist."""
+    """Reads the headers of nginx's ``add_header NAME "VALUE" always;`` lines; none if the file does not exist."""
     if not file.is_file():
         return []
     headers = []
@@ -39,7 +39,7 @@ def read_headers(file: Path) -> list[tuple[bytes, bytes]]:
 
 
 def opening_language(scope: Scope, known: Sequence[str]) -> str:
-    """The language that the page will open in: the address', else the first of the browser's that is ``known``, else English."""
+    """The language in which the page will open: the first ``known`` one of ``?lang=`` and the browser's list, else English."""
     asked = parse_qs(scope["query_string"].decode("latin-1")).get("lang", [""])[0]
     accepted = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept-language"), "")
     wanted = (match.group(1) for match in _LANGUAGE.finditer(f"{asked},{accepted}".lower()))
@@ -51,8 +51,8 @@ class SingleProcess:
 
     Args:
         app: the API.
-        folder: holds index.html.
-        routes: of the API.
+        folder: the page's folder, which holds index.html.
+        routes: the API's routes.
     """
 
     def __init__(self, app: ASGIApp, folder: Path, routes: Sequence[BaseRoute]) -> None:
@@ -75,7 +75,7 @@ class SingleProcess:
             scope["root_path"] = scope.get("root_path", "") + PREFIX
             await self.app(scope, receive, send)
         elif "//" in path or any(route.matches(scope)[0] is not Match.NONE for route in self.routes):
-            await self.app(scope, receive, send)  # doubled slashes name nothing; the file system would skip them
+            await self.app(scope, receive, send)  # no file has such a path; the file system would skip a slash
         else:
             scope["route_label"] = "page"
             await self._serve_page(scope, receive, send)
@@ -83,7 +83,7 @@ class SingleProcess:
     async def _serve_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = self.asset_headers if _ASSETS.match(scope["path"]) else self.headers
         if scope["path"] in _DOCUMENTS and self.languages:
-            # Preloaded beside the scripts; requested by them, the strings would arrive a round trip later.
+            # Preloads the strings together with the scripts; otherwise they would arrive a round trip later.
             words = f"<locales/{opening_language(scope, self.languages)}.json>; rel=preload; as=fetch; crossorigin"
             headers = [*headers, (b"link", words.encode("ascii")), (b"vary", b"Accept-Language")]
 

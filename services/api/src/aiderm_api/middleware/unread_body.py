@@ -1,4 +1,4 @@
-"""Answers that are sent before the whole request body has arrived, as a refused upload's must be."""
+"""Handles answers that are sent before the whole request body has arrived, such as refusals of uploads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LINGER_BYTES = 256_000_000
 class Exchange:
     """A request and its answer, between the server and the application.
 
-    Where the answer begins before the body has been read, this announces that the connection will close, sends the answer, and
+    If the answer begins before the body has been read, this announces that the connection will close, sends the answer, and
     then discards the rest of the body for a while. Closing a socket with unread data resets the connection, and a client that is
-    still sending would lose the answer that says why. Memory stays flat, and an endless stream is cut off.
+    still sending would lose the answer. Discarding takes no extra memory, and an endless stream is cut off.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class Exchange:
         self._unread = _has_body(scope)
 
     async def receive(self) -> Message:
-        """The next message of the server."""
+        """Returns the next message from the server."""
         message = await self._receive()
         self._unread = message["type"] == "http.request" and message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
-        """Sends a message of the application."""
+        """Sends a message from the application."""
         message = self.outgoing(message)
         if not self._unread:
             await self._send(message)
@@ -49,7 +49,7 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def outgoing(self, message: Message) -> Message:
-        """What is sent in place of a message of the application."""
+        """Returns the message to send in place of the application's."""
         return message
 
     async def _drop(self) -> None:

@@ -1,1 +1,1 @@
-"""An answer as a clinic's systems take it: FHIR R4 and DICOM."""
+"""Converts answers to the formats of clinical systems: FHIR R4 and DICOM."""

@@ -1,7 +1,7 @@
-"""An answer as DICOM, written by highdicom: a structured report after TID 1500, the lesion's outline as a segmentation, and the
-heatmap as a secondary capture.
+"""Converts an answer to DICOM with highdicom: a structured report after TID 1500, a segmentation and a secondary capture.
 
-The report is made from the FHIR report, so that both say the same: each Observation's values become measurements, its
+The segmentation is the lesion's outline, the secondary capture the heatmap. The report is derived from the FHIR report, so that
+both say the same: each Observation's values become measurements, its
 interpretation a qualitative evaluation, and the sentences of the conclusion one comment.
 """
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 
 SCHEME = "99AIDERM"
 _MANUFACTURER = "AI Dermatologist (open-source research software)"
-_LONGEST = 64  # characters of a code's meaning and of a description
+_LONGEST = 64  # maximum length of a code's meaning and of a description
 _DECISION = {"code": "decision", "display": "Decision"}
 _MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.7.4"  # Multi-frame True Color Secondary Capture
 _SERIES = {"report": 9_601, "heatmap": 9_602, "outline": 9_603}
 
 
 def structured_report(assessment: Assessment, source: Dataset, evidence: Sequence[Dataset] = ()) -> Dataset:
-    """A Comprehensive SR of the image ``source``: complete, neither verified nor final.
+    """A Comprehensive SR on the image ``source``: complete, neither verified nor final.
 
-    Its UIDs are those of the image and the model, so that a second report on the same image replaces the first.
+    Its UIDs are derived from the image, the model and the use of test-time augmentation, so that a second report with the same
+    settings replaces the first.
 
     Args:
         assessment: the answer.
         source: references of the image.
-        evidence: segmentation and secondary capture, which the report then names.
+        evidence: segmentation and secondary capture, to which the report then refers.
 
     Raises:
         ImportError: highdicom is not installed.
@@ -56,7 +57,7 @@ def structured_report(assessment: Assessment, source: Dataset, evidence: Sequenc
         name="AI Dermatologist", manufacturer_name=_MANUFACTURER, model_name=_cut(f"{model.name} {model.version}"),
     )  # fmt: skip
     observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
-    frames = [1] if source.SOPClassUID == _MULTI_FRAME else None  # others must not name frames
+    frames = [1] if source.SOPClassUID == _MULTI_FRAME else None  # images of other classes must not name frames
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=_uid("tracking", *_key(assessment, source)), identifier="Assessed image"),
         algorithm_id=sr.AlgorithmIdentification(
@@ -92,7 +93,7 @@ def structured_report(assessment: Assessment, source: Dataset, evidence: Sequenc
 
 
 def segmentation(assessment: Assessment, source: Dataset) -> Dataset:
-    """The inside of the lesion's outline as a Segmentation of the image ``source``, of one binary segment.
+    """The inside of the lesion's outline as a Segmentation of the image ``source`` with one binary segment.
 
     Raises:
         ImportError: highdicom is not installed.
@@ -105,7 +106,7 @@ def segmentation(assessment: Assessment, source: Dataset) -> Dataset:
         raise ValueError("the answer has no outline")
     image, model = assessment.image, assessment.model
     mask = np.zeros((1, image.height, image.width), np.uint8)
-    # The outline counts from the corner of the first pixel, OpenCV from its middle.
+    # The outline counts from the corner of the first pixel, OpenCV from its centre.
     cv2.fillPoly(mask[0], [np.rint(np.array(assessment.lesion.outline) - 0.5).astype(np.int32)], 1)
     segment = seg.SegmentDescription(
         segment_number=1, segment_label="Lesion", algorithm_type=seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -126,7 +127,7 @@ def segmentation(assessment: Assessment, source: Dataset) -> Dataset:
 
 
 def secondary_capture(assessment: Assessment, source: Dataset) -> Dataset:
-    """The heatmap of the assessed region in colours on black, as a Secondary Capture of the image ``source``.
+    """The heatmap of the assessed region in colour on black, as a Secondary Capture of the image ``source``.
 
     Raises:
         ImportError: highdicom is not installed.
@@ -155,7 +156,7 @@ def secondary_capture(assessment: Assessment, source: Dataset) -> Dataset:
     found.DerivationDescription = (
         f"Heatmap of the region of {region.width} x {region.height} pixels at column {region.x}, row {region.y}. {DISCLAIMER}"
     )
-    found.add_new("PatientOrientation", "CS", None)  # unknown, but highdicom wants one
+    found.add_new("PatientOrientation", "CS", None)  # unknown; only highdicom requires a value
     found.add_new("Laterality", "CS", None)
     found.BurnedInAnnotation = "NO"
     return found
@@ -213,7 +214,7 @@ def _describe_scheme(found: Dataset) -> None:
 
 
 def _instance(kind: str, assessment: Assessment, source: Dataset) -> dict[str, Any]:
-    """How an object of a series of its own is identified, and what made it."""
+    """The attributes that identify an object, in a separate series, and what made it."""
     model = assessment.model
     return {
         "series_instance_uid": _uid(f"{kind} series", *_key(assessment, source)),

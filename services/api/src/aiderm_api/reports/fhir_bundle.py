@@ -1,7 +1,7 @@
-"""A FHIR R4 Bundle: the DiagnosticReport, its Observations and Device, the ImagingStudy of a DICOM file, and a Provenance.
+"""Builds a FHIR R4 Bundle: the DiagnosticReport, its Observations and Device, the ImagingStudy of a DICOM file, and a Provenance.
 
-Every resource that the model has written carries HL7's security label AIAST (artificial intelligence asserted), as the
-implementation guide AI Transparency on FHIR has it.
+Every resource that the model has written carries HL7's security label AIAST (artificial intelligence asserted), as
+in the implementation guide AI Transparency on FHIR.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def fhir_bundle(assessment: Assessment, source: Dataset | None = None, now: date
 
     Args:
         assessment: the answer.
-        source: references of the DICOM file that was assessed; its patient is the subject by identifier.
-        now: when the report is issued; the present time by default.
+        source: references of the assessed DICOM file; its patient's identifier names the subject.
+        now: when the report is issued; the current time by default.
     """
     now = now or datetime.now(UTC)
     subject = _subject(source)
@@ -91,7 +91,7 @@ def _url(assessment: Assessment, name: str) -> str:
 
 
 def _referring(node: Any, urls: dict[str, str]) -> Any:
-    """The same with references to the entries of the Bundle."""
+    """Copies a node; its references then point to the entries of the Bundle."""
     if isinstance(node, dict):
         return {
             key: urls.get(value, value) if key == "reference" and isinstance(value, str) else _referring(value, urls)

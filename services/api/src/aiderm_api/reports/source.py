@@ -1,6 +1,6 @@
-"""What a report repeats of the DICOM file that was assessed: the references of patient, study and image.
+"""Reads what a report repeats from the assessed DICOM file: the references of patient, study and image.
 
-It goes to the caller, who has sent it. Nothing here is logged, and errors name tags only.
+They go back only to the caller, who sent them. Nothing here is logged, and errors name only tags.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from aiderm_core.imaging.headers.dicom_elements import name_of, read_elements
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-# Their warnings hold values, and what they log holds UIDs.
+# The warnings of these packages hold values, and their log records hold UIDs.
 warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)\b")
 for _name in ("pydicom", "highdicom"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 _UIDS = {0x00080016: "SOPClassUID", 0x00080018: "SOPInstanceUID", 0x0020000D: "StudyInstanceUID", 0x0020000E: "SeriesInstanceUID"}
-_TEXTS = {  # with the characters that their value representations hold at most
+_TEXTS = {  # with the maximum lengths of their value representations
     **{0x00100010: ("PatientName", 63), 0x00100020: ("PatientID", 64), 0x00080050: ("AccessionNumber", 16)},
     **{0x00200010: ("StudyID", 16), 0x00080090: ("ReferringPhysicianName", 63)},
 }
@@ -35,12 +35,12 @@ _DATE = re.compile(r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])|([01]\d|2[0-3])[0
 
 
 def source_of(data: bytes) -> Dataset | None:
-    """The references of a DICOM file that has been assessed, as a data set in UTF-8; None for another format.
+    """Returns the references of an assessed DICOM file as a data set in UTF-8; None for another format.
 
     Values that break the standard are left out.
 
     Raises:
-        NotAcceptable: it lacks the UIDs that a report has to name.
+        NotAcceptable: the file lacks a UID that a report has to name.
     """
     if sniff(data) != "dicom":
         return None
@@ -60,7 +60,7 @@ def source_of(data: bytes) -> Dataset | None:
         setattr(found, keyword, _text(stored, keyword, most))
     for keyword in ("PatientName", "ReferringPhysicianName"):
         if found[keyword].value and "^" not in str(found[keyword].value):
-            setattr(found, keyword, f"{found[keyword].value}^")  # a name of one component, as highdicom wants it
+            setattr(found, keyword, f"{found[keyword].value}^")  # highdicom requires this form for a name of one component
     for keyword, length in _DATES.values():
         text = _text(stored, keyword, 16)[:length]
         setattr(found, keyword, text if len(text) == length and _DATE.fullmatch(text) else "")
@@ -71,6 +71,6 @@ def source_of(data: bytes) -> Dataset | None:
 
 def _text(stored: Dataset, keyword: str, most: int) -> str:
     text = ""
-    with suppress(Exception):  # whatever a broken value provokes: it is left out
+    with suppress(Exception):  # a broken value may raise anything; it is left out
         text = str(stored.get(keyword) or "")
     return "".join(each for each in text if each.isprintable() and each != "\\").strip()[:most]

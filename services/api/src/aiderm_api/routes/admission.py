@@ -1,6 +1,6 @@
-"""Admits requests for assessments, or refuses them before anything of their body is parsed.
+"""Admits requests for assessments, or refuses them before any of their body is parsed.
 
-This runs inside the matched routes, so that no spelling of a path reaches them without it.
+This runs inside the matched routes, so that no spelling of a path can bypass it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aiderm_api.errors.problems import CrossSite, RateLimited
 from aiderm_api.routes.options import parse_options
 from aiderm_api.services import Services, services_of
 
-# A body of this size is read to its end, and the connection lives on: a new one would cost both sides more.
+# A body up to this size is read to its end, so that the connection stays open: a new one would cost both sides more.
 SMALL_BODY = 1_000_000
 READ_SECONDS = 1.0
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -27,11 +27,11 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 class AdmittedRoute(APIRoute):
     """A route whose requests are admitted first.
 
-    Without anything but a body to validate, the function is called directly: FastAPI's validation takes a tenth of a prediction.
+    If only the body needs checking, the function is called directly: FastAPI's validation takes a tenth of a prediction's time.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own handler where there is a query, a name in the path, or a dependency beside the function's."""
+        """Adds the admission; uses FastAPI's own handler only for a query, path parameters or dependencies of the route."""
         validating = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
@@ -48,8 +48,8 @@ class AdmittedRoute(APIRoute):
 async def _admit(request: Request, services: Services) -> None:
     """Checks where a request comes from, counts it for its caller, and looks for a place in the queue.
 
-    Under overload most of what a service does is to refuse: each refusal must cost next to nothing. What is admitted here may
-    still be refused by the queue, which others may have filled in the meantime.
+    Under overload a service mostly refuses requests, so each refusal must cost next to nothing. The queue may still refuse an
+    admitted request, because others may have filled it in the meantime.
 
     Raises:
         CrossSite: a browser sent it for a page of another site.
@@ -73,14 +73,14 @@ async def _admit(request: Request, services: Services) -> None:
 
 
 def check_site(scope: Scope, allowed_origins: tuple[str, ...]) -> None:
-    """Refuses what a browser sends for a page of another site; programs send neither of the two headers.
+    """Refuses requests that a browser sends for a page of another site; programs send neither of the two headers.
 
     Args:
-        scope: of the request.
+        scope: the request's scope.
         allowed_origins: sites that may use the service from their visitors' browsers.
 
     Raises:
-        CrossSite: by Sec-Fetch-Site, or by an Origin whose host is not the one that the request is for.
+        CrossSite: Sec-Fetch-Site says so, or the Origin's host is not the one that the request is for.
     """
     origin = host = site = None
     for name, value in scope["headers"]:
@@ -92,7 +92,7 @@ def check_site(scope: Scope, allowed_origins: tuple[str, ...]) -> None:
             site = value
     if (origin is None and site is None) or origin in allowed_origins:
         return
-    # "null" is the origin of sandboxed and redirected pages: only the browser's own word tells that it is ours.
+    # "null" is the origin of sandboxed and redirected pages: only Sec-Fetch-Site can tell that it is this service's.
     own = origin is None or (site == b"same-origin" if origin == "null" else _is_own(origin, host))
     if site == b"cross-site" or not own:
         raise CrossSite(
@@ -102,14 +102,14 @@ def check_site(scope: Scope, allowed_origins: tuple[str, ...]) -> None:
 
 
 def _is_own(origin: str, host: str | None) -> bool:
-    """Whether an Origin is the host that was asked for; a proxy may have taken TLS off, so schemes are not compared."""
+    """Whether an Origin is the requested host; schemes are not compared, because a proxy may have terminated TLS."""
     scheme, _, named = origin.partition("://")
     port = _DEFAULT_PORTS.get(scheme)
     return port is not None and host is not None and named.removesuffix(port) == host.removesuffix(port)
 
 
 def _length(scope: Scope) -> int:
-    """The declared length of the body; without one it may be endless."""
+    """The declared length of the body; without one the body may be endless, so a length above the limit is returned."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return int(value)
@@ -122,4 +122,4 @@ async def _read_to_the_end(receive: Receive) -> None:
             while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
                 pass
     except TimeoutError:
-        return  # UnreadBody deals with the rest
+        return  # RequestContext discards the rest

@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Awaits ``work``, and cancels it when the client disconnects, so that its places in the queue are free again.
+    """Awaits ``work``, and cancels it when the client disconnects, so that its places in the queue become free.
 
-    Works like ``asyncio.timeout``, with the end of the connection in place of the end of the time.
+    Works like ``asyncio.timeout``, but triggered by the end of the connection instead of a timeout.
 
     Raises:
         ClientClosedRequest: the client disconnected.

@@ -1,4 +1,4 @@
-"""/openapi.json, and /docs: Swagger UI from this service's own files, so that reading about it contacts nobody else."""
+"""/openapi.json, and /docs: Swagger UI from this service's own files, so that readers contact no other server."""
 
 from __future__ import annotations
 

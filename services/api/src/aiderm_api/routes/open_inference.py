@@ -24,7 +24,7 @@ from aiderm_api.serving.registry import LoadedModel
 from aiderm_api.serving.service import AssessmentRequest
 
 MODEL, VERSIONED = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
-# Parsing a larger body takes longer than the event loop should be busy.
+# Parsing a larger body would block the event loop for too long.
 _INSTANT_BYTES = 200_000
 router = APIRouter(include_in_schema=False)
 infer_router = APIRouter(include_in_schema=False, route_class=AdmittedRoute)
@@ -87,7 +87,7 @@ async def _receive(request: Request, services: Services, loaded: LoadedModel, le
 
     await read_body(request, services.batch_upload, write)
     text, binary = split_body(body, request.headers)
-    lease.take(2 * len(text))  # what is parsed exists beside it for a moment
+    lease.take(2 * len(text))  # for a moment the parsed form exists beside the text
     limits = services.batch_upload
 
     def parse() -> InferenceRequest:
@@ -97,7 +97,7 @@ async def _receive(request: Request, services: Services, loaded: LoadedModel, le
 
 
 def _model(services: Services, name: str, version: str | None) -> LoadedModel:
-    """Raises UnknownModelError, ModelUnavailableError: that version of that model is not served."""
+    """Returns a serving model; raises UnknownModelError or ModelUnavailableError if that version is not served."""
     loaded = services.registry.get(name)
     if version not in (None, loaded.manifest.version):
         raise UnknownModelError(f"Received: version {version[:40]!r} of {name}. Allowed: {loaded.manifest.version}.")

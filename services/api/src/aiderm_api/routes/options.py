@@ -1,4 +1,4 @@
-"""What may be asked of an assessment: the query parameters of /predict and the paths below it."""
+"""The options of an assessment: the query parameters of /predict, the paths below it, and /compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def parse_options(
     tta: TtaQuery = False,
     thorough: ThoroughQuery = False,
 ) -> AssessmentRequest:
-    """The request as the service takes it.
+    """Converts a request's options to the form that the service takes.
 
     Raises:
         UnknownModelError, ModelUnavailableError: no such model is served.

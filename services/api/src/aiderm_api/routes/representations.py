@@ -1,4 +1,4 @@
-"""The forms in which an assessment is answered, by the request's header Accept: JSON, FHIR R4, or DICOM."""
+"""Chooses the form of an answer by the request's header Accept: JSON, FHIR R4 or DICOM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiderm_core.imaging.formats import sniff
 
 
 class Form(StrEnum):
-    """A media type that is written."""
+    """A media type in which an assessment can be answered."""
 
     JSON = "application/json"
     FHIR = "application/fhir+json"
@@ -31,10 +31,10 @@ DESCRIPTIONS = {
 
 
 def wanted(request: Request) -> Form:
-    """The form that a request asks for; JSON where it names none of them.
+    """Returns the form that a request asks for; JSON if it names none of them.
 
     Raises:
-        NotAcceptable: DICOM, which this installation cannot write.
+        NotAcceptable: the request asks for DICOM, which this installation cannot write.
     """
     ranges = ",".join(request.headers.getlist("accept")).lower().split(",")
     form = max(
@@ -49,7 +49,7 @@ def wanted(request: Request) -> Form:
 
 
 def represented(answer: schemas.Assessment, form: Form, data: bytes) -> tuple[bytes, str]:
-    """An answer in a form that is not JSON.
+    """Converts an answer to FHIR or DICOM.
 
     Args:
         answer: the assessment.
@@ -60,7 +60,7 @@ def represented(answer: schemas.Assessment, form: Form, data: bytes) -> tuple[by
         The body and its media type.
 
     Raises:
-        NotAcceptable: a DICOM report on what is no DICOM file, or on one without the UIDs to name.
+        NotAcceptable: DICOM for an image that is not a DICOM file, or a DICOM file without the UIDs that a report has to name.
     """
     from aiderm_api.reports.source import source_of
 

@@ -1,1 +1,1 @@
-"""Loading models, queueing and assessing images. Nothing in here knows HTTP."""
+"""Loading models, queueing and assessing images. Independent of HTTP."""

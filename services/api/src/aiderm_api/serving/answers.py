@@ -1,4 +1,4 @@
-"""Describes an assessment as clients see it. Knows nothing of HTTP or queues."""
+"""Builds the clients' view of an assessment. Independent of HTTP and queues."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def describe(
     tta: bool,
     request_id: str,
 ) -> schemas.Assessment:
-    """What clients are told of an image's assessment.
+    """Describes an image's assessment for clients.
 
     Args:
         found: the assessment.
-        manifest: of the model.
+        manifest: the model's manifest.
         rule: the threshold and band that were applied.
-        explain: draw the heatmap as well.
+        explain: also draw the heatmap and the lesion's outline.
         tta: whether orientations were averaged.
-        request_id: goes into the answer.
+        request_id: id of the request, for the answer.
 
     Returns:
-        The answer; its times for queueing and in total are the service's to fill in.
+        The answer; the service fills in the queueing time and the total.
 
     Raises:
-        BrokenOutputError: a heatmap that cannot be drawn.
+        BrokenOutputError: the heatmap cannot be drawn.
     """
     image, region, verdict, seconds = found.image, found.region, found.verdict, found.seconds
     rejected = verdict.decision is Decision.REJECTED
@@ -91,16 +91,16 @@ def describe_lesion(
     tta: bool,
     request_id: str,
 ) -> schemas.LesionAssessment:
-    """What clients are told of a lesion.
+    """Describes a lesion's assessment for clients.
 
     Args:
         found: the assessment.
-        images: what clients are told of each image.
-        twice: indices of those that are the same file as one before.
-        manifest: of the model.
+        images: the description of each image.
+        twice: indices of the images that are the same file as an earlier one.
+        manifest: the model's manifest.
         rule: the threshold and band that were applied.
         tta: whether orientations were averaged.
-        request_id: goes into the answer.
+        request_id: id of the request, for the answer.
     """
     return schemas.LesionAssessment(
         request_id=request_id,
@@ -134,12 +134,12 @@ def _left_out(item: schemas.BatchItem, copy: bool) -> schemas.LeftOut:
 
 
 def outputs_named(manifest: Manifest) -> tuple[str, ...]:
-    """The outputs of a model's graph."""
+    """The names of the outputs of a model's graph."""
     return OUTPUTS if manifest.outline is None else (*OUTPUTS, *OPTIONAL_OUTPUTS)
 
 
 def outputs_of(found: ImageAssessment) -> Outputs:
-    """The numbers of an assessment as a graph gives them for one image; a rejected image has NaN but for its novelty."""
+    """Converts an assessment to a graph's outputs for one image; for a rejected image all but the novelty are NaN."""
     shown = np.float32(np.nan if found.verdict.decision is Decision.REJECTED else 1.0)
     return Outputs(
         probability=found.probabilities[np.newaxis] * shown,
@@ -151,14 +151,14 @@ def outputs_of(found: ImageAssessment) -> Outputs:
 
 
 def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
-    """An RGBA PNG as a data URI: colour and opacity grow with the value, so that it can be laid over the image.
+    """Draws a heatmap as the data URI of an RGBA PNG; colour and opacity grow with the value, so it can be laid over the image.
 
     Args:
         heatmap: ``[h, w]``, 0..1.
         size: side of the PNG in pixels.
 
     Raises:
-        BrokenOutputError: a heatmap that cannot be drawn.
+        BrokenOutputError: the heatmap cannot be drawn.
     """
     enlarged = cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_CUBIC)
     values = np.clip(enlarged, 0.0, 1.0)
@@ -168,10 +168,10 @@ def heatmap_uri(heatmap: NDArray[np.float32], size: int) -> str:
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
-    """A PNG of uint8 ``[H, W, 4]``, BGRA, as a data URI.
+    """Encodes uint8 ``[H, W, 4]``, BGRA, as the data URI of a PNG.
 
     Raises:
-        BrokenOutputError: pixels that cannot be drawn.
+        BrokenOutputError: the pixels cannot be encoded.
     """
     ok, png = cv2.imencode(".png", pixels)
     if not ok:
@@ -180,7 +180,7 @@ def png_uri(pixels: NDArray[np.uint8]) -> str:
 
 
 def points_of(line: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """A line ``[K, 2]`` to a tenth of a pixel."""
+    """Rounds a line ``[K, 2]`` to a tenth of a pixel."""
     return [(round(float(x), 1), round(float(y), 1)) for x, y in line]
 
 

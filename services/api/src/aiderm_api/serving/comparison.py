@@ -1,4 +1,4 @@
-"""Describes the change between two images of one lesion as clients see it. Knows nothing of HTTP or queues."""
+"""Builds the clients' view of the change between two images of one lesion. Independent of HTTP and queues."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from aiderm_core.decision import Decision, Reason
 from aiderm_core.imaging.geometry import Region
 
 OVERLAY_SIDE: Final = 448
-"""Pixels at most of the side of the later image where it is laid onto the earlier one."""
+"""Largest side, in pixels, of the overlay of the later image on the earlier one."""
 SAME_FILE: Final = Reason(
     "same_file", "Both pictures are the same file. Choose two pictures of the spot that were taken at different times."
 )
 NO_CHANGE: Final = Reason("no_change", "No change was found that goes beyond what pictures of an unchanged spot differ by.")
 SEE_A_DOCTOR: Final = "Show this spot to a doctor."
 SUSPICIOUS_ALONE: Final = "At least one of the pictures is suspicious on its own, whatever the comparison says."
-# No sentence may reassure: what two images do not show may still be there.
+# No sentence may reassure: a change that two images do not show may still be there.
 ADVICE: Final = {
     "changed": SEE_A_DOCTOR,
     "no_change_found": "That no change was found does not mean that the spot is harmless: a melanoma need not grow or change its "
@@ -39,13 +39,13 @@ def describe_comparison(
     overlay: str | None,
     manifest: Manifest,
 ) -> schemas.Comparison:
-    """What clients are told of two images of one lesion.
+    """Describes the comparison of two images of one lesion for clients.
 
     Args:
-        change: what was found; None where both images are the same file.
-        images: what they are told of each, the earlier first.
+        change: what was found; None if both images are the same file.
+        images: the description of each image, the earlier first.
         overlay: see ``overlay_uri``.
-        manifest: of the model.
+        manifest: the model's manifest.
     """
     obstacles = (SAME_FILE,) if change is None else change.obstacles
     shown = None if obstacles else change
@@ -71,15 +71,15 @@ def describe_comparison(
 
 
 def overlay_uri(change: LesionChange, later: NDArray[np.uint8], earlier_region: Region, later_region: Region) -> str | None:
-    """The later image's assessed part, moved onto that of the earlier one: an RGBA PNG as a data URI.
+    """Aligns the assessed part of the later image with that of the earlier one, as the data URI of an RGBA PNG.
 
     Args:
-        change: how one lies on the other.
+        change: holds the registration of the two images.
         later: uint8 ``[S, S, 3]``, the later image's assessed part at any size.
         earlier_region, later_region: the assessed parts, in pixels of the upright images.
 
     Returns:
-        None where no registration was found.
+        None if there is no registration, or the images cannot be compared.
     """
     if change.matrix is None or change.obstacles:
         return None
@@ -91,9 +91,9 @@ def overlay_uri(change: LesionChange, later: NDArray[np.uint8], earlier_region: 
 
 
 def _to_square(region: Region, side: int) -> NDArray[np.float64]:
-    """From places in an upright image, as outlines have them, to the pixels of its region scaled to ``side``.
+    """The matrix from coordinates in an upright image, as in outlines, to pixels of its region scaled to ``side``.
 
-    A pixel's corner is a whole number there; to OpenCV its centre is one.
+    In outlines the corners of pixels have whole coordinates; in OpenCV their centres do.
     """
     x, y = side / region.width, side / region.height
     return np.array([[x, 0.0, -x * region.x - 0.5], [0.0, y, -y * region.y - 0.5], [0.0, 0.0, 1.0]])

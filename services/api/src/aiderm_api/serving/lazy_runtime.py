@@ -15,9 +15,9 @@ class LazyRuntime:
     """A runtime that is loaded by its first call.
 
     Args:
-        name: of the engine.
-        precision: of the variant.
-        load: makes the runtime; ``run`` raises what it raises, and the next call tries again.
+        name: name of the engine.
+        precision: precision of the variant.
+        load: creates the runtime; if it raises, so does ``run``, and the next call tries again.
     """
 
     def __init__(self, name: str, precision: Precision, load: Callable[[], Runtime]) -> None:
@@ -29,7 +29,7 @@ class LazyRuntime:
 
     @property
     def loaded(self) -> bool:
-        """Whether a call has loaded it."""
+        """Whether a call has loaded the model."""
         return self._runtime is not None
 
     def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:

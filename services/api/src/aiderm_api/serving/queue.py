@@ -1,7 +1,7 @@
-"""A bounded queue in front of a small pool of threads; items that can no longer be answered in time are dropped unstarted.
+"""A bounded queue for a small pool of threads; items that can no longer be answered in time are dropped before they start.
 
-Quick and slow items wait apart: slow ones never take all workers nor all places, and a quick one goes before them, until they
-have waited ``PATIENCE_SECONDS`` longer.
+Quick and slow items wait in separate lanes. Slow items never take all workers or all places (unless there is only one), and quick
+items go first unless a slow one was submitted more than ``PATIENCE_SECONDS`` earlier.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FIRST_GUESS_SLOW_SECONDS = 1.0
 SMOOTHING = 0.1  # of the moving average of an item's time
 PATIENCE_SECONDS = 2.0
 GRACE_SECONDS = 5.0
-"""A job that runs at its deadline ends within its stage, which is short: its caller waits so long for that at most."""
+"""Longest wait for a job that still runs at its deadline; it ends with its current stage, which is short."""
 
 
 class Ticket:
-    """One item on its way through the pool; jobs ask it between their stages whether, and how, to go on."""
+    """One item on its way through the pool; between stages, jobs ask it whether to go on and how to use the cores."""
 
     def __init__(self, pool: InferencePool, seconds: float, clock: Clock, slow: bool = False) -> None:
         self._pool = pool
@@ -57,7 +57,7 @@ class Ticket:
         """Stops a job whose answer nobody will read.
 
         Args:
-            needed: seconds that the job still takes.
+            needed: seconds that the job still needs.
 
         Raises:
             DeadlineExceededError: the deadline has passed, or too little time is left before it.
@@ -84,7 +84,7 @@ class _Item:
         self.overdue = False
 
     def settle(self, result: object, failure: Exception | None) -> None:
-        """Tells the caller; in the event loop."""
+        """Delivers the outcome to the caller; runs in the event loop."""
         if self.overdue:
             failure = self.ticket.late()
         if self.future.done():
@@ -96,12 +96,12 @@ class _Item:
 
 
 class _Lane:
-    """The quick items, or the slow ones.
+    """One lane of the queue: the quick items, or the slow ones.
 
     Args:
-        workers: that may process them at once.
-        places: how many may wait.
-        seconds: first guess of an item's time.
+        workers: number of workers that may process its items at once.
+        places: number of items that may wait.
+        seconds: first guess of the time per item.
     """
 
     def __init__(self, workers: int, places: int, seconds: float) -> None:
@@ -113,11 +113,11 @@ class _Lane:
 
     @property
     def first_submitted(self) -> float | None:
-        """When the first was submitted, if one waits and may run now."""
+        """When the first waiting item was submitted; None if no item waits or may run now."""
         return self.waiting[0].ticket.submitted if self.waiting and self.running < self.workers else None
 
     def finish(self, seconds: float, *, failed: bool) -> None:
-        """Counts an item that ran for ``seconds``; a failed one says only that its answer would have taken at least so long."""
+        """Counts an item that ran for ``seconds``; for a failed item that is only a lower bound of the time for an answer."""
         self.running -= 1
         if not failed or seconds > self.seconds_per_item:
             self.seconds_per_item += SMOOTHING * (seconds - self.seconds_per_item)
@@ -140,7 +140,7 @@ class InferencePool:
         self._quick = _Lane(workers, queue_size, FIRST_GUESS_SECONDS)
         self._slow = _Lane(max(1, workers - 1), max(1, queue_size // 2), FIRST_GUESS_SLOW_SECONDS)
         self.finished = 0
-        """Items that a worker has processed, whatever came of it."""
+        """Items that a worker has processed, with or without success."""
         self._closed = False
         self._changed = threading.Condition()
         self._threads = [threading.Thread(target=self._work, name=f"inference-{n}", daemon=True) for n in range(workers)]
@@ -161,13 +161,13 @@ class InferencePool:
         return self._quick.running + self._slow.running
 
     def wait_seconds(self, slow: bool = False) -> float:
-        """How long an item that arrived now would wait for its answer, by the moving average of earlier items."""
+        """Estimates, from the moving average of earlier items, how long an item that arrived now would wait for its answer."""
         lane = self._lane(slow)
         workers = lane.workers if slow else max(1, self.workers - self._slow.running)
         return lane.seconds_per_item * (1 + (len(lane.waiting) + lane.running) / workers)
 
     def refusal(self, slow: bool = False) -> OverloadedError | None:
-        """Why an item that arrived now would be refused; None when there is room and time for it."""
+        """Returns the reason to refuse an item that arrived now; None if there is room and time for it."""
         if self._closed:
             return OverloadedError("The service is shutting down. Try again in a moment.", retry_after=2)
         lane = self._lane(slow)
@@ -175,7 +175,7 @@ class InferencePool:
         if waiting >= lane.places or self.depth >= self.queue_size:
             what = f"the {lane.places} large ones that may wait" if slow else f"the {self.queue_size} that may wait"
             return OverloadedError(f"The queue is full. Received: one image more than {what}.", retry_after=wait_seconds)
-        # With an empty queue an item is always admitted: its time corrects the average, should that be far off.
+        # An empty queue always admits an item: if the average is far off, the item's time corrects it.
         if waiting and wait_seconds > self.deadline_seconds:
             return OverloadedError(
                 f"{waiting} images are waiting already, more than can be answered within {self.deadline_seconds:g} s.",
@@ -187,12 +187,12 @@ class InferencePool:
         """Runs ``job`` in a worker thread. Cancelling the caller frees its place in the queue.
 
         Args:
-            job: what to run; it asks its ticket between its stages, and ends soon after the deadline.
-            slow: it takes so long that quick ones go before it.
+            job: the work; it checks its ticket between stages, so that it ends soon after the deadline.
+            slow: whether the job takes so long that quick ones go first.
 
         Raises:
             OverloadedError: the queue is full, or too long for the deadline, or the pool is closing.
-            DeadlineExceededError: no answer in time; the work has ended.
+            DeadlineExceededError: no answer in time; the job has ended, or was given up after ``GRACE_SECONDS``.
         """
         ticket = Ticket(self, self.deadline_seconds, self._clock, slow)
         item = _Item(job, ticket, asyncio.get_running_loop().create_future())
@@ -202,7 +202,7 @@ class InferencePool:
                 try:
                     raise refused
                 finally:
-                    del refused, item, job  # the error holds this frame, and its uploads
+                    del refused, item, job  # the error keeps this frame and its uploads alive
             self._lane(slow).waiting.append(item)
             self._changed.notify()
         item.timer = item.loop.call_later(self.deadline_seconds, self._expire, item)
@@ -214,18 +214,18 @@ class InferencePool:
             ticket.abandoned = True
             self._withdraw(item)
             if not item.future.cancel() and not item.future.cancelled():
-                item.future.exception()  # read, so that nothing is logged of an error that came too late
-            del item, job  # the future's error holds this frame: together they would keep the upload until a collection
+                item.future.exception()  # read, so that asyncio does not log an error that came too late
+            del item, job  # the future's error refers to this frame: the cycle would keep the upload until a collection
 
     def _expire(self, item: _Item) -> None:
         item.overdue = True
         if self._withdraw(item):
             item.settle(None, None)
-        else:  # it runs; what it holds is in use until it ends
+        else:  # it is running, and its memory stays in use until it ends
             item.timer = item.loop.call_later(GRACE_SECONDS, item.settle, None, None)
 
     def _withdraw(self, item: _Item) -> bool:
-        """Takes an item out of the queue; False when it does not wait there any more."""
+        """Removes an item from the queue; returns False if it no longer waits there."""
         if item.future.done() and not item.future.cancelled():
             return False
         with self._changed:
@@ -237,7 +237,7 @@ class InferencePool:
         return False
 
     def _next_lane(self) -> _Lane | None:
-        """The lane whose first item comes next; None when none may run."""
+        """Returns the lane whose first item runs next; None if none may run."""
         quick, slow = self._quick.first_submitted, self._slow.first_submitted
         if slow is not None and (quick is None or slow + PATIENCE_SECONDS < quick):
             return self._slow
@@ -256,21 +256,21 @@ class InferencePool:
             result: Any = None
             failure: Exception | None = None
             try:
-                # Never more than half of the deadline: an average that is far off must not drop everything.
+                # At most half of the deadline: an average that is far off must not drop everything.
                 item.ticket.check(min(lane.seconds_per_item, self.deadline_seconds / 2))
                 result = item.job(item.ticket)
-            except Exception as error:  # whatever a job raises belongs to its caller, and the worker lives on
+            except Exception as error:  # the caller gets whatever the job raises; the worker goes on
                 _release_locals(error)
                 failure = error
             with self._changed:
                 lane.finish(self._clock() - started, failed=failure is not None)
                 self.finished += 1
-                self._changed.notify_all()  # a slow item may wait for its turn, and closing for the last one
+                self._changed.notify_all()  # a slow item may be waiting for its turn, and a closing pool for the last item
             _deliver(item, result, failure)
-            del item, result, failure  # an idle worker must not hold the last image
+            del item, result, failure  # an idle worker must not keep the last image in memory
 
     def close(self, seconds: float) -> None:
-        """Accepts nothing new, finishes what waits, and returns when that is done or ``seconds`` have passed."""
+        """Refuses new items, finishes the waiting ones, and returns when they are done or after ``seconds``."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -280,7 +280,7 @@ class InferencePool:
 
 
 def _release_locals(error: BaseException | None) -> None:
-    """Frees what the frames of a failed job hold: the error outlives them, and its traceback would keep decoded images alive."""
+    """Clears the frames of a failed job: the error outlives them, and its traceback would keep decoded images alive."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__

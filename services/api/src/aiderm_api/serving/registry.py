@@ -1,7 +1,7 @@
-"""The models that serve: loaded beside the old version, checked, warmed up, and only then swapped in.
+"""Loads the serving models: a new version is loaded beside the old one, checked, warmed up, and only then swapped in.
 
-All but the default one are loaded lazily, by the first request that names them: each takes about a hundred megabytes and
-several seconds.
+All models but the default one are loaded lazily, by the first request that names them, because each takes about a hundred
+megabytes and several seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aiderm_core.runtime import Runtime, RuntimeFailure, load_runtime
 
 CARD_FILE = "MODEL_CARD.md"
 REPORT_FILE = "report/report.json"
-RETRY_SECONDS = 60.0  # a load may also have failed for want of memory
+RETRY_SECONDS = 60.0  # a load may also have failed for lack of memory
 log = structlog.get_logger(__name__)
 
 Signature = tuple[str, int, int, int]
@@ -36,7 +36,7 @@ Signature = tuple[str, int, int, int]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that passed its checks; until a lazy runtime is loaded, only those of its files."""
+    """A model that passed its checks; until a lazy runtime is loaded, only its files have been checked."""
 
     manifest: Manifest
     runtime: Runtime
@@ -47,7 +47,7 @@ class LoadedModel:
 
     @property
     def pending(self) -> bool:
-        """Whether the first request for it will load it."""
+        """Whether the model will only be loaded by its first request."""
         return isinstance(self.runtime, LazyRuntime) and not self.runtime.loaded
 
 
@@ -63,12 +63,12 @@ class ModelRegistry:
     """Follows the SERVING files of a store; ``refresh`` is the only method that reads the disk.
 
     Args:
-        store: where the bundles are.
+        store: the store of the bundles.
         default: the model that answers when a request names none.
         runtime: name of the engine.
         threads: cores to use; all of them when None.
-        precision: of the variant that serves; a bundle without it is refused. "auto": int8 where the bundle offers it and the
-            processor is faster in it, else f32.
+        precision: precision of the serving variant; a bundle without it is refused. "auto": int8 if the bundle offers it and
+            the processor is faster with it, else f32.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ModelRegistry:
         self._refreshing = threading.Lock()
 
     def refresh(self) -> None:
-        """Loads what was promoted since the last call; whatever fails leaves the serving models untouched."""
+        """Loads the models promoted since the last call; a failure leaves the serving models untouched."""
         with self._refreshing:
             promoted = self._promoted()
             for name in promoted:
@@ -95,7 +95,7 @@ class ModelRegistry:
         """The serving model of that name, or the default one.
 
         Raises:
-            UnknownModelError: there is none of that name.
+            UnknownModelError: there is no model of that name.
             ModelUnavailableError: it is not being served at present.
         """
         name = self.default if name is None else name
@@ -151,19 +151,19 @@ class ModelRegistry:
             recent = time.monotonic() - slot.tried < RETRY_SECONDS
             if signature == slot.signature and (slot.load_error is None or recent):
                 return
-            # A new slot becomes visible as "loading"; one that serves goes on serving.
+            # A new slot becomes visible as "loading"; a serving one keeps serving.
             self._slots.setdefault(name, slot)
             slot.signature, slot.tried = signature, time.monotonic()
             version = signature[0]
             loaded = self._load(name, version, slot)
-        except Exception as error:  # the service must outlive any bundle
+        except Exception as error:  # no bundle may bring the service down
             self._record_load_error(name, slot, _reason(name, error))
             return
         slot.model, slot.load_error = loaded, None
         _log_loaded(loaded)
 
     def _record_load_error(self, name: str, slot: _Slot, reason: str) -> None:
-        reason = reason.replace(f"{self._store.root}/", "")  # clients read it: no paths of this machine
+        reason = reason.replace(f"{self._store.root}/", "")  # clients read it, so it must not hold paths of this machine
         self._slots.setdefault(name, slot)
         if reason != slot.load_error:
             log.error("model not loaded", model=name, reason=reason, serving=slot.model.manifest.version if slot.model else None)
@@ -183,7 +183,7 @@ class ModelRegistry:
         variant = chosen_variant(manifest, self.precision, self.runtime)
 
         def load() -> Runtime:
-            # Again: a lazily loaded model was verified long before its first request.
+            # Verified again: a lazily loaded model was first verified long before its first request.
             if self._store.verified(name, version, promoted=True) != manifest:
                 raise BundleError(f"{name} {version} was replaced by another bundle of that version")
             runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=variant.precision)
@@ -201,7 +201,7 @@ class ModelRegistry:
             _log_loaded(loaded)
             return runtime
 
-        # A model that is loaded is in use: its next version is ready before it replaces it.
+        # A loaded model is in use, so its next version is loaded before it is swapped in.
         lazy = name != self.default and (slot.model is None or slot.model.pending)
         card, report = bundle / CARD_FILE, bundle / REPORT_FILE
         loaded = LoadedModel(
@@ -210,7 +210,7 @@ class ModelRegistry:
             rule=variant.decision or manifest.decision,
             card=card.read_text("utf-8") if card.is_file() else "",
             report=report.read_bytes() if report.is_file() else None,
-            # Measured on the graph in full precision, so it does not hold for a variant with a decision rule of its own.
+            # Measured in full precision, so it does not apply to a variant with its own decision rule.
             tta=manifest.thorough if variant.decision is None else None,
         )
         return loaded
@@ -234,7 +234,7 @@ def _log_loaded(model: LoadedModel) -> None:
 
 
 class ModelInfo(Collector):
-    """Prometheus gauge of the serving models: always 1, what it tells is in its labels."""
+    """Prometheus info metric of the serving models: always 1, with the information in its labels."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry

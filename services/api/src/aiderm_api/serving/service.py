@@ -45,20 +45,20 @@ from aiderm_core.tta import TtaRuntime
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-# The headers of larger files may take tens of milliseconds to read, which the event loop must not spend.
+# Reading the headers of larger files may take tens of milliseconds, which would block the event loop.
 _INSTANT_BYTES = 200_000
 
 
 @dataclass(frozen=True)
 class AssessmentRequest:
-    """What a request asks for, and whose it is.
+    """The options of a request, and its caller.
 
     Attributes:
-        model: that assesses.
-        explain: draw the heatmap as well.
+        model: the model that assesses.
+        explain: also draw the heatmap and the lesion's outline, or the overlay of a comparison.
         tta: average over eight orientations.
         request_id: for the answer and the log.
-        key_id: of the caller's API key; None where the service asks for none.
+        key_id: id of the caller's API key; None if the service requires no keys.
 
     Raises:
         OptionNotOfferedError: the model does not offer test-time augmentation.
@@ -94,9 +94,9 @@ class AssessmentService:
 
     Attributes:
         pool: runs the work.
-        metrics: counts answers and what was dropped.
-        drift: is told every answer.
-        audit: records every answer; None where it is off.
+        metrics: counts answers and dropped images.
+        drift: observes every answer without test-time augmentation.
+        audit: records every answer; None if it is off.
         limits: allowed dimensions of an image.
         budget: bytes that decoding may hold, all images together.
     """
@@ -113,26 +113,26 @@ class AssessmentService:
 
         Args:
             upload: the image file.
-            request: what it is part of.
+            request: the options and the caller.
 
         Raises:
             ImageError: the image cannot be assessed.
-            OverloadedError, DeadlineExceededError, ModelUnavailableError: not now.
+            OverloadedError, DeadlineExceededError, ModelUnavailableError: not possible at present.
             AssessmentFailedError: the service failed; the cause has been logged.
         """
         assessment, _ = await self._assess(upload, request, None)
         return assessment
 
     async def assess_batch(self, uploads: Sequence[Upload], request: AssessmentRequest) -> list[Answer]:
-        """Assesses several images; each has an assessment or an error of its own, in the same order.
+        """Assesses several images; returns an assessment or an error for each, in the same order.
 
         Raises:
-            ServingError: every image failed, and not for a fault of its own; the error is that of the first.
+            ServingError: every image failed through no fault of its own; the error is that of the first.
         """
         answers = [seen[0] if isinstance(seen, tuple) else seen for seen in await self._assess_each(uploads, request)]
         first = answers[0]
         if isinstance(first, ServingError) and all(isinstance(answer, ServingError) for answer in answers):
-            raise first  # the service failed as a whole, which no 200 may hide
+            raise first  # the service failed as a whole, which a 200 must not hide
         return answers
 
     async def assess_lesion(
@@ -141,9 +141,9 @@ class AssessmentService:
         """Assesses several images of one lesion, together and each on its own.
 
         Raises:
-            ServingError: an image was not assessed for no fault of its own. The others would give an answer, but it might be
-                another one with that image.
-            ImageError: no file is an image that can be assessed; the error is that of the first.
+            ServingError: an image was not assessed through no fault of its own. The others alone might give another answer than
+                all images together.
+            ImageError: no file can be assessed; the error is that of the first.
         """
         views: list[View | None] = []
         twice = copies([upload.data for upload in uploads])
@@ -164,7 +164,7 @@ class AssessmentService:
         """Compares two images of one lesion, the earlier first, and assesses each on its own.
 
         Raises:
-            ImageError, ServingError: the first image that has no answer; or the comparison did not come to its end.
+            ImageError, ServingError: an image has no answer (the error is the first one), or the comparison did not complete.
         """
         (first, earlier), (second, later) = _raised(await self._assess_each(uploads, request))
         data, manifest = uploads[1].data, request.model.manifest
@@ -189,7 +189,7 @@ class AssessmentService:
         return answer
 
     async def _assess(self, upload: Upload, request: AssessmentRequest, index: int | None) -> _Seen:
-        """The assessment of one image; ``index``: its 0-based place in a batch."""
+        """Assesses one image; ``index`` is its 0-based place in a batch."""
         if upload.too_large:
             raise ImageError("too_large", too_large_text(self.limits.max_bytes))
         self.metrics.upload_bytes.observe(len(upload.data))
@@ -203,10 +203,10 @@ class AssessmentService:
         return assessment, found
 
     async def _run(self, job: Callable[[Ticket], T], manifest: Manifest, *, slow: bool = False) -> T:
-        """Runs a job for a model in the queue.
+        """Runs a job for a model through the queue.
 
         Raises:
-            OverloadedError, DeadlineExceededError, ModelUnavailableError: not now.
+            OverloadedError, DeadlineExceededError, ModelUnavailableError: not possible at present.
             AssessmentFailedError: the job failed; the cause has been logged.
         """
         try:
@@ -235,17 +235,17 @@ class AssessmentService:
     async def infer(
         self, images: Sequence[Upload] | NDArray[np.uint8], request: AssessmentRequest
     ) -> dict[str, NDArray[np.float32] | list[str]]:
-        """Answers with tensors, see ``aiderm_core.runtime.Outputs``.
+        """Computes the outputs as tensors, see ``aiderm_core.runtime.Outputs``.
 
         Args:
-            images: files, which are assessed as ``assess`` does it, or uint8 ``[N, S, S, 3]``, which the graph takes as they are.
-            request: what they are part of.
+            images: files, which are assessed as in ``assess``, or uint8 ``[N, S, S, 3]``, which the graph takes unchanged.
+            request: the options and the caller.
 
         Returns:
-            The graph's outputs by name, and for files the ``decision``; a rejected image has NaN but for its novelty.
+            The graph's outputs by name, and for files the ``decision``; for a rejected image all but the novelty are NaN.
 
         Raises:
-            ImageError, ServingError: the first image that has no answer.
+            ImageError, ServingError: an image has no answer; the error is the first one.
         """
         tensors: dict[str, NDArray[np.float32] | list[str]] = {}
         if isinstance(images, np.ndarray):
@@ -260,7 +260,7 @@ class AssessmentService:
         return tensors | {name: np.concatenate([getattr(each, name) for each in outputs]) for name in names}
 
     async def _infer(self, image: NDArray[np.uint8], index: int, request: AssessmentRequest) -> Outputs:
-        """The graph's answer for uint8 ``[1, S, S, 3]``."""
+        """Runs the graph on uint8 ``[1, S, S, 3]``."""
         model = request.model
 
         def work(ticket: Ticket) -> Outputs:
@@ -283,9 +283,9 @@ class AssessmentService:
         return outputs
 
     async def _in_turns(self, answer: Callable[[int], Awaitable[T]], count: int) -> list[T | ImageError | ServingError]:
-        """The answers for so many images by their index, as many at once as there are workers.
+        """Answers ``count`` images by their index, at most as many at once as there are workers.
 
-        One batch must not fill the queue for everybody else.
+        Otherwise one batch would fill the queue for everybody else.
         """
         turns = asyncio.Semaphore(self.pool.workers)
 
@@ -299,10 +299,10 @@ class AssessmentService:
         return await asyncio.gather(*(in_turn(index) for index in range(count)))
 
     async def _plan(self, data: bytes, size: int) -> DecodePlan:
-        """How an image will be decoded; what its header rules out is refused before it takes a place in the queue.
+        """Plans how to decode an image; one that its header rules out is refused before it takes a place in the queue.
 
         Raises:
-            ImageError: it is refused.
+            ImageError: the image is refused.
         """
 
         def read() -> DecodePlan:
@@ -313,13 +313,13 @@ class AssessmentService:
         return read() if len(data) <= _INSTANT_BYTES else await asyncio.to_thread(read)
 
     def _slow(self, planned: DecodePlan) -> bool:
-        """Whether an image must not keep a worker from quick ones."""
+        """Whether an image goes to the slow lane, so that it does not hold up quick ones."""
         return planned.seconds > QUICK_SECONDS or planned.cost > self.budget.small
 
     def _work(
         self, data: bytes, planned: DecodePlan, request: AssessmentRequest, ticket: Ticket
     ) -> tuple[schemas.Assessment, ImageAssessment, str]:
-        """Runs in a worker thread; what clients see, the assessment, and the file's SHA-256 where the audit trail needs it."""
+        """Runs in a worker thread; returns the answer, the assessment, and the file's SHA-256 if the audit trail needs it."""
         model = request.model
         manifest, runtime, rule = model.manifest, model.runtime, request.rule
         if request.tta and model.tta is not None:
@@ -349,7 +349,7 @@ class AssessmentService:
     def _record(self, assessment: schemas.Assessment, request: AssessmentRequest, digest: str, index: int | None) -> None:
         self.metrics.count_assessment(assessment)
         model = request.model
-        if not request.tta:  # averages have another distribution than the reference, which was made without them
+        if not request.tta:  # averaged scores have another distribution than the reference, which was not averaged
             score = None if assessment.malignancy is None else assessment.malignancy.probability
             self.drift.observe(model.manifest, score, assessment.novelty.score)
         if self.audit is not None:
@@ -373,7 +373,7 @@ class AssessmentService:
 
 @contextmanager
 def _in_time(ticket: Ticket) -> Iterator[None]:
-    """Says of decoding that did not get its memory or its time what clients are told."""
+    """Turns a decoder's lack of memory or time into errors for clients."""
     try:
         yield
     except BudgetTimeoutError as error:
@@ -384,7 +384,7 @@ def _in_time(ticket: Ticket) -> Iterator[None]:
 
 
 def _raised(answers: Sequence[T | ImageError | ServingError]) -> list[T]:
-    """The answers; raises the first error among them, which then says which image it is about."""
+    """Returns the answers, or raises the first error among them; an ``ImageError`` then names its image."""
     for index, answer in enumerate(answers):
         if isinstance(answer, ImageError):
             raise ImageError(answer.code, f"The image at index {index}: {answer.detail}") from answer

@@ -1,9 +1,9 @@
-"""The audit trail: one line of JSON for each answer, on a stream of its own, which the operator stores.
+"""Writes the audit trail: one line of JSON for each answer, to a separate stream that the operator stores.
 
 An answer neither waits for its line nor fails without it: a thread writes the lines from a bounded queue. A line that the stream
-does not accept is lost, but never silently: it is logged and counted, the trail itself tells how many lines are missing as soon
-as it can be written again, and the sequence numbers show the gap. A line is passed to the operating system at once, so it
-outlives the process; a power failure may take the last ones.
+does not accept is lost, but never silently: the loss is logged and counted, the trail itself reports how many lines are missing
+as soon as it can be written again, and the sequence numbers show the gap. Each line is passed to the operating system at once, so
+it survives the end of the process; a power failure may lose the last lines.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ log = structlog.get_logger(__name__)
 def answer_event(
     assessment: Assessment, *, image_sha256: str, key_id: str | None, index: int | None, runtime: str, precision: str
 ) -> dict[str, Any]:
-    """The event of one answer: what was asked and by whom, and everything that led to the decision.
+    """Returns the event for one answer: what was requested, by whom, and everything that led to the decision.
 
     Args:
-        assessment: as it is answered.
-        image_sha256: of the uploaded bytes.
-        key_id: of the caller's key; None where the service asks for none.
+        assessment: the answer.
+        image_sha256: SHA-256 of the uploaded bytes.
+        key_id: id of the caller's key; None if the service requires no keys.
         index: 0-based place of the image in its batch; None for a single image.
         runtime: engine that computed the outputs.
-        precision: of the variant that served.
+        precision: precision of the serving variant.
     """
     malignancy = assessment.malignancy
     return {
@@ -69,12 +69,12 @@ def answer_event(
 
 
 def lesion_event(found: CombinedAssessment, *, request_id: str, key_id: str | None) -> dict[str, Any]:
-    """The event of one lesion, after those of its images.
+    """Returns the event for one lesion; it follows the events of the lesion's images.
 
     Args:
         found: the lesion's assessment.
-        request_id: which the events of its images hold too.
-        key_id: of the caller's key; None where the service asks for none.
+        request_id: the request's id, which the events of the images hold too.
+        key_id: id of the caller's key; None if the service requires no keys.
     """
     return {
         "event": "lesion",
@@ -89,7 +89,7 @@ def lesion_event(found: CombinedAssessment, *, request_id: str, key_id: str | No
 
 
 def comparison_event(found: Comparison, *, key_id: str | None) -> dict[str, Any]:
-    """The event of one comparison, after those of its images; ``key_id`` as for ``lesion_event``."""
+    """Returns the event for one comparison; it follows those of its images. ``key_id`` is as for ``lesion_event``."""
     return {
         "event": "comparison",
         "request_id": found.request_id,
@@ -111,16 +111,16 @@ def tensor_event(
     manifest: Manifest,
     runtime: Runtime,
 ) -> dict[str, Any]:
-    """The event of the graph's answer for an image that came as a tensor, which has neither a quality nor a decision.
+    """Returns the event for an image that was sent as a tensor; it has neither quality metrics nor a decision.
 
     Args:
-        outputs: for this one image.
-        request_id: of the request.
-        image_sha256: of the tensor's bytes.
-        key_id: of the caller's key; None where the service asks for none.
+        outputs: the graph's outputs for this one image.
+        request_id: id of the request.
+        image_sha256: SHA-256 of the tensor's bytes.
+        key_id: id of the caller's key; None if the service requires no keys.
         index: 0-based place of the image in its request.
-        manifest: of the model.
-        runtime: computed the outputs.
+        manifest: the model's manifest.
+        runtime: the runtime that computed the outputs.
     """
     return {
         "event": "tensor",
@@ -200,7 +200,7 @@ class AuditTrail:
         return json.dumps(numbered, separators=(",", ":"), allow_nan=False).encode("utf-8") + b"\n"
 
     def _count_loss(self, cause: str) -> None:
-        """The caller holds the lock."""
+        """Counts a lost event. The caller must hold the lock."""
         if not self._unreported:
             log.error("audit events are being lost", cause=cause, target=self._target)
         self.lost += 1
@@ -213,7 +213,7 @@ class AuditTrail:
                     self._changed.wait()
                 if not self._queue:
                     break
-                line = self._queue[0]  # it waits until it is written
+                line = self._queue[0]  # stays in the queue until it is written
                 gap = self._unreported
                 if gap:
                     line = self._line({"event": "lost", "count": gap}, None) + line
@@ -222,7 +222,7 @@ class AuditTrail:
             except OSError as error:
                 with self._changed:
                     self._count_loss(error.strerror or type(error).__name__)
-                    self._queue.popleft()  # last: what leaves the queue has been counted
+                    self._queue.popleft()  # last, so that the event is counted before it leaves the queue
                 continue
             with self._changed:
                 self.written += 1
@@ -262,7 +262,7 @@ class AuditTrail:
 
 
 def open_trail(target: str) -> AuditTrail | None:
-    """The trail that ``AIDERM_AUDIT`` names, not yet started; None where it is off.
+    """Opens the trail that ``AIDERM_AUDIT`` names, without starting it; returns None if it is off.
 
     Raises:
         SettingsError: see AuditTrail.
@@ -271,15 +271,15 @@ def open_trail(target: str) -> AuditTrail | None:
 
 
 def _open(target: str) -> tuple[str | None, int]:
-    """The path, if the target is one, and a descriptor."""
+    """Opens a target. Returns its path, if the target is one, and a file descriptor."""
     match = _DESCRIPTOR.fullmatch(target)
     number = int(match[1]) if match else _STANDARD.get(target.lower())
     try:
         if number == 2:
             raise _unusable(target, "the log goes to stderr", "stdout, another descriptor, or a file")
         if number is not None:
-            return None, os.dup(number)  # opening /dev/stdout anew fails where it is somebody else's pipe
-        # O_NONBLOCK: a named pipe that nobody reads would be waited for.
+            return None, os.dup(number)  # opening /dev/stdout again fails if it is another user's pipe
+        # O_NONBLOCK: otherwise this would block on a named pipe that nobody reads.
         descriptor = os.open(target, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise _unusable(

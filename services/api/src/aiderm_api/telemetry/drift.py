@@ -1,10 +1,10 @@
-"""Distributions of a model's answers, compared with those for its reference images.
+"""Compares the distributions of a model's answers with those for its reference images.
 
 The distance is the population stability index, PSI = sum (p - q) ln(p / q) over bins with the shares p of the latest answers and
-q of the reference (N. Siddiqi, Credit Risk Scorecards, Wiley 2006: above 0.1 look, above 0.25 act). Without any drift it is about
-(1/n + 1/m) times a chi-square with one degree of freedom less than there are bins, for n answers and m reference images
-(B. Yurdakul, J. Naranjo, Statistical properties of the population stability index, J. Risk Model Validation 14 (4), 2020);
-its 99.9% quantile is given beside it, so that a small window raises no false alarm.
+q of the reference (N. Siddiqi, Credit Risk Scorecards, Wiley 2006: investigate above 0.1, act above 0.25). Without drift it is
+distributed approximately as (1/n + 1/m) times a chi-square variable with one degree of freedom less than there are bins, for n
+answers and m reference images (B. Yurdakul, J. Naranjo, Statistical properties of the population stability index, J. Risk Model
+Validation 14 (4), 2020). The 99.9% quantile of that distribution is exported too, so that a small window raises no false alarm.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from prometheus_client.registry import Collector
 from aiderm_core.bundle.manifest import Histogram, Manifest, Reference
 
 MIN_ANSWERS = 100
-MIN_SHARE = 0.05  # of the reference in a bin: emptier ones are joined, because the logarithm of a tiny share is mostly noise
+MIN_SHARE = 0.05  # of the reference in a bin; smaller bins are joined, because the logarithm of a tiny share is mostly noise
 _CHANCE = NormalDist().inv_cdf(0.999)
 Served = Callable[[], Iterable[Manifest]]
 
 
 def psi(reference: Sequence[int], observed: Sequence[int]) -> float:
-    """Population stability index of two histograms with the same bins; half a count is added to each against empty ones.
+    """Population stability index of two histograms with the same bins; half a count is added to each bin, so none is empty.
 
     Raises:
-        ValueError: the numbers of bins differ, or there is none.
+        ValueError: the numbers of bins differ, or there are no bins.
     """
     if len(reference) != len(observed) or not reference:
         raise ValueError(f"expected as many bins in both, at least one. Received: {len(reference)} and {len(observed)}")
@@ -44,9 +44,9 @@ def psi(reference: Sequence[int], observed: Sequence[int]) -> float:
 
 
 def psi_by_chance(bins: int, reference: int, observed: int) -> float:
-    """What the index exceeds once in 1,000 times without any drift.
+    """The value that the index exceeds once in 1,000 times without any drift.
 
-    The chi-square's quantile by E. B. Wilson and M. M. Hilferty, The distribution of chi-square, PNAS 17 (1931).
+    The chi-square quantile follows E. B. Wilson and M. M. Hilferty, The distribution of chi-square, PNAS 17 (1931).
 
     Args:
         bins: at least 2.
@@ -59,7 +59,7 @@ def psi_by_chance(bins: int, reference: int, observed: int) -> float:
 
 
 def join_bins(reference: Histogram) -> tuple[list[float], list[int]]:
-    """Joins neighbouring bins until each holds ``MIN_SHARE``; the edges between them (the outer ones are open), the counts."""
+    """Joins neighbouring bins until each holds ``MIN_SHARE``; returns the inner edges (outer bins are open) and the counts."""
     least = MIN_SHARE * sum(reference.counts)
     edges: list[float] = []
     counts: list[int] = []
@@ -76,7 +76,7 @@ def join_bins(reference: Histogram) -> tuple[list[float], list[int]]:
 
 
 class Distribution:
-    """One output of one model: all answers in the reference's own bins, and a window of the latest in joined ones."""
+    """Distribution of one output of one model: all answers in the reference's bins, and the latest ones in joined bins."""
 
     def __init__(self, reference: Histogram, window: int) -> None:
         self._edges = reference.edges[1:-1]
@@ -106,7 +106,7 @@ class Distribution:
         return len(self._latest)
 
     def drift(self) -> tuple[float, float] | None:
-        """The index, and what it reaches by chance; None with too few answers, or a reference with a single bin."""
+        """The index, and the value that it reaches by chance; None with too few answers or a reference with a single bin."""
         if self.answers < MIN_ANSWERS or len(self._joined) < 2:
             return None
         return psi(self._joined, self._observed), psi_by_chance(len(self._joined), sum(self._joined), self.answers)
@@ -133,7 +133,7 @@ class DriftMonitor(Collector):
     """Distributions and drift of every serving model, as Prometheus metrics.
 
     Args:
-        window: latest answers that are compared with the reference.
+        window: number of latest answers that are compared with the reference.
         served: the manifests of the serving models; the distributions of others are dropped at the next collection.
     """
 
@@ -143,7 +143,7 @@ class DriftMonitor(Collector):
         self._known: dict[tuple[str, str], dict[str, Distribution]] = {}
 
     def observe(self, manifest: Manifest, score: float | None, novelty: float) -> None:
-        """Adds an answer; ``score`` None for a rejected image, which was not assessed."""
+        """Adds an answer; ``score`` is None for a rejected image, which was not assessed."""
         known = self._distributions(manifest)
         known["novelty"].observe(novelty)
         if score is not None:

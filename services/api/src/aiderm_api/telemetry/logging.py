@@ -1,4 +1,4 @@
-"""Structured logs on stderr. They never hold anything of an image: no content, no file names."""
+"""Configures structured logs on stderr. They contain no image content and no file names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def configure_logging(level: str, log_format: str) -> None:
     # The parser logs byte positions in uploads; an operator has no use for these warnings.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     structlog.configure(
-        # Straight to the stream: a line takes three times as long through the records of the standard library.
+        # Directly to the stream: through the records of the standard library a line takes three times as long.
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the service. They hold nothing of an image, and no label that a client can choose freely."""
+"""Prometheus metrics of the service. They contain no image data, and no label that a client can choose freely."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BYTES = (1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 
 
 class Metrics:
-    """The metrics of one app, in a registry of its own."""
+    """The metrics of one app, in a separate registry."""
 
     def __init__(self) -> None:
         self._labelled: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
@@ -65,7 +65,7 @@ class Metrics:
             self.labelled(self.warnings, warning.code).inc()
 
     def labelled(self, metric: M, *labels: str) -> M:
-        """The same as ``metric.labels``, which takes five times as long to find what it has made before."""
+        """Returns ``metric.labels(*labels)`` from a cache, which takes a fifth of the time."""
         known: M | None = self._labelled.get((metric, labels))  # type: ignore[assignment]
         if known is None:
             known = self._labelled[metric, labels] = metric.labels(*labels)

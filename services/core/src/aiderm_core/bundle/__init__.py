@@ -1,1 +1,1 @@
-"""Bundles on disk: the manifest, the store of versions and the self-check of golden inputs."""
+"""Bundles on disk: the manifest, the store of versions and the self-check with golden inputs."""

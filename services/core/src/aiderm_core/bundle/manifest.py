@@ -1,4 +1,4 @@
-"""The manifest of a bundle: everything that a server must know about a model besides its graph."""
+"""Defines the manifest of a bundle: everything that a server must know about a model besides its graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_FILE = "manifest.json"
-# What a variant of reduced precision may cost at most.
+# The largest losses allowed for a variant of reduced precision.
 MAX_AUC_LOSS: Final = 0.003
 MAX_FLIPPED: Final = 0.005
 PRIOR_ROUNDING: Final = 1e-6
@@ -20,14 +20,14 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Paths inside a bundle: relative, forward slashes, no way out of the folder.
+# Paths inside a bundle are relative, use forward slashes and cannot leave the folder.
 # (No segment is "." or "..". Pydantic's regex engine has no look-ahead.)
 _SEGMENT = r"(?:[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.[^./\\\x00-\x1f][^/\\\x00-\x1f]*|\.\.[^/\\\x00-\x1f]+)"
 BundlePath = Annotated[str, Field(pattern=rf"^{_SEGMENT}(?:/{_SEGMENT})*$")]
 
 
 class ManifestError(ValueError):
-    """A manifest that is missing, unreadable, or breaks the schema."""
+    """A manifest is missing or unreadable, or breaks the schema."""
 
 
 class _Section(BaseModel):
@@ -42,7 +42,7 @@ class Input(_Section):
 
 
 class Label(_Section):
-    """One class that the graph tells apart."""
+    """One class that the graph distinguishes."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
     name: Annotated[str, Field(min_length=1, max_length=120)]
@@ -52,7 +52,7 @@ class Label(_Section):
 class DecisionRule(_Section):
     """Threshold and uncertain band, in calibrated malignancy at ``calibration.prevalence``.
 
-    ``uncertain`` is the closed interval [low, high] in which no side is taken.
+    Inside ``uncertain``, the closed interval [low, high], the decision is "uncertain".
     """
 
     threshold: Probability
@@ -68,7 +68,7 @@ class DecisionRule(_Section):
 
 
 class Calibration(_Section):
-    """How logits became probabilities; already folded into the graph.
+    """How logits are turned into probabilities; the graph already contains this.
 
     ``malignant_shift`` is added to the log-odds of malignancy after the temperature.
     ``prevalence`` is the share of malignant lesions that the probabilities assume.
@@ -84,7 +84,7 @@ class Calibration(_Section):
 
 
 class Novelty(_Section):
-    """Above ``limit`` an image is not assessed. ``false_rejection_rate``: share of real lesions beyond it."""
+    """Images with a novelty above ``limit`` are not assessed. ``false_rejection_rate``: share of real lesions above it."""
 
     limit: float
     false_rejection_rate: Probability
@@ -93,10 +93,10 @@ class Novelty(_Section):
 
 
 class QualityLimit(_Section):
-    """Bounds of one quality metric; ``worse`` says which side of a bound is bad. None: no bound.
+    """Bounds of one quality metric; ``worse`` is the bad side of a bound. None: no bound.
 
-    Beyond ``warn`` a warning is shown, beyond ``doubt`` low suspicion is withheld too, beyond ``reject`` nothing is assessed.
-    A manifest that does not name ``doubt`` means ``warn``.
+    Beyond ``warn`` a warning is shown, beyond ``doubt`` low suspicion is also ruled out, and beyond ``reject`` the image is not
+    assessed. If a manifest does not name ``doubt``, it equals ``warn``.
     """
 
     worse: Literal["low", "high"]
@@ -123,9 +123,9 @@ class QualityLimit(_Section):
 
 
 class Thorough(_Section):
-    """Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
+    """Test-time augmentation: its own decision rule, its measured gain, and how the views are pooled.
 
-    ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.tta``.
+    ``pool``: the mean of the views' ``probability`` or of their ``log_odds``; see ``aiderm_core.tta``.
     """
 
     decision: DecisionRule
@@ -137,9 +137,9 @@ class OutlineInfo(_Section):
     """How well the graph's outline agrees with hand-drawn ones.
 
     Attributes:
-        errors: of each measure of ``aiderm_core.outline``, the 2.5% and 97.5% quantile of a hand-drawn outline's value
-            against the model's on calibration images: their ratio or their difference.
-        images: calibration images that they were taken from.
+        errors: for each measure of ``aiderm_core.outline``, the 2.5% and 97.5% quantiles of the ratio or difference between the
+            hand-drawn outline's value and the model's on calibration images.
+        images: number of those calibration images.
     """
 
     errors: dict[str, tuple[float, float]]
@@ -167,14 +167,14 @@ class Reference(_Section):
 
 
 class Metric(_Section):
-    """A value with its 95% confidence interval, where one was computed."""
+    """A value with its 95% confidence interval, if one was computed."""
 
     value: float
     ci95: tuple[float, float] | None = None
 
 
 class Data(_Section):
-    """What the model learnt from. ``fingerprint``: sha256 of the SPLIT.csv that was used."""
+    """The data that the model was trained on. ``fingerprint``: SHA-256 of the SPLIT.csv that was used."""
 
     sources: list[str]
     fingerprint: Sha256
@@ -183,13 +183,13 @@ class Data(_Section):
 
 
 class Training(_Section):
-    """How the model was fitted, so that it can be fitted again.
+    """How the model was trained, so that training can be repeated.
 
     Attributes:
-        config: settings of the run, or of each member.
-        seed: of the random numbers.
+        config: settings of the run, or of each ensemble member.
+        seed: seed of the random numbers.
         revision: git commit of the code.
-        seconds: that the training took; None where nobody measured it.
+        seconds: duration of the training; None if it was not measured.
     """
 
     config: dict[str, Any]
@@ -199,7 +199,7 @@ class Training(_Section):
 
 
 class GoldenCase(_Section):
-    """A synthetic lesion of the bundle and what the graph must answer for it."""
+    """A synthetic lesion in the bundle and the answer that the graph must give for it."""
 
     path: BundlePath
     probability: list[Probability]
@@ -208,21 +208,21 @@ class GoldenCase(_Section):
 
 
 class Golden(_Section):
-    """Self-test of a bundle: what the graph must answer, to ``tolerance``."""
+    """Self-test of a bundle: the answers that the graph must give, within ``tolerance``."""
 
     tolerance: Annotated[float, Field(gt=0)] = 1e-3
     cases: Annotated[list[GoldenCase], Field(min_length=1)]
 
 
 class Variant(_Section):
-    """One way to run the graph, evaluated by itself; a variant of reduced precision that costs too much is not offered.
+    """One way to run the graph, with its own evaluation. Variants of reduced precision that lose too much are not offered.
 
     Attributes:
         path: relative to the bundle: the SavedModel's folder, or an OpenVINO graph.
-        auc_loss: of malignancy inside a domain against f32, on biopsied lesions of validation rows; negative where it is better.
-        flipped: share of validation rows with another decision than in f32, by the variant's own rule.
-        decision: threshold and band of its own, fitted on calibration rows; the manifest's when None.
-        golden: what it must answer for the golden inputs; the manifest's when None.
+        auc_loss: loss of within-domain AUC of malignancy against f32 on biopsied lesions of validation rows; negative if better.
+        flipped: share of validation rows whose decision differs from that in f32, by the variant's own rule.
+        decision: its own threshold and uncertain band, fitted on calibration rows; the manifest's when None.
+        golden: the answers that it must give for the golden inputs; the manifest's when None.
         evaluation: the numbers behind ``auc_loss`` and ``flipped``.
     """
 
@@ -260,14 +260,14 @@ class Manifest(_Section):
     calibration: Calibration
     # Share of each label in the population that the probabilities assume; None in bundles that do not state it.
     class_prior: dict[str, Annotated[float, Field(gt=0.0, lt=1.0)]] | None = None
-    # Orientations of an image that the graph itself averages over; with 8 the camera may be turned as it likes.
+    # Orientations of an image that the graph itself averages over; with 8, quarter turns and mirroring do not change the answer.
     orientations: Literal[1, 8] = 1
-    # Whether the graph turns each image into one orientation, the same however the camera was turned.
+    # Whether the graph turns each image to a standard orientation, which does not depend on how the camera was held.
     upright: bool = False
     novelty: Novelty
     quality: dict[str, QualityLimit]
     thorough: Thorough | None = None
-    # None where the graph draws no outline, or nobody measured how well.
+    # None if the graph draws no outline, or its accuracy was not measured.
     outline: OutlineInfo | None = None
     reference: Reference
     forms: Annotated[list[Variant], Field(min_length=1)]
@@ -306,11 +306,11 @@ class Manifest(_Section):
         return [self.golden, *(variant.golden for variant in self.forms if variant.golden is not None)]
 
     def golden_paths(self) -> set[str]:
-        """The files of every golden input, including those of the variants."""
+        """The paths of all golden inputs, including those of the variants."""
         return {case.path for golden in self._goldens() for case in golden.cases}
 
     def variant(self, runtime: str, precision: str) -> Variant:
-        """The variant with this runtime and precision.
+        """Returns the variant with this runtime and precision.
 
         Raises:
             ManifestError: the bundle has no such variant.
@@ -326,16 +326,16 @@ class Manifest(_Section):
         """Reads ``bundle/manifest.json``.
 
         Raises:
-            ManifestError: the file is missing, unreadable, not JSON, or breaks the schema.
+            ManifestError: the file is missing, unreadable or not JSON, or breaks the schema.
         """
         return cls.parse(read_manifest(bundle), bundle / MANIFEST_FILE)
 
     @classmethod
     def parse(cls, content: bytes, path: Path) -> Manifest:
-        """Reads the bytes of a manifest.json; ``path`` is named in errors.
+        """Reads a manifest from the bytes of a manifest.json; errors name ``path``.
 
         Raises:
-            ManifestError: they are not JSON, or break the schema.
+            ManifestError: the bytes are not JSON, or break the schema.
         """
         try:
             return cls.model_validate_json(content)
@@ -345,12 +345,12 @@ class Manifest(_Section):
             raise ManifestError(f"{path}: {error.error_count()} problem(s), first at '{where}': {first['msg']}") from error
 
     def dump(self) -> str:
-        """The manifest as the text of manifest.json."""
+        """Returns the manifest as the text of manifest.json."""
         return self.model_dump_json(indent=2) + "\n"
 
 
 def read_manifest(bundle: Path) -> bytes:
-    """The bytes of ``bundle/manifest.json``.
+    """Reads the bytes of ``bundle/manifest.json``.
 
     Raises:
         ManifestError: the file is missing or unreadable.

@@ -1,4 +1,4 @@
-"""A bundle's own test: its golden inputs must get the answers that its manifest names."""
+"""Checks a loaded bundle: its golden inputs must get the answers that its manifest lists."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from aiderm_core.runtime import HINTS, Outputs, Runtime
 
 
 class SelfCheckError(Exception):
-    """A model whose answers for its golden inputs are not those of its manifest."""
+    """A model's answers for its golden inputs differ from those in its manifest."""
 
 
 def self_check(bundle: Path, manifest: Manifest, runtime: Runtime, golden: Golden | None = None) -> None:
-    """Runs the golden inputs through the whole path of a request, in both ways to use the cores; this warms the engine up.
+    """Decodes the golden inputs and runs the graph on them, once with each hint; this also warms the engine up.
 
     Raises:
-        SelfCheckError: an answer differs from that of ``golden``, by default the manifest's, by more than its tolerance (for
-            novelty: relative to the limit).
+        SelfCheckError: an answer differs from that of ``golden`` (by default the manifest's) by more than the tolerance, which
+            for novelty is relative to the limit.
         ImageError: a golden input cannot be decoded.
     """
     golden = manifest.golden if golden is None else golden

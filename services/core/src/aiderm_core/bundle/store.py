@@ -1,12 +1,12 @@
-"""Bundles on disk: list, verify, write, promote, roll back.
+"""Stores bundles on disk: lists, verifies, writes, promotes and rolls back versions.
 
 A model's folder ``models/<name>`` holds:
 
 - ``<version>/``: a bundle. Its manifest lists the checksums of all its other files.
-- ``<version>.sha256``: the checksum of that version's manifest, written when it is promoted first, so that nobody can change a
-  threshold unnoticed. ``sha256sum --check`` reads it.
-- ``SERVING``: the version that serves.
-- ``PREVIOUS``: the versions that served before, the latest first.
+- ``<version>.sha256``: the checksum of that version's manifest, written when the version is first promoted, so that nobody can
+  change a threshold unnoticed. ``sha256sum --check`` reads it.
+- ``SERVING``: the version in service.
+- ``PREVIOUS``: up to two versions that were in service before, the latest first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _VERSION = TypeAdapter(VersionName)
 
 
 class BundleError(Exception):
-    """A bundle or store that is missing, damaged, or not what was asked for."""
+    """A bundle or store is missing, damaged, or not the requested one."""
 
 
 def sha256_file(path: Path) -> str:
@@ -48,20 +48,20 @@ def sha256_file(path: Path) -> str:
 
 
 def verify(bundle: Path, digest: str | None = None) -> Manifest:
-    """Checks a bundle as a whole: manifest, graph, and that each file is listed with its checksum and none is missing.
+    """Checks a bundle: manifest, graph, and that the manifest lists exactly the files that exist, with their checksums.
 
     Args:
         bundle: its folder.
         digest: SHA-256 that its manifest.json must have; not checked when None.
 
     Raises:
-        BundleError: the first thing found wrong.
+        BundleError: the first problem found.
     """
     return _verify_and_hash(bundle, digest)[0]
 
 
 def _verify_and_hash(bundle: Path, digest: str | None) -> tuple[Manifest, str]:
-    """A sound bundle's manifest, and the SHA-256 of the very bytes that it was read from."""
+    """Verifies a bundle; returns its manifest and the SHA-256 of the same bytes that the manifest was parsed from."""
     try:
         content = read_manifest(bundle)
         received = hashlib.sha256(content).hexdigest()
@@ -99,10 +99,10 @@ def _verify(bundle: Path, manifest: Manifest, received: str, digest: str | None)
 
 
 def seal(folder: Path, manifest: Manifest) -> Manifest:
-    """Lists the checksums of everything in ``folder`` in the manifest and writes it there as manifest.json.
+    """Adds the checksums of all files in ``folder`` to the manifest and writes it there as manifest.json.
 
     Raises:
-        BundleError: a file that a manifest cannot list.
+        BundleError: a manifest cannot list one of the files.
     """
     files = {name: sha256_file(path) for name, path in sorted(_files(folder).items()) if name != MANIFEST_FILE}
     try:
@@ -114,13 +114,13 @@ def seal(folder: Path, manifest: Manifest) -> Manifest:
 
 
 class ModelStore:
-    """The folder ``models``: one folder a name, with its versions, digests and what serves; see this module's docstring."""
+    """The folder ``models``, with one folder per model name; see this module's docstring for the layout."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def names(self) -> list[str]:
-        """Names that have at least one version, sorted."""
+        """Returns the names that have at least one version, sorted."""
         if not self.root.is_dir():
             return []
         return sorted(
@@ -128,10 +128,10 @@ class ModelStore:
         )
 
     def versions(self, name: str) -> list[str]:
-        """Versions of ``name`` in natural order (2 before 10); empty when there are none.
+        """Returns the versions of ``name`` in natural order (2 before 10); empty if there are none.
 
         Raises:
-            BundleError: not a name.
+            BundleError: ``name`` is not a valid name.
         """
         folder = self._folder(name)
         if not folder.is_dir():
@@ -140,10 +140,10 @@ class ModelStore:
         return sorted(found, key=_natural)
 
     def serving(self, name: str) -> str:
-        """The promoted version.
+        """Returns the version in service.
 
         Raises:
-            BundleError: none is promoted, or it is not there.
+            BundleError: no version is promoted, or the promoted one is missing.
         """
         version = self._read(name, SERVING_FILE)
         if version is None:
@@ -152,10 +152,10 @@ class ModelStore:
         return version
 
     def path(self, name: str, version: str) -> Path:
-        """The folder of an existing version.
+        """Returns the folder of an existing version.
 
         Raises:
-            BundleError: not a name or version, or no such bundle.
+            BundleError: the name or version is invalid, or there is no such bundle.
         """
         target = self._folder(name) / _checked_version(version)
         if not (target / MANIFEST_FILE).is_file():
@@ -163,15 +163,15 @@ class ModelStore:
         return target
 
     def verified(self, name: str, version: str, *, promoted: bool = False) -> Manifest:
-        """Verifies a version: its files against its manifest, and its manifest against the digest of its promotion.
+        """Verifies a version: its files against its manifest, and its manifest against the digest from its promotion.
 
         Args:
-            name: of the model.
-            version: of the model.
-            promoted: refuse a version that was never promoted; otherwise it only lacks the second check.
+            name: name of the model.
+            version: version of the model.
+            promoted: refuse a version that was never promoted; when False, such a version only lacks the second check.
 
         Raises:
-            BundleError: it is missing or damaged, its manifest was changed, or it is of another name or version.
+            BundleError: it is missing or damaged, its manifest was changed, or its manifest names another model or version.
         """
         digest = self._digest(name, version)
         if digest is None and promoted:
@@ -182,13 +182,14 @@ class ModelStore:
         return _match(verify(self.path(name, version), digest), name, version)
 
     def promote(self, name: str, version: str) -> None:
-        """Verifies a version and lets it serve; the one that served before is remembered for ``rollback``.
+        """Verifies a version and puts it into service; the one before it is remembered for ``rollback``.
 
-        A kill at any moment leaves the old or the new version serving, and both this and ``rollback`` possible.
+        If the process is killed at any point, the old or the new version stays in service, and both this and ``rollback`` still
+        work.
 
         Raises:
-            BundleError: the bundle is missing or damaged, or its manifest is not the one of its first promotion; what served
-                goes on serving.
+            BundleError: the bundle is missing or damaged, or its manifest has changed since its first promotion; the version in
+                service stays.
         """
         self.path(name, version)
         with self._locked(name):
@@ -199,14 +200,14 @@ class ModelStore:
         current = self._text(name, SERVING_FILE)
         if current == version:
             return
-        if current is not None and _is_version(current):  # else it was damaged by hand, and this mends it
-            # Two versions: until SERVING is replaced, the first one still serves, and the second one is what came before it.
+        if current is not None and _is_version(current):  # otherwise SERVING was damaged by hand, and is repaired below
+            # Two versions: until SERVING is replaced, the first is still in service and the second is the one before it.
             before = [current, *(other for other in self._history(name) if other != current)][:2]
             write_text(self._folder(name) / PREVIOUS_FILE, "".join(f"{line}\n" for line in before))
         write_text(self._folder(name) / SERVING_FILE, f"{version}\n")
 
     def pin(self, name: str, version: str) -> Manifest:
-        """Verifies a version and writes the digest of its manifest, where there is none, so that it cannot change any more.
+        """Verifies a version and records the digest of its manifest, if not yet recorded, so that any later change is noticed.
 
         Raises:
             BundleError: see ``verified``.
@@ -219,10 +220,10 @@ class ModelStore:
         return manifest
 
     def rollback(self, name: str) -> str:
-        """Lets the previous version serve again; a second rollback undoes the first.
+        """Puts the previous version back into service; a second rollback undoes the first.
 
         Returns:
-            The version that serves now.
+            The version now in service.
 
         Raises:
             BundleError: there is no previous version, or it is damaged.
@@ -240,13 +241,13 @@ class ModelStore:
 
     @contextmanager
     def stage(self, name: str, version: str) -> Iterator[Path]:
-        """A temporary folder for a new version, on the same filesystem.
+        """Provides a temporary folder for a new version, on the same filesystem.
 
-        When the block ends well, the folder is verified, synced to disk and renamed into place; else it is removed.
-        Call ``seal`` in the block.
+        When the block ends without an exception, the folder is verified, synced to disk and renamed into place; otherwise it is
+        removed. Call ``seal`` in the block.
 
         Raises:
-            BundleError: the version exists, or what was written is not a sound bundle of that name and version.
+            BundleError: the version exists already, or the folder does not hold a valid bundle of that name and version.
         """
         folder = self._folder(name)
         target = folder / _checked_version(version)
@@ -257,12 +258,12 @@ class ModelStore:
         try:
             yield temporary
             _match(verify(temporary), name, version)
-            # mkdtemp made it private, and servers run as another user.
+            # mkdtemp made the folder private, but servers run as another user.
             temporary.chmod(0o755)
             _sync_tree(temporary)
             with self._locked(name):
                 try:
-                    if not target.exists():  # a version of this name was deleted: its digest says nothing about the new one
+                    if not target.exists():  # a digest may be left over from a deleted version of the same name
                         self._digest_file(name, version).unlink(missing_ok=True)
                     temporary.rename(target)
                 except OSError as error:
@@ -270,7 +271,7 @@ class ModelStore:
                 sync(folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            with suppress(OSError):  # only when nothing else is there
+            with suppress(OSError):  # fails if the folder holds anything else
                 folder.rmdir()
             raise
 
@@ -281,7 +282,7 @@ class ModelStore:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        """Waits until no other process changes what serves; the lock ends with its holder, however that ends."""
+        """Waits until no other process changes the version in service; the system releases the lock if its holder dies."""
         folder = os.open(self._folder(name), os.O_RDONLY | os.O_DIRECTORY)
         try:
             try:
@@ -297,7 +298,7 @@ class ModelStore:
         return self._folder(name) / f"{_checked_version(version)}{DIGEST_SUFFIX}"
 
     def _digest(self, name: str, version: str) -> str | None:
-        """The digest of a version's manifest when it was promoted first; None where it never was."""
+        """The digest of a version's manifest from its first promotion; None if it was never promoted."""
         text = self._text(name, self._digest_file(name, version).name)
         if text is None:
             return None
@@ -307,7 +308,7 @@ class ModelStore:
         return digest
 
     def _history(self, name: str) -> list[str]:
-        """What served before, the latest first. Files that were written before there were several lines have one."""
+        """The versions in service before, the latest first. Files from older releases have a single line."""
         text = self._text(name, PREVIOUS_FILE)
         return [_checked_version(line) for line in (text or "").split("\n") if line]
 
@@ -359,7 +360,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """Every file below ``folder`` by its relative path.
 
     Raises:
-        BundleError: links that leave the folder or lead to a folder, and anything that is no regular file.
+        BundleError: there is a link that leaves the folder or does not lead to a file, or anything that is not a regular file.
     """
     root = folder.resolve()
     found: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""Has a lesion changed between two photographs? Registration, growth, colour, and when two photographs cannot be compared."""
+"""Measures how a lesion has changed between two photographs, or explains why the two cannot be compared."""
 
 from aiderm_core.change.comparison import LesionChange, Photograph, compare
 

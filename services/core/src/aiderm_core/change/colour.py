@@ -1,4 +1,4 @@
-"""How the colour of a lesion has changed relative to the skin around it."""
+"""Measures how the colour of a lesion has changed relative to the skin around it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _LINEAR: Final = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055
 
 
 def in_light_of(skin: NDArray[np.uint8], other: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels of one image as the light of another would show them: each channel scaled so that the skin's median agrees.
+    """Adapts pixels of one image to the light of another: scales each channel so that the medians of the skin agree.
 
-    Von Kries' adaptation in linear light, as in grey-world corrections of dermoscopic images (Barata et al., IEEE J. Biomed.
-    Health Inform. 19, 1146-1152, 2015).
+    This is von Kries adaptation in linear light, as in grey-world corrections of dermoscopic images (Barata et al., IEEE J.
+    Biomed. Health Inform. 19, 1146-1152, 2015).
 
     Args:
-        skin: of the image whose light is wanted, uint8 ``[K, 3]`` sRGB.
-        other: skin of the image to change, uint8 ``[L, 3]``.
-        pixels: of the image to change, uint8 ``[M, 3]``.
+        skin: skin of the image that provides the light, uint8 ``[K, 3]`` sRGB.
+        other: skin of the image to adapt, uint8 ``[L, 3]``.
+        pixels: pixels of the image to adapt, uint8 ``[M, 3]``.
 
     Returns:
         uint8 ``[M, 3]``.
@@ -46,6 +46,6 @@ def difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 
 
 def appeared(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[str, ...]:
-    """The colours of which the second lesion shows twice ``PRESENT`` and the first one less than half of it."""
+    """The colours that cover at least twice ``PRESENT`` of the second lesion and less than half of it in the first."""
     before, after = colour_shares(first), colour_shares(second)
     return tuple(name for name in after if after[name] >= 2 * PRESENT and before[name] < PRESENT / 2)

@@ -1,4 +1,4 @@
-"""Two photographs of one lesion: what has changed between them, or why they cannot be compared."""
+"""Compares two photographs of one lesion: reports what has changed, or why they cannot be compared."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from aiderm_core.decision import Decision, Reason
 from aiderm_core.imaging.geometry import Region, to_model_input
 from aiderm_core.outline import Measure, largest_piece
 
-_EDGE: Final = 0.02  # share of the square's edge that a lesion may touch
-_SHARPNESS: Final = 30.0  # factor between the two photographs' sharpness
-_LIGHT: Final = 2.5  # factor between the skin's light in the two, by channel
-_SCALE: Final = 2.0  # factor between the distances of the camera
-_CORRELATION: Final = 0.5  # of the skin's structure
-_SKIN: Final = 0.15  # mean weight of the skin, see ``skin_around``
-_SURE_FEATURES: Final = 20  # that must agree where the skin does not
-_OVERLAP: Final = 0.6  # Dice coefficient of the outlines once aligned
-_AGREE: Final = 0.5  # difference of the logarithms of the growth by the outlines and by the border's movement
+_EDGE: Final = 0.02  # largest share of an edge of the square that a lesion may touch
+_SHARPNESS: Final = 30.0  # largest factor between the sharpness of the two photographs
+_LIGHT: Final = 2.5  # largest factor between the light on the skin in the two, by channel
+_SCALE: Final = 2.0  # largest factor between the camera distances
+_CORRELATION: Final = 0.5  # least correlation of the skin's structure
+_SKIN: Final = 0.15  # least mean weight of the skin, see ``skin_around``
+_SURE_FEATURES: Final = 20  # features that must agree if the skin's correlation is too low
+_OVERLAP: Final = 0.6  # least Dice coefficient of the outlines once aligned
+_AGREE: Final = 0.5  # largest difference between the log growth from the outlines and that from the border's movement
 _GROWTH_ERROR: Final = (0.02, 0.12, 0.012)
-"""Half the width of the 95% interval of the growth's logarithm is the sum of three terms: a constant, a share of the logarithm's
-size, and a share of (1 - correlation of the skin) / weight of the skin. The interval held the truth for 97% of 141 pairs with
-synthetic growth and for 95% of 222 pairs of views, all of validation images outlined by melanoma 6. It does not allow for
-perspective, or for skin that is stretched at one visit and not at the other."""
+"""Half the width of the 95% interval of the log growth is the sum of three terms: a constant, a share of the log growth's
+absolute value, and a share of (1 - correlation of the skin) / weight of the skin. The interval held the true value for 97% of 141
+pairs with synthetic growth and for 95% of 222 pairs of views, all of validation images outlined by the model melanoma 6. It does
+not allow for perspective, or for skin that is stretched at only one of the visits."""
 _COLOUR_ERROR: Final = 11.0
-"""In CIELAB: two views of one image, with contrast and white balance apart by up to a fifth, differ by less in 95% of 222 pairs
-of validation images outlined by melanoma 6."""
+"""In CIELAB units: two views of one image whose contrast and white balance differ by up to a fifth are closer than this in 95% of
+222 pairs of validation images outlined by the model melanoma 6."""
 
 _TEXTS: Final = {
     "rejected": "One of the pictures cannot be assessed.",
@@ -57,7 +57,7 @@ _TEXTS: Final = {
     "unmatched": "The two pictures do not fit together. They may show different spots.",
     "scale": "How near the camera was cannot be told: the skin around the spot shows too little that both pictures have.",
 }
-"""Codes of obstacles, and what they say to people."""
+"""Codes of obstacles, each with its text for the reader."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Photograph:
 
     Attributes:
         pixels: the assessed square, uint8 ``[S, S, 3]`` RGB.
-        probability: of each place to lie inside the lesion, ``[h, h]``; None where the graph draws no outline.
-        region: where the square lies in the upright image.
-        measures: of ``quality.measurements.METRICS``.
-        spacing: millimetres between rows and columns of the upright image, where they are known.
+        probability: that each place lies inside the lesion, ``[h, h]``; None if the graph draws no outline.
+        region: position of the square in the upright image.
+        measures: values of ``quality.measurements.METRICS``.
+        spacing: millimetres between the rows and between the columns of the upright image, if known.
         rejected: the image does not allow an assessment.
     """
 
@@ -82,7 +82,7 @@ class Photograph:
 
     @classmethod
     def of(cls, found: ImageAssessment) -> Photograph:
-        """The photograph of an assessed image."""
+        """Builds the photograph from an assessed image."""
         rejected = found.verdict.decision is Decision.REJECTED
         return cls(found.square, found.outline, found.region, found.measures, found.image.spacing, rejected)
 
@@ -92,17 +92,17 @@ class LesionChange:
     """What has changed between two photographs.
 
     Attributes:
-        obstacles: why they cannot be compared, see ``_TEXTS``; empty where they can.
+        obstacles: why they cannot be compared, see ``_TEXTS``; empty if they can.
         matrix: float64 ``[2, 3]``, from x and y in the later upright image to those in the earlier one.
-        scale: the matrix' factor.
-        rotation: the matrix' turn in degrees, from x towards y.
-        matched: what the scale rests on: the skin's texture, or the spacing of pixels that both files state.
+        scale: scale factor of the matrix.
+        rotation: rotation of the matrix in degrees, from x towards y.
+        matched: basis of the scale: the skin's texture, or the pixel spacing that both files state.
         growth: change of the area in percent of the earlier one, with a 95% interval.
         colour: distance in CIELAB between the lesion's mean colours, relative to the skin, with a 95% interval.
         appeared: colours of ``outline.COLOURS`` that only the later one shows.
         vanished: colours that only the earlier one shows.
         outlines: float64 ``[K, 2]`` and ``[L, 2]``, the earlier and the later outline in pixels of the earlier upright image.
-        changed: the interval of growth or colour excludes "no change"; None where they cannot be compared.
+        changed: whether the interval of growth or colour excludes "no change"; None if they cannot be compared.
     """
 
     obstacles: tuple[Reason, ...]
@@ -119,7 +119,7 @@ class LesionChange:
 
 
 class _NotComparableError(Exception):
-    """Carries the code of what stands in the way."""
+    """Carries the code of the obstacle."""
 
 
 def compare(earlier: Photograph, later: Photograph) -> LesionChange:
@@ -179,7 +179,7 @@ def _require(condition: bool, code: str) -> None:
 
 
 def _growth(log_ratio: float, correlation: float | None, skin: float) -> Measure:
-    """The growth in percent. The interval is wider where the growth is large and where skin is scarce or fits badly."""
+    """The growth in percent. The interval is wider if the growth is large, or if the skin is scarce or fits badly."""
     fixed, relative, by_skin = _GROWTH_ERROR
     error = fixed + relative * abs(log_ratio) + (0.0 if correlation is None else by_skin * (1 - correlation) / skin)
     return Measure(*(100 * math.expm1(log_ratio + each) for each in (0, -error, error)))
@@ -197,14 +197,14 @@ def _at_edge(mask: Mask) -> float:
 
 
 def _apart(first: float, second: float) -> float:
-    """The factor between two positive numbers, 1 or more."""
+    """The factor between two positive numbers, at least 1."""
     return max(first, second) / max(min(first, second), 1e-9)
 
 
 def _based_on(
     found: Alignment, earlier: Photograph, later: Photograph, lesion: Mask
 ) -> tuple[Matrix, Literal["texture", "spacing"]]:
-    """The similarity, and what its scale rests on: the skin, or the files' pixel spacing where the skin does not tell it."""
+    """The similarity transform and the basis of its scale: the skin, or the files' pixel spacing if the skin does not fit."""
     _require(1 / _SCALE <= found.scale <= _SCALE, "scale")
     if found.correlation is not None and found.correlation >= _CORRELATION:
         return found.matrix, "texture"
@@ -223,7 +223,7 @@ def _based_on(
 
 
 def _upright(matrix: Matrix, earlier: Region, later: Region) -> Matrix:
-    """The same similarity between the upright images, where a pixel's middle lies at its index plus one half."""
+    """The same similarity transform between the upright images, where a pixel's centre lies at its index plus one half."""
     middle, out, into = np.eye(3), np.diag([earlier.width / SIDE, earlier.height / SIDE, 1]), np.eye(3)
     middle[:2, 2], out[:2, 2] = 0.5, (earlier.x, earlier.y)
     into[:2] = np.diag([later.width / SIDE, later.height / SIDE]) @ np.eye(2, 3) + [[0, 0, later.x], [0, 0, later.y]]

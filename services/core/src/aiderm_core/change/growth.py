@@ -1,8 +1,8 @@
-"""How much the area of a lesion has changed, by where its border went between two aligned images.
+"""Measures how much the area of a lesion has changed, from the movement of its border between two aligned images.
 
-Two outlines of a network differ by several percent even between two photographs of the same lesion. What the images show
-moves far more precisely: the dense optical flow between them (DIS: Kroeger et al., ECCV 2016) carries the outline of one to
-the other, and the areas of the line before and after compare.
+A network's outlines differ by several percent even between two photographs of the same lesion. The movement of what the images
+show is far more precise: the dense optical flow between them (DIS: Kroeger et al., ECCV 2016) carries the outline of one to the
+other, and the areas inside the line before and after are compared.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def log_growth(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]
     Args:
         earlier: structure of the earlier image.
         later: structure of the later image in the frame of the earlier one.
-        outlines: inside of the lesion in each, in the same frame.
+        outlines: masks of the lesion in each, in the same frame.
 
     Returns:
-        The mean of two answers: the earlier outline carried forward, and the later one carried back.
+        The mean of two estimates: the earlier outline carried forward, and the later one carried back.
     """
     first, second = levels(earlier), levels(later)
     forward = _log_ratio(outlines[0], _movement(first, second))
@@ -34,11 +34,11 @@ def log_growth(earlier: Structure, later: Structure, outlines: tuple[Mask, Mask]
 
 
 def _movement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Where each place of the first image went in the second one, ``[SIDE, SIDE, 2]``.
+    """The movement of each pixel of the first image to the second, ``[SIDE, SIDE, 2]``.
 
-    In two passes, for the flow is smoothed and falls short of large movements: the second is measured on what the first leaves.
+    There are two passes, because the flow is smoothed and underestimates large movements: the second measures what is left over.
     """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # holds buffers, and calls run side by side
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # one per call: it holds buffers, calls may be parallel
     flow.setFinestScale(0)
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     rough = np.asarray(cv2.GaussianBlur(flow.calc(first, second, None), (0, 0), 1.5), np.float32)

@@ -1,8 +1,9 @@
-"""Lays one photograph of a lesion onto another: a similarity (turn, scale, shift) that rests on the skin around the lesion.
+"""Aligns two photographs of a lesion by a similarity transform (rotation, scale, shift) based on the skin around the lesion.
 
 A lesion that has grown looks like one that was photographed from nearer, so structures inside it must not decide the scale.
-Features anywhere find the place first (SIFT: Lowe, Int. J. Comput. Vis. 60, 91-110, 2004); then the similarity is fitted to the
-structure of the skin outside of both outlines alone (Gauss-Newton as in Lucas and Kanade, IJCAI 1981, with Huber's weights).
+Features anywhere in the images give a rough alignment (SIFT: Lowe, Int. J. Comput. Vis. 60, 91-110, 2004). Then the transform is
+fitted only to the structure of the skin outside both outlines (Gauss-Newton as in Lucas and Kanade, IJCAI 1981, with Huber
+weights).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from numpy.typing import NDArray
 
 SIDE: Final = 224
 """Side in pixels at which squares are compared."""
-_NEIGHBOURHOOD: Final = 7.0  # pixels; standard deviation of the Gaussian inside which brightness and contrast are evened out
-_NOISE: Final = 3.0  # grey levels; smaller differences are no structure
+_NEIGHBOURHOOD: Final = 7.0  # pixels; standard deviation of the Gaussian that brightness and contrast are normalised by
+_NOISE: Final = 3.0  # grey levels; smaller differences are not structure
 _SECOND_BEST: Final = 0.85  # Lowe's ratio
-_WITHIN: Final = 4.0  # pixels by which a feature may miss its place
+_WITHIN: Final = 4.0  # pixels by which a feature may miss its expected position
 _LEAST_FEATURES: Final = 6
 _LEAST_SKIN: Final = 200.0  # pixels
-_LEAST_STRUCTURE: Final = 0.05  # root mean square; below it there is but rounding
+_LEAST_STRUCTURE: Final = 0.05  # root mean square; below it there is only rounding
 _CLOSE: Final = 4.0  # pixels around an outline that count as lesion
-_FAR: Final = 0.8  # of 0.4, 0.8 and 1.2 the best on 76 pairs of validation images with synthetic growth
+_FAR: Final = 0.8  # radii of the lesion; the best of 0.4, 0.8 and 1.2 on 76 pairs of validation images with synthetic growth
 _STEPS: Final = 25
 _ROUGH_STEPS: Final = 8
 _FACTORS: Final = (1.0, 0.93, 1.075, 0.86, 1.16)
@@ -39,12 +40,12 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the later square lies on the earlier one, at ``SIDE`` pixels each.
+    """The alignment of the later square with the earlier one, at ``SIDE`` pixels each.
 
     Attributes:
         matrix: float64 ``[2, 3]``, from x and y in the later square to those in the earlier one.
-        features: that agree on it roughly.
-        correlation: of the skin's structure once aligned, -1..1; None where too little skin is common to both.
+        features: number of features that agree with the rough alignment.
+        correlation: of the skin's structure once aligned, -1..1; None if the skin in both is too small or has no structure.
     """
 
     matrix: Matrix
@@ -53,19 +54,19 @@ class Alignment:
 
     @property
     def scale(self) -> float:
-        """Factor from the later square to the earlier one."""
+        """Scale factor from the later square to the earlier one."""
         return scale_of(self.matrix)
 
 
 def scale_of(matrix: Matrix) -> float:
-    """The factor of a similarity, ``[2, 3]``."""
+    """The scale factor of a similarity transform, ``[2, 3]``."""
     return float(np.hypot(matrix[0, 0], matrix[1, 0]))
 
 
 def structure(square: NDArray[np.uint8], without: Mask | None = None) -> Structure:
-    """Grey levels of uint8 ``[SIDE, SIDE, 3]`` above their neighbourhood's mean, in units of its spread; lighting cancels.
+    """Normalises the grey levels of uint8 ``[SIDE, SIDE, 3]`` by the local mean and spread, so that lighting cancels.
 
-    The result is 0 inside the lesion ``without`` and close to it: what is dark there would cast a halo on the skin around it.
+    The result is 0 inside the lesion ``without`` and close to it: a dark lesion would cast a halo on the skin around it.
     """
     grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY).astype(np.float32)
     counted = np.ones_like(grey)
@@ -82,30 +83,30 @@ def structure(square: NDArray[np.uint8], without: Mask | None = None) -> Structu
 
 
 def levels(drawn: Structure) -> NDArray[np.uint8]:
-    """A structure as grey levels, for algorithms that want those."""
+    """A structure as grey levels, for algorithms that need those."""
     return np.clip(drawn * 48 + 128, 0, 255).astype(np.uint8)
 
 
 def onto(drawn: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
-    """What was drawn at ``SIDE`` pixels in the later square, in the frame of the earlier one; 0 outside."""
+    """Transforms an image at ``SIDE`` pixels from the later square's frame to the earlier one's; 0 outside."""
     return np.asarray(cv2.warpAffine(drawn, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR))
 
 
 def mask_onto(mask: Mask, matrix: Matrix) -> Mask:
-    """A mask of the later square in the frame of the earlier one."""
+    """Transforms a mask from the later square's frame to the earlier one's."""
     return onto(mask.astype(np.uint8) * 255, matrix) > 127
 
 
 def visible(matrix: Matrix) -> Mask:
-    """Where in the earlier frame the later square shows something."""
+    """A mask of the part of the earlier frame that the later square covers."""
     return mask_onto(np.ones((SIDE, SIDE), np.bool_), matrix)
 
 
 def skin_around(earlier: Mask, later: Mask, matrix: Matrix) -> Structure:
     """Weights of the skin that both squares show, in the earlier frame, ``[SIDE, SIDE]``.
 
-    0 inside of the outlines and at their edge, 1 from ``_FAR`` radii of the lesion on: skin beside a growing lesion may be drawn
-    along with it.
+    They rise from 0 inside the outlines and at their edge to 1 at ``_FAR`` radii of the lesion: skin beside a growing lesion may
+    be pulled along with it.
     """
     lesion = earlier | mask_onto(later, matrix)
     away = cv2.distanceTransform((~lesion).astype(np.uint8), cv2.DIST_L2, 5)
@@ -114,16 +115,16 @@ def skin_around(earlier: Mask, later: Mask, matrix: Matrix) -> Structure:
 
 
 def align(squares: Sequence[NDArray[np.uint8]], outlines: tuple[Mask, Mask]) -> Alignment | None:
-    """Lays the later square onto the earlier one.
+    """Aligns the later square with the earlier one.
 
-    Features may rest on a lesion that has grown, so the fit to the skin starts from several scales around theirs.
+    Features may lie on a lesion that has grown, so the fit to the skin starts from several scales around theirs.
 
     Args:
         squares: the earlier and the later one, uint8 ``[SIDE, SIDE, 3]`` RGB.
-        outlines: inside of the lesion in each, ``[SIDE, SIDE]``.
+        outlines: masks of the lesion in each, ``[SIDE, SIDE]``.
 
     Returns:
-        None where too few features agree.
+        None if too few features agree.
     """
     rough, features = _by_features(*(structure(square) for square in squares))
     if rough is None or features < _LEAST_FEATURES:
@@ -165,9 +166,9 @@ def _by_features(earlier: Structure, later: Structure) -> tuple[Matrix | None, i
 
 
 def _fit(earlier: Structure, later: Structure, start: Matrix, weights: Structure, steps: int) -> tuple[Matrix, float] | None:
-    """The similarity that fits the later structure best to the earlier one, and the correlation, where ``weights`` are positive.
+    """Fits the later structure to the earlier one where ``weights`` are positive; returns the transform and the correlation.
 
-    Weights ``[SIDE / n, SIDE / n]`` take every n-th pixel each way. None where too few pixels have weight or what they show has
+    Weights ``[SIDE / n, SIDE / n]`` use every n-th pixel each way. Returns None if too few pixels have weight or the pixels show
     no structure.
     """
     every = SIDE // len(weights)
@@ -204,6 +205,6 @@ def _fit(earlier: Structure, later: Structure, start: Matrix, weights: Structure
 
 
 def _similarity(a: float, b: float, centre: NDArray[np.float64]) -> Matrix:
-    """The similarity that turns and scales by ``a + bi`` and maps the square's middle to ``centre``."""
+    """The similarity transform that rotates and scales by ``a + bi`` and maps the square's middle to ``centre``."""
     turn = np.array([[a, -b], [b, a]])
     return np.hstack([turn, (centre - turn @ [_MIDDLE, _MIDDLE])[:, None]])

@@ -1,1 +1,1 @@
-"""The project's only decode path: bytes -> checked, upright sRGB -> model input."""
+"""The project's only decode path: from bytes to checked, upright sRGB pixels to the model's input."""

@@ -1,4 +1,4 @@
-"""A budget of decoded bytes for the whole process: images are decoded only while the sum of what that costs fits."""
+"""Limits the memory for decoded images in the whole process: an image waits until its estimated cost fits into the budget."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Protocol
 
 PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
-# The rest holds models, the runtime's buffers, uploads and the interpreter.
+# Decoding may use one part in four of the memory; the rest holds models, the runtime's buffers, uploads and the interpreter.
 _SHARE = 4
-_SMALL_PART = 6  # of a divided budget is for small images
+_SMALL_PART = 6  # one part in six of a divided budget is for small images
 
 
 class BudgetTimeoutError(TimeoutError):
@@ -21,25 +21,25 @@ class BudgetTimeoutError(TimeoutError):
 
 
 class Budget(Protocol):
-    """Admits work by the bytes that it holds."""
+    """Admits work according to the bytes that it holds."""
 
     @property
     def largest(self) -> int:
-        """The highest cost that ever fits."""
+        """The highest cost that can ever fit."""
 
     def admit(self, cost: int, deadline: float | None = None) -> AbstractContextManager[None]:
         """Holds ``cost`` bytes while the block runs; see ``DecodeBudget.admit``."""
 
 
 class DecodeBudget:
-    """Admits work in the order of arrival while the sum of its costs stays within a limit. Safe for threads.
+    """Admits work in order of arrival while the sum of the costs stays within a limit. Thread-safe.
 
     Args:
         limit: bytes that decoding may hold at once.
         clock: seconds, as ``time.monotonic`` counts them; the deadlines of ``admit`` are times of this clock.
 
     Raises:
-        ValueError: a limit that is not positive.
+        ValueError: ``limit`` is not positive.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,32 +53,32 @@ class DecodeBudget:
 
     @property
     def largest(self) -> int:
-        """The highest cost that ever fits."""
+        """The highest cost that can ever fit."""
         return self.limit
 
     @property
     def used(self) -> int:
-        """Bytes that are admitted now."""
+        """Bytes that are currently admitted."""
         with self._lock:
             return self._used
 
     @property
     def waiting(self) -> int:
-        """Callers that wait for room."""
+        """Number of callers that wait for room."""
         with self._lock:
             return len(self._waiting)
 
     @contextmanager
     def admit(self, cost: int, deadline: float | None = None) -> Iterator[None]:
-        """Holds ``cost`` bytes of the budget while the block runs; waits for them first, behind those who came earlier.
+        """Holds ``cost`` bytes of the budget while the block runs; first waits for them, after earlier callers.
 
         Args:
             cost: bytes.
-            deadline: when to give up waiting; None waits without end.
+            deadline: when to give up waiting; None waits indefinitely.
 
         Raises:
             BudgetTimeoutError: the deadline passed before there was room.
-            ValueError: more than the limit, which would never fit.
+            ValueError: ``cost`` is negative, or exceeds the limit and would never fit.
         """
         if not 0 <= cost <= self.limit:
             raise ValueError(f"the cost must lie within 0..{self.limit:,} bytes. Received: {cost:,}")
@@ -111,12 +111,12 @@ class DecodeBudget:
             raise BudgetTimeoutError(f"No room to decode {cost:,} bytes within the deadline; at most {self.limit:,} at once.")
 
     def _withdraw(self, entry: tuple[int, threading.Event]) -> bool:
-        """Takes a caller out of the queue; True when it was admitted in the meantime."""
+        """Takes a caller out of the queue; returns True if it was admitted in the meantime."""
         with self._lock:
             if entry[1].is_set():
                 return True
             self._waiting.remove(entry)
-            self._admit_next()  # it may have been the first, and too large
+            self._admit_next()  # the caller may have been the first in the queue and blocked the others
             return False
 
     def _admit_next(self) -> None:
@@ -127,10 +127,10 @@ class DecodeBudget:
 
 
 class DividedBudget:
-    """A budget of two parts, so that small images never wait for memory that large ones hold. Safe for threads.
+    """A budget of two parts, so that small images never wait for memory that large ones hold. Thread-safe.
 
     Args:
-        limit: bytes that decoding may hold at once, both parts together.
+        limit: bytes that decoding may hold at once, in both parts together.
     """
 
     def __init__(self, limit: int) -> None:
@@ -142,7 +142,7 @@ class DividedBudget:
 
     @property
     def largest(self) -> int:
-        """See ``DecodeBudget.largest``: what the part for large images holds."""
+        """See ``DecodeBudget.largest``; the limit of the part for large images."""
         return self._large.limit
 
     @property
@@ -163,22 +163,22 @@ class DividedBudget:
 
 
 def default_limit(processes: int = 1, proc: Path = PROC, cgroup: Path = CGROUP) -> int:
-    """Bytes of decoded images for each of ``processes``: together a quarter of the memory that is left to them.
+    """Default budget in bytes for each of ``processes``, which together get a quarter of the memory that they may use.
 
-    That memory is the machine's, or what the control group (version 1 or 2) or one of its parents allows.
+    That memory is the machine's, or the limit of the control group (version 1 or 2) or of one of its parents.
     """
     return max(1, memory_limit(proc, cgroup) // (_SHARE * processes))
 
 
 def memory_limit(proc: Path = PROC, cgroup: Path = CGROUP) -> int:
-    """Bytes of memory that this process and those beside it may use."""
+    """Bytes of memory that this process shares with the others on the machine or in its control group."""
     limits = [_physical(proc)]
     for folder, name in _cgroup_folders(proc, cgroup):
         try:
             text = (folder / name).read_text().strip()
         except OSError:
             continue
-        if text.isdecimal():  # "max" where there is no limit
+        if text.isdecimal():  # "max" means no limit
             limits.append(int(text))
     return min(limit for limit in limits if limit > 0)
 
@@ -191,7 +191,7 @@ def _physical(proc: Path) -> int:
 
 
 def _cgroup_folders(proc: Path, cgroup: Path) -> Iterator[tuple[Path, str]]:
-    """This process's group and its parents, each with the name of the file that holds the limit."""
+    """Yields the folders of this process's group and its parents, each with the name of the file that holds the limit."""
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Stored samples of any colour space -> 8-bit RGB in sRGB on white, band by band: no second copy of the image is made."""
+"""Converts stored samples of any colour space to 8-bit sRGB on white, band by band to avoid a second copy of the image."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _BAND_PIXELS = 1 << 18
 
 
 def to_srgb(samples: NDArray[np.uint8], mode: str, profile: bytes | None, notes: list[str]) -> Pixels:
-    """Converts samples to sRGB by their profile.
+    """Converts samples to sRGB with their profile.
 
     Args:
-        samples: uint8 ``[H, W]`` for mode L, ``[H, W, 3]`` for RGB and LAB, ``[H, W, 4]`` for CMYK; RGB may be changed.
-        mode: as Pillow names it.
-        profile: an ICC profile; None: sRGB, or grey with its curve, or the usual inks.
-        notes: gets ``icc_converted``, ``icc_ignored`` or ``cmyk_converted``.
+        samples: uint8 ``[H, W]`` for mode L, ``[H, W, 3]`` for RGB and LAB, ``[H, W, 4]`` for CMYK; RGB may be changed in place.
+        mode: Pillow's name of the mode.
+        profile: an ICC profile; None: sRGB, grey with sRGB's curve, Lab, or Pillow's conversion of CMYK.
+        notes: receives ``icc_converted``, ``icc_ignored`` or ``cmyk_converted``.
     """
     if profile is not None and not (mode == "RGB" and is_srgb(profile)):
         transform = srgb_transform(mode, profile)
@@ -43,7 +43,7 @@ def to_srgb(samples: NDArray[np.uint8], mode: str, profile: bytes | None, notes:
 
 
 def on_white(pixels: Pixels, alpha: NDArray[np.uint8], notes: list[str]) -> Pixels:
-    """Lays ``pixels`` ``[H, W, 3]`` over white by ``alpha`` ``[H, W]``; changes them in place."""
+    """Blends ``pixels`` ``[H, W, 3]`` with white according to ``alpha`` ``[H, W]``, in place."""
     if int(alpha.min()) == 255:
         return pixels
     notes.append("alpha_flattened")
@@ -55,7 +55,7 @@ def on_white(pixels: Pixels, alpha: NDArray[np.uint8], notes: list[str]) -> Pixe
 
 
 def from_pillow(image: Image.Image, profile: bytes | None, notes: list[str]) -> Pixels:
-    """Any mode of Pillow's but the 16-bit ones -> sRGB on white."""
+    """Converts an image in any Pillow mode except the 16-bit ones to sRGB on white."""
     alpha: NDArray[np.uint8] | None = None
     if image.has_transparency_data:
         if image.mode != "RGBA":
@@ -80,7 +80,7 @@ def _in_bands(samples: NDArray[np.uint8], mode: str, convert: Callable[[Image.Im
 
 
 def _as_image(samples: NDArray[np.uint8], mode: str) -> Image.Image:
-    # Pillow keeps Lab's a and b as signed bytes in memory and as offset ones in files; frombytes takes those in memory.
+    # Pillow keeps Lab's a and b as signed bytes in memory but with an offset in files; frombytes takes the form in memory.
     height, width = samples.shape[:2]
     return Image.frombytes(mode, (width, height), np.ascontiguousarray(samples).tobytes())
 

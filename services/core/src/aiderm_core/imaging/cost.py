@@ -1,4 +1,4 @@
-"""How many bytes decoding an image holds at once, estimated from its header before any decoder runs."""
+"""Estimates the peak memory that decoding an image takes, from its header and before any decoder runs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from aiderm_core.imaging.headers.png import PngHeader
 from aiderm_core.imaging.headers.tiff import JPEG, TiffHeader
 from aiderm_core.imaging.headers.webp import WebpHeader
 
-# Below this an image costs no more than its decoder's fixed buffers.
+# The least cost of an image: its decoder's fixed buffers.
 _LEAST = 1_000_000
-_HANDED_OVER = 6  # bytes a pixel: the decoder's own pixels, and those that both processes see
-_COEFFICIENT = 2  # bytes, kept for every sample of a progressive JPEG at any scale
-_BAND = 5_000_000  # bytes, while colours are converted band by band
-_ROWS = 5_000_000  # bytes: the rows and tables of libpng and zlib, however large the image is
-_TURNED = 3  # bytes a pixel: the turned image beside the stored one
+_HANDED_OVER = 6  # bytes per pixel: the decoder's own pixels, and the copy that both processes share
+_COEFFICIENT = 2  # bytes kept for every sample of a progressive JPEG at any scale
+_BAND = 5_000_000  # bytes used while colours are converted band by band
+_ROWS = 5_000_000  # bytes for the rows and tables of libpng and zlib, whatever the size of the image
+_TURNED = 3  # bytes per pixel: the turned image in addition to the stored one
 
 
 def decoding_bytes(header: Header, stored: int, scale: int = 1, *, apart: bool = False) -> int:
-    """Bytes that decoding a file holds at once, at most; the file itself, which the caller holds, is not counted.
+    """The most bytes that decoding a file holds at once; the file itself, which the caller holds, is not counted.
 
-    The factors are the growth of the peak resident memory over noise of several megapixels, rounded up; a test compares them
-    with it for every variant of every format.
+    The factors are the growth of peak resident memory for noise images of several megapixels, rounded up. A test compares them
+    with the measured growth for every variant of every format.
 
     Args:
-        header: as the file declares it.
-        stored: bytes of the file.
-        scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
-        apart: in a process of its own, which receives the file and holds the pixels once more while it hands them over.
+        header: the file's header.
+        stored: size of the file in bytes.
+        scale: 1, 2, 4 or 8, by which each side of a JPEG is reduced during decoding.
+        apart: decoding runs in a separate process, which receives the file and holds a second copy of the pixels to hand over.
     """
     factor, copies = _factors(header, scale)
     if apart:
@@ -42,7 +42,7 @@ def decoding_bytes(header: Header, stored: int, scale: int = 1, *, apart: bool =
 
 
 def _factors(header: Header, scale: int) -> tuple[int, int]:
-    """Bytes for a pixel, and how many copies of the file its decoder makes."""
+    """Bytes per pixel, and the number of copies of the file that the decoder makes."""
     turned = _TURNED if header.orientation != 1 else 0
     match header:
         case JpegHeader():

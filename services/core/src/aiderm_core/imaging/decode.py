@@ -1,4 +1,4 @@
-"""The one decode path: bytes of an upload or a training file -> checked, upright sRGB pixels."""
+"""Decodes the bytes of an upload or a training file to checked, upright sRGB pixels: the project's only decode path."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from aiderm_core.imaging.limits import DEFAULT_LIMITS, Limits
 
 QUALITY_SIDE = 224
 """Side in pixels at which an image's quality is measured."""
-_SPARE = 2  # a reduced decoding leaves this many times the side that is needed, so that what follows still averages areas
+_SPARE = 2  # decoding at a reduced scale leaves at least this many times the needed side, so that resizing still averages areas
 _QUICK_RUN_LENGTH_PIXELS = 1_000_000
-_QUICK_JPEG_PIXELS = 150_000_000  # times scans: about a second
+_QUICK_JPEG_PIXELS = 150_000_000  # pixels times scans: takes about a second
 
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """How a file would be decoded, known from its header.
+    """How a file would be decoded, derived from its header.
 
     Attributes:
-        name: of the format.
-        header: as the file declares it.
-        scale: 1, 2, 4 or 8, by which a JPEG is reduced each way.
-        cost: bytes that decoding holds at once, at most.
-        seconds: of one core that decoding takes, at most.
-        apart: in a process of its own, which can be stopped.
+        name: name of the format.
+        header: the file's header.
+        scale: 1, 2, 4 or 8, by which each side of a JPEG is reduced.
+        cost: most bytes that decoding holds at once.
+        seconds: most seconds on one core that decoding takes.
+        apart: whether to decode in a separate process, which can be stopped.
     """
 
     name: str
@@ -58,12 +58,12 @@ def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, 
 
     Args:
         data: a file's bytes.
-        limits: what the image may measure.
+        limits: size limits for the image.
         size: as for ``decode_image``.
-        stoppable: there is a deadline at which decoding must end, so what may take long is decoded apart.
+        stoppable: there is a deadline at which decoding must end, so slow images are decoded in a separate process.
 
     Raises:
-        ImageError: the file is refused for what its header says.
+        ImageError: the file is refused because of its header.
     """
     name, header = _examine(data, limits)
     scale = _scale(header, size)
@@ -73,10 +73,10 @@ def plan(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None = None, 
 
 
 def check_budget(planned: DecodePlan, budget: Budget) -> None:
-    """Whether an image ever fits into ``budget``.
+    """Checks that an image can fit into ``budget``.
 
     Raises:
-        ImageError: it never does.
+        ImageError: it never can.
     """
     if planned.cost > budget.largest:
         header = planned.header
@@ -91,14 +91,14 @@ def decode_image(data: bytes, limits: Limits = DEFAULT_LIMITS, size: int | None 
     """Decodes a file's first frame to upright sRGB.
 
     The format comes from the magic bytes and the size from the header, before any pixel is decoded. Transparent parts
-    become white, as viewers show them. The same bytes give the same pixels.
+    become white, as viewers show them. The same bytes always give the same pixels.
 
     Args:
         data: a file's bytes.
-        limits: what the image may measure.
-        size: side of the model's input, where only that and the quality are wanted. A JPEG so large that a half, a quarter or
-            an eighth of it each way leaves twice that side (and twice ``QUALITY_SIDE``) is decoded at that scale, which takes a
-            fraction of the time and memory. None: every pixel.
+        limits: size limits for the image.
+        size: side of the model's input, if only the input and the quality are needed. A large JPEG is then decoded at a half, a
+            quarter or an eighth of its size, as long as that leaves twice this side (and twice ``QUALITY_SIDE``), which takes a
+            fraction of the time and memory. None: full size.
 
     Raises:
         ImageError: the file cannot be decoded faithfully, or lies outside ``limits``.
@@ -116,18 +116,18 @@ def decoding(
     deadline: float | None = None,
     planned: DecodePlan | None = None,
 ) -> Iterator[DecodedImage]:
-    """As ``decode_image``, within a budget and a time: keep the pixels no longer than the block.
+    """As ``decode_image``, within a memory budget and a deadline. Do not keep the pixels after the block.
 
     Args:
         data, limits, size: as for ``decode_image``.
-        budget: holds the bytes that decoding takes, until the block ends.
-        deadline: as ``time.monotonic`` counts; for waiting and decoding.
-        planned: what ``plan`` returned for the same arguments, where that was called before.
+        budget: holds the bytes that decoding takes until the block ends.
+        deadline: for waiting and decoding, as ``time.monotonic`` counts.
+        planned: result of ``plan`` for the same arguments, if it was called before.
 
     Raises:
         ImageError: as for ``decode_image``, or the image would never fit into ``budget``.
-        BudgetTimeoutError: no room in ``budget`` before the deadline.
-        DecodeTimeoutError: not decoded before the deadline.
+        BudgetTimeoutError: ``budget`` had no room before the deadline.
+        DecodeTimeoutError: the image was not decoded before the deadline.
     """
     if planned is None:
         planned = plan(data, limits, size, stoppable=deadline is not None)
@@ -140,10 +140,10 @@ def decoding(
 
 
 def decode_here(data: bytes, limits: Limits, size: int | None) -> DecodedImage:
-    """As ``decode_image``, in this process whatever the file is; for the processes that decode for others.
+    """As ``decode_image``, but always in this process; the decoder processes use it.
 
     Raises:
-        ImageError: as ``decode_image``.
+        ImageError: as for ``decode_image``.
     """
     name, header = _examine(data, limits)
     return _decode_examined(data, name, header, _scale(header, size))
@@ -165,10 +165,10 @@ def _spacing(header: Header) -> tuple[float, float] | None:
 
 
 def _examine(data: bytes, limits: Limits) -> tuple[str, Header]:
-    """Format and header of a file that may be decoded.
+    """Returns the format and header of a file that may be decoded.
 
     Raises:
-        ImageError: it may not.
+        ImageError: the file must not be decoded.
     """
     if not data:
         raise ImageError("empty_file", f"Received an empty file; allowed: {ALLOWED}.")
@@ -197,7 +197,7 @@ def _decode(data: bytes, planned: DecodePlan, limits: Limits, size: int | None, 
 
 
 def _may_overrun(header: Header) -> bool:
-    """Whether decoding runs code whose time and memory the header does not bound tightly, or simply takes long."""
+    """Whether the header does not tightly bound the decoder's time and memory, or decoding is simply slow."""
     match header:
         case TiffHeader() | GifHeader():
             return True

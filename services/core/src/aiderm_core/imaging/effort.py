@@ -1,4 +1,4 @@
-"""How long decoding an image takes, estimated from its header before any decoder runs."""
+"""Estimates how long decoding an image takes, from its header and before any decoder runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from aiderm_core.imaging.headers.tiff import LZW, TiffHeader
 from aiderm_core.imaging.headers.webp import WebpHeader
 
 QUICK_SECONDS = 0.25
-"""What may take longer is slow: it is decoded in a process that can be stopped, and does not delay quick images."""
+"""An image that may take longer is slow: it is decoded in a process that can be stopped, and does not delay quick images."""
 _MEGA = 1_000_000
 
 
 def decoding_seconds(header: Header, stored: int, scale: int = 1) -> float:
-    """Seconds of one core that decoding a file takes, at most.
+    """The most seconds on one core that decoding a file takes.
 
-    The factors are seconds for a megapixel and a megabyte, measured over noise of 6 megapixels, where compression gains
-    nothing.
+    The factors are seconds per megapixel and per megabyte, measured with noise images of 6 megapixels, which compression does
+    not shrink.
 
     Args:
-        header: as the file declares it.
-        stored: bytes of the file.
-        scale: 1, 2, 4 or 8, by which a JPEG is reduced each way while it is decoded.
+        header: the file's header.
+        stored: size of the file in bytes.
+        scale: 1, 2, 4 or 8, by which each side of a JPEG is reduced during decoding.
     """
     megapixels, megabytes = header.width * header.height / _MEGA, stored / _MEGA
     by_pixel, by_byte = _factors(header)

@@ -1,4 +1,4 @@
-"""What decoding raises: a refusal of the file, or the end of the time that it was given."""
+"""Defines the errors of decoding: the file is refused, or the deadline has passed."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class ImageError(ValueError):
 
 
 class DecodeTimeoutError(TimeoutError):
-    """The deadline passed before the image was decoded; work on it has stopped."""
+    """The deadline passed before the image was decoded; decoding has stopped."""
 
 
 def truncated(data: bytes, name: str) -> ImageError:
-    """The refusal of a file of format ``name`` that is incomplete or damaged."""
+    """Builds the error for a file of format ``name`` that is incomplete or damaged."""
     detail = f"Received a {name.upper()} file that is incomplete or damaged ({len(data):,} bytes); send the original file again."
     return ImageError("truncated", detail)
 
 
 def undecodable(data: bytes, name: str, cause: str = "cannot be decoded") -> ImageError:
-    """The refusal of a file of format ``name`` that ``cause``."""
+    """Builds the error for a file of format ``name``; ``cause`` completes the clause "a file that"."""
     detail = f"Received a {name.upper()} file ({len(data):,} bytes) that {cause}; allowed: {ALLOWED}."
     return ImageError("undecodable", detail)
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Holds an image's size against ``limits``.
+    """Checks an image's size against ``limits``.
 
     Raises:
         ImageError: too_many_pixels or too_small.

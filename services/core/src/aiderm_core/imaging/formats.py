@@ -1,4 +1,4 @@
-"""Image formats by their magic bytes: those that are allowed, and names for those that are not."""
+"""Recognises image formats by their magic bytes, and names those that are not allowed."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _TEXT = (
 
 
 def sniff(data: bytes) -> str | None:
-    """The allowed format that the magic bytes name: jpeg, png, webp, bmp, tiff, gif, dicom; None for anything else."""
-    if data[128:132] == b"DICM":  # what stands before may be the head of a TIFF file that shares its pixels
+    """Returns the allowed format that the magic bytes name: jpeg, png, webp, bmp, tiff, gif or dicom; None for anything else."""
+    if data[128:132] == b"DICM":  # checked first: the bytes before may be the header of a TIFF file that shares the pixels
         return "dicom"
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    # "BM" alone also begins ordinary text; the size of the header that follows tells a bitmap.
+    # "BM" alone also begins ordinary text; the size of the header that follows identifies a bitmap.
     if data[:2] == b"BM" and len(data) >= 18 and struct.unpack_from("<I", data, 14)[0] in {12, 16, 40, 52, 56, 64, 108, 124}:
         return "bmp"
     return None
 
 
 def describe(data: bytes) -> str:
-    """Names what a refused file is, for the person who sent it."""
+    """Describes a refused file's type for the person who sent it."""
     if data[4:8] == b"ftyp":
         brands = {data[8:12]} | {data[at : at + 4] for at in range(16, min(64, len(data) - 3), 4)}
         if brands & {b"avif", b"avis"}:

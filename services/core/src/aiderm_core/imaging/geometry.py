@@ -1,4 +1,4 @@
-"""From the pixels of an upright image to the model's input."""
+"""Turns the pixels of an upright image into the model's input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def assessed_region(width: int, height: int, geometry: str = "center_square") ->
     """The part of a ``width`` x ``height`` image that the model assesses: its largest centred square.
 
     Raises:
-        ValueError: an unknown geometry or an empty image.
+        ValueError: the geometry is unknown or the image is empty.
     """
     if geometry != "center_square":
         raise ValueError(f"geometry must be center_square. Received: {geometry!r}")
@@ -39,7 +39,7 @@ def assessed_region(width: int, height: int, geometry: str = "center_square") ->
 
 
 def crop(pixels: Pixels, region: Region) -> Pixels:
-    """A view of ``region`` in ``pixels`` ``[H, W, 3]``.
+    """Returns a view of ``region`` in ``pixels`` ``[H, W, 3]``.
 
     Raises:
         ValueError: the region is empty or leaves the image.
@@ -54,7 +54,7 @@ def crop(pixels: Pixels, region: Region) -> Pixels:
 def to_model_input(pixels: Pixels, size: int, geometry: str = "center_square") -> Pixels:
     """Cuts the assessed region out of uint8 ``[H, W, 3]`` and scales it to uint8 ``[size, size, 3]``.
 
-    Shrinking averages areas, so that a large image leaves no aliasing; enlarging interpolates.
+    Shrinking averages areas, which avoids aliasing; enlarging interpolates.
     """
     height, width = pixels.shape[:2]
     region = assessed_region(width, height, geometry)
@@ -62,13 +62,13 @@ def to_model_input(pixels: Pixels, size: int, geometry: str = "center_square") -
     if region.width == size:
         return square.copy()
     method = cv2.INTER_AREA if region.width > size else cv2.INTER_LINEAR
-    # OpenCV reads a view with its own row stride, so the square is not copied first.
+    # OpenCV supports a view's row stride, so the square need not be copied first.
     return np.asarray(cv2.resize(square, (size, size), interpolation=method), np.uint8)
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
     """Applies an EXIF orientation 1..8 to uint8 ``[H, W, 3]``."""
-    if orientation in (5, 7):  # mirrored along a diagonal: a transposition is a quarter turn after a flip
+    if orientation in (5, 7):  # mirrored along a diagonal, which equals a flip and then a quarter turn
         pixels = np.asarray(cv2.flip(pixels, 1), np.uint8)
         orientation = {5: 8, 7: 6}[orientation]
     if orientation in _FLIPS:

@@ -1,4 +1,4 @@
-"""Colour profiles (ICC.1:2022) by Little CMS through Pillow: checked before they are read, compared by their numbers."""
+"""Converts colours by ICC profiles (ICC.1:2022) with Little CMS through Pillow; profiles are checked before they are read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 _MAX_TAGS = 100  # real profiles hold about ten to thirty
-# Largest difference of 255 at which a profile counts as sRGB itself: what rounding and sRGB's own versions differ by.
+# Largest difference, on 0..255, at which a profile counts as sRGB: rounding and the versions of sRGB differ by no more.
 _SAME = 2
 _CACHED_BYTES = 65_536
 _D50 = np.array([0.9642, 1.0, 0.8249])
 # Chromatic adaptation by Bradford's cone responses (ICC.1:2022, annex E).
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _SRGB_CHROMATICITIES = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
-# Files that mean sRGB declare 1 / 2.2 where they cannot name its curve.
+# PNG files that mean sRGB declare 1 / 2.2, because gAMA cannot describe its curve.
 _SRGB_GAMMA, _SRGB_GAMMA_TOLERANCE = 0.45455, 0.01
 
 
 def srgb_transform(mode: str, profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """The transform of Pillow mode ``mode`` (L, RGB, CMYK or LAB) with ``profile`` to sRGB; None when it cannot be used."""
+    """Builds the transform from Pillow mode ``mode`` (L, RGB, CMYK or LAB) with ``profile`` to sRGB; None if it is unusable."""
     if not _sound(profile):
         return None
     try:
@@ -37,12 +37,12 @@ def srgb_transform(mode: str, profile: bytes) -> ImageCms.ImageCmsTransform | No
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-    except Exception:  # a broken profile must not cost the image; Pillow raises OSError, PyCMSError, TypeError ...
+    except Exception:  # the image is usable without a broken profile; Pillow raises OSError, PyCMSError, TypeError ...
         return None
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether an RGB profile gives the colours of sRGB, by its numbers; its description decides nothing."""
+    """Whether an RGB profile gives the colours of sRGB; its values count, not its description."""
     return _is_srgb_cached(profile) if len(profile) <= _CACHED_BYTES else _is_srgb(profile)
 
 
@@ -59,15 +59,15 @@ _is_srgb_cached = lru_cache(maxsize=32)(_is_srgb)
 
 
 def lab_transform() -> ImageCms.ImageCmsTransform:
-    """CIELAB -> sRGB."""
+    """Builds the transform from CIELAB to sRGB."""
     return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
 
 def gamma_profile(gamma: float | None, chromaticities: tuple[float, ...] | None) -> bytes | None:
-    """An RGB profile of what a PNG's gAMA and cHRM declare; None where that is sRGB, or no colour space.
+    """Builds an RGB profile from what a PNG's gAMA and cHRM declare; None if that is sRGB, or not a valid colour space.
 
     Args:
-        gamma: exponent from light to samples, 0.45455 for a display of gamma 2.2. None: that of sRGB.
+        gamma: exponent from light to samples, 0.45455 for a display of gamma 2.2. None: sRGB's curve.
         chromaticities: x and y of white, red, green and blue. None: those of sRGB.
     """
     if gamma is None and chromaticities is None:
@@ -89,7 +89,7 @@ def gamma_profile(gamma: float | None, chromaticities: tuple[float, ...] | None)
 
 
 def _matrix_profile(matrix: NDArray[np.float64], exponent: float | None) -> bytes:
-    """A display profile of version 4: XYZ of the primaries for D50, and one curve; None stands for that of sRGB."""
+    """Builds a version 4 display profile from the primaries' XYZ for D50 and one curve; exponent None means sRGB's curve."""
 
     def fixed(*values: float) -> bytes:
         return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
@@ -119,15 +119,15 @@ def _matrix_profile(matrix: NDArray[np.float64], exponent: float | None) -> byte
 
 @lru_cache(maxsize=1)
 def _probe() -> NDArray[np.uint8]:
-    """Colours over the whole cube, ``[729, 1, 3]``."""
+    """A grid of colours over the whole RGB cube, ``[729, 1, 3]``."""
     levels = np.linspace(0, 255, 9).astype(np.uint8)
     return np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 1, 3)
 
 
 def _sound(profile: bytes) -> bool:
-    """Whether its tags lie inside it and hold what they declare.
+    """Whether all tags lie inside the profile and are as long as they declare.
 
-    Little CMS reserves what a tag declares before it reads: 600 bytes that claim millions of entries would cost 200 MB.
+    Little CMS allocates what a tag declares before it reads: 600 bytes that claim millions of entries would take 200 MB.
     """
     try:
         count = struct.unpack_from(">I", profile, 128)[0]
@@ -143,7 +143,7 @@ def _sound(profile: bytes) -> bool:
 
 
 def _declared(tag: bytes) -> int:
-    """Bytes that a tag needs for what it declares, where that is a number that it names."""
+    """Bytes that a tag needs for the entries that it declares; 0 for types that declare no number."""
     kind = tag[:4]
     if kind == b"mluc":
         return 16 + 12 * int(struct.unpack_from(">I", tag, 8)[0])

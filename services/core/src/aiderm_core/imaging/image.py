@@ -1,4 +1,4 @@
-"""A decoded image, and what an answer says of it."""
+"""Defines a decoded image, and the information that an answer gives about it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from aiderm_core.imaging.geometry import Pixels
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an answer says of an image.
+    """The information that an answer gives about an image.
 
     Attributes:
         format: jpeg, png, webp, bmp, tiff, gif or dicom.
-        width: of the upright image in full.
-        height: of the upright image in full.
-        notes: codes of what was done to decode it: ``first_frame``, ``oriented``, ``alpha_flattened``, ``reduced_to_8_bit``,
+        width: width of the full-size upright image.
+        height: height of the full-size upright image.
+        notes: codes for what decoding did: ``first_frame``, ``oriented``, ``alpha_flattened``, ``reduced_to_8_bit``,
             ``icc_converted``, ``icc_ignored``, ``cmyk_converted``.
-        spacing: millimetres between the rows and between the columns of the upright image in full, where the file says so.
+        spacing: millimetres between the rows and between the columns of the full-size upright image, if the file states them.
     """
 
     format: str
@@ -32,12 +32,12 @@ class DecodedImage(ImageInfo):
     """An upright image.
 
     Attributes:
-        pixels: uint8 ``[H, W, 3]``, RGB in sRGB; all of them, or a half, a quarter or an eighth each way.
+        pixels: uint8 ``[H, W, 3]``, RGB in sRGB; at full size, or at a half, a quarter or an eighth of it.
     """
 
     pixels: Pixels
 
     @property
     def info(self) -> ImageInfo:
-        """The same without the pixels."""
+        """The same information without the pixels."""
         return ImageInfo(self.format, self.width, self.height, self.notes, spacing=self.spacing)

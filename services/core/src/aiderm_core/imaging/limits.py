@@ -1,4 +1,4 @@
-"""The size limits that every image must keep."""
+"""Defines the size limits that apply to every image."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Limits:
     """Limits for one image.
 
     Attributes:
-        max_bytes: bytes of the file.
-        max_pixels: width times height.
-        min_side: pixels of the shorter side.
+        max_bytes: most bytes of the file.
+        max_pixels: most pixels, width times height.
+        min_side: least pixels on the shorter side.
     """
 
     max_bytes: int = 20_000_000

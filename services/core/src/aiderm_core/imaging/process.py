@@ -1,4 +1,4 @@
-"""A process of its own for decodes that may overrun: the decoder's side. Run as ``python -m aiderm_core.imaging.process FD``."""
+"""Runs decodes that may overrun, as a separate process: ``python -m aiderm_core.imaging.process FD``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from aiderm_core.imaging.limits import Limits
 
 # Slow images must not take the cores from quick ones, which the parent decodes itself.
 _NICENESS = 5
-# What a decoder may map beyond the image's estimated cost: libraries that load late, fragmentation.
+# Address space that a decoder may use beyond the image's estimated cost, for libraries that load late and fragmentation.
 _SPARE_BYTES = 192 << 20
 
 
 def main(descriptor: int) -> None:
-    """Serves one request after the other until the other side closes the socket."""
+    """Serves one request after another until the other side closes the socket."""
     from aiderm_core.imaging import decode  # here, so that the socket is claimed first
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     os.nice(_NICENESS)
-    with suppress(OSError):  # should memory run out, it must not hit the parent
+    with suppress(OSError):  # if memory runs out, the kernel should kill this process and not the parent
         Path("/proc/self/oom_score_adj").write_text("500")
     with socket.socket(fileno=descriptor) as connection:
         while True:
@@ -69,7 +69,7 @@ def _serve(
 
 
 def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    """A message and the descriptors that come with it; no bytes when the other side has closed."""
+    """Receives a message and the file descriptors that come with it; no bytes if the other side has closed the socket."""
     descriptors = array.array("i")
     head, extra, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(2 * descriptors.itemsize))
     for level, kind, rights in extra:
@@ -88,7 +88,7 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def send(connection: socket.socket, message: bytes, descriptors: tuple[int, ...] = ()) -> None:
-    """Sends a message, with descriptors."""
+    """Sends a message with file descriptors."""
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     connection.sendmsg([struct.pack("<I", len(message))], rights)
     connection.sendall(message)

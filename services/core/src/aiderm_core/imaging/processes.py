@@ -1,4 +1,4 @@
-"""Processes for decodes that may overrun: the side that starts, uses, stops and replaces them."""
+"""Starts, uses, stops and replaces the processes for decodes that may overrun."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _IDLE_SECONDS = 20.0
 
 
 class _Process:
-    """A decoder that has been started."""
+    """A running decoder process."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -43,11 +43,11 @@ class _Process:
         self.used = time.monotonic()
 
     def ask(self, request: bytes, descriptors: tuple[int, int], seconds: float) -> dict[str, Any]:
-        """The answer to one request.
+        """Sends a request and returns the answer.
 
         Raises:
-            TimeoutError: none in time; stop the process.
-            EOFError: it has ended.
+            TimeoutError: there was no answer in time; stop the process.
+            EOFError: the process has ended.
         """
         self._socket.settimeout(max(0.001, seconds))
         try:
@@ -62,18 +62,18 @@ class _Process:
         return found
 
     def stop(self) -> None:
-        """Ends it, whatever it does, and waits for that."""
+        """Kills the process, whatever it is doing, and waits for its end."""
         self._socket.close()
         self._child.kill()
         self._child.wait()
 
 
 class DecoderProcesses:
-    """At most ``most`` processes that decode for this one; each is started when it is needed and stopped when it has been idle.
+    """At most ``most`` processes that decode for this one. Each is started when needed and stopped when it has been idle.
 
-    By default there is one for each worker of a service, so that none waits for the image of another.
+    By default there are as many as a service has workers by default, so that no worker waits for another's image.
 
-    Safe for threads. An image that does not end in time ends its process.
+    Thread-safe. If an image is not decoded in time, its process is stopped.
     """
 
     def __init__(self, most: int | None = None, idle_seconds: float = _IDLE_SECONDS) -> None:
@@ -84,7 +84,7 @@ class DecoderProcesses:
         self._timer: threading.Timer | None = None
 
     def decode(self, data: bytes, limits: Limits, size: int | None, cost: int, deadline: float | None) -> DecodedImage:
-        """What ``decode.decode_here`` gives for these bytes.
+        """Returns the result of ``decode.decode_here`` for these bytes.
 
         Args:
             data: a file's bytes.
@@ -94,8 +94,8 @@ class DecoderProcesses:
             deadline: as ``time.monotonic`` counts.
 
         Raises:
-            ImageError: the file cannot be decoded, or not within the memory or the time that every image gets.
-            DecodeTimeoutError: not done at the deadline; the work has ended.
+            ImageError: the file cannot be decoded, or exceeds its memory or the time that every image gets.
+            DecodeTimeoutError: the image was not decoded before the deadline; decoding has stopped.
         """
         latest = time.monotonic() + _MOST_SECONDS
         until = latest if deadline is None else min(deadline, latest)
@@ -146,7 +146,7 @@ class DecoderProcesses:
         try:
             raise refusal
         finally:
-            del refusal  # with its traceback it would keep this frame, and the file, alive
+            del refusal  # its traceback would keep this frame, and so the file, alive
 
     def _give_back(self, process: _Process) -> None:
         with self._lock:
@@ -171,7 +171,7 @@ class DecoderProcesses:
             process.stop()
 
     def close(self) -> None:
-        """Stops the processes that are free; others end with the work that they do."""
+        """Stops the free processes; a busy one finishes its image and is stopped once it has been idle."""
         with self._lock:
             free, self._free = self._free, []
             if self._timer is not None:
@@ -187,7 +187,7 @@ atexit.register(lambda: _processes.close())
 
 
 def _after_fork() -> None:
-    # The sockets of the parent's processes must not be shared: each side would read the other's answers.
+    # A fork must not use the parent's decoder processes: parent and child would read each other's answers.
     global _processes
     _processes = DecoderProcesses()
 
@@ -196,5 +196,5 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def shared() -> DecoderProcesses:
-    """Those of this process."""
+    """Returns the decoder processes of this process."""
     return _processes

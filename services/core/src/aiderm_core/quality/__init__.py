@@ -1,1 +1,1 @@
-"""Image quality: measurements, artefacts on the skin and the rough place of the lesion."""
+"""Image quality: measurements, artefacts on the skin and the rough position of the lesion."""

@@ -1,5 +1,5 @@
-"""Artefacts on the skin or beside the lesion: hair, a ruler's ticks, pen marks. Classical image processing, in a fraction of a
-millisecond each, on a square of 224 pixels.
+"""Detects artefacts on the skin or beside the lesion: hair, ruler ticks and pen marks. Each detector is classical image
+processing on a square of 224 pixels and takes a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ Plane = NDArray[np.uint8]
 SIDE = 224
 _HALF = SIDE // 2
 
-# Hair: thin, and straight over many times its width.
+# Hair is thin, and straight over many times its width.
 _HAIR_KERNEL = 9  # wider than a hair
 _HAIR_LENGTH = 20  # at half the side
-# Steps (x, y) whose multiples make a straight line, 8 to 19 degrees apart. Lines are grown first, so a step may skip pixels.
-_HAIR_STEPS = ((1, 0), (4, 1), (2, 1), (3, 2), (1, 1))  # of an octave; the others are its mirror images
-_HAIR_ROWS = 14  # that a line of them reaches below its first
-# A line stands out from the texture around it (skin's furrows, a pigment network), or is strong by itself.
+# Steps (x, y) whose multiples make a straight line, 7 to 14 degrees apart. Lines are widened first, so a step may skip pixels.
+_HAIR_STEPS = ((1, 0), (4, 1), (2, 1), (3, 2), (1, 1))  # of one octave; the other directions are its mirror images
+_HAIR_ROWS = 14  # rows that a line may extend below its first
+# A pixel belongs to a line if it stands out from the texture around it (skin furrows, a pigment network) or is strong by itself.
 _HAIR_WINDOW = 31
 _HAIR_RELATIVE = 3.0
 _HAIR_LEVELS = (8, 40)
-_BANDS = 4  # bands of rows that share a number, a byte each, while lines are sought
+_BANDS = 4  # bands of rows that are packed into one 32-bit number, a byte each, during the search for lines
 
 # Ruler: evenly spaced ticks in the outer part of the image.
 _TICKS = 5
 _TICK_KERNEL = 7
 _TICK_VISIBLE = 16
 _PITCHES = tuple(6 * 1.07**step for step in range(16))
-# Of each pitch, where the ticks stand after the first one, and the gaps.
+# For each pitch, the offsets of the ticks from the first one, and those of the gaps.
 _COMBS = [
     ([round(number * pitch) for number in range(1, _TICKS)], [round((number + 0.5) * pitch) for number in range(_TICKS - 1)])
     for pitch in _PITCHES
 ]
-_BAND, _OPPOSITE_BAND = slice(4, 64), slice(SIDE - 64, SIDE - 4)  # four pixels off the side, where a dark rim ends
+_BAND, _OPPOSITE_BAND = slice(4, 64), slice(SIDE - 64, SIDE - 4)  # four pixels from the side, where a dark rim ends
 
-# Ink: optical density above the skin's. Melanin absorbs blue > green > red and blood green, blue > red; pens absorb red most.
+# Ink: optical density above the skin's. Melanin absorbs blue > green > red, blood absorbs green and blue > red, pens mostly red.
 _INK_RED_OVER_BLUE = 0.08
 _INK_OVER_BLUE = 0.30
 _INK_DENSITY = 0.15
 _INK_CHROMA = 16
 _INK_VALUE = 50
-_DENSITY_UNIT = 64  # levels of an optical density of 1 in a byte, around 128
+_DENSITY_UNIT = 64  # an optical density of 1 takes 64 levels of a byte, centred on 128
 _LOGARITHMS = np.log(np.maximum(np.arange(256), 1))
 
 _SQUARE_KERNEL = np.ones((_HAIR_KERNEL, _HAIR_KERNEL), np.uint8)
 _ROW_KERNEL = np.ones((1, _TICK_KERNEL), np.uint8)
-_TICK_WIDTH = np.ones((1, 3), np.uint8)  # a tick may stand a pixel off its place
+_TICK_WIDTH = np.ones((1, 3), np.uint8)  # a tick may be a pixel off its expected position
 _GROWTH = np.ones((5, 5), np.uint8)
 _LEVELS_OF = np.clip(np.arange(256) * _HAIR_RELATIVE, *_HAIR_LEVELS).astype(np.uint8)
 
 
 def hair_cover(luminance: Plane) -> float:
-    """Share of the central disc under dark or light hair.
+    """Share of the central disc that dark or light hair covers.
 
-    Top-hats as in DullRazor (Lee et al. 1997, doi:10.1016/S0010-4825(97)00020-6), then openings by line segments in all
-    directions: what survives is straight for 40 pixels, as no net of pigment is.
+    Top-hats as in DullRazor (Lee et al. 1997, doi:10.1016/S0010-4825(97)00020-6) are followed by openings by line segments in
+    all directions: what survives is straight for 40 pixels, unlike a pigment network.
 
     Args:
         luminance: uint8 ``[224, 224]``.
@@ -80,7 +80,7 @@ def hair_cover(luminance: Plane) -> float:
 
 
 def _hats(image: Plane, kernel: Plane) -> NDArray[np.uint8]:
-    """What is darker, and what is brighter, than its surroundings: black-hat and top-hat, ``[2, H, W]``."""
+    """Black-hat and top-hat, ``[2, H, W]``: by how much each pixel is darker or brighter than its surroundings."""
     found = np.empty((2, *image.shape), np.uint8)
     cv2.subtract(cv2.erode(cv2.dilate(image, kernel), kernel), image, found[0])
     cv2.subtract(image, cv2.dilate(cv2.erode(image, kernel), kernel), found[1])
@@ -88,14 +88,14 @@ def _hats(image: Plane, kernel: Plane) -> NDArray[np.uint8]:
 
 
 def straight_lines(flags: Plane) -> Plane | None:
-    """The union of openings by line segments of each of two planes; None where no line is found.
+    """The union of openings by line segments of each of two planes; None if there is no line.
 
-    The planes are widened by a pixel first. An octave of directions is enough: beside the planes lie their transposes, and of
-    both the mirror images, two bits each. Bands of rows lie in the four bytes of a number, each with the rows below it that its
-    lines reach. So one operation on a quarter of the plane serves them all.
+    The planes are widened by a pixel first. One octave of directions is enough, because each byte holds two bits each of the
+    planes, their transposes and the mirror images of both. The four bytes of a number hold four bands of rows, each followed by
+    the rows that its lines can reach. So one operation on a quarter of the plane covers all bands and directions.
 
     Args:
-        flags: uint8 ``[112, 112]``, a bit for each plane; the answer has the same.
+        flags: uint8 ``[112, 112]``, a bit for each plane; the result has the same layout.
     """
     wide = flags.copy()
     wide[:, 1:] |= flags[:, :-1]
@@ -103,7 +103,7 @@ def straight_lines(flags: Plane) -> Plane | None:
     turned = wide | cv2.transpose(wide) << np.uint8(4)
     turned |= cv2.flip(turned, 1) << np.uint8(2)
     band = _HALF // _BANDS
-    # Zeros at each row's end: a line that leaves the plane meets nothing of the next row.
+    # Zeros at each row's end keep a line that leaves the plane from continuing in the next row.
     packed = np.zeros((band + _HAIR_ROWS, _HALF + _HAIR_LENGTH), np.uint32)
     in_bytes = packed.view(np.uint8).reshape(*packed.shape, _BANDS)
     for number in range(_BANDS):
@@ -112,7 +112,7 @@ def straight_lines(flags: Plane) -> Plane | None:
     bits, found = packed.ravel(), None
     for distances in _HAIR_DISTANCES:
         kept = bits
-        for further in distances:  # a run of n and the same run further on make a longer one
+        for further in distances:  # a run of pixels and the same run further on make a longer one
             kept = kept[:-further] & kept[further:]
         if cv2.countNonZero(kept.view(np.int32)):
             for further in reversed(distances):
@@ -133,7 +133,7 @@ def straight_lines(flags: Plane) -> Plane | None:
 
 
 def _distances(x: int, y: int) -> list[int]:
-    """How far apart, in a packed plane, the runs lie that make up a line of steps (x, y): each run twice the one before."""
+    """Distances, in a packed plane, between the runs that make up a line of steps (x, y); each run is twice the one before."""
     count, length, found = round(_HAIR_LENGTH / math.hypot(x, y)) + 1, 1, []
     while length < count:
         further = min(length, count - length)
@@ -146,17 +146,18 @@ _HAIR_DISTANCES = [_distances(x, y) for x, y in _HAIR_STEPS]
 
 
 def ruler_contrast(luminance: Plane) -> float:
-    """How far five evenly spaced ticks stand out from the gaps between them, 0..1 of the range of grey.
+    """Contrast between five evenly spaced ticks and the gaps between them, 0..1 of the range of grey.
 
-    A comb at each pitch of 6 to 17 pixels: the weakest of its ticks less the strongest of its gaps.
+    For each pitch of 6 to 17 pixels, the contrast is that of the weakest tick minus that of the strongest gap.
 
     Args:
         luminance: uint8 ``[224, 224]``.
     """
-    # Ticks stand along the image's four sides, across each: the bands of all four in one plane, ticks as columns.
+    # Ticks lie along the image's four sides, at right angles to them. The bands of all four sides form one plane, with the ticks
+    # as columns.
     turned = cv2.transpose(luminance)
     bands = np.concatenate([plane[rows] for plane in (luminance, turned) for rows in (_BAND, _OPPOSITE_BAND)])
-    # The mean of four rows, to the nearest even number, as OpenCV's INTER_AREA has it; in less than half of its time.
+    # The mean of four rows, with halves rounded to even, as OpenCV's INTER_AREA computes it; takes less than half the time.
     rows = _hats(bands, _ROW_KERNEL).reshape(-1, 4, SIDE).astype(np.uint16)
     sums = rows[:, 0] + rows[:, 1] + rows[:, 2] + rows[:, 3]
     visible = cv2.reduce((sums > 4 * _TICK_VISIBLE + 2).view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
@@ -164,7 +165,7 @@ def ruler_contrast(luminance: Plane) -> float:
     if not len(sums):
         return 0.0
     ticks = ((sums + 1 + (sums >> 2 & 1)) >> 2).astype(np.uint8)
-    # Along the first axis, where a shift is a slice.
+    # Transposed, so that a shift is a slice along the first axis.
     near = np.ascontiguousarray(cv2.dilate(ticks, _TICK_WIDTH).T)
     gaps = np.ascontiguousarray(ticks.T)
     best = _TICK_VISIBLE
@@ -183,17 +184,17 @@ def ruler_contrast(luminance: Plane) -> float:
 
 
 def ink_cover(square: Plane, lesion: Lesion | None) -> float:
-    """Share of the round image, the lesion left out, that is coloured as pens are and skin is not.
+    """Share of the round image that has a colour of pens and not of skin; the lesion is left out.
 
-    Black ink is not told from shadow, and so not counted.
+    Black ink cannot be told from shadow, so it is not counted.
 
     Args:
         square: uint8 ``[S, S, 3]`` RGB; it is measured at 112 pixels.
-        lesion: where it is known; without it the middle is left out.
+        lesion: its position, if known; otherwise the middle is left out.
     """
     small = square if len(square) == _HALF else cv2.resize(square, (_HALF, _HALF), interpolation=cv2.INTER_AREA)
     channels = cv2.split(small)
-    # Of each channel the middle of the brighter half: hair, rim and ink darken skin.
+    # Skin: for each channel, the median of the brighter half of the ring, because hair, rim and ink darken skin.
     ring = _ring()
     brighter = len(ring) * 3 // 4
     skin = [int(np.partition(channel.ravel().take(ring), brighter)[brighter]) for channel in channels]
@@ -216,7 +217,7 @@ def ink_cover(square: Plane, lesion: Lesion | None) -> float:
 
 @cache
 def _density(skin: int) -> Plane:
-    """Of each level the optical density above the skin's, as a byte."""
+    """For each level, the optical density above the skin's, as a byte."""
     table = np.clip(128.5 + _DENSITY_UNIT * (math.log(max(skin, 1)) - _LOGARITHMS), 0, 255).astype(np.uint8)
     table.flags.writeable = False
     return table
@@ -231,7 +232,7 @@ def _left_out(lesion: Lesion | None) -> NDArray[np.bool_]:
 
 @cache
 def _ring() -> NDArray[np.intp]:
-    """Flat indices, at half the side, of the ring near the image's rim."""
+    """Flat indices, at half the side, of every third pixel of the ring near the image's rim."""
     return np.flatnonzero(_disc(_HALF, 0.48) & ~_disc(_HALF, 0.40))[::3]
 
 

@@ -1,7 +1,7 @@
 """Locates the lesion roughly, for the quality measurements only: no output of the model depends on it.
 
-A threshold on the colour distance from the surrounding skin (Otsu 1979, doi:10.1109/TSMC.1979.4310076). It is right where a
-lesion stands out and nowhere else, so it checks itself and says nothing when in doubt.
+It thresholds the colour distance from the surrounding skin (Otsu 1979, doi:10.1109/TSMC.1979.4310076). That only works if the
+lesion stands out, so ``find_lesion`` checks its result and returns None in case of doubt.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 56
-"""Side in pixels at which the lesion is sought: its place is wanted, not its outline."""
+"""Side in pixels at which the lesion is located: its position matters, not its outline."""
 
-# What a lesion that stands out looks like, from dermoscopic images with an outline drawn by hand.
+# Criteria for a lesion that stands out, from dermoscopic images with hand-drawn outlines.
 _SEPARATION = 0.75  # share of the distances' variance that lies between lesion and skin
 _CONTRAST = 10.0  # CIELAB units between their means
-_SHARE = 0.9  # of what stands out, in one piece
-_AREA = (0.01, 0.55)  # of the disc
-_RIM = 0.1  # share of the disc's rim that it may reach
+_SHARE = 0.9  # share of the pixels that stand out that must form one piece
+_AREA = (0.01, 0.55)  # share of the disc
+_RIM = 0.1  # share of the disc's rim that it may cover
 
 
 _LEVELS = np.arange(256)
-# Of a difference of -255 to 255 levels its square in CIELAB units, of lightness, a and b.
+# Squares in CIELAB units of differences of -255 to 255 levels, for lightness, a and b.
 _SQUARES = [np.square(np.arange(-255, 256, dtype=np.float32) * np.float32(unit)) for unit in (100 / 255, 1, 1)]
 
 
 class _Places(NamedTuple):
-    """Flat indices of the disc that is searched, of its outer ring, which is mostly skin, and of its rim; the disc as 0 and 1."""
+    """Flat indices of the searched disc, of its outer ring (mostly skin) and of its rim; and the disc as a mask of 0 and 1."""
 
     disc: NDArray[np.intp]
     ring: NDArray[np.intp]
@@ -54,7 +54,7 @@ class Lesion:
 
 
 def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
-    """The lesion in a square uint8 ``[S, S, 3]`` RGB; None where none stands out clearly."""
+    """The lesion in a square uint8 ``[S, S, 3]`` RGB; None if none stands out clearly."""
     half = square if len(square) == 2 * SIDE else cv2.resize(square, (2 * SIDE, 2 * SIDE), interpolation=cv2.INTER_AREA)
     small = cv2.medianBlur(cv2.resize(half, (SIDE, SIDE), interpolation=cv2.INTER_AREA), 3)
     places = _places()
@@ -85,13 +85,13 @@ def find_lesion(square: NDArray[np.uint8]) -> Lesion | None:
 
 
 def _away(small: NDArray[np.uint8], places: _Places) -> NDArray[np.float32]:
-    """How far each pixel's colour lies from the skin's, in CIELAB units, smoothed; float32 ``[SIDE, SIDE]``."""
+    """Distance of each pixel's colour from the skin's, in CIELAB units, smoothed; float32 ``[SIDE, SIDE]``."""
     middle, squares = len(places.ring) // 2, []
     for plane, table in zip(cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2LAB)), _SQUARES, strict=True):
         skin = int(np.partition(plane.ravel().take(places.ring), middle)[middle])
         squares.append(cv2.LUT(plane, table[255 - skin : 511 - skin]))
     away = cv2.sqrt(cv2.add(cv2.add(squares[0], squares[1]), squares[2]))
-    # Nothing outside the disc: a dark rim is not a lesion.
+    # Zero outside the disc: a dark rim is not a lesion.
     return np.asarray(cv2.GaussianBlur(cv2.multiply(away, places.inside), (0, 0), 1.5), np.float32)
 
 

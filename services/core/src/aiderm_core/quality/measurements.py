@@ -19,7 +19,7 @@ from aiderm_core.quality.artefacts import hair_cover, ink_cover, ruler_contrast
 from aiderm_core.quality.lesion import find_lesion
 
 WORKING_SIZE = QUALITY_SIDE
-"""Side in pixels at which all metrics but resolution are taken, so that cameras compare."""
+"""Side in pixels at which all metrics except resolution are measured, so that cameras can be compared."""
 
 METRICS: dict[str, Literal["low", "high"]] = {
     "sharpness": "low",
@@ -37,7 +37,7 @@ METRICS: dict[str, Literal["low", "high"]] = {
 """Each metric and the side on which it is worse."""
 
 ADVISORY = frozenset({"hair", "ruler", "ink", "off_centre"})
-"""Metrics that only cause warnings: they say how to take a better image, and models are trained to cope with them."""
+"""Metrics that only cause warnings, which help to take a better image; models are trained to cope with these flaws."""
 
 _TEXTS = {
     "sharpness": "The picture is blurred. Hold the dermatoscope still on the skin, let the camera focus, and take it again.",
@@ -53,7 +53,7 @@ _TEXTS = {
     "off_centre": "The lesion lies far off the middle of the part that was assessed. Place it in the middle, and take it again.",
 }
 
-# Near-black and near-white on 0..255, after the usual clipping checks of photography.
+# Near-black and near-white on 0..255, as in the usual clipping checks of photography.
 _NEAR_BLACK = 16
 _NEAR_WHITE = 250
 # A reflection is brighter than its surroundings and colourless (Arnold et al. 2010, doi:10.1155/2010/814319).
@@ -61,12 +61,13 @@ _GLARE_EXCESS = 40
 _GLARE_VALUE = 180
 _GLARE_SATURATION = 64
 _GLARE_WINDOW = 9  # at a quarter of the working size: 36 pixels, larger than a reflection
-# The square around the disc, and a pixel more on each side for the Laplacian; a view of a plane costs nothing.
+# The square around the disc, with one more pixel on each side for the Laplacian; slicing does not copy the pixels.
 _WITHIN = (slice(10, WORKING_SIZE - 10), slice(10, WORKING_SIZE - 10))
-# Below these nothing is hidden, whatever the tail of the training images; for a ruler, below what the eye sees.
+# Lower bounds for warning limits, whatever the training images show: below them nothing is hidden or, for a ruler, visible.
 _FLOOR = {"hair": 0.02, "ruler": 0.08, "ink": 0.005, "off_centre": 0.15}
 _SHARE_FLOOR = 0.01
-# Sets of dermoscopic images hold many with hair, rulers and ink: a far smaller tail would pass over what anyone sees.
+# Shares of training images beyond a warning's limit. The advisory share is larger because many of those images show hair, rulers
+# and ink: with a far smaller share, obvious cases would cause no warning.
 _TAIL = 0.005
 _ADVISORY_TAIL = 0.05
 # Sharpness is a variance: half the amplitude is a quarter of it.
@@ -77,7 +78,7 @@ _REJECT_DIVISOR = {"sharpness": 4.0}
 class QualityWarning:
     """A metric beyond its limit: its name, and a sentence that says what is wrong and what to do.
 
-    An ``advisory`` one is shown and no more; any other takes away a low suspicion.
+    An ``advisory`` warning is only shown; any other rules out a low suspicion.
     """
 
     code: str
@@ -90,23 +91,23 @@ def measure(
 ) -> dict[str, float]:
     """Measures an assessed region at a working size of 224 pixels, inside its central disc.
 
-    The corners do not count: the dark round border of a dermatoscope is no underexposure, its edge no sharpness.
+    The corners count only for ``ruler``: a dermatoscope's dark round border is not underexposure, and its edge is not sharpness.
 
     Args:
         pixels: uint8 ``[H, W, 3]`` RGB, the region already cropped.
-        working: the region scaled to the working size, uint8 ``[224, 224, 3]``, where the caller has it already.
-        resolution: the region's shorter side in the image in full, where ``pixels`` were decoded at a smaller scale.
+        working: the region scaled to the working size, uint8 ``[224, 224, 3]``, if the caller has it already.
+        resolution: the region's shorter side in the full-size image, if ``pixels`` were decoded at a smaller scale.
 
     Returns:
         For each of ``METRICS``: sharpness, variance of the Laplacian of the luminance on 0..255 (Pech-Pacheco et al. 2000,
         doi:10.1109/ICPR.2000.903548); brightness, mean luminance 0..1; contrast, root mean square contrast 0..1 (Peli
         1990, doi:10.1364/JOSAA.7.002032); underexposed, overexposed and glare, shares of the disc 0..1; resolution, the
         shorter side in pixels; hair and ink, shares of the disc and of the whole round image, and ruler, the contrast of
-        evenly spaced ticks 0..1 (see ``occlusion``); off_centre, the distance of the lesion's centroid from the middle as a
-        share of the side, 0 where no lesion stands out (see ``lesion``).
+        evenly spaced ticks 0..1 (see ``artefacts``); off_centre, the distance of the lesion's centroid from the middle as a
+        share of the side, 0 if no lesion stands out (see ``lesion``).
 
     Raises:
-        ValueError: another shape or type.
+        ValueError: ``pixels`` have another shape or type.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise ValueError(f"pixels must be uint8 [H, W, 3]. Received: {pixels.dtype} {list(pixels.shape)}")
@@ -136,7 +137,7 @@ def measure(
 
 
 def warnings(measures: Mapping[str, float], limits: Mapping[str, QualityLimit]) -> tuple[QualityWarning, ...]:
-    """The warnings for an image with these measures, in the order of ``METRICS``."""
+    """Returns the warnings for an image with these measures, in the order of ``METRICS``."""
     known = [(metric, measures[metric], limits[metric]) for metric in METRICS if metric in measures and metric in limits]
     return tuple(
         QualityWarning(metric, _TEXTS[metric], advisory=not limit.beyond(value, limit.doubt))
@@ -146,15 +147,16 @@ def warnings(measures: Mapping[str, float], limits: Mapping[str, QualityLimit]) 
 
 
 def derive_limits(samples: Sequence[Mapping[str, float]]) -> dict[str, QualityLimit]:
-    """Limits from the measures of real training images.
+    """Derives limits from the measures of real training images.
 
-    A warning stands beyond the 0.5% tail, and withholds a low suspicion; of sharpness only half-way, as a ratio, to the
-    rejection: blur costs models that were trained on blurred images little before that. A rejection stands far beyond
-    everything seen: at half of the lowest value (sharpness, a variance: a quarter), or half-way between the highest share and
-    the whole disc. Metrics that only advise (``ADVISORY``) warn beyond the 5% tail.
+    A warning is given for the worst 0.5% of the images, and it rules out a low suspicion. For sharpness, low suspicion is ruled
+    out only beyond the geometric mean of the limits for warning and rejection: models trained on blurred images lose little
+    before that. The limit for rejection lies far beyond all images: at half of the lowest value (sharpness, a variance: a
+    quarter), or half-way between the highest share and the whole disc. Metrics that only advise (``ADVISORY``) warn for the
+    worst 5%.
 
     Raises:
-        ValueError: no samples, or a metric that is missing or no finite number in one of them.
+        ValueError: there are no samples, or one of them lacks a finite value for a metric.
     """
     if not samples:
         raise ValueError("limits need the measures of at least one image. Received: none")
@@ -180,17 +182,17 @@ def derive_limits(samples: Sequence[Mapping[str, float]]) -> dict[str, QualityLi
 def _glare(luminance: NDArray[np.uint8], brightest: NDArray[np.uint8], darkest: NDArray[np.uint8]) -> float:
     """Share of the disc, 0..1, that is brighter than the local median and colourless.
 
-    The median is taken at a quarter of the size, where it costs a tenth.
+    The median is computed at a quarter of the size, which takes a tenth of the time.
 
     Args:
         luminance: uint8 ``[224, 224]``.
-        brightest, darkest: of each pixel's channels, inside ``_WITHIN``.
+        brightest, darkest: highest and lowest channel of each pixel inside ``_WITHIN``.
     """
     colourless = (cv2.subtract(brightest, darkest) < _GLARE_SATURATION) & (brightest > _GLARE_VALUE)
     if not colourless.any():
         return 0.0
     small = luminance
-    for _ in range(2):  # by two at a time, which OpenCV does fast
+    for _ in range(2):  # OpenCV is fast at halving
         small = cv2.resize(small, (len(small) // 2, len(small) // 2), interpolation=cv2.INTER_AREA)
     median = cv2.medianBlur(small, _GLARE_WINDOW)
     around = cv2.resize(median, luminance.shape, interpolation=cv2.INTER_LINEAR)
@@ -198,7 +200,10 @@ def _glare(luminance: NDArray[np.uint8], brightest: NDArray[np.uint8], darkest: 
 
 
 def _mean_and_deviation(values: NDArray[np.uint8] | NDArray[np.int16]) -> tuple[float, float]:
-    """Inside the disc, of values ``_WITHIN``: from sums with the rest at zero, in a third of the time that a mask takes."""
+    """Mean and standard deviation of values ``_WITHIN`` inside the disc.
+
+    Zeroing the values outside and summing all takes a third of the time that OpenCV needs with a mask.
+    """
     inside = cv2.bitwise_and(values, _disc() if values.dtype == np.uint8 else _disc_16())
     count = _disc_pixels()
     mean = cv2.sumElems(inside)[0] / count
@@ -206,7 +211,7 @@ def _mean_and_deviation(values: NDArray[np.uint8] | NDArray[np.int16]) -> tuple[
 
 
 def _share(where: NDArray[np.bool_]) -> float:
-    """Share of the disc, 0..1, of a mask ``_WITHIN``."""
+    """Share of the disc, 0..1, that a mask ``_WITHIN`` covers."""
     return cv2.countNonZero(cv2.bitwise_and(where.view(np.uint8), _disc())) / _disc_pixels()
 
 
@@ -216,7 +221,7 @@ def _rounded(value: float) -> float:
 
 @cache
 def _disc() -> NDArray[np.uint8]:
-    """A mask ``_WITHIN``, 0 or 255, of the disc of 0.45 sides: inside the border that round dermatoscope images leave dark."""
+    """A mask ``_WITHIN``, 0 or 255, of a disc of radius 0.45 sides, inside the dark border of round dermatoscope images."""
     y, x = np.ogrid[:WORKING_SIZE, :WORKING_SIZE]
     middle = (WORKING_SIZE - 1) / 2
     disc = np.where(np.hypot(x - middle, y - middle) <= 0.45 * WORKING_SIZE, 255, 0).astype(np.uint8)[_WITHIN]

@@ -1,4 +1,4 @@
-"""Runs a bundle's graph: one protocol, two engines."""
+"""Runs a bundle's graph through one protocol with two engines."""
 
 from aiderm_core.runtime.protocol import (
     HINTS,

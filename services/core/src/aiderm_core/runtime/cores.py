@@ -9,9 +9,9 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
-    """Cores that the scheduler and the container's quota leave to this process; at least 1.
+    """The number of cores that CPU affinity and the container's quota allow this process to use; at least 1.
 
-    A container with a quota of two cores on a machine of 64 still sees 64: that many threads would wait for each other.
+    A container with a quota of two cores on a machine with 64 still sees 64; that many threads would block each other.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(cgroup)
@@ -19,7 +19,7 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """The quota in cores of cgroup v2 or v1; None where there is none."""
+    """The CPU quota of cgroup v2 or v1 in cores; None if there is no quota."""
     try:
         limit, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

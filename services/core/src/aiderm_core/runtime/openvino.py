@@ -1,4 +1,4 @@
-"""OpenVINO reads the SavedModel itself: no TensorFlow needed to serve."""
+"""Runs a bundle's graph with OpenVINO, which reads the SavedModel without TensorFlow."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from numpy.typing import NDArray
 from aiderm_core.runtime.cores import usable_cores
 from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailure, check_batch, joined, outputs_in
 
-# pip installs a package with OpenVINO that reports its use to an analytics service; OpenVINO works without it.
+# Along with OpenVINO, pip installs a package that reports usage to an analytics service; OpenVINO works without it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
 
 OPENVINO_GRAPH = "openvino.xml"
-"""File of a bundle: its SavedModel in OpenVINO's own format, with the weights in the .bin file beside it."""
+"""File in a bundle that holds the SavedModel in OpenVINO's own format; the weights are in the .bin file beside it."""
 
 
 class OpenVinoRuntime:
-    """A graph compiled for the CPU once for each core, and once for all cores together.
+    """A graph that is compiled for the CPU once for each core, and once for all cores together.
 
-    The graphs for one core compute in the thread that calls them. OpenVINO's own threads compete with those that decode: with
-    them two cores answered 106 images a second, without them 129 (decoding and quality included). Each graph takes one image at
-    a time, whatever the batch: an image takes about a tenth less time with a fixed shape, and batches gain nothing on a CPU.
+    The graphs for one core compute in the thread that calls them. OpenVINO's own threads would compete with those that decode:
+    two cores processed 106 images per second with them and 129 without them (decoding and quality included). Each graph takes one
+    image at a time, whatever the batch: a fixed shape saves about a tenth of the time, and batches gain nothing on a CPU.
 
     Args:
-        path: the folder of a SavedModel, or the .xml file of a quantised graph. Where the folder holds ``OPENVINO_GRAPH``, that
-            is read: the same graph, in a tenth of the time that converting the SavedModel takes.
-        threads: cores to use; all of them when None.
-        precision: ``f32``; ``bf16`` on processors that compute in it; ``int8`` for a graph that rounds its maps and weights to
-            8 bits, whose other parts are computed in f32.
+        path: the folder of a SavedModel, or the .xml file of a quantised graph. If the folder holds ``OPENVINO_GRAPH``, that file
+            is read instead: it is the same graph, and converting the SavedModel would take ten times as long.
+        threads: cores to use; None: all.
+        precision: ``f32``; ``bf16`` on processors that support it; ``int8`` for a graph with activations and weights quantised
+            to 8 bits, whose other parts are computed in f32.
     """
 
     name = "openvino"
@@ -46,17 +46,17 @@ class OpenVinoRuntime:
         cores = threads or usable_cores()
         try:
             core = ov.Core()
-            # Weights that stay mapped would end this process (SIGBUS) as soon as somebody truncates their file.
+            # With memory-mapped weights, truncating their file would kill this process (SIGBUS).
             core.set_property({"ENABLE_MMAP": False})
             if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 raise RuntimeFailure("this processor does not compute in bf16; allowed here: f32 and int8")
             converted = path / OPENVINO_GRAPH
             model = core.read_model(str(converted if converted.exists() else path))
             self._size = fix_shape(model)
-            # f32 is asked for by name: the default is bf16 on processors that have it, which flipped 7-13% of decisions.
+            # f32 is set explicitly: the default is bf16 on processors that support it, which flipped 7-13% of decisions.
             common: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
             if precision != "int8":
-                # A graph that rounds its maps and weights is computed in integers unless this is off, whatever else is asked for.
+                # Unless this is off, OpenVINO computes a quantised graph in integers, whatever the precision hint.
                 common["LP_TRANSFORMS_MODE"] = "NO"
             one_core = common | {"NUM_STREAMS": 0}
             together = common | {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": cores}
@@ -69,7 +69,7 @@ class OpenVinoRuntime:
             raise RuntimeFailure(f"OpenVINO cannot load {path}: {error}") from error
         self._one_core = _Graphs(compiled[:cores])
         self._all_cores = _Graphs(compiled[cores:])
-        self._threads = ThreadPoolExecutor(cores, "openvino")  # they start when first needed
+        self._threads = ThreadPoolExecutor(cores, "openvino")  # threads start when first needed
 
     def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
         """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``."""
@@ -83,7 +83,7 @@ class OpenVinoRuntime:
 
 
 class _Graphs:
-    """The same graph several times; each computes one answer at a time."""
+    """Several copies of one graph; each computes one answer at a time."""
 
     def __init__(self, compiled: Sequence[Any]) -> None:
         self.compiled = compiled
@@ -95,11 +95,11 @@ class _Graphs:
             self._free.put(graph.create_infer_request())
 
     def answer(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """The outputs for uint8 ``[1, S, S, 3]``; waits for a graph that is free."""
+        """Returns the outputs for uint8 ``[1, S, S, 3]``; waits until a graph is free."""
         return self._infer(self._free.get(), image)
 
     def answer_at_once(self, image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]] | None:
-        """The same, or None where no graph is free."""
+        """As ``answer``, but returns None at once if no graph is free."""
         try:
             free = self._free.get_nowait()
         except Empty:
@@ -118,7 +118,7 @@ class _Graphs:
 
 
 def _compiled_alike(core: Any, compiled: Any, settings: Sequence[dict[str, Any]]) -> list[Any]:
-    """Copies of a compiled graph, one for each of ``settings``, made in a fifth of the time that compiling takes."""
+    """Copies a compiled graph, once for each of ``settings``, in a fifth of the time that compiling takes."""
     if not settings:
         return []
     blob = compiled.export_model().getvalue()
@@ -127,7 +127,7 @@ def _compiled_alike(core: Any, compiled: Any, settings: Sequence[dict[str, Any]]
 
 
 def fix_shape(model: Any) -> int | None:
-    """Fixes the first dimension to one image; returns the side of an image, or None where the graph leaves that free."""
+    """Fixes the batch size to one image; returns the side of an image, or None if the graph leaves it open."""
     port = model.inputs[0]
     shape = port.get_partial_shape()
     shape[0] = 1
@@ -137,7 +137,7 @@ def fix_shape(model: Any) -> int | None:
 
 
 def write_openvino_graph(folder: Path) -> None:
-    """Writes the SavedModel in ``folder`` a second time, as ``OPENVINO_GRAPH``: in float32, and for one image at a time.
+    """Writes the SavedModel in ``folder`` as ``OPENVINO_GRAPH`` too, in float32 and for one image at a time.
 
     Raises:
         RuntimeError: OpenVINO cannot read the SavedModel.
@@ -146,6 +146,6 @@ def write_openvino_graph(folder: Path) -> None:
 
     model = ov.Core().read_model(str(folder))
     fix_shape(model)
-    # Weights that the graph rounds to 255 levels are stored as those levels: the same values in a quarter of the space.
+    # Weights that the graph quantises to 255 levels are stored as those levels: the same values in a quarter of the space.
     compress_quantize_weights_transformation(model)
     ov.save_model(model, str(folder / OPENVINO_GRAPH), compress_to_fp16=False)

@@ -1,4 +1,4 @@
-"""What the processor of this machine can do."""
+"""Detects what the processor of this machine can do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INTEGER_UNITS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 def has_integer_units(cpuinfo: Path = CPUINFO) -> bool:
     """Whether the processor multiplies 8-bit integers faster than floats, without saturating (VNNI, AMX).
 
-    Where the system does not say, as outside Linux, the answer is no.
+    The answer is no where the system does not tell, for example outside Linux.
     """
     try:
         lines = cpuinfo.read_text().splitlines()

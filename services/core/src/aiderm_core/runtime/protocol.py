@@ -1,4 +1,4 @@
-"""What every engine that runs a bundle's graph provides, and how one is loaded."""
+"""Defines the interface of the engines that run a bundle's graph, and loads them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 OUTPUTS = ("probability", "malignancy", "heatmap", "novelty")
 OPTIONAL_OUTPUTS = ("outline",)
-"""What newer graphs have besides."""
+"""Outputs that only newer graphs have."""
 
 Precision = Literal["f32", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
 Hint = Literal["latency", "throughput"]
 HINTS: tuple[Hint, ...] = ("latency", "throughput")
-"""What a call is asked to do best: answer at once with all cores, or leave the other cores to the calls beside it."""
+"""What a call optimises: latency, using all cores, or throughput, leaving the other cores to concurrent calls."""
 
 
 class RuntimeFailure(RuntimeError):  # noqa: N818 (RuntimeError is taken)
-    """A graph that cannot be loaded, or whose inputs and outputs are not those that ``Outputs`` describes."""
+    """A graph cannot be loaded, or lacks outputs that ``Outputs`` describes."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Outputs:
         malignancy: ``[N]``, 0..1.
         heatmap: ``[N, h, w]``, 0..1, already scaled by the malignancy.
         novelty: ``[N]``.
-        outline: ``[N, h, h]``, 0..1, the probability of each place to lie inside the lesion; None where the graph has none.
+        outline: ``[N, h, h]``, 0..1, the probability that each place lies inside the lesion; None if the graph has no such
+            output.
     """
 
     probability: NDArray[np.float32]
@@ -55,11 +56,11 @@ class Runtime(Protocol):
 
         Args:
             batch: uint8 ``[N, S, S, 3]``.
-            hint: ``latency``: use all cores for this call; ``throughput``: other calls run beside it, use one. The answer is
-                the same up to rounding. An engine that cannot choose ignores it.
+            hint: ``latency``: use all cores for this call; ``throughput``: use one, because other calls run at the same time.
+                The answer is the same up to rounding. An engine that cannot choose ignores the hint.
 
         Raises:
-            ValueError: another shape or type than the graph takes.
+            ValueError: ``batch`` has another shape or type than the graph takes.
         """
         ...
 
@@ -69,13 +70,13 @@ def load_runtime(name: str, path: Path, *, threads: int | None = None, precision
 
     Args:
         name: ``openvino`` or ``tensorflow``.
-        path: of the variant: the folder that holds saved_model.pb, or a graph's .xml file.
-        threads: cores to use; all of them when None.
-        precision: that the variant was evaluated in; ``tensorflow`` computes in ``f32`` only.
+        path: path of the variant: the folder that holds saved_model.pb, or a graph's .xml file.
+        threads: cores to use; None: all.
+        precision: precision of the variant; ``tensorflow`` computes in ``f32`` only.
 
     Raises:
-        RuntimeFailure: unknown runtime, or a precision that it or the processor does not have; engine not installed,
-            unreadable graph, or missing outputs.
+        RuntimeFailure: the runtime is unknown or not installed, it or the processor does not support the precision, or the
+            graph is unreadable or lacks outputs.
     """
     allowed = ("f32",) if name == "tensorflow" else PRECISIONS
     if precision not in allowed:
@@ -101,10 +102,10 @@ def _loader(name: str) -> Callable[[Path, int | None, Precision], Runtime]:
 
 
 def outputs_in(names: Collection[str]) -> list[str]:
-    """The outputs that a graph with outputs of these names has.
+    """Returns those of ``OUTPUTS`` and ``OPTIONAL_OUTPUTS`` that are among a graph's output names.
 
     Raises:
-        RuntimeFailure: it lacks one of ``OUTPUTS``.
+        RuntimeFailure: one of ``OUTPUTS`` is missing.
     """
     missing = [name for name in OUTPUTS if name not in names]
     if missing:
@@ -113,17 +114,17 @@ def outputs_in(names: Collection[str]) -> list[str]:
 
 
 def joined(answers: Sequence[Mapping[str, NDArray[np.float32]]]) -> Outputs:
-    """The answers for several batches, output by output, as one."""
+    """Concatenates the answers for several batches, output by output."""
     if len(answers) == 1:
         return Outputs(**answers[0])
     return Outputs(**{name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]})
 
 
 def check_batch(batch: NDArray[np.uint8], size: int | None) -> None:
-    """Refuses what is not a uint8 ``[N, S, S, 3]`` batch, so that both engines fail alike.
+    """Checks that a batch is uint8 ``[N, S, S, 3]``, so that both engines fail in the same way.
 
     Raises:
-        ValueError: with what was received.
+        ValueError: it is not.
     """
     square = batch.ndim == 4 and batch.shape[0] > 0 and batch.shape[3] == 3 and batch.shape[1] == batch.shape[2]
     if batch.dtype != np.uint8 or not square or (size is not None and batch.shape[1] != size):

@@ -1,4 +1,4 @@
-"""The reference runtime: the SavedModel's own signature, on CPU or GPU."""
+"""Runs the SavedModel's own signature with TensorFlow, on CPU or GPU: the reference runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailure, check_batch, joined, outputs_in
 
-# Images in one call: a graph that averages over orientations sees eight views of each, and memory grows with their number.
+# Images per call: a graph that averages over orientations computes eight views of each, and memory grows with their number.
 AT_ONCE: Final = 8
 
 
@@ -39,7 +39,7 @@ class TensorFlowRuntime:
         self._size: int | None = inputs[self._input].shape[1]
 
     def run(self, batch: NDArray[np.uint8], hint: Hint = "latency") -> Outputs:
-        """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow shares its cores out by itself."""
+        """Scores uint8 ``[N, S, S, 3]``, see ``Runtime.run``; TensorFlow decides itself how to use the cores."""
         check_batch(batch, self._size)
         answers = []
         for start in range(0, len(batch), AT_ONCE):

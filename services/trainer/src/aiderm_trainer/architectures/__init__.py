@@ -1,4 +1,4 @@
-"""Networks by name. Each maps uint8 images to logits and says which maps and layers its heatmap is made of."""
+"""Builds networks by name. Each maps uint8 images to logits and names the maps and layers that its heatmap is made of."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NAMES = (custom_cnn.NAME, *BACKBONES)
 
 
 def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
-    """The network that a configuration describes, with its initial weights.
+    """Builds the network that a configuration describes, with its initial weights.
 
     Args:
         config: what to build; ``config.seed`` fixes random initial weights.
         classes: number of labels; two give one sigmoid unit, more a softmax.
-        load: False leaves pretrained weights out, for a caller that restores a run's own.
+        load: False skips the pretrained weights, for a caller that restores the weights of a run.
 
     Raises:
         ConfigError: an unknown architecture, layer or weights file.
@@ -32,5 +32,5 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
         network = transfer.build(config, classes, load)
     else:
         raise ConfigError(f"unknown architecture. Received: {config.arch!r}; there are: {', '.join(NAMES)}")
-    # Pretrained layers for novelty are those of a network that is trained; a quantised one is made after the training.
+    # Only a network that is trained has pretrained layers for novelty; a quantised network is made after training.
     return replace(network, model=quantised(network.model), novelty=None) if config.quantised else network

@@ -1,4 +1,4 @@
-"""The ``keras.applications`` backbones: input scaling, the depths that can be pooled, and the first layer that is trained."""
+"""Describes the backbones: input scaling, the depths that can be pooled, and the first layer that is trained."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from keras import applications as nets
 
 from aiderm_trainer.architectures import efficientnet_lite
 
-# How pixels 0..255 enter a network, as it was trained: [-1, 1]; as they are (the network scales them itself); BGR less ImageNet's
-# mean; less ImageNet's mean, in standard deviations; the same, but over a network that divides by 255 once more;
-# (pixel - 127) / 128.
+# How pixels 0..255 are scaled for a network. lite: (pixel - 127) / 128; signed: to [-1, 1]; bytes: not at all (the network scales
+# them itself); caffe: BGR minus ImageNet's mean; torch: minus ImageNet's mean, in standard deviations; torch_bytes: the same, for
+# a network that divides by 255 once more.
 Scaling = Literal["lite", "signed", "bytes", "caffe", "torch", "torch_bytes"]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """How a network is used.
+    """How a pretrained network is used.
 
     Attributes:
         build: its constructor.
         millions: of parameters, up to the deepest map that is pooled by default.
         scaling: of the input that it was trained on.
-        depths: layers whose maps can be pooled for the head, from shallow to deep; the deepest one that is ends the network.
-        pooled: how many of them, the deepest, are.
-        freeze_until: the first layer that is trained: by default about the last third is.
-        novelty: layer whose pretrained map tells how unusual an image is; before ``freeze_until`` it costs nothing.
-        size: default side of the input. Where weights were made for larger images it is still that of common lesion sets.
+        depths: layers whose maps can be pooled for the head, from shallow to deep; the network ends at the deepest pooled one.
+        pooled: how many of these are pooled by default, from the deepest up.
+        freeze_until: the first layer that is trained by default; about the last third of the layers is trained.
+        novelty: layer whose pretrained map tells how unusual an image is; a layer before ``freeze_until`` costs nothing extra.
+        size: default side of the input. Backbones for larger images also use the size of common lesion data sets.
     """
 
     build: Callable[..., Any]
@@ -82,7 +82,7 @@ def _densenet(build: Callable[..., Any], millions: float, freeze_until: str) -> 
 
 
 def _convnext(build: Callable[..., Any], millions: float, name: str, third: int, trained: int) -> Backbone:
-    # Sums at the ends of stages are no layers; the normalised map inside a stage's last block is the next best.
+    # Sums at the ends of stages are not layers; the normalised map inside a stage's last block is the next best.
     depths = (f"{name}_stage_1_block_2_layernorm", f"{name}_stage_2_block_{third}_layernorm", "layer_normalization")
     freeze_until, novelty = f"{name}_stage_2_block_{trained}_depthwise_conv", f"{name}_stage_2_block_1_layernorm"
     return Backbone(build, millions, "bytes", depths, freeze_until, novelty)
@@ -92,8 +92,8 @@ BACKBONES = {
     "mobilenet": Backbone(
         nets.MobileNet, 3.2, "signed", ("conv_pw_5_relu", "conv_pw_11_relu", "conv_pw_13_relu"), "conv_dw_9", "conv_pw_6_relu"
     ),
-    # Pooled maps of several depths probed at AUC 0.895 where the last alone gave 0.862; block_12 tells everyday
-    # photographs from lesions at AUROC 0.9997, block_6 at 0.996.
+    # A probe reached AUC 0.895 on pooled maps of several depths, and 0.862 on the last map alone. Everyday photographs are told
+    # from lesions at AUROC 0.9997 by block_12, at 0.996 by block_6.
     "mobilenet_v2": Backbone(
         nets.MobileNetV2,
         2.3,
@@ -122,7 +122,7 @@ BACKBONES = {
     "resnet50": _resnet(nets.ResNet50, 23.6, 4, 6, 4),
     "resnet101": _resnet(nets.ResNet101, 42.7, 4, 23, 15),
     "resnet152": _resnet(nets.ResNet152, 58.4, 8, 36, 22),
-    # Ends after its fourth stage: the fifth is three fifths of the parameters and made for 1,000 classes.
+    # Ends after its fourth stage: the fifth has three fifths of the parameters and is specific to ImageNet's 1,000 classes.
     "resnet50_v2": Backbone(
         nets.ResNet50V2,
         8.6,

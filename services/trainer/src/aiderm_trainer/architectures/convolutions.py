@@ -1,7 +1,7 @@
-"""Convolutions that are as fast under PyTorch as PyTorch's own.
+"""Convolution layers that are as fast with PyTorch as PyTorch's own.
 
-Keras adds the bias in a step of its own, and PyTorch then keeps one more copy of every feature map: a training step of
-EfficientNet-Lite0 took 1.4 times as long. Under any other backend these are the plain layers.
+Keras adds the bias in a separate step, so PyTorch keeps one more copy of every feature map: a training step of
+EfficientNet-Lite0 took 1.4 times as long. With any other backend these are the plain layers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Depthwise(keras.layers.DepthwiseConv2D):
 
 
 def _torch(inputs: Any, kernel: Any, bias: Any, stride: int, groups: int) -> Any:
-    from torch.nn import functional  # no dependency of the trainer: it is there when it is the backend
+    from torch.nn import functional  # not a dependency of the trainer: it is installed if it is the backend
 
     size, side = int(kernel.shape[-1]), inputs.shape[1:3]
     if inputs.device.type == "meta":

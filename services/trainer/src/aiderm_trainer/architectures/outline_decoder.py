@@ -1,4 +1,4 @@
-"""A small decoder that outlines the lesion, on the maps that a frozen network computes anyway.
+"""Builds a small decoder that outlines the lesion from the maps that a frozen network computes anyway.
 
 A feature pyramid (Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017) with depthwise separable
 convolutions: from the deepest map up, each map is enlarged and added to the next finer one. It takes about 4% of
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import keras
 
-STRIDE: Final = 4  # pixels of the image to one of the outline
+STRIDE: Final = 4  # image pixels per outline pixel
 WIDTHS: Final = (64, 64, 32, 24)  # channels at strides 32, 16, 8 and 4
 
 
@@ -27,7 +27,7 @@ def readable(maps: Sequence[Any], size: int) -> list[Any]:
 
 
 def build_decoder(shapes: Sequence[tuple[int, int, int]]) -> Any:
-    """The decoder for maps of these shapes.
+    """Builds the decoder for maps of these shapes.
 
     Args:
         shapes: ``(h, w, channels)`` of each map, from fine to coarse.

@@ -1,14 +1,14 @@
-"""A network whose convolutions compute in 8-bit integers.
+"""Builds a network whose convolutions compute in 8-bit integers.
 
-Each convolution's weights are rounded to 255 levels a channel, and the map that it reads to 256 levels, inside the graph
+Each convolution's weights are rounded to 255 levels per channel, and the map that it reads to 256 levels, inside the graph
 (Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018).
-The distance of two levels is always a power of two (as in Jain et al., "Trained Quantization Thresholds for Accurate and
+The distance between two levels is always a power of two (as in Jain et al., "Trained Quantization Thresholds for Accurate and
 Efficient Fixed-Point Inference of Deep Neural Networks", MLSys 2020), and biases are multiples of such powers too. float32
 then holds every product and every sum exactly, in whatever order they are added up. So it makes no difference whether a
-runtime computes in integers or in floats: where only ReLUs, sums and maxima lie between the convolutions, all maps are
-the same, bit by bit. One calibration and one threshold serve both.
+runtime computes in integers or in floats: if only ReLUs, sums and maxima lie between the convolutions, all maps are
+the same, bit for bit. One calibration and one threshold serve both.
 
-With other distances integers and floats differ by rounding errors. Such an error is tiny, but sometimes it moves a value to the
+With other distances, integers and floats differ by rounding errors. Such an error is tiny, but sometimes it moves a value to the
 next level, and the layers that follow enlarge the difference: 0.7% of the decisions changed.
 """
 
@@ -26,7 +26,7 @@ _SUFFIX: Final = "_rounded"
 
 @keras.saving.register_keras_serializable("aiderm")
 class Rounded(keras.layers.Layer):
-    """Rounds a feature map to 256 multiples of a power of two, from 0 up or around 0; what lies outside is clipped."""
+    """Rounds a feature map to 256 multiples of a power of two, from 0 up or around 0; values outside are clipped."""
 
     def build(self, input_shape: Any) -> None:
         """Adds the limits, which ``quantised_fit.fit`` measures."""
@@ -48,7 +48,7 @@ class RoundedWeights(keras.layers.Layer):
         self.step = self.add_weight(shape=self.bias.shape, initializer=initial, trainable=False, name="step")
 
     def rounded(self, weights: Any) -> Any:
-        """Weights ``[..., C]`` on their levels."""
+        """Rounds weights ``[..., C]`` to their levels."""
         limit = self.step * 127.0
         rounded = _tensorflow().quantization.fake_quant_with_min_max_vars_per_channel
         return rounded(weights, -limit, limit, num_bits=BITS, narrow_range=True)
@@ -79,14 +79,14 @@ class RoundedDepthwise(RoundedWeights, keras.layers.DepthwiseConv2D):
 def quantised(model: Any) -> Any:
     """A copy of a network with rounded convolutions and maps, whose weights and levels ``quantised_fit.fit`` sets.
 
-    Layers keep their names. A batch norm behind a convolution becomes part of it, and its layer gives what it reads. Maps are
+    Layers keep their names. A batch norm after a convolution becomes part of it, and leaves an identity layer behind. Maps are
     rounded before they are padded, so that a runtime still pads inside the convolution.
 
     Args:
         model: a functional network of images.
 
     Raises:
-        ConfigError: another backend than TensorFlow.
+        ConfigError: the backend is not TensorFlow.
     """
     _tensorflow()
     rounded: dict[str, Any] = {}
@@ -103,7 +103,7 @@ def quantised(model: Any) -> Any:
 
     def call(layer: Any, *inputs: Any, **named: Any) -> Any:
         if isinstance(layer, keras.layers.Identity):
-            return layer(inputs[0])  # what a batch norm is told besides is of no use to it
+            return layer(inputs[0])  # it does not take a batch norm's other arguments
         if not isinstance(layer, RoundedWeights | keras.layers.ZeroPadding2D):
             return layer(*inputs, **named)
         source = inputs[0]._keras_history.operation
@@ -129,7 +129,7 @@ def folded(layer: Any) -> bool:
 
 
 def readers(layer: Any) -> list[Any]:
-    """The layers that read what a layer gives."""
+    """The layers that read a layer's output."""
     return list(dict.fromkeys(node.operation for node in layer._outbound_nodes))
 
 

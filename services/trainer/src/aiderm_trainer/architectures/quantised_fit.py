@@ -1,8 +1,8 @@
-"""Sets the weights of a quantised network, and the levels of its maps, from those of the original network.
+"""Sets the weights of a quantised network, and the levels of its maps, from the original network.
 
-All of a convolution's sums are multiples of a small power of two, its grid, so that a float32 holds them exactly: of its 24 bits
-eight count the levels of the map that comes next, eleven the grid, and three keep sums off the middle between two levels. Two
-are left for sums that grow.
+All of a convolution's sums are multiples of a small power of two, its grid, so that a float32 holds them exactly. Of its 24 bits,
+eight count the levels of the next map, eleven the grid steps within a level, and three keep sums away from the middle between
+two levels. Two are left for larger sums.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from numpy.typing import NDArray
 
 from aiderm_trainer.architectures.quantised import Rounded, RoundedDepthwise, RoundedWeights, flat, folded, readers
 
-_LOWEST: Final = -128  # level of a map that has values below 0
-_FINER: Final = 3  # powers of two that are tried as the distance of levels: each smaller one rounds less and clips more
-_EVERY: Final = 31  # one in so many values of a map is measured
-_PLACES: Final = 20_000  # of a map, whose values weights are rounded for
-_DAMPING: Final = 0.01  # of the mean square of a weight's input
-_LEAST: Final = 1e-6  # of a spread: a channel that is almost always 0 has none
-_MOST: Final = 2.0  # times that a spread is corrected by
-_PART: Final = 32  # images that a layer is asked for at once
-_GRID: Final = 2.0**-11  # of the distance that two levels of a convolution's output would have
-# Of the grid, added to every bias: a sum, even of several convolutions, that lay in the middle between two levels would be
-# rounded up by TensorFlow, and to the even level by OpenVINO.
+_LOWEST: Final = -128  # lowest level of a map that has values below 0
+_FINER: Final = 3  # number of powers of two tried as the distance between levels: smaller ones round less and clip more
+_EVERY: Final = 31  # one in this many values of a map is used to find its levels
+_PLACES: Final = 20_000  # about this many positions of a map are used to round weights
+_DAMPING: Final = 0.01  # share of the mean square of the inputs that is added to the diagonal of their moments
+_LEAST: Final = 1e-6  # added to spreads and diagonals: those of a channel that is almost always 0 are almost 0
+_MOST: Final = 2.0  # largest factor by which a spread is corrected
+_PART: Final = 32  # images per call of a layer
+_GRID: Final = 2.0**-11  # share of the distance that two levels of a convolution's output would have
+# Share of the grid, added to every bias. Otherwise a sum, even of several convolutions, could lie in the middle between two
+# levels, where TensorFlow rounds up and OpenVINO rounds to the even level.
 _OFF_HALFWAY: Final = 1 / 8
 
 
 def fit(model: Any, original: Any, images: NDArray[np.uint8]) -> None:
-    """Sets the weights of a quantised network to those of the original, rounded, and the levels of its maps.
+    """Sets the weights of a quantised network to the rounded weights of the original, and sets the levels of its maps.
 
-    Rounding moves the mean and the spread of what a convolution gives, and these errors add up from layer to layer; each
-    convolution gets those of the original back, which needs no labels (Nagel et al., "Data-Free Quantization Through Weight
-    Equalization and Bias Correction", ICCV 2019).
+    Rounding changes the mean and the spread of a convolution's output, and these errors add up from layer to layer. So each
+    convolution is corrected to the original's mean and spread, which needs no labels (Nagel et al., "Data-Free Quantization
+    Through Weight Equalization and Bias Correction", ICCV 2019).
 
     Args:
-        model: of ``quantised``.
+        model: from ``quantised``.
         original: the network that it was made from.
         images: uint8 ``[N, S, S, 3]``, of every domain; all maps of one layer are held in memory.
     """
@@ -70,14 +70,14 @@ def fit(model: Any, original: Any, images: NDArray[np.uint8]) -> None:
 
 
 def _fit_convolution(layer: Any, kernel: Any, inputs: list[Any], wanted: Any, step: float) -> None:
-    """Sets a convolution's weights to ``kernel`` ``[..., C]``, rounded, and corrected so that it gives the moments of ``wanted``.
+    """Sets a convolution's weights to ``kernel``, rounded, and corrects the mean and spread of its output to those of ``wanted``.
 
     Args:
-        layer: whose weights are set.
-        kernel: those of the original, a batch norm included.
-        inputs: the rounded map that it reads.
-        wanted: what the original gives before its activation.
-        step: distance of two levels of the map that it reads.
+        layer: the convolution.
+        kernel: ``[..., C]``, the weights of the original with batch norm folded in.
+        inputs: the rounded map that the layer reads.
+        wanted: the original's output before its activation.
+        step: distance between two levels of the map that the layer reads.
     """
     layer.bias.assign(np.zeros(layer.bias.shape))
     grid = _GRID * _best_step(wanted, _LOWEST)
@@ -93,14 +93,14 @@ def _fit_convolution(layer: Any, kernel: Any, inputs: list[Any], wanted: Any, st
 
 
 def _on_levels(kernel: NDArray[Any], steps: NDArray[Any], seen: NDArray[Any]) -> NDArray[Any]:
-    """Rounds a kernel to its levels, one weight after the other; each error is made up for by the weights that follow.
+    """Rounds a kernel to its levels, one weight after the other; the weights that follow compensate for each error.
 
     Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023.
 
     Args:
         kernel: ``[..., C]``.
-        steps: ``[C]``.
-        seen: of ``_second_moments``.
+        steps: ``[C]``, distances between levels.
+        seen: from ``_second_moments``.
     """
     groups, count = seen.shape[:2]
     weights = kernel.reshape(count, groups, -1).transpose(1, 0, 2).copy()  # [G, K, C / G]
@@ -117,7 +117,7 @@ def _on_levels(kernel: NDArray[Any], steps: NDArray[Any], seen: NDArray[Any]) ->
 
 
 def _second_moments(layer: Any, maps: Any) -> NDArray[np.float64]:
-    """Mean products of each two of a kernel's K inputs: ``[1, K, K]``; for a depthwise convolution ``[C, K, K]``."""
+    """Mean products of all pairs of a kernel's K inputs: ``[1, K, K]``; for a depthwise convolution ``[C, K, K]``."""
     (height, width), stride = layer.kernel_size, layer.strides[0]
     cells, strides, padding = (1, height, width, 1), (1, stride, stride, 1), layer.padding.upper()
     every = max(1, len(maps) * (maps.shape[1] // stride) * (maps.shape[2] // stride) // _PLACES)
@@ -141,7 +141,7 @@ def _best_step(maps: Any, lowest: int) -> float:
 
 
 def _best_steps(values: NDArray[Any], lowest: int, highest: int) -> NDArray[np.float64]:
-    """For each column of values ``[N, C]`` the power of two whose multiples, ``lowest`` to ``highest``, leave the least error."""
+    """For each column of ``[N, C]``, the power of two whose multiples, ``lowest`` to ``highest``, have the least error."""
     need = np.maximum(values.max(0) / highest, values.min(0) / lowest if lowest else 0)
     largest = 2.0 ** np.ceil(np.log2(np.maximum(need, 2.0**-40)))
     tried = largest / 2.0 ** np.arange(_FINER)[:, None]
@@ -150,7 +150,7 @@ def _best_steps(values: NDArray[Any], lowest: int, highest: int) -> NDArray[np.f
 
 
 def _folded_weights(convolution: Any, norm: Any) -> Any:
-    """Kernel ``[..., C]`` of a convolution and the batch norm behind it as one."""
+    """Kernel ``[..., C]`` of a convolution, with the batch norm after it folded in."""
     kernel = np.asarray(convolution.kernel, np.float64)
     if isinstance(convolution, keras.layers.DepthwiseConv2D):
         kernel = np.asarray(flat(convolution.kernel), np.float64)
@@ -165,14 +165,14 @@ def _moments(maps: Any) -> tuple[Any, Any]:
 
 
 class _Walk:
-    """What the layers of a network give for some images, as long as another layer has yet to read it."""
+    """The outputs of a network's layers for some images, each kept until the last layer has read it."""
 
     def __init__(self, model: Any, images: NDArray[np.uint8]) -> None:
         self.maps: dict[str, Any] = {model.input._keras_history.operation.name: images}
         self._readers = Counter(name for layer in model.layers for name in self.names(layer))
 
     def inputs(self, layer: Any) -> list[Any]:
-        """What a layer reads; each layer asks once."""
+        """The inputs of a layer; to be called once per layer."""
         found = [self.maps[name] for name in self.names(layer)]
         for name in self.names(layer):
             self._readers[name] -= 1
@@ -182,7 +182,7 @@ class _Walk:
 
     @staticmethod
     def names(layer: Any) -> list[str]:
-        """What a layer reads."""
+        """The names of the layers that a layer reads."""
         return [tensor._keras_history.operation.name for tensor in layer._inbound_nodes[0].input_tensors]
 
 

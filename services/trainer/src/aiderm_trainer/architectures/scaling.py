@@ -8,7 +8,7 @@ import keras
 
 from aiderm_trainer.architectures.backbones import Scaling
 
-# ImageNet's mean and standard deviation: of RGB in 0..1 (as PyTorch's models), and the mean of BGR in 0..255 (as Caffe's).
+# ImageNet's mean and standard deviation of RGB in 0..1 (for PyTorch's models), and mean of BGR in 0..255 (for Caffe's).
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE_MEAN = (103.939, 116.779, 123.68)
 
@@ -37,8 +37,8 @@ def scale(image: Any, how: Scaling) -> Any:
         return keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="scale")(image)
     if how == "caffe":
         return keras.layers.Rescaling(1.0, offset=[-m for m in CAFFE_MEAN], name="scale")(ToBGR(name="to_bgr")(image))
-    # EfficientNet divides by 255 itself, then normalises with weights that ImageNet's file fills with the deviation in the
-    # variance's place; those stay at 0 and 1, and this does all of it.
+    # EfficientNet divides by 255 itself, then normalises with weights for which ImageNet's file holds the deviation in place of
+    # the variance. Those weights stay at 0 and 1, and this layer does all of the normalisation.
     unit = 255.0 if how == "torch_bytes" else 1.0
     factors = [unit / (255.0 * d) for d in DEVIATION]
     return keras.layers.Rescaling(factors, offset=[-unit * m / d for m, d in zip(MEAN, DEVIATION, strict=True)], name="scale")(

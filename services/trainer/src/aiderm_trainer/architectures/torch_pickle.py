@@ -1,7 +1,7 @@
-"""Reads a PyTorch state file of the format before version 1.6 without PyTorch, and without running what a pickle may hold.
+"""Reads PyTorch state files in the format from before version 1.6, without PyTorch and without running code from a pickle.
 
-The file is five parts one after the other: magic number, protocol version, system description, the pickled dictionary
-of tensors (which names storages by key), the list of keys; then each storage as its number of elements and its values.
+The file has five pickled parts: magic number, protocol version, system description, the dictionary of tensors (which refers to
+storages by key) and the list of keys. Then it has each storage, as its number of elements and its values.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _rebuild(storage: tuple[str, np.dtype[Any]], offset: int, size: Any, stride:
 
 
 class _Restricted(pickle.Unpickler):
-    """Unpickles three names and refuses all others."""
+    """Unpickles only the names that a dictionary of tensors needs, and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -61,10 +61,10 @@ class _Restricted(pickle.Unpickler):
 
 
 def read_state(path: Path) -> dict[str, NDArray[Any]]:
-    """Tensors by name.
+    """Reads tensors by name.
 
     Raises:
-        ConfigError: the file is no such state file, is cut short, or names anything but tensors.
+        ConfigError: the file is not such a state file, is truncated, or names anything but tensors.
     """
     try:
         with path.open("rb") as file:

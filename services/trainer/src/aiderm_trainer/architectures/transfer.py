@@ -17,13 +17,13 @@ from aiderm_trainer.config import ConfigError, TrainConfig
 
 
 def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
-    """Builds the backbone with its weights, freezes its first layers, adds the head.
+    """Builds the backbone with its weights, freezes its first layers, and adds the head.
 
-    Batch norm keeps its pretrained statistics: MobileNetV2's momentum of 0.999 makes validation swing for thousands of
-    steps, and folded weights are destroyed by new statistics.
+    Batch norm keeps its pretrained statistics: with MobileNetV2's momentum of 0.999, validation results fluctuate for
+    thousands of steps, and new statistics destroy folded weights.
 
     Raises:
-        ConfigError: unknown layer, or weights that cannot be loaded.
+        ConfigError: a layer is unknown, or the weights cannot be loaded.
     """
     spec = BACKBONES[config.arch]
     size = config.size or spec.size
@@ -57,10 +57,10 @@ def build(config: TrainConfig, classes: int, load: bool = True) -> Network:
 
 
 def depths(arch: str, text: str) -> tuple[str, ...]:
-    """What ``--pool-depths`` names: how many of a backbone's usual depths are pooled, from the deepest up, or layers by name.
+    """The layers that ``--pool-depths`` selects: a number of a backbone's usual depths, from the deepest up, or layers by name.
 
     Raises:
-        ConfigError: no backbone, or more depths than are usual.
+        ConfigError: ``arch`` is not a backbone, or ``text`` is empty or asks for more depths than there are.
     """
     if arch not in BACKBONES:
         raise ConfigError(f"--pool-depths is for pretrained backbones. Received: {arch}")
@@ -76,7 +76,7 @@ def depths(arch: str, text: str) -> tuple[str, ...]:
 
 
 def _backbone(spec: Backbone, inputs: Any, taps: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """The backbone over raw uint8 input, cut after its deepest tap; and the taps from shallow to deep."""
+    """Returns the backbone for raw uint8 input, cut after its deepest tap, and the taps from shallow to deep."""
     full = spec.build(include_top=False, weights=None, input_tensor=scale(inputs, spec.scaling))
     _name(full)
     order = {layer.name: i for i, layer in enumerate(full.layers)}
@@ -85,13 +85,13 @@ def _backbone(spec: Backbone, inputs: Any, taps: tuple[str, ...]) -> tuple[Any, 
             usual = ", ".join(spec.depths)
             raise ConfigError(f"--pool-depths must name feature maps of {full.name}, such as {usual}. Received: {name!r}")
     taps = tuple(sorted(set(taps), key=order.__getitem__))
-    # Not every later layer reads a tap, so the network ends where all are read.
+    # A deeper tap need not depend on the shallower ones, so all taps are outputs.
     backbone = keras.Model(inputs, [full.get_layer(name).output for name in taps])
     return backbone, taps
 
 
 def _name(network: Any) -> None:
-    """Names layers without a name of their own as a fresh process would: else they count on from network to network."""
+    """Renames automatically named layers as in a fresh process: else Keras' numbering goes on from network to network."""
     found: dict[str, list[tuple[int, Any]]] = {}
     for operation in network.operations:
         base = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", type(operation).__name__)  # Conv2D: conv2d, as keras does
@@ -115,7 +115,7 @@ def _load(spec: Backbone, source: str, size: int, taps: tuple[str, ...]) -> dict
     if source == "imagenet":
         try:
             full = spec.build(include_top=False, weights="imagenet", input_shape=shape)
-        except ConfigError:  # says itself what is missing
+        except ConfigError:  # its message already says what is missing
             raise
         except Exception as error:  # keras raises a bare Exception when a download fails
             raise ConfigError(
@@ -133,7 +133,7 @@ def _load(spec: Backbone, source: str, size: int, taps: tuple[str, ...]) -> dict
     for candidate in (full, part):
         try:
             with warnings.catch_warnings():
-                # keras only warns where a part of the file does not fit, and leaves random weights there
+                # keras only warns if a part of the file does not fit, and leaves random weights there
                 warnings.simplefilter("error", UserWarning)
                 candidate.load_weights(path)
         except (ValueError, OSError, KeyError, UserWarning) as error:
@@ -160,7 +160,7 @@ def _freeze(backbone: Any, until: str) -> None:
 
 
 def _novelty(spec: Backbone, model: Any, weights: dict[str, list[Any]] | None) -> Any:
-    """Images -> the pretrained map that novelty is assessed by; layers that training left alone are shared, not copied."""
+    """A model: images -> the pretrained map that novelty is assessed by. Layers that are not trained are shared, not copied."""
     names = [layer.name for layer in model.layers]
     trained = [i for i, layer in enumerate(model.layers) if layer.trainable_weights]
     if spec.novelty in names[: trained[0]]:

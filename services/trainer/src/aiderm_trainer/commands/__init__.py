@@ -1,1 +1,1 @@
-"""The commands of ``aiderm-train``, a file for each part of the work. TensorFlow is imported inside of them: help needs none."""
+"""The commands of ``aiderm-train``, one file per area. They import TensorFlow when they run, so that --help is fast."""

@@ -31,7 +31,7 @@ from aiderm_trainer.commands.report_options import with_options, with_report_opt
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What ``export`` and ``ensemble`` make a bundle from, besides the runs."""
+    """The options from which ``export`` and ``ensemble`` make a bundle, besides the runs."""
 
     name: str
     version: str
@@ -43,7 +43,7 @@ class ExportOptions:
     upright: bool
 
     def root(self, run: Path) -> Path:
-        """Folder of the images: the one that was given, or that of the run."""
+        """Folder of the images: the one given as an option, or else the one used by the run."""
         from aiderm_trainer.training.run_folder import read_data_root
 
         return self.data or read_data_root(run)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and errors reported in one sentence."""
+"""Defines options that several commands share, and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def warn(text: str, *, label: str = "", style: str = "red") -> None:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Expected failures are told in one sentence, without a traceback."""
+    """Reports expected failures in one sentence, without a traceback."""
     try:
         yield
     except (ValueError, BundleError, ImageError, OSError) as error:
@@ -71,10 +71,10 @@ def plain_errors() -> Iterator[None]:
 
 
 def numbers(option: str, text: str) -> tuple[float, ...]:
-    """Comma-separated numbers.
+    """Parses comma-separated numbers.
 
     Raises:
-        ValueError: with the option and what it held.
+        ValueError: the text is not numbers; the message names the option and the text.
     """
     try:
         return tuple(float(part) for part in text.split(","))

@@ -25,7 +25,7 @@ _LOGGERS: Final = ("absl", "tensorflow", "nncf", "openvino")
 
 
 def silence_libraries() -> None:
-    """Sets what the libraries read when they are imported; a variable that the user has set stays."""
+    """Silences the libraries before they are imported; environment variables that the user has set are kept."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in _LOGGERS:

@@ -1,4 +1,4 @@
-"""Options that several commands share as a group: what a report examines, besides the metrics."""
+"""Defines a group of options that several commands share: what a report examines besides the metrics."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def _options(
     ] = None,
     learning_curve: Annotated[Path | None, typer.Option(help="JSON file that `aiderm-train learning-curve` wrote.")] = None,
 ) -> Any:
-    """The options as an ``evaluation.findings.FindingsRequest``.
+    """Returns the options as an ``evaluation.findings.FindingsRequest``.
 
     Raises:
-        ValueError: --stress-images without --stress.
+        ValueError: --stress-images is given without --stress.
     """
     from aiderm_trainer.evaluation.findings import FindingsRequest
 
@@ -50,12 +50,12 @@ def _options(
 
 
 def with_report_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the report's options; its parameter ``request`` receives what they ask for."""
+    """Adds the report's options to a command; its parameter ``request`` receives the ``FindingsRequest``."""
     return with_options(_options, "request")(command)
 
 
 def with_options(options: Callable[..., Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the options that ``options`` takes; the command's parameter ``name`` receives what it makes of them."""
+    """Adds the parameters of ``options`` to a command; the command's parameter ``name`` receives what ``options`` returns."""
     shared = inspect.signature(options, eval_str=True).parameters
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

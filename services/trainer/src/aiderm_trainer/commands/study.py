@@ -1,4 +1,4 @@
-"""Commands that compare recipes and report on it."""
+"""Commands that compare recipes and report the results."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def compare(
 
 @contextmanager
 def _executor(cluster: str | None, jobs: int | None, threads: int | None, gpus: float) -> Iterator[tuple[Executor, int]]:
-    """What runs the trials, and the threads per trial."""
+    """Yields the executor of the trials, and the threads per trial."""
     if gpus and cluster is None:
         raise ValueError(f"--gpus-per-trial needs --cluster. Received: --gpus-per-trial {gpus:g} alone")
     if cluster is None:

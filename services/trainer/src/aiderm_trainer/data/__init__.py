@@ -1,1 +1,1 @@
-"""From files and tables to batches: index, split, duplicates, synthetic lesions, augmentation, pipeline."""
+"""Prepares images for training: indexing, duplicates, splitting, synthetic lesions, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Near-duplicates that hashes miss: image parts that were zoomed or rotated by any angle.
+"""Finds near-duplicates that hashes miss: parts of images that were zoomed or rotated by any angle.
 
 An embedding proposes each image's nearest neighbours. A pair is accepted if one image can be aligned with the other.
 Keypoints (SIFT, Lowe 2004) give the similarity transform (RANSAC, Fischler and Bolles 1981), and under it the fine detail of
@@ -22,7 +22,7 @@ from rich.progress import track
 from aiderm_trainer.data.duplicates import NearDuplicate
 
 SIDE: Final = 224
-# Unrelated naevi of one camera look alike to a network too, so these only propose.
+# Unrelated naevi of one camera have similar embeddings too, so the embeddings only propose pairs.
 MIN_COSINE: Final = 0.5
 NEIGHBOURS: Final = 6
 MIN_INLIERS: Final = 8
@@ -55,7 +55,7 @@ def nearest(embedding: NDArray[np.float32], cosine: float = MIN_COSINE, neighbou
 
     Args:
         embedding: ``[N, D]``.
-        cosine: least similarity of the embeddings, centred on their mean.
+        cosine: smallest cosine similarity of the embeddings, centred on their mean.
         neighbours: largest number of neighbours per image.
 
     Returns:
@@ -81,7 +81,7 @@ def nearest(embedding: NDArray[np.float32], cosine: float = MIN_COSINE, neighbou
 def find_aligned(
     image: Callable[[int], Grey], pairs: Sequence[tuple[int, int]], *, progress: bool = False
 ) -> list[NearDuplicate]:
-    """Selects the proposed pairs that show one scene.
+    """Selects the proposed pairs that show the same scene.
 
     Args:
         image: returns the ``grey_image`` of an index.
@@ -89,7 +89,7 @@ def find_aligned(
         progress: shows a progress bar.
 
     Returns:
-        The pairs that can be laid on one another, in their order, with the agreement of their detail.
+        The pairs that can be aligned, in their order, with the agreement of their detail.
     """
 
     @lru_cache(maxsize=2048)

@@ -1,9 +1,9 @@
-"""Augmentation in OpenCV and NumPy: one warp for all geometry, then what cameras differ in.
+"""Augments images with OpenCV and NumPy: one warp for all geometry, then the properties in which cameras differ.
 
-In the public sets the camera gives the label away (sharpness, crop, border, colour). So everything a camera, a crop or
-a clinic adds is drawn at random for benign and malignant alike: colour, blur, resampling, sharpening, JPEG loss, decoding
-at half scale, round dark borders, rulers, ink, hair, gel bubbles and coloured patches. Bissoto et al., "(De)Constructing
-Bias on Skin Lesion Datasets", CVPRW 2019.
+In the public data sets the camera gives the label away (sharpness, crop, border, colour). So everything that a camera, a crop
+or a clinic adds is drawn at random for benign and malignant alike: colour, blur, resampling, sharpening, JPEG loss, decoding
+at half scale, round dark borders, rulers, ink, hair, gel bubbles and coloured patches. See Bissoto et al.,
+"(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Augmentation:
 
     Attributes:
         shift: largest shift, as a share of the side.
-        zoom: largest factor, applied as f or 1/f.
-        aspect: largest ratio between the axes' scales, applied either way (sets squash 4:3 to a square).
+        zoom: largest factor f; the zoom lies between 1/f and f.
+        aspect: largest ratio between the axes' scales, applied either way (data sets squash 4:3 to a square).
         color: largest relative change of brightness, contrast and each channel's gain.
         artefacts: probability of each of ruler, ink, gel bubbles and colour patch.
         hair: probability of hairs.
         border: probability of a round dark border.
-        half_scale: probability of the pixels that a JPEG of twice the side has when it is decoded at half scale.
+        half_scale: probability of imitating a JPEG of twice the side that is decoded at half scale.
     """
 
     shift: float = 0.08
@@ -60,7 +60,7 @@ def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
     stretch = how.aspect ** rng.uniform(-0.5, 0.5)
     flip = 1 if rng.random() < 0.5 else -1
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # Stretch acts in the image's own axes before the rotation: that is where cameras and resizers squash.
+    # The stretch acts along the image's own axes, before the rotation, because cameras and resizers squash along these.
     matrix = rotation @ np.diag([flip * zoom * stretch, zoom / stretch])
     center = np.array([side / 2 - 0.5] * 2)
     offset = center + rng.uniform(-how.shift, how.shift, 2) * side - matrix @ center
@@ -69,7 +69,7 @@ def warp(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
 
 
 def recolor(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
-    """Brightness, contrast, gamma and white balance, through one lookup table a channel."""
+    """Brightness, contrast, gamma and white balance, through one lookup table per channel."""
     levels = np.linspace(0.0, 1.0, 256)
     gamma = np.exp(rng.uniform(-how.color, how.color))
     contrast = 1 + rng.uniform(-how.color, how.color)
@@ -108,9 +108,10 @@ def degrade(image: Image, rng: np.random.Generator, how: Augmentation) -> Image:
 
 
 def at_half_scale(image: Image, quality: int) -> Image:
-    """The image as a JPEG of a little more than twice its side, decoded at half scale: half of the frequencies, not areas.
+    """Imitates decoding a JPEG of slightly more than twice the side at half scale: frequencies are dropped, not areas averaged.
 
-    The pixel more is that of a photograph of 600 x 450 before an input of 224: what is left is shifted by up to half a pixel.
+    A photograph of 600 x 450 pixels has a side of 225 at half scale, one pixel more than an input of 224. Resizing it to 224
+    shifts the content by up to half a pixel.
     """
     side = image.shape[0]
     large = cv2.resize(image, (2 * side + 2, 2 * side + 2), interpolation=cv2.INTER_CUBIC)
@@ -224,7 +225,7 @@ def augment(image: Image, rng: np.random.Generator, how: Augmentation = Augmenta
 
 
 def alter(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:
-    """What ``augment`` does besides the warp: artefacts, colour and loss of quality, each pixel where it was.
+    """Applies all of ``augment`` except the warp: artefacts, colour and loss of quality. Nothing moves in the image.
 
     Args:
         image: uint8 ``[S, S, 3]`` RGB.
@@ -238,18 +239,18 @@ def alter(image: Image, rng: np.random.Generator, how: Augmentation = Augmentati
     return degrade(recolor(image, rng, how), rng, how)
 
 
-# Harder than the default: what a network is to become stable against by seeing it beside a clean view. Decoding at half scale
-# came after melanoma 6, which is not stable against it (docs/architecture.md).
+# Stronger than the default: the network sees it beside a clean view and learns to be stable against it. Decoding at half scale
+# was added after melanoma 6, which is not stable against it (docs/architecture.md).
 ARTEFACT_HEAVY = Augmentation(artefacts=0.15, hair=0.5, border=0.3, blur=0.35, resample=0.2, jpeg=0.6, half_scale=0.15)
 
 
 def clean_view(image: Image, rng: np.random.Generator, how: Augmentation = Augmentation()) -> Image:
-    """An image without artefacts, in one of its eight orientations, or turned by any angle and cropped anew.
+    """An image without artefacts, in one of its eight orientations, or rotated by any angle and cropped anew.
 
     Args:
         image: uint8 ``[S, S, 3]`` RGB.
         rng: source of all randomness.
-        how: ranges of the crop.
+        how: ranges of the warp.
 
     Returns:
         uint8 ``[S, S, 3]`` RGB.

@@ -1,9 +1,9 @@
-"""How often each row is shown, and how much of its label its domain gives away.
+"""Computes how often each row is drawn, and how much its domain reveals about its label.
 
-Labels are balanced inside each domain as far as no image has to be repeated too often. What imbalance is left goes into a
-domain offset: the log-odds of malignancy among what is shown of that domain. Added to the logits during training and
-dropped afterwards, it leaves the network nothing to gain from recognising the domain (logit adjustment, Menon et al.,
-ICLR 2021; product of experts with a bias-only model, Clark et al., EMNLP 2019).
+Labels are balanced inside each domain as far as possible without repeating an image too often. The remaining imbalance goes
+into a domain offset: the log-odds of malignancy among the rows drawn from that domain. It is added to the logits during training
+and dropped afterwards, so the network gains nothing from recognising the domain (logit adjustment, Menon et al., ICLR 2021;
+product of experts with a bias-only model, Clark et al., EMNLP 2019).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPEATS = 4.0  # an image is drawn at most this many times as often as the average image
-PRIOR = 10.0  # images that a domain's log-odds are shrunk by
+PRIOR = 10.0  # weight of the overall share of malignant rows in a domain's share, in images
 
 
 def balanced_weights(domains: Sequence[str], malignant: NDArray[np.bool_], classes: Sequence[str]) -> NDArray[np.float64]:
-    """Probability that each row is drawn: both labels alike inside each domain, up to ``REPEATS``.
+    """The probability of drawing each row: both labels are equally likely inside each domain, within the limit of ``REPEATS``.
 
-    A domain counts by the square root of its size, and inside a label of a domain so does a class.
+    A domain is weighted by the square root of its size, and so is a class among the rows of one label in a domain.
 
     Args:
-        domains: of each row.
+        domains: the domain of each row.
         malignant: bool ``[N]``.
         classes: dx of each row, empty where it is unknown.
 
@@ -48,9 +48,9 @@ def domain_offsets(domains: Sequence[str], malignant: NDArray[np.bool_], weights
     """Log-odds of malignancy among the rows drawn from each row's domain, minus those of all drawn rows.
 
     Args:
-        domains: of each row.
+        domains: the domain of each row.
         malignant: bool ``[N]``.
-        weights: ``balanced_weights``.
+        weights: the probability of drawing each row.
 
     Returns:
         float32 ``[N]``; shrunk towards 0 where a domain has few images.

@@ -1,6 +1,6 @@
-"""Rows to batches: decoded once through the one decode path, augmented in threads, in an order that a seed fixes.
+"""Turns rows into batches: images are decoded as everywhere else and augmented in threads, in an order that a seed fixes.
 
-Every batch is a pure function of (seed, epoch, step), so a run that was killed goes on as if it had not been.
+Every batch is a pure function of (seed, epoch, step), so a run that was killed resumes as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Images:
         return len(self.rows)
 
     def at(self, size: int) -> Images:
-        """The same rows at another size; nothing of them is kept in memory."""
+        """The same rows at another size, at which no images are kept in memory."""
         return self if size == self.size else Images(self.rows, self.root, size, budget=0)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
@@ -76,10 +76,10 @@ class Images:
 
 
 def sampling_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """How often each row is drawn: benign and malignant alike inside each source.
+    """The probability of drawing each row: benign and malignant are equally likely inside each source.
 
-    A source counts by the square root of its size, and inside its benign (malignant) rows a class does too: small ones
-    are seen more often than they occur, without being repeated endlessly.
+    A source is weighted by the square root of its size, and so is a class among the benign (malignant) rows of a source: small
+    ones are drawn more often than they occur, without being repeated endlessly.
 
     Returns:
         float64 ``[N]`` that sums to 1.
@@ -106,9 +106,9 @@ class Blinding:
     """How the camera is hidden from the network: see ``balance`` and ``style``.
 
     Attributes:
-        balance: what labels are balanced inside.
+        balance: whether labels are balanced inside each domain or each source.
         offset: share of the domain's log-odds of malignancy that is added to the logits.
-        hidden: share of that, where an image shows another camera's colours or skin.
+        hidden: factor on the offset of an image that shows another camera's colours or skin.
         style: probability that an image is shown in another domain's colours.
     """
 
@@ -119,7 +119,7 @@ class Blinding:
 
 
 def weigh_rows(rows: Sequence[Row], blinding: Blinding) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """How often each row is drawn, float64 ``[N]`` that sums to 1, and the log-odds that its domain gives away, ``[N]``."""
+    """Returns the probability of drawing each row, float64 ``[N]``, and its domain offset, float32 ``[N]``."""
     domains, malignant = [row.domain or row.source for row in rows], np.array([bool(row.malignant) for row in rows])
     if blinding.balance == "domain":
         weights = balanced_weights(domains, malignant, [row.dx for row in rows])
@@ -129,7 +129,7 @@ def weigh_rows(rows: Sequence[Row], blinding: Blinding) -> tuple[NDArray[np.floa
 
 
 class Batch(NamedTuple):
-    """One step.
+    """The batch of one step.
 
     Attributes:
         images: uint8 ``[B, S, S, 3]``.
@@ -148,12 +148,12 @@ class TrainingBatches:
     """Augmented, balanced batches of an epoch.
 
     Args:
-        images: where inputs come from.
+        images: the training images.
         targets: float32 ``[N, C]``, see ``labels.possible_classes``.
-        batch: images a step.
+        batch: images per step.
         seed: fixes order and augmentation.
         how: augmentation; None leaves the images as they are.
-        outlines: of lesions, some of which are then painted over or transplanted.
+        outlines: of lesions; if given, some of these lesions are painted over or transplanted.
         taught: float32 ``[N, C]``, teachers' probabilities, see ``distillation``.
         blinding: how the camera is hidden.
     """
@@ -177,7 +177,7 @@ class TrainingBatches:
         self.outlines = outlines
         self.taught = np.zeros_like(targets) if taught is None else taught
         malignant = np.array([bool(row.malignant) for row in images.rows])
-        # Of a painted-over lesion nothing is known: its label is drawn by lot between these two.
+        # Nothing is known about a painted-over lesion: its label is drawn at random from these two.
         self._sides = [targets[malignant == side].max(axis=0, initial=0.0) for side in (False, True)]
         domains = [row.domain or row.source for row in images.rows]
         self.blinding = blinding
@@ -185,16 +185,16 @@ class TrainingBatches:
         members: dict[str, list[int]] = {}
         for index, domain in enumerate(domains):
             members.setdefault(domain, []).append(index)
-        self._orders: dict[int, NDArray[np.int64]] = {}  # of the epoch that is read
+        self._orders: dict[int, NDArray[np.int64]] = {}  # of the epoch being read
         self._members = [np.array(found) for _, found in sorted(members.items()) if len(found) >= FEWEST]
 
     @property
     def steps(self) -> int:
-        """Steps of one epoch: as many images as there are rows."""
+        """Steps per epoch, in which about as many images are drawn as there are rows."""
         return max(1, len(self.images) // self.batch)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Row indices of an epoch, int64 ``[steps * batch]``: systematic draws, so each row comes as often as its share says."""
+        """Row indices of an epoch, int64 ``[steps * batch]``, from systematic sampling: each row occurs as its weight says."""
         rng = np.random.default_rng([self.seed, epoch])
         count = self.steps * self.batch
         shuffled = rng.permutation(len(self.weights))
@@ -203,7 +203,7 @@ class TrainingBatches:
         return rng.permutation(picks)
 
     def at(self, epoch: int, step: int, pairs: bool = False) -> Batch:
-        """The batch of a step of an epoch, in one view of each row or in two: see ``make`` and ``make_pairs``."""
+        """The batch of a step of an epoch, with one view of each row or with two: see ``make`` and ``make_pairs``."""
         order = self._orders.get(epoch)
         if order is None:
             order = self.order(epoch).reshape(self.steps, self.batch)
@@ -211,7 +211,7 @@ class TrainingBatches:
         return (self.make_pairs if pairs else self.make)(order[step], epoch, step)
 
     def make(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
-        """The batch of one step, whatever was made before.
+        """Makes the batch of one step, independently of earlier batches.
 
         Args:
             indices: rows, int64 ``[B]``.
@@ -225,7 +225,7 @@ class TrainingBatches:
         return batch._replace(images=np.stack(images))
 
     def make_pairs(self, indices: NDArray[np.int64], epoch: int, step: int) -> Batch:
-        """Two views of each row, one after the other: a clean one, and one with artefacts; each turned its own way.
+        """Makes two views of each row: a clean one, and one with artefacts, each in its own orientation.
 
         Args:
             indices: rows, int64 ``[B]``.
@@ -233,7 +233,7 @@ class TrainingBatches:
             step: see ``epoch``.
 
         Returns:
-            a batch of ``2 B`` images, those of one row side by side.
+            a batch of ``2 B`` images, with the two views of a row next to each other.
         """
         rng = np.random.default_rng([self.seed, epoch, step, 2])
         images, batch = self._prepare(indices, rng)
@@ -242,7 +242,7 @@ class TrainingBatches:
         return Batch(np.stack(both), *(np.repeat(part, 2, axis=0) for part in batch[1:]))
 
     def _prepare(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[list[NDArray[np.uint8]], Batch]:
-        """Images in other colours or on other skin, not augmented yet; and what is known of them, in a batch without images."""
+        """Returns images that are restyled and swapped but not augmented yet, and their targets in a batch without images."""
         targets, taught, offsets = self.targets[indices], self.taught[indices], self.offsets[indices]
         images = [self.images[int(i)] for i in indices]
         for at, index in enumerate(indices):
@@ -257,7 +257,7 @@ class TrainingBatches:
         return images, Batch(np.empty((0,), np.uint8), targets, taught, offsets)
 
     def _restyle(self, image: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], bool]:
-        """An image in the colours of one of a random domain, sometimes; and whether it is."""
+        """Sometimes gives an image the colours of one from a random domain; returns it, and whether it was changed."""
         if not self.blinding.style or len(self._members) < 2 or rng.random() >= self.blinding.style:
             return image, False
         domain = self._members[int(rng.integers(len(self._members)))]
@@ -269,7 +269,7 @@ class TrainingBatches:
     def _swap(
         self, index: int, image: NDArray[np.uint8], target: NDArray[np.float32], rng: np.random.Generator
     ) -> tuple[NDArray[np.uint8], NDArray[np.float32], bool]:
-        """An outlined lesion as it is, painted over, or on another's skin; its target; whether the lesion is still there."""
+        """May paint a lesion over or transplant it; returns the image, its target, and whether it still shows the lesion."""
         outlines, swaps = self.outlines, Swaps()
         draw = rng.random()
         if outlines is None or index not in outlines or draw >= swaps.painted + swaps.transplanted:

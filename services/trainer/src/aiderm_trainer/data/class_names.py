@@ -1,4 +1,4 @@
-"""The names that data sets use for the same diagnoses, and the user's own classes."""
+"""Maps the class names that data sets use to diagnoses, and supports the user's own classes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _UNDIAGNOSED: Final = frozenset(
 ARCHIVE_LEVELS: Final = ("diagnosis_5", "diagnosis_4", "diagnosis_3", "diagnosis_2", "diagnosis")  # the most exact first
 _DX_BY_NAME: Final = {name: dx for dx, names in _ALIASES.items() for name in (dx, *names)}
 
-LONGEST: Final = 32  # letters of a label's id
+LONGEST: Final = 32  # characters in a label's id at most
 ALLOWED: Final = "benign, malignant, " + ", ".join(f"{dx} ({name})" for dx, name in DIAGNOSES.items())
 
 
@@ -113,7 +113,8 @@ def parse_archive_diagnosis(cells: Mapping[str, str]) -> ClassName | str:
         cells: the record's texts by column; columns may be missing.
 
     Returns:
-        The class by the most exact diagnosis that is known here, else whether it is malignant; or why there is none.
+        The class of the most exact diagnosis that is known here, else one that is only benign or malignant; or a text that says
+        why there is no class.
     """
     side = parse_class(cells.get("diagnosis_1") or cells.get("benign_malignant") or "-")
     exact = next((name for level in ARCHIVE_LEVELS if (name := parse_class(cells.get(level) or "-")) and name.dx), None)
@@ -137,10 +138,10 @@ def own_class(name: str) -> str:
 
 
 def with_positive(names: Sequence[str]) -> Classify:
-    """Accepts any class name; the classes ``names`` count as malignant, all others as benign.
+    """Returns a classifier that accepts any class name: the classes ``names`` count as malignant, all others as benign.
 
     Raises:
-        ValueError: a name that is none, or one of the known diagnoses on the wrong side.
+        ValueError: there are no names, or one of them is invalid (see ``own_class``).
     """
     positive = {class_id(name) for name in names}
     if not positive:
@@ -149,7 +150,7 @@ def with_positive(names: Sequence[str]) -> Classify:
 
 
 def of_labels(labels: Sequence[Label]) -> Classify:
-    """Classifies known diagnoses and the labels of a model, by id or by name."""
+    """Returns a classifier of known diagnoses and of the labels of a model, by id or by name."""
     own = {key: label for label in labels for key in (_key(label.id), _key(label.name))}
 
     def classify(name: str) -> ClassName | None:

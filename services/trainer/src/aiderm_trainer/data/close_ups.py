@@ -1,9 +1,9 @@
-"""Clinical close-ups made of dermoscopic images: the same lesions as an ordinary camera would show them.
+"""Simulates clinical close-ups from dermoscopic images: the same lesions as an ordinary camera would show them.
 
 A clinical photograph differs from a dermoscopic image in what lies between skin and lens. The camera stands further away, so
-the lesion is small and skin surrounds it; no contact fluid or polariser takes away the reflections of the surface; the room's
-light colours the image and falls unevenly; and the focus is often off. Real close-ups are not at hand, so the novelty score
-learns from these. Fitting and evaluation draw other skin, other light and other ranges: what is measured must not be the
+the lesion is small and skin surrounds it; no contact fluid or polariser removes the reflections of the surface; the room's
+light colours the image and falls unevenly; and the focus is often off. Real close-ups are not available, so the novelty score
+learns from these. Fitting and evaluation use different skin, light and ranges, so that the evaluation does not measure the
 simulator's own signature.
 """
 
@@ -29,10 +29,10 @@ class CloseUp:
     Attributes:
         scale: side of the dermoscopic image in the close-up, as a share of the close-up's side.
         blur: standard deviation of the defocus, as a share of the side.
-        light: how far the light's colour is that of one of ``LIGHTS``; 0 is daylight.
+        light: strength of the light's colour: 0 is daylight, 1 is the full colour of one of ``LIGHTS``.
         relief: strength of the skin's relief, in grey levels.
-        glare: strength of the highlights, as a fourth of their number.
-        shade: fall of the light across the image.
+        glare: a quarter of the number of highlights.
+        shade: how much the light falls off across the image.
         skin: how the skin's relief is drawn: noise of several scales, or the cells between skin lines.
     """
 
@@ -50,7 +50,7 @@ EVALUATION: Final = CloseUp((0.25, 0.7), (0.0, 0.009), (0.2, 1.0), (4.0, 12.0), 
 
 
 def close_up(image: Image, rng: np.random.Generator, how: CloseUp = FITTING) -> Image:
-    """One simulated close-up.
+    """Simulates one close-up.
 
     Args:
         image: a dermoscopic image, uint8 ``[S, S, 3]`` RGB.
@@ -75,12 +75,12 @@ def close_up(image: Image, rng: np.random.Generator, how: CloseUp = FITTING) -> 
 
 
 def _from_afar(image: Image, rng: np.random.Generator, how: CloseUp) -> Floats:
-    """The lesion, small, on plain skin of the colour that surrounds it: float32 ``[S, S, 3]``."""
+    """Places the reduced lesion on plain skin of the colour that surrounds it: float32 ``[S, S, 3]``."""
     side = image.shape[0]
     small = max(24, int(side * rng.uniform(*how.scale)))
     shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA).astype(np.float32)
     skin = _skin_colour(image)
-    # Without fluid the surface scatters white light back: paler, and with less contrast between lesion and skin.
+    # Without contact fluid the surface scatters white light, so the image is paler and the lesion contrasts less with the skin.
     pale = rng.uniform(0.05, 0.35)
     shrunk, skin = (part * (1 - pale) + 255 * pale * 0.75 for part in (shrunk, skin))
     y, x = np.mgrid[:small, :small].astype(np.float32) / max(1, small - 1) * 2 - 1
@@ -97,7 +97,7 @@ def _from_afar(image: Image, rng: np.random.Generator, how: CloseUp) -> Floats:
 
 
 def _skin_colour(image: Image) -> Floats:
-    """A bright colour of the ring in which skin is likeliest: dark corners and the lesion are left out."""
+    """Median colour of the brighter part of a ring that is most likely skin; this leaves out dark corners and the lesion."""
     side = image.shape[0]
     y, x = np.mgrid[:side, :side] / (side - 1) * 2 - 1
     ring = image[(np.hypot(x, y) > 0.6) & (np.hypot(x, y) < 0.9)]
@@ -107,7 +107,7 @@ def _skin_colour(image: Image) -> Floats:
 
 
 def _noise(side: int, rng: np.random.Generator) -> Floats:
-    """Relief as noise of several scales, drawn out along one direction as skin is: about -1 to 1."""
+    """Relief as noise of several scales, stretched along one direction as skin is: about -1 to 1."""
     total = np.zeros((side, side), np.float32)
     for cells in (side // 2, side // 4, side // 8):
         grain = rng.normal(0, 1, (cells, max(2, int(cells * rng.uniform(0.4, 1.0))))).astype(np.float32)
@@ -149,7 +149,7 @@ def _highlights(relief: Floats, rng: np.random.Generator, count: int) -> Floats:
 
 
 def _lit(scene: Floats, rng: np.random.Generator, how: CloseUp) -> Floats:
-    """The light's colour, its fall across the image, and the exposure."""
+    """Applies the light's colour, its fall-off across the image, and the exposure."""
     side = scene.shape[0]
     colour = np.array(LIGHTS[int(rng.integers(len(LIGHTS)))]) ** rng.uniform(*how.light)
     angle = rng.uniform(0, 2 * np.pi)

@@ -1,7 +1,7 @@
-"""The domain of each image: its camera, clinic or collection where known, else a group found by what surrounds the lesion.
+"""Finds the domain of each image: its camera, clinic or collection if known, else a group of images with similar surroundings.
 
-A group is found from the edge band and the corners of the image alone: colour, shading, sharpness and grain of the skin
-there, and the dark border of a dermatoscope. The lesion itself is never looked at, so no group can be a diagnosis.
+Groups are found from the edge band and the corners of the images alone: colour, shading, sharpness and grain of the skin
+there, and the dark border of a dermatoscope. The lesion itself is not used, so no group can stand for a diagnosis.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from sklearn.cluster import KMeans
 from aiderm_trainer.data.table import Row
 
 BAND: Final = 20 / 224  # width of the edge band, as a share of the side
-CORNER: Final = 1.25  # radius from which on a pixel is in a corner, as a share of half the side
+CORNER: Final = 1.25  # radius beyond which a pixel is in a corner, as a share of half the side
 DARK: Final = 40  # of 255 in L: a darker corner is the dermatoscope's border
-IMAGES_A_GROUP: Final = 80  # a source of twice as many unknown images is cut in two, of four times as many, in four less one, ...
+IMAGES_A_GROUP: Final = 80  # a source with n images of unknown domain gets about log2(n / IMAGES_A_GROUP) groups
 MOST_GROUPS: Final = 8
-GIVEN_AWAY: Final = 0.9  # share of one label from which on a domain gives the label away
-FEWEST: Final = 30  # images that a domain must have for that to be said of it
+GIVEN_AWAY: Final = 0.9  # a domain whose images have one label in at least this share gives the label away
+FEWEST: Final = 30  # images that a domain must have for this to be assessed
 
 
 def border_statistics(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the surroundings of a lesion look like.
+    """Statistics of a lesion's surroundings.
 
     Args:
         image: uint8 ``[S, S, 3]`` RGB.
@@ -55,7 +55,7 @@ def find_groups(statistics: NDArray[np.float32], seed: int = 0) -> NDArray[np.in
 
     Args:
         statistics: float32 ``[N, 16]``, ``border_statistics`` of the images of one source.
-        seed: of the first centres; the same images in the same order give the same groups.
+        seed: of the initial cluster centres; the same images in the same order give the same groups.
 
     Returns:
         int64 ``[N]``: 0 is the largest group.
@@ -71,7 +71,7 @@ def find_groups(statistics: NDArray[np.float32], seed: int = 0) -> NDArray[np.in
 
 
 def with_domains(rows: Sequence[Row], images: Iterable[NDArray[np.uint8]], seed: int = 0) -> list[Row]:
-    """Gives every row without a domain one that is found, inside its source.
+    """Assigns a domain to every row without one: a group of similar images within the row's source.
 
     Args:
         rows: of a split; those with a domain keep it.
@@ -111,13 +111,13 @@ class DomainLabels:
 
     @property
     def gives_label_away(self) -> bool:
-        """Whether nearly all images of the domain have one label, so that recognising it answers the question."""
+        """Whether nearly all images of the domain have one label, so that recognising it reveals the label."""
         total = self.benign + self.malignant
         return total >= FEWEST and max(self.benign, self.malignant) >= GIVEN_AWAY * total
 
 
 def labels_by_domain(rows: Iterable[Row]) -> list[DomainLabels]:
-    """Labels of each domain, ordered by name; a row without a domain counts under its source."""
+    """Counts the labels of each domain, ordered by name; a row without a domain counts under its source."""
     counts: dict[str, list[int]] = {}
     for row in rows:
         cells = counts.setdefault(row.domain or row.source, [0, 0, 0])

@@ -26,7 +26,7 @@ SIDE: Final = 64
 # change little else; cameras and crops change more.
 MAX_DISTANCE: Final = 16
 MAX_DISTANCE_TURNED: Final = 10
-_MIN_LIKENESS: Final = 0.8  # correlation of 16 x 16 thumbnails: a cheap first sieve (duplicates: 0.85 and more)
+_MIN_LIKENESS: Final = 0.8  # correlation of 16 x 16 thumbnails: a cheap first filter (duplicates reach at least 0.85)
 MIN_DETAIL: Final = 0.36  # correlation of the fine detail above which a pair counts as one image
 _MAX_SHIFT: Final = 6  # pixels of the thumbnail
 _BLACK: Final = 32
@@ -38,7 +38,7 @@ _Pairs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class NearDuplicate:
-    """Two images of one scene: indices of their rows (first < second) and how well their detail agrees, 0..1."""
+    """Two images of the same scene: indices of their rows (first < second) and how well their detail agrees, 0..1."""
 
     first: int
     second: int
@@ -65,7 +65,7 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.uint64]
         thumbnails: uint8 ``[N, 64, 64]``.
 
     Returns:
-        Two uint64 ``[N]``.
+        Two uint64 arrays ``[N]``.
     """
     grey = thumbnails.astype(np.float32)
     position = np.arange(SIDE, dtype=np.float32)
@@ -84,7 +84,7 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 
 def find_near_duplicates(thumbnails: NDArray[np.uint8], *, progress: bool = False) -> list[NearDuplicate]:
-    """Finds pairs of images that show one scene, in any of the eight orientations of a square.
+    """Finds pairs of images that show the same scene, in any of the eight orientations of a square.
 
     Args:
         thumbnails: uint8 ``[N, 64, 64]`` from ``thumbnail``.
@@ -94,7 +94,7 @@ def find_near_duplicates(thumbnails: NDArray[np.uint8], *, progress: bool = Fals
         The pairs, ordered by their indices. Compares every pair: about 20 s for 16,000 images on one core.
 
     Raises:
-        ValueError: another shape or type.
+        ValueError: ``thumbnails`` has another shape or type.
     """
     if thumbnails.ndim != 3 or thumbnails.shape[1:] != (SIDE, SIDE) or thumbnails.dtype != np.uint8:
         raise ValueError(f"thumbnails must be uint8 [N, {SIDE}, {SIDE}]. Received: {thumbnails.dtype} {thumbnails.shape}")
@@ -182,14 +182,14 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def join_groups(rows: Sequence[Row], pairs: Iterable[tuple[int, int]] = ()) -> list[Row]:
-    """Merges the groups of images that share a group, have identical bytes, or are near-duplicates.
+    """Merges the groups of images that have identical bytes or are near-duplicates.
 
     Args:
         rows: in the order that the pairs' indices refer to.
         pairs: positions of near-duplicates.
 
     Returns:
-        The rows in their order; a joined group has the alphabetically first name of its groups.
+        The rows in their original order; a merged group takes the alphabetically first name of its groups.
 
     Raises:
         IndexError: a pair refers to a row that does not exist.

@@ -1,4 +1,4 @@
-"""Embeddings of a pretrained backbone, for finding images that look alike."""
+"""Computes embeddings with a pretrained backbone, for finding similar images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def load_embedding(weights: str | Path) -> Embed:
-    """A function uint8 ``[N, 224, 224, 3]`` -> float32 ``[N, D]``: pooled maps of three depths of MobileNetV2.
+    """Returns a function uint8 ``[N, 224, 224, 3]`` -> float32 ``[N, D]``: pooled maps of three depths of MobileNetV2.
 
     Args:
         weights: a file of pretrained weights, or ``imagenet``.
 
     Raises:
-        aiderm_trainer.config.ConfigError: weights that cannot be loaded.
+        aiderm_trainer.config.ConfigError: the weights cannot be loaded.
     """
     network = build(TrainConfig(arch=ARCHITECTURE, weights=str(weights), size=SIZE), 2)
     vector = network.model.get_layer(network.vector).output

@@ -1,4 +1,4 @@
-"""Makes a lesion in an image larger by a known amount, and takes the image again with another camera position."""
+"""Enlarges the lesion in an image by a known amount, and simulates taking the image again from another camera position."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-_BAND: Final = 0.8  # radii of the lesion within which the skin around it gives way
-_RIM: Final = 0.6  # radii of the lesion in which its rim grows where its middle stays
+_BAND: Final = 0.8  # width of the skin around the lesion that gives way, in radii of the lesion
+_RIM: Final = 0.6  # width of the rim that grows while the middle stays, in radii of the lesion
 
 
 def grown(image: Image, lesion: Mask, growth: float, *, rim: bool) -> Image:
-    """The image with its lesion enlarged; smoothly, and skin far from it stays where it was.
+    """Enlarges the lesion in an image smoothly; skin far from the lesion stays where it was.
 
     Args:
         image: uint8 ``[S, S, 3]``.
-        lesion: bool ``[S, S]``, its inside.
-        growth: of its area, 0.2 for a fifth more.
-        rim: only the lesion's outer part grows, as most do, instead of all of it alike.
+        lesion: bool ``[S, S]``, True inside the lesion.
+        growth: increase of the lesion's area; 0.2 adds a fifth.
+        rim: whether only the lesion's outer part grows, as in most lesions, instead of the whole lesion evenly.
 
     Raises:
-        ValueError: the lesion is empty, or cannot grow as much inside the image.
+        ValueError: the lesion is empty, or cannot grow that much inside the image.
     """
     if growth == 0:
         return image
@@ -42,7 +42,7 @@ def grown(image: Image, lesion: Mask, growth: float, *, rim: bool) -> Image:
     x, y = np.meshgrid(*(np.arange(len(image)) - each for each in centre))
 
     def sampled(drawn: NDArray[np.generic], strength: float, method: int) -> NDArray[np.float32]:
-        # Every place shows what lay nearer to the centre, in the same order: the weight falls outwards, or rises slowly.
+        # Each pixel shows a point closer to the centre. Points keep their order, as the weight falls outwards or rises slowly.
         maps = [np.float32(each / (1 + strength * weight) + at) for each, at in zip((x, y), centre, strict=True)]
         return np.asarray(cv2.remap(drawn, maps[0], maps[1], method, borderMode=cv2.BORDER_REFLECT_101))
 
@@ -57,9 +57,9 @@ def grown(image: Image, lesion: Mask, growth: float, *, rim: bool) -> Image:
 
 
 def taken_again(image: Image, rng: np.random.Generator, zoom: float = 1.18, shift: float = 0.06) -> Image:
-    """The image as a camera at any angle would show it, nearer or farther by up to ``zoom``, and shifted by a share of its side.
+    """The image as a camera would take it again: rotated by any angle, zoomed by up to ``zoom`` and shifted by up to ``shift``.
 
-    Unlike ``augment.warp`` it mirrors and stretches nothing, which no camera does.
+    The shift is a share of the side. Unlike ``augment.warp``, this does not mirror or stretch the image, because no camera does.
     """
     side = len(image)
     middle = (side - 1) / 2

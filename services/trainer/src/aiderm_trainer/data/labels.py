@@ -1,4 +1,4 @@
-"""The classes that a model distinguishes, and each row's labels in terms of them."""
+"""Chooses the classes that a model distinguishes, and assigns rows to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.data.table import DIAGNOSES, Row
 
 CLASS_MAP = {"scc": "akiec"}
-# The seven classes of HAM10000 (Tschandl, Rosendahl, Kittler 2018), most dangerous first; akiec holds scc too.
+# The seven classes of HAM10000 (Tschandl, Rosendahl, Kittler 2018), most dangerous first; akiec includes scc.
 NAMES = {dx: DIAGNOSES[dx] for dx in ("mel", "bcc", "akiec", "nv", "bkl", "vasc", "df")} | {
     "akiec": "Actinic keratosis or squamous cell carcinoma"
 }
@@ -19,7 +19,7 @@ BINARY = (
     Label(id="benign", name="Other than malignant", malignant=False),
     Label(id="malignant", name="Malignant", malignant=True),
 )
-MIN_ROWS = 20  # a class with fewer training rows cannot be learnt; its rows only say benign or malignant
+MIN_ROWS = 20  # a class with fewer training rows cannot be learnt; its rows count only as benign or malignant
 
 
 class LabelError(ValueError):
@@ -31,8 +31,8 @@ def choose_labels(rows: Sequence[Row], task: str = "auto") -> tuple[Label, ...]:
 
     Args:
         rows: training rows.
-        task: ``binary`` (benign, malignant), ``classes`` (every dx with enough rows), or ``auto``: classes where both
-            sides have one and at least one side has two, else binary.
+        task: ``binary`` (benign, malignant), ``classes`` (every dx with enough rows), or ``auto``: ``classes`` if both
+            sides have one and at least one side has two, else ``binary``.
 
     Raises:
         LabelError: an unknown task, or one side of the labels is missing.
@@ -70,10 +70,10 @@ def class_index(rows: Sequence[Row], labels: Sequence[Label]) -> NDArray[np.int6
 
 
 def possible_classes(rows: Sequence[Row], labels: Sequence[Label]) -> NDArray[np.float32]:
-    """1 where a row may belong to a class: its own class, or every benign (malignant) one when that is all that is known.
+    """1 where a row may belong to a class: its own class, or every benign (malignant) class if only that is known.
 
     Returns:
-        float32 ``[N, C]``; each row's likelihood is the summed probability of its ones.
+        float32 ``[N, C]``; each row's likelihood is the summed probability of the classes marked 1.
     """
     known = class_index(rows, labels)
     malignant = np.array([label.malignant for label in labels])

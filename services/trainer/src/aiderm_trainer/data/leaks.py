@@ -1,4 +1,4 @@
-"""Checks a split against the images themselves: against what they show, not what the table says about them."""
+"""Checks a split for leaks by comparing the images themselves, not only what the table says about them."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def find_leaks(rows: Sequence[Row], root: Path, *, embed: Embed | None = None, p
     """Finds images on different sides of the split that are the same file, in the same group, or near-duplicates.
 
     Args:
-        rows: of the split.
+        rows: the rows of the split.
         root: folder that their paths are relative to.
         embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; if given, zoomed and rotated copies are searched for as well.
         progress: shows progress bars.
 
     Returns:
-        The leaks: groups, then files, then near-duplicates; a pair is named once.
+        The leaks: groups, then files, then near-duplicates; each pair occurs once.
 
     Raises:
-        SplitError: images that are missing, unreadable, or not those of the table.
+        SplitError: an image is missing, unreadable, or not the file that the table describes.
     """
     shas, thumbnails = _read(rows, root, progress)
     leaks: dict[tuple[int, int], str] = {}
@@ -75,8 +75,8 @@ def check_images(rows: Sequence[Row], root: Path, *, embed: Embed | None = None,
     """Raises an error if ``find_leaks`` finds any leak.
 
     Raises:
-        LeakError: with the pairs.
-        SplitError: images that are missing, unreadable, or not those of the table.
+        LeakError: there are leaks; the message lists the first ones.
+        SplitError: an image is missing, unreadable, or not the file that the table describes.
     """
     leaks = find_leaks(rows, root, embed=embed, progress=progress)
     if leaks:
@@ -89,14 +89,14 @@ def repaired(rows: Sequence[Row], pairs: Sequence[tuple[int, int]]) -> list[Row]
     """Repairs a split: images that belong together become one group on one side.
 
     A merged group moves to the earliest of train, validation, calibration and test that held one of its images. So the later
-    sides hold nothing that an existing model was trained or selected on: the new split can evaluate it.
+    sides hold nothing that an existing model was trained or selected on, and the new split can evaluate that model.
 
     Args:
-        rows: of a split.
+        rows: the rows of a split.
         pairs: positions of images that belong together.
 
     Returns:
-        The rows in their order, with groups and sides changed.
+        The rows in their original order, with groups and sides changed.
     """
     joined = join_groups(rows, pairs)
     side: dict[str, str] = {}
@@ -122,7 +122,7 @@ def aligned_pairs(
         root: folder that their paths are relative to.
         embed: see ``find_leaks``.
         progress: shows progress bars.
-        skip: pairs of positions that need no comparison.
+        skip: returns whether a pair of positions needs no comparison.
     """
     parts = []
     for start in track(range(0, len(rows), _BATCH), "embedding images", disable=not progress):

@@ -1,8 +1,8 @@
-"""Training against background cues: lesions painted over, which have no label, and lesions moved onto another image's skin.
+"""Trains against background cues: paints some lesions over, and moves others onto another image's skin.
 
-A model that still predicts the label of an image whose lesion was painted over reads the camera and the skin (Bissoto et
-al., "(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019). This needs an outline of each lesion: an image
-``MASKS/<file name>.png`` of the same centred square, at any size, that is white where the lesion is.
+A model that still predicts the label after the lesion was painted over relies on the camera and the skin (Bissoto et al.,
+"(De)Constructing Bias on Skin Lesion Datasets", CVPRW 2019). The outline of a lesion is an image ``MASKS/<file name>.png``. It
+shows the same centred square as the model's input, at any size, and is white inside the lesion.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from aiderm_trainer.data.table import Row
 Image = NDArray[np.uint8]
 Mask = NDArray[np.uint8]
 
-MARGIN = 0.04  # of the side: outlines are drawn tight, and a rim of pigment gives a lesion away
-SKIN_SHARE = 0.12  # of the image that must be skin; with less there is nothing to paint with
+MARGIN = 0.04  # share of the side: outlines are drawn tightly, and a rim of pigment would reveal the lesion
+SKIN_SHARE = 0.12  # least share of the image that must be skin; with less there is nothing to fill the lesion from
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Swaps:
 
 
 class Outlines:
-    """Lesion outlines of those rows that have one.
+    """Lesion outlines of the rows that have one.
 
     Raises:
-        ConfigError: the folder holds no outline of any row.
+        ConfigError: the folder holds no outline for any row.
     """
 
     def __init__(self, rows: list[Row], folder: Path, size: int) -> None:
@@ -78,10 +78,11 @@ def widened(mask: Mask, margin: float = MARGIN) -> Mask:
 
 
 def paint_over(image: Image, mask: Mask, rng: np.random.Generator) -> Image | None:
-    """Replaces the lesion by skin.
+    """Replaces the lesion with skin.
 
     One of three fills is chosen at random, so that no kind of fill becomes a cue by itself: smooth from all sides (a pyramid
-    of averages; Gortler et al., "The Lumigraph", 1996), inpainted (Telea 2004), or one colour. The skin's grain is laid over.
+    of averages; Gortler et al., "The Lumigraph", 1996), inpainted (Telea 2004), or one colour. Grain like the skin's is usually
+    added.
 
     Args:
         image: uint8 ``[S, S, 3]``.
@@ -118,7 +119,7 @@ def paint_over(image: Image, mask: Mask, rng: np.random.Generator) -> Image | No
 
 
 def transplant(image: Image, mask: Mask, skin: Image, rng: np.random.Generator) -> Image:
-    """The lesion of ``image`` set on another image's skin, with that skin's colour moved part of the way to its own.
+    """Puts the lesion of ``image`` on another image's skin, whose colour is shifted part of the way to that of ``image``.
 
     Args:
         image: uint8 ``[S, S, 3]``.
@@ -152,7 +153,7 @@ def _push_pull(image: Image, known: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _grain(image: Image, skin: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Noise as coarse and strong as what the skin shows: half fine, half of a few pixels."""
+    """Noise that imitates the skin's grain: half fine, half a few pixels wide, as strong as measured on the skin."""
     side = image.shape[0]
     residual = image.astype(np.float32) - cv2.GaussianBlur(image, (0, 0), 2.0)
     spread = min(12.0, 1.5 * float(np.median(np.abs(residual[skin]))))

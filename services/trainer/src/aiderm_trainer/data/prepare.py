@@ -23,7 +23,7 @@ from aiderm_trainer.data.split import DEFAULT_FRACTIONS, fingerprint, make_split
 from aiderm_trainer.data.table import SPLITS, Row, Split
 
 _LISTED: Final = 10
-_DOMAIN_SIZE: Final = 224  # side at which domains are found
+_DOMAIN_SIZE: Final = 224  # side of the images that domains are found from
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class PrepareReport:
         fingerprint: sha256 of SPLIT.csv.
         rows: the rows of the split.
         unreadable: files that were left out because they cannot be decoded.
-        undiagnosed: images of a table that were left out because it has no diagnosis of them.
+        undiagnosed: images of a table that were left out because it gives no diagnosis for them.
         repeated: paths left out because another path has the same bytes and the same label.
         contradictory: paths left out because identical files have both labels.
-        near_duplicates: pairs of paths that show one scene, whether or not they already had one group.
+        near_duplicates: pairs of paths that show the same scene, whether or not they were already in one group.
         joined_groups: by how much equal bytes and near-duplicates lowered the number of groups.
-        mixed_groups: groups that hold benign and malignant images; they stay, for the user to look at.
+        mixed_groups: groups that hold benign and malignant images; they are kept, for the user to check.
     """
 
     data: Path
@@ -122,20 +122,20 @@ def prepare(
     Args:
         data: a folder ``split/class/*.jpg`` or ``class/*.jpg``, or a CSV table of paths and labels.
         out: the SPLIT.csv to write; replaced in one step.
-        columns: the table's columns. Where the domain is unknown, a group of images is found (see ``domains``).
-        positive: classes that count as malignant. When given, class names are taken as they are, and all others count as benign.
-        seed: another seed is another split.
+        columns: the table's columns. For images of unknown domain, one is found (see ``domains``).
+        positive: classes that count as malignant. If given, any class name is accepted, and all other classes count as benign.
+        seed: another seed gives another split.
         fractions: share of each split.
-        near_duplicates: also joins the groups of images that show one scene.
-        embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; where given, finds zoomed and freely turned copies as well.
+        near_duplicates: also joins the groups of images that show the same scene.
+        embed: uint8 ``[N, 224, 224, 3]`` -> ``[N, D]``; if given, zoomed and freely rotated copies are found as well.
         progress: shows a progress bar.
 
     Returns:
         The report; print it with rich.
 
     Raises:
-        IndexingError: the data cannot be indexed, no image is left, or a positive class has none.
-        SplitError: the fractions are none.
+        IndexingError: the data cannot be indexed, no image is left, or a positive class has no images.
+        SplitError: the fractions are invalid.
     """
     found = index(data, columns, classify=with_positive(positive) if positive else parse_class, progress=progress)
     kept, repeated, contradictory = _without_repeats(found)
@@ -177,7 +177,7 @@ def _check_classes(data: Path, found: Index, positive: Sequence[str], kept: Sequ
 
 
 def _copies(found: Index, kept: Sequence[int], embed: Embed | None, progress: bool) -> list[tuple[int, int]]:
-    """Returns the pairs of rows that show one scene, by their positions, in order."""
+    """Returns the pairs of rows that show the same scene, by their positions, in order."""
     pairs = {(p.first, p.second) for p in find_near_duplicates(found.thumbnails[np.array(kept)], progress=progress)}
     if embed is not None:
         pairs |= set(aligned_pairs([found.rows[position] for position in kept], found.root, embed, progress=progress))

@@ -1,4 +1,4 @@
-"""The split of a data set: made once, by hash of the group, written to SPLIT.csv and used by every model."""
+"""Splits a data set once, by a hash of each group, and stores the result in SPLIT.csv, which every model uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiderm_trainer.data.table import SPLITS, Row, Split, as_split
 
 DEFAULT_FRACTIONS: Final[Mapping[Split, float]] = {"train": 0.70, "validation": 0.08, "calibration": 0.10, "test": 0.12}
 COLUMNS: Final = tuple(field.name for field in fields(Row))
-_OLDER_COLUMNS: Final = COLUMNS[:7]  # of tables made before domains were known
+_OLDER_COLUMNS: Final = COLUMNS[:7]  # of tables made before there were columns for domain and biopsy
 _BIOPSIED: Final[Mapping[str, bool | None]] = {"": None, "0": False, "1": True}
 _BIOPSY_CELLS: Final = {value: cell for cell, value in _BIOPSIED.items()}
 
@@ -36,21 +36,21 @@ class LeakError(ValueError):
 def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_FRACTIONS, seed: int = 0) -> list[Row]:
     """Assigns every row to a split; groups stay whole.
 
-    Groups stand in the order of ``sha256(f"{seed}:{group}")`` inside their stratum (source x malignant x dx) and are cut by
-    the fractions, counted in images. So the answer depends neither on the order of the rows nor on anything but the group's
-    name and its neighbours, and new data move few of the old groups.
+    Inside each stratum (source x malignant x dx), groups are sorted by ``sha256(f"{seed}:{group}")`` and cut at the fractions,
+    counted in images. So a group's side depends only on its name and on the other groups of its stratum, not on the order of
+    the rows, and new data move few of the existing groups.
 
     Args:
-        rows: rows whose ``split`` is empty (or ``train``) are divided. Rows that already are on another side stay there with
-            everything in their groups, and nothing else joins that side: its share goes to the others.
-        fractions: share of the images of each split; they sum to 1.
-        seed: another seed is another split.
+        rows: rows whose ``split`` is empty (or ``train``) are divided. Rows that are already on another side stay there with
+            their whole groups. Nothing else joins that side; its share goes to the others.
+        fractions: share of the images that each split gets; they sum to 1.
+        seed: another seed gives another split.
 
     Returns:
         The rows with their split, ordered by path.
 
     Raises:
-        SplitError: the fractions are none, or leave no side open.
+        SplitError: the fractions are invalid, or leave no side for the rows to be divided.
         LeakError: two groups share a file (``duplicates.join_groups`` joins them).
     """
     unknown = set(fractions) - set(SPLITS)
@@ -86,7 +86,7 @@ def make_split(rows: Iterable[Row], fractions: Mapping[Split, float] = DEFAULT_F
 
 def _fixed_side(members: Sequence[Row]) -> Split | None:
     given = {row.split for row in members} - {"", "train"}
-    # The side that is used for reporting only wins: what it holds must never have been seen before.
+    # The later side takes precedence: a model must never have seen the images that its performance is reported on.
     return next((side for side in reversed(SPLITS) if side in given), None)
 
 
@@ -114,7 +114,7 @@ def check_leaks(rows: Iterable[Row]) -> None:
     """Checks that no file and no group is on two sides.
 
     Raises:
-        LeakError: one does; the first few are named with their paths.
+        LeakError: one is; the message names the first few with their paths.
     """
     by_key: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -133,8 +133,8 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
     """Writes SPLIT.csv, ordered by path, in one step: a reader sees the old file or the whole new one.
 
     Raises:
-        SplitError: a row has no split yet, or two rows have one path.
-        LeakError: a file or group stands on two sides.
+        SplitError: a row has no split yet, or two rows have the same path.
+        LeakError: a file or group is on two sides.
     """
     ordered = sorted(rows, key=lambda row: row.path)
     for row in ordered:
@@ -154,14 +154,14 @@ def write_split(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_split(path: Path) -> list[Row]:
-    """Reads a SPLIT.csv and checks every row of it.
+    """Reads a SPLIT.csv and checks every row.
 
     Returns:
         The rows in the file's order.
 
     Raises:
-        SplitError: the file is missing, is no such table, or a row is malformed (named by its line).
-        LeakError: a file or group stands on two sides.
+        SplitError: the file is missing, is not a split, or has a malformed row (the message gives its line).
+        LeakError: a file or group is on two sides.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -202,5 +202,5 @@ def _check_paths(rows: Sequence[Row], where: str) -> None:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of a SPLIT.csv's bytes: what a manifest records as the data that a model learnt from."""
+    """The SHA-256 of a SPLIT.csv's bytes, by which a manifest identifies the training data."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

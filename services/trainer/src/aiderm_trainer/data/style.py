@@ -18,13 +18,13 @@ SPREAD = (0.8, 1.25)  # limits of the factor on the deviations
 
 
 def skin_style(image: Image) -> NDArray[np.float32] | None:
-    """Mean and standard deviation of L, a and b of the skin ring: float32 ``[2, 3]`` in 0..255.
+    """Median and standard deviation of L, a and b in the skin ring: float32 ``[2, 3]`` in 0..255.
 
     Args:
         image: uint8 ``[S, S, 3]`` RGB.
 
     Returns:
-        None where the ring shows too little skin.
+        None if the ring shows too little skin.
     """
     side = image.shape[0]
     y, x = np.ogrid[:side, :side]

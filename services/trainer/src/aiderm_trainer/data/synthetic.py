@@ -1,9 +1,9 @@
 """Synthetic dermoscopic lesions, for tests, demonstrations and trying the trainer without data.
 
-Skin, pigment and blood are painted as optical densities (Beer-Lambert: what absorbs, multiplies), so one lesion looks right on
-every skin tone. The ABCD criteria (Nachbar et al. 1994, doi:10.1016/S0190-9622(94)70061-3) carry the label: asymmetry, border,
-colours, and structures each lean with ``malignant`` and overlap between the classes, as real lesions do. Hair, skin tone, light,
-gel bubbles and the round border of the dermatoscope do not depend on the label.
+Skin, pigment and blood are painted as optical densities (Beer-Lambert law: transmittances multiply), so one lesion looks right on
+every skin tone. The label shows in the ABCD criteria (Nachbar et al. 1994, doi:10.1016/S0190-9622(94)70061-3): asymmetry, border,
+colours and structures are each stronger in malignant lesions, but overlap between the classes, as in real lesions. Hair, skin
+tone, light, gel bubbles and the round border of the dermatoscope do not depend on the label.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Criteria:
 
 
 def _criteria(rng: np.random.Generator, malignant: bool) -> _Criteria:
-    # 1.9 standard deviations apart in each criterion: single ones overlap, five together seldom do.
+    # The classes are 1.9 standard deviations apart in each criterion: single criteria overlap, all five together seldom do.
     mean = 0.69 if malignant else 0.31
     return _Criteria(*np.clip(rng.normal(mean, 0.2, 5), 0.0, 1.0).tolist())
 
@@ -54,7 +54,7 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
 
     Args:
         seed: which lesion; the same seed, label and size give the same image.
-        malignant: the label that the ABCD criteria lean to.
+        malignant: the label, which sets the mean strength of the ABCD criteria.
         size: side of the image in pixels, at least 32.
 
     Returns:
@@ -67,7 +67,7 @@ def lesion(seed: int, malignant: bool, size: int = 224) -> NDArray[np.uint8]:
 
 
 def outlined_lesion(seed: int, malignant: bool, size: int = 224) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The same image as ``lesion``, and where it is painted, bool ``[size, size]``."""
+    """Returns the image of ``lesion`` and a mask of the lesion in it, bool ``[size, size]``."""
     if seed < 0:
         raise ValueError(f"seed must not be negative. Received: {seed=}")
     if size < MIN_SIZE:
@@ -86,14 +86,14 @@ def outlined_lesion(seed: int, malignant: bool, size: int = 224) -> tuple[NDArra
 
 
 def dataset(folder: Path, count: int, seed: int = 0, size: int = 224, outlines: Path | None = None) -> Path:
-    """Writes a folder tree ``{train,test}/{benign,malignant}/*.png``: half of each label, a fifth of each for test.
+    """Writes a folder tree ``{train,test}/{benign,malignant}/*.png``: half of the images per label, a fifth of each for test.
 
     Args:
-        folder: made when missing.
+        folder: created if missing.
         count: number of images, at least 4.
         seed: another seed gives other lesions.
         size: side of the images in pixels.
-        outlines: folder for the lesions' outlines, NAME.png for each image NAME; none are written when None.
+        outlines: folder for the lesions' outlines, under the images' file names; None writes no outlines.
 
     Returns:
         ``folder``.
@@ -128,11 +128,11 @@ def _noise(rng: np.random.Generator, size: int, cells: float) -> _Field:
     nodes = max(4, min(size, int(np.ceil(cells)) + 3))
     grid = rng.standard_normal((nodes, nodes), dtype=np.float32)
     field = cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(field * np.float32(1.35 / (grid.std() + 1e-6)), dtype=np.float32)  # interpolation flattens
+    return np.asarray(field * np.float32(1.35 / (grid.std() + 1e-6)), dtype=np.float32)  # interpolation lowers the deviation
 
 
 def _absorb(image: _Field, *layers: tuple[_Field, tuple[float, float, float]]) -> _Field:
-    """The light that is left after layers of (density, absorber)."""
+    """The light that remains after it passed layers of (density, absorber)."""
     channels = []
     for channel in range(3):
         total = sum(density * np.float32(-absorber[channel]) for density, absorber in layers)
@@ -169,7 +169,7 @@ def _skin(rng: np.random.Generator, size: int) -> _Field:
 
 
 def _outline(rng: np.random.Generator, criteria: _Criteria, angles: int = 720) -> _Field:
-    """Radius of the border by angle, as a Fourier series: few even harmonics are an ellipse, many are notches."""
+    """The border's radius by angle, as a Fourier series: the second harmonic makes an ellipse, high ones make notches."""
     theta = np.linspace(0, 2 * np.pi, angles, endpoint=False, dtype=np.float32)
     radius = rng.uniform(0.27, 0.36) + 0.24 * criteria.diameter * rng.uniform(0.75, 1.1)
     curve = np.ones_like(theta)
@@ -182,7 +182,7 @@ def _outline(rng: np.random.Generator, criteria: _Criteria, angles: int = 720) -
 
 
 def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field, criteria: _Criteria) -> tuple[_Field, _Field]:
-    """The image with a lesion, and how much of its pigment lies at each place, 0..1."""
+    """Returns the image with a lesion, and how much the lesion covers each pixel, 0..1."""
     size = len(image)
     radii = _outline(rng, criteria)
     dx, dy = x - np.float32(rng.normal(0, 0.07)), y - np.float32(rng.normal(0, 0.07))
@@ -211,10 +211,10 @@ def _paint_lesion(rng: np.random.Generator, image: _Field, x: _Field, y: _Field,
 
 
 def _pattern(rng: np.random.Generator, x: _Field, y: _Field, dx: _Field, dy: _Field, criteria: _Criteria) -> _Field:
-    """What modulates the pigment: a network (honeycomb of dark lines) or globules (dark cobbles), regular or broken up."""
+    """Factor on the pigment's density: a network (honeycomb of dark lines) or globules (dark cobbles), regular or broken up."""
     size = len(x)
     turn = rng.uniform(0, np.pi)
-    pitch = min(rng.uniform(52, 88), 0.7 * size)  # radians over half the image; a mesh of at least four pixels
+    pitch = min(rng.uniform(52, 88), 0.7 * size)  # radians over half the image; a mesh is at least four pixels wide
     wander = np.float32(0.012 + 0.014 * criteria.structure)
     u, v = x + wander * _noise(rng, size, 10), y + wander * _noise(rng, size, 10)
     comb = np.zeros_like(x)

@@ -23,7 +23,7 @@ DIAGNOSES: Final[dict[str, str]] = {
 MALIGNANT_DX: Final = frozenset({"mel", "bcc", "akiec", "scc"})
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_DX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # as a manifest's label ids
+_DX = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")  # like a manifest's label ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Row:
         sha256: checksum of the file's bytes, 64 lowercase hexadecimal digits.
         path: relative to the data folder, with forward slashes.
         source: the collection that the image comes from.
-        group: images of one lesion, or near-duplicates; never on two sides of a split.
+        group: shared by images of one lesion and by near-duplicates; a group is never on two sides of a split.
         split: one of ``SPLITS``, or empty before it is decided.
-        dx: a key of ``DIAGNOSES``, another class of the user's own, or empty where only ``malignant`` is known.
+        dx: a key of ``DIAGNOSES``, one of the user's own classes, or empty if only ``malignant`` is known.
         malignant: whether the lesion is malignant; for the user's own classes, whether the class counts as positive.
-        domain: camera, clinic or collection, known or found (see ``domains``); empty where nobody looked. It may give the label
-            away, so no model ever sees it.
-        biopsied: whether histopathology made the label; None where that is unknown.
+        domain: camera, clinic or collection, known or found (see ``domains``); empty if it was not determined. It may give the
+            label away, so it is never an input of a model.
+        biopsied: whether the label comes from histopathology; None if unknown.
 
     Raises:
         ValueError: a field is malformed, or ``dx`` contradicts ``malignant``.
@@ -78,10 +78,10 @@ class Row:
 
 
 def as_split(name: str) -> Split:
-    """``name`` as a ``Split``.
+    """Returns ``name`` as a ``Split``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a split.
     """
     if name not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {name!r}")

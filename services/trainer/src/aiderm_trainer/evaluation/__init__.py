@@ -1,1 +1,1 @@
-"""Scores of an exported bundle: metrics with intervals, plots, report and model card."""
+"""Evaluates the scores of an exported bundle: metrics with intervals, plots, report and model card."""

@@ -12,7 +12,7 @@ from aiderm_trainer.evaluation.metrics import Floats, unit_weights
 
 REPLICATES = 1000
 SEED = 20_180_814
-# With fewer defined replicates than this share an interval would describe the lucky ones only: none is given.
+# With a smaller share of defined replicates, an interval would describe only the lucky ones, so none is given.
 MIN_DEFINED = 0.95
 _BLOCK = 1_000_000  # elements of one weight matrix: 8 MB
 
@@ -24,10 +24,10 @@ class Estimate:
     """A statistic with its percentile interval.
 
     Attributes:
-        value: on the rows themselves.
+        value: the statistic on the rows themselves.
         ci95: 2.5th and 97.5th percentile of the defined replicates; None where too few are defined, or where all are equal: the
-            bootstrap cannot see beyond a perfect score, and (1, 1) would claim a certainty that nobody has.
-        undefined: replicates in which the statistic does not exist (no malignant row drawn, say); they are left out.
+            bootstrap cannot see beyond a perfect score, and (1, 1) would claim too much certainty.
+        undefined: replicates in which the statistic does not exist (for example, no malignant row was drawn); they are left out.
     """
 
     value: float
@@ -35,13 +35,13 @@ class Estimate:
     undefined: int
 
     def of_trials(self, trials: int) -> Estimate:
-        """A proportion of ``trials`` observations: where the bootstrap has no interval for 0 or 1, the exact one."""
+        """Adds the exact interval to a proportion of ``trials`` observations that is 0 or 1 and has no bootstrap interval."""
         if self.ci95 is not None or self.value not in (0.0, 1.0):
             return self
         return replace(self, ci95=exact_interval_at_bound(self.value, trials))
 
     def metric(self) -> Metric:
-        """As manifests and reports hold it."""
+        """The estimate in the form that manifests and reports hold."""
         return Metric(value=self.value, ci95=self.ci95)
 
 
@@ -62,10 +62,10 @@ def replicate_weights(groups: Sequence[str], replicates: int = REPLICATES, seed:
 
 
 def exact_interval_at_bound(value: float, trials: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95% interval (1934) of a proportion that was 0 or 1 in every one of ``trials`` observations.
+    """Clopper-Pearson 95% interval (1934) of a proportion that was 0 or 1 in every one of ``trials`` observations.
 
     Raises:
-        ValueError: another proportion, or no trials.
+        ValueError: the proportion is neither 0 nor 1, or there are no trials.
     """
     if value not in (0.0, 1.0) or trials < 1:
         raise ValueError(f"the proportion must be 0 or 1, of at least one trial. Received: {value} of {trials}")
@@ -74,13 +74,13 @@ def exact_interval_at_bound(value: float, trials: int) -> tuple[float, float]:
 
 
 def bootstrap(groups: Sequence[str], statistic: Statistic, replicates: int = REPLICATES, seed: int = SEED) -> dict[str, Estimate]:
-    """Point values and 95% percentile intervals.
+    """Computes point values and 95% percentile intervals.
 
     Args:
         groups: ``[N]``, the unit that is resampled.
         statistic: takes weights ``[B, N]`` and returns named values ``[B]``, NaN where undefined.
         replicates: number of resamples.
-        seed: of the draws; the same seed gives the same intervals.
+        seed: seed of the draws; the same seed gives the same intervals.
 
     Returns:
         An estimate for each statistic that is defined on the rows themselves.

@@ -1,4 +1,4 @@
-"""Cohorts: the rows of one split, or of one source inside it, and all their metrics."""
+"""Builds cohorts (the rows of one split, or of one source inside it) and computes all their metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Cohort:
         malignant: ``[N]``.
         malignancy: ``[N]``, 0..1.
         probability: ``[N, C]`` in the manifest's label order.
-        class_index: ``[N]``, the true label's number; -1 where it is unknown or not modelled.
+        class_index: ``[N]``, the true label's index; -1 where it is unknown or not modelled.
         dx_known: ``[N]``.
         melanoma: ``[N]``.
         decision: ``[N]``, values of ``Decision``.
@@ -46,7 +46,7 @@ class Cohort:
 
 
 def decisions(scores: Scores, manifest: Manifest, rule: DecisionRule | None = None) -> NDArray[np.str_]:
-    """What serving would say of each row: ``[N]``, values of ``Decision``; by ``rule``, the manifest's own when None."""
+    """Returns what the service would decide for each row: ``[N]``, values of ``Decision``; by the manifest's rule by default."""
     return np.array(
         [
             decide(float(p), float(d), measures, quality_warnings(measures, manifest.quality), manifest, rule).decision.value
@@ -56,10 +56,10 @@ def decisions(scores: Scores, manifest: Manifest, rule: DecisionRule | None = No
 
 
 def cohorts(scores: Scores, manifest: Manifest) -> dict[str, Cohort]:
-    """``SPLIT`` and, for each source with both labels in it, ``SPLIT/source=NAME``.
+    """Returns the cohorts ``SPLIT`` and, for each source with both labels in it, ``SPLIT/source=NAME``.
 
     Raises:
-        ValueError: no rows, or probabilities of another number of labels than the manifest's.
+        ValueError: no rows, or probabilities whose number differs from that of the manifest's labels.
     """
     if not scores.rows:
         raise ValueError("there are no scores to evaluate")
@@ -80,7 +80,7 @@ def cohorts(scores: Scores, manifest: Manifest) -> dict[str, Cohort]:
 
 
 def cohort(scores: Scores, manifest: Manifest, said: NDArray[np.str_], index: NDArray[np.intp]) -> Cohort:
-    """The rows at ``index``; ``said`` holds the decisions on all rows."""
+    """The cohort of the rows at ``index``; ``said`` holds the decisions on all rows."""
     rows = [scores.rows[i] for i in index]
     ids = {label.id: number for number, label in enumerate(manifest.labels)}
     return Cohort(
@@ -96,13 +96,13 @@ def cohort(scores: Scores, manifest: Manifest, said: NDArray[np.str_], index: ND
 
 
 def main_split(names: list[str]) -> str:
-    """The split that plots show: ``test``, or else the first there is."""
+    """The split that plots show: ``test``, or else the first one."""
     splits = [name for name in names if "/" not in name]
     return MAIN_SPLIT if MAIN_SPLIT in splits else splits[0]
 
 
 def estimate(of: Cohort, manifest: Manifest, replicates: int, seed: int) -> dict[str, Estimate]:
-    """Counts and every metric that the rows define, with intervals."""
+    """Computes counts and every metric that is defined for the rows, with intervals."""
     counts = {
         "n": len(of.groups),
         "n_groups": len(set(of.groups)),
@@ -117,7 +117,7 @@ def estimate(of: Cohort, manifest: Manifest, replicates: int, seed: int) -> dict
 
 
 def _bounded(estimates: dict[str, Estimate], of: Cohort) -> dict[str, Estimate]:
-    """Gives proportions of exactly 0 or 1 an exact interval, counting each group once; the bootstrap has none for them."""
+    """Adds exact intervals to proportions of 0 or 1, which have no bootstrap interval; each group counts once."""
     sick, answered = of.malignant, np.isin(of.decision, [Decision.SUSPICIOUS.value, Decision.LOW_SUSPICION.value])
     among = {
         "accuracy": np.ones_like(sick),
@@ -181,7 +181,7 @@ def _class_metrics(of: Cohort, manifest: Manifest, weights: metrics.Floats) -> d
             even = at_even_prevalence(of.probability, prior).argmax(axis=1)
             at_even = metrics.multiclass(metrics.confusion(of.class_index, even, len(ids), weights))
             out |= {f"{name}_even": values for name, values in at_even.items()}
-    # A malignant lesion without a diagnosis may be a melanoma or not: it is left out.
+    # A malignant lesion without a diagnosis may or may not be a melanoma, so it is left out.
     known = of.dx_known | ~of.malignant
     if "mel" in ids and known.any():
         counts = metrics.sweep(of.melanoma[known], of.probability[known, ids.index("mel")], weights[:, known])

@@ -1,8 +1,8 @@
-"""How good is the score on biopsied lesions inside one domain, and how much of the score is the camera?
+"""Measures how well the score separates biopsied lesions within one domain, and how much of it reflects the camera.
 
-Over a whole archive a score is rewarded for recognising the camera, since each camera's images have their own share of
-malignant lesions. Inside one domain (camera, clinic or collection) that helps nothing, and a lesion that somebody biopsied
-looked suspicious to a dermatologist. Those are the figures that count.
+Over a whole archive, a score gains from recognising the camera, since the share of malignant lesions differs between cameras.
+Within one domain (camera, clinic or collection) that does not help, and a lesion that was biopsied looked suspicious to a
+dermatologist. Those are the figures that count.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Flags = NDArray[np.bool_]
 
 
 class DomainFigures(ReportPart):
-    """One domain.
+    """Figures of one domain.
 
     Attributes:
-        name: of the domain.
-        biopsy_known: whether its table says which lesions were biopsied; if so the AUC is that of the biopsied ones.
-        benign, malignant: images that the AUC is made of.
-        images: all images of the domain, which ``ece`` is made of.
+        name: name of the domain.
+        biopsy_known: whether its table says which lesions were biopsied; if so, the AUC is that of the biopsied ones.
+        benign, malignant: numbers of images that the AUC is computed from.
+        images: number of all images of the domain, from which ``ece`` is computed.
         auc: ROC AUC; None with fewer than ``MIN_CASES`` groups of a label.
         ece: expected calibration error of malignancy; None with fewer than ``MIN_CALIBRATION`` images.
-        ece_bound: what a perfectly calibrated model stays below in 95% of draws of the labels.
+        ece_bound: value that a perfectly calibrated model stays below in 95% of draws of the labels.
     """
 
     name: str
@@ -56,8 +56,8 @@ class CameraAuc(ReportPart):
 
     Attributes:
         higher, lower: domains with the larger and the smaller share of malignant images.
-        higher_count, lower_count: naevi.
-        auc: chance that a naevus of ``higher`` scores above one of ``lower``; 0.5: the score does not know the camera.
+        higher_count, lower_count: numbers of naevi.
+        auc: chance that a naevus of ``higher`` scores above one of ``lower``; 0.5 means that the score ignores the camera.
     """
 
     higher: str
@@ -68,12 +68,12 @@ class CameraAuc(ReportPart):
 
 
 class DomainReport(ReportPart):
-    """What is known of biopsied lesions and domains in one split.
+    """Figures on biopsied lesions and on domains in one split.
 
     Attributes:
         split: the split that the images are from.
-        biopsied: metrics over all lesions that are known to be biopsied, and ``mean_auc_inside`` (mean over the domains of
-            the AUC on biopsied lesions) and ``mean_auc_inside_all`` (the same with the domains that do not say).
+        biopsied: metrics over all lesions that are known to be biopsied, ``mean_auc_inside`` (mean over the domains of the
+            AUC on biopsied lesions) and ``mean_auc_inside_all`` (the same, plus all lesions of domains whose table does not say).
         domains: in the order of their names.
         cameras: pairs of domains with enough unbiopsied naevi.
     """
@@ -84,7 +84,7 @@ class DomainReport(ReportPart):
     cameras: list[CameraAuc]
 
     def metrics(self) -> dict[str, dict[str, Metric]]:
-        """The figures that a manifest repeats: ``SPLIT/biopsied`` and ``SPLIT/domain=NAME``."""
+        """The figures that the manifest repeats: ``SPLIT/biopsied``, ``SPLIT/domain=NAME`` and ``SPLIT/cameras``."""
         out = {f"{self.split}/biopsied": self.biopsied} if self.biopsied else {}
         for each in self.domains:
             stated = {"roc_auc": each.auc, "ece": each.ece}
@@ -108,19 +108,19 @@ def measure_domains(
     replicates: int,
     seed: int,
 ) -> DomainReport:
-    """Metrics on biopsied lesions, inside each domain, and of the camera itself, with group-bootstrap intervals.
+    """Computes metrics on biopsied lesions, within each domain and of the camera itself, with group-bootstrap intervals.
 
     Args:
         of: N rows of one split.
         domains: N names.
         biopsied: N flags; None where the table does not say.
-        manifest: of the bundle that answered.
-        split: whose rows they are.
+        manifest: manifest of the bundle that answered.
+        split: the split that the rows belong to.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: other lengths.
+        ValueError: lists whose lengths differ.
     """
     if not len(domains) == len(biopsied) == len(of.groups):
         raise ValueError(f"{len(of.groups)} rows need as many domains. Received: {len(domains)}, {len(biopsied)}")
@@ -143,7 +143,7 @@ class _Domains:
     Attributes:
         names: of the domains, in order.
         was: N flags, whether the lesion is known to have been biopsied.
-        pairs: domains that are told apart on naevi that nobody biopsied, the one with more malignant lesions first.
+        pairs: domains to tell apart on unbiopsied naevi, the one with the larger share of malignant images first.
     """
 
     def __init__(self, of: Cohort, domain: NDArray[np.str_], biopsied: Sequence[bool | None], manifest: Manifest) -> None:
@@ -157,7 +157,7 @@ class _Domains:
         self.pairs = _pairs(of, domain, self._naevi, self.names)
 
     def statistic(self, weights: metrics.Floats) -> Mapping[str, metrics.Floats]:
-        """Metrics of the biopsied lesions, and ``domain NAME``, ``ece NAME`` and ``camera NAME NAME``."""
+        """Computes metrics of the biopsied lesions, and ``domain NAME``, ``ece NAME`` and ``camera NAME NAME``."""
         of, domain = self._of, self._domain
         out = _biopsied_metrics(of, self.was, self._manifest, weights)
         inside = {name: _auc(of, rows, weights) for name, rows in self._enough.items()}
@@ -174,7 +174,7 @@ class _Domains:
         return out
 
     def figures(self, name: str, found: Mapping[str, Estimate], seed: int) -> DomainFigures:
-        """Collects what was found of one domain."""
+        """Collects the figures of one domain."""
         rows, auc, ece = self._domain == name, found.get(f"domain {name}"), found.get(f"ece {name}")
         return DomainFigures(
             name=name,
@@ -197,7 +197,7 @@ class _Domains:
 
 
 def _naevus(manifest: Manifest) -> int:
-    """The naevus' number among the labels; -2, which no row has, where there is none."""
+    """Index of the naevus label; -2, which no row has, if there is none."""
     ids = [label.id for label in manifest.labels]
     return ids.index(NAEVUS) if NAEVUS in ids else -2
 

@@ -1,8 +1,8 @@
 """Draws artefacts of cameras and clinics on the assessed region, to measure how they change a model's answers.
 
-Not the training's augmentation: other shapes, other code, other ranges, so that a model is not asked what it was taught. Each
-function takes uint8 ``[S, S, 3]`` RGB and a generator and returns the same shape. What a patient's lesion hides behind would
-change the question, so ruler, ink and colour patch stay off the middle of the image; hair and bubbles may cross it, as they do.
+This is not the augmentation of training: shapes, code and ranges differ, so that a model is not tested on what it was taught.
+Each function takes uint8 ``[S, S, 3]`` RGB and a generator and returns the same shape. Hiding the lesion would change the
+question, so ruler, ink and colour patch stay off the middle of the image; hair and bubbles may cross it, as in real images.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Artefact = Callable[[Pixels, np.random.Generator], Pixels]
 
-_SHIFT = 4  # fractional bits of OpenCV's drawing: lines thinner and smoother than whole pixels
-_CLEAR = 0.27  # of the side, from the middle: kept free of what covers
+_SHIFT = 4  # fractional bits of OpenCV's drawing coordinates: lines are smoother than with whole pixels
+_CLEAR = 0.27  # share of the side: radius around the middle that covering artefacts leave free
 REFERENCE_SIDE = 224  # blur is stated in pixels at this side
 
 
 def apply(name: str, pixels: Pixels, sha256: str) -> Pixels:
-    """Adds one artefact; the same image gets the same one every time.
+    """Adds one artefact; the same image always gets the same one.
 
     Args:
         name: a key of ``ARTEFACTS``.
         pixels: uint8 ``[S, S, 3]`` RGB.
-        sha256: of the image's file: the seed.
+        sha256: checksum of the image's file, used as the seed.
 
     Raises:
-        ValueError: an unknown name, or pixels of another shape or type.
+        ValueError: an unknown name, or pixels of the wrong shape or type.
     """
     if name not in ARTEFACTS:
         raise ValueError(f"artefact must be one of {', '.join(ARTEFACTS)}. Received: {name!r}")
@@ -55,7 +55,7 @@ def _round_border(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _ruler(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """A millimetre scale along one side: short ticks, a long one every fifth, some with figures."""
+    """A millimetre scale along one side: short ticks, every fifth one long, sometimes with numbers."""
     side = len(pixels)
     cover = np.zeros((side, side), np.uint8)
     pitch, start = side * rng.uniform(0.028, 0.065), side * rng.uniform(0.0, 0.05)
@@ -99,7 +99,7 @@ def _ink(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _hair(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Hairs as quadratic curves that lie roughly one way, with their own colour and thickness."""
+    """Hairs as quadratic curves that lie roughly in one direction, of one colour and varying thickness."""
     side = len(pixels)
     colour = np.array([(28, 20, 18), (60, 40, 28), (110, 80, 55), (205, 190, 165)], np.float32)[
         rng.choice(4, p=[0.4, 0.3, 0.2, 0.1])
@@ -159,14 +159,14 @@ def _blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _jpeg_loss(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Saved again by a messenger: JPEG of quality 25 to 55, colour at half the resolution."""
+    """Saved again by a messaging app: JPEG of quality 25 to 55, colour at half the resolution."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 56)), cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)
     return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _colour_cast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """White balance of other light: gains of the channels in linear light, up to a third, at equal green."""
+    """White balance of other light: channel gains in linear light, up to a third for red and blue and 6% for green."""
     warm, tint = rng.uniform(0.08, 0.28) * rng.choice([-1, 1]), rng.uniform(-0.06, 0.06)
     gain = np.exp(np.array([warm, tint, -warm]))
     value = np.arange(256) / 255
@@ -177,7 +177,7 @@ def _colour_cast(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _squash(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """4:3 squashed to a square, or the reverse, about the middle; what lies outside is mirrored."""
+    """Squashes 4:3 to a square, or the reverse, around the centre; mirrored beyond the edges."""
     side = len(pixels)
     ratio = math.sqrt(4 / 3)
     x, y = (ratio, 1 / ratio) if rng.random() < 0.5 else (1 / ratio, ratio)
@@ -215,7 +215,7 @@ def _line(cover: Pixels, start: tuple[float, float], end: tuple[float, float], t
 
 
 def _turned(cover: Pixels, rng: np.random.Generator, jitter: float) -> Pixels:
-    """A quarter turn by chance, and a few degrees."""
+    """Rotates by a random number of quarter turns and up to ``jitter`` degrees."""
     side = len(cover)
     quarter = np.ascontiguousarray(np.rot90(cover, int(rng.integers(4))))
     matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), rng.uniform(-jitter, jitter), 1.0)

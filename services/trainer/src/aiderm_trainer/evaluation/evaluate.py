@@ -1,4 +1,4 @@
-"""Evaluates scores of an exported bundle: metrics with intervals, overall and inside each source, and the report folder."""
+"""Evaluates scores of an exported bundle (metrics with intervals, overall and inside each source) and writes the report."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Metrics = dict[str, dict[str, Metric]]
 
 
 def evaluate_scores(scores: Scores, manifest: Manifest, replicates: int = REPLICATES, seed: int = SEED) -> Metrics:
-    """Metrics with bootstrap 95% intervals.
+    """Computes metrics with bootstrap 95% intervals.
 
-    A proportion of exactly 0 or 1 has Clopper and Pearson's interval over groups instead; other metrics at their bound have none.
-    Threshold metrics count every row; those named ``answered`` leave out what the bundle rejects or calls uncertain. Metrics
-    of classes use the rows whose exact class is known; melanoma against the rest also uses benign rows without one.
+    A proportion of exactly 0 or 1 has a Clopper-Pearson interval over groups instead; other metrics at their bound have none.
+    Threshold metrics count every row; those named ``answered`` leave out what the bundle rejects or calls uncertain. Class
+    metrics use the rows whose exact class is known; melanoma against the rest also uses benign rows of unknown class.
 
     Args:
-        scores: of any splits.
-        manifest: of the bundle that answered: labels, decision rule, limits.
+        scores: scores of any splits.
+        manifest: manifest of the bundle that answered: labels, decision rule, limits.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
-        ``SPLIT`` and, for each source with both labels, ``SPLIT/source=NAME`` -> metric -> value. A metric that the rows do
-        not define is absent.
+        ``SPLIT`` and, for each source with both labels, ``SPLIT/source=NAME`` -> metric -> value. A metric that is undefined
+        for the rows is absent.
     """
     return _as_metrics({name: estimate(of, manifest, replicates, seed) for name, of in cohorts(scores, manifest).items()})
 
@@ -57,16 +57,16 @@ def write_report(
     """Evaluates and writes report.json (``report_schema.EvaluationReport``), report.html, errors.csv and the plots as PNG.
 
     Args:
-        folder: the report folder itself, usually BUNDLE/report; made when it is not there.
-        scores: of any splits; plots show ``test``, or else the first split there is.
-        manifest: of the bundle that answered.
-        history: the training log, one mapping an epoch; without it there is no plot of it.
+        folder: the report folder itself, usually BUNDLE/report; created if it does not exist.
+        scores: scores of any splits; plots show ``test``, or else the first split.
+        manifest: manifest of the bundle that answered.
+        history: the training log, one mapping per epoch; plotted only if it is not empty.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
-        findings: of ``findings.investigate``.
+        seed: seed of the resampling.
+        findings: result of ``findings.investigate``.
 
     Returns:
-        What ``evaluate_scores`` returns, and ``findings.metrics()``.
+        The result of ``evaluate_scores``, and ``findings.metrics()``.
     """
     parts = cohorts(scores, manifest)
     estimates = {name: estimate(of, manifest, replicates, seed) for name, of in parts.items()}
@@ -96,7 +96,7 @@ def write_report(
 
 
 def _plain(value: object) -> float | str | None:
-    """A history's value as JSON holds it: a diverged epoch's NaN becomes null."""
+    """Converts a value of the history for JSON: a diverged epoch's NaN becomes null."""
     if isinstance(value, int | float | np.number):
         return float(value) if np.isfinite(value) else None
     return None if value is None else str(value)

@@ -32,14 +32,14 @@ from aiderm_trainer.evaluation.scores import DECODERS, ScoredSplit, Scores
 from aiderm_trainer.evaluation.stress import Stress, measure_stress
 from aiderm_trainer.evaluation.subgroups import Subgroup, subgroups
 
-# Body sites by the words that public tables use.
+# Body sites, in the words that public tables use.
 _ACRAL = frozenset({"acral", "hand", "foot", "palm", "sole", "palms/soles", "palms", "soles"})
 _MUCOSAL = frozenset({"genital", "oral", "oral/genital", "mucosa", "lip"})
 _NAIL = frozenset({"nail"})
 
 
 class Held(ReportPart):
-    """How many images of a kind a side of the split holds; ``known``: images of which it is known whether they are."""
+    """Number of images of one kind in one part of the split; ``known`` counts the images whose metadata tell their kind."""
 
     side: str
     kind: str
@@ -50,18 +50,18 @@ class Held(ReportPart):
 
 
 class Findings(ReportPart):
-    """Everything of a report that was asked for; None or empty: it was not.
+    """Results of the examinations; those that were not requested are None or empty.
 
     Attributes:
-        domains: biopsied lesions, the inside of each domain, and the camera; always examined.
+        domains: metrics on biopsied lesions, within each domain, and of the camera; always examined.
         subgroups: always examined, as far as the metadata allow.
-        held: counts of images that the data hold few of.
+        held: counts of rare kinds of images.
         stress: answers with and without artefacts.
         orientations: answers for turned and mirrored images.
         outlines: heatmap against outlines, and the lesion painted over.
         close_ups: photographs taken without a dermatoscope.
         left_out: domain -> metric -> value of models that were trained without that domain.
-        learning_curve: of ``recalibrate``, on domains that were left out.
+        learning_curve: learning curve of ``recalibrate`` on domains that were left out.
     """
 
     domains: DomainReport | None = None
@@ -75,7 +75,7 @@ class Findings(ReportPart):
     learning_curve: list[CurvePoint] = Field(default_factory=list)
 
     def metrics(self) -> dict[str, dict[str, Metric]]:
-        """The figures that a manifest repeats: ``SPLIT/biopsied``, ``SPLIT/domain=NAME``, ``SPLIT/stress=NAME`` and others."""
+        """The figures that the manifest repeats: ``SPLIT/biopsied``, ``SPLIT/domain=NAME``, ``SPLIT/stress=NAME`` and others."""
         out = self.domains.metrics() if self.domains else {}
         if self.stress is not None:
             out |= {f"{self.stress.split}/stress={name}": of for name, of in self.stress.artefacts.items()}
@@ -92,13 +92,13 @@ class FindingsRequest:
     """What to examine.
 
     Attributes:
-        metadata: CSV table of ``path`` and age, sex, localization, collection, dx_type, domain.
-        stress: whether to add artefacts, and to turn the images.
-        stress_images: at most this many images for each of the two; all when None.
+        metadata: CSV table with ``path`` and any of age, sex, localization, collection, dx_type, domain.
+        stress: whether to add artefacts, and to rotate and mirror the images.
+        stress_images: at most this many images for each of the two tests; all when None.
         outlines: folder of lesion outlines, NAME.png for each image NAME.
         close_ups: folder of ordinary photographs of skin, not taken with a dermatoscope.
         left_out: JSON file, domain -> metric -> {value, ci95}: models that were trained without that domain and tested on it.
-        learning_curve: JSON file of ``aiderm-train learning-curve``.
+        learning_curve: JSON file that ``aiderm-train learning-curve`` wrote.
     """
 
     metadata: Path | None = None
@@ -126,21 +126,21 @@ def investigate(
     *,
     progress: bool = True,
 ) -> Findings:
-    """Examines what ``request`` names, on ``test`` or else the first split that was scored.
+    """Runs the examinations in ``request`` on ``test``, or else on the first split that was scored.
 
     Args:
         runtime: the bundle's graph.
         scores: its answers.
         root: folder that the rows' paths are relative to.
-        manifest: of the bundle.
-        request: what to do.
-        learnt: the rows that the model was trained on, to count what they hold.
+        manifest: the bundle's manifest.
+        request: what to examine.
+        learnt: the rows that the model was trained on, to count rare kinds of images among them.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
         progress: whether to draw bars on standard error.
 
     Raises:
-        ValueError: a table, folder or file that does not fit; see the single measures.
+        ValueError: a table, folder or file that does not fit; see the functions of the single examinations.
     """
     split = main_split(sorted({row.split or "test" for row in scores.rows}))
     index = np.array([i for i, row in enumerate(scores.rows) if (row.split or "test") == split], np.intp)
@@ -175,7 +175,7 @@ def investigate(
 
 
 def domain_of(row: Row, record: Record) -> str:
-    """The row's domain: as the table names it, or else its collection (camera, clinic), the split's domain, the source."""
+    """The row's domain: the first that is known of the table's domain, its collection, the split's domain and the source."""
     return record.domain or record.collection or row.domain or row.source
 
 
@@ -185,7 +185,7 @@ def biopsied_of(row: Row, record: Record) -> bool | None:
 
 
 def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
-    """Reads results of models trained without a source: source -> metric -> {value, ci95}.
+    """Reads results of models trained without a domain: domain -> metric -> {value, ci95}.
 
     Raises:
         ValueError: the file is not of that form.
@@ -197,7 +197,7 @@ def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
 
 
 def read_learning_curve(file: Path) -> list[CurvePoint]:
-    """Reads what ``aiderm-train learning-curve`` wrote.
+    """Reads the output of ``aiderm-train learning-curve``.
 
     Raises:
         ValueError: the file is not of that form.
@@ -209,7 +209,7 @@ def read_learning_curve(file: Path) -> list[CurvePoint]:
 
 
 def _skin_tones(rows: Sequence[Row], root: Path, manifest: Manifest, files: Mapping[str, Path]) -> list[str]:
-    """The band of each row's skin; empty where too little skin is seen."""
+    """The skin-tone band of each row; empty where too little skin is visible."""
     geometry = manifest.input.geometry
 
     def one(row: Row) -> str:
@@ -237,7 +237,7 @@ def _families(rows: Sequence[Row], records: Sequence[Record], tones: Sequence[st
 
 
 def _held(side: str, rows: Sequence[Row], known: Mapping[str, Record]) -> list[Held]:
-    """Children and rare sites among the rows whose metadata say so."""
+    """Counts children and rare body sites among the rows that have such metadata."""
     records = {row.path: known.get(row.path, Record()) for row in rows}
     aged = [row for row in rows if records[row.path].age is not None]
     placed = [row for row in rows if records[row.path].localization]

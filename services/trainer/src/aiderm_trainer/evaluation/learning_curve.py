@@ -1,7 +1,7 @@
-"""How many labelled images does a clinic need for ``recalibrate``?
+"""Measures how many labelled images a clinic needs for ``recalibrate``.
 
-Measured on scores of models that were trained without the domain: some of its images are drawn, threshold and probabilities
-are fitted to them, and the fit is tested on the domain's other images.
+It uses scores of models that were trained without the domain: some of its images are drawn, threshold and probabilities are
+fitted to them, and the fit is tested on the domain's other images.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Recalibration:
-    """A fit: what turns malignancies ``[N]`` into recalibrated ones, and the new threshold."""
+    """A fit: a function that recalibrates malignancies ``[N]``, and the new threshold."""
 
     apply: Callable[[metrics.Floats], metrics.Floats]
     threshold: float
@@ -40,12 +40,12 @@ Fit = Callable[[metrics.Floats, Flags, Sequence[str]], Recalibration]
 
 
 class CurvePoint(ReportPart):
-    """The recalibrated answers on a domain's other images, over repeated draws.
+    """Metrics of the recalibrated answers on a domain's other images, over repeated draws.
 
     Attributes:
-        domain: left out in training.
-        images: drawn to fit to; 0: the model as it came.
-        draws: repeated draws; 1 without a fit.
+        domain: domain that was left out of training.
+        images: number of images in the fit; 0 is the model without recalibration.
+        draws: number of draws; 1 without a fit.
         ece: median expected calibration error.
         ece_high: its 90th percentile.
         within_bound: share of draws whose error is not above what a perfectly calibrated model shows in 95% of draws.
@@ -75,10 +75,10 @@ class DomainScores:
 
 
 def read_domain_scores(file: Path) -> list[DomainScores]:
-    """Reads a CSV table of ``COLUMNS``: one row an image, scored by a model that was trained without the row's domain.
+    """Reads a CSV table of ``COLUMNS``: one row per image, scored by a model that was trained without the row's domain.
 
     Raises:
-        ValueError: another header, or a cell that is no label or no probability.
+        ValueError: a missing column, an invalid label or an invalid probability.
     """
     with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
@@ -109,15 +109,15 @@ def learning_curve(
     draws: int = DRAWS,
     seed: int = SEED,
 ) -> list[CurvePoint]:
-    """The curve of one domain; a size that leaves fewer than ``MIN_TESTED`` images is left out.
+    """Computes the curve of one domain; a size that leaves fewer than ``MIN_TESTED`` images is left out.
 
     Args:
         of: the domain's scores.
-        threshold: of the model as it came.
-        fit: what ``recalibrate`` does with malignancies, labels and groups.
+        threshold: threshold of the model before recalibration.
+        fit: the fit of ``recalibrate``, as a function of malignancies, labels and groups.
         sizes: images to fit to.
         draws: repetitions of each size, with whole groups drawn at random.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     if of.malignant.all() or not of.malignant.any():
         return []
@@ -136,7 +136,7 @@ def learning_curve(
 
 
 def _draws(of: DomainScores, size: int, draws: int, seed: int) -> Iterator[Flags]:
-    """Random whole groups of about ``size`` images with both labels, as flags ``[N]``."""
+    """Draws random whole groups of about ``size`` images with both labels, as flags ``[N]``."""
     names = np.array(of.groups)
     unique = np.unique(names)
     rng = np.random.default_rng([seed, size])

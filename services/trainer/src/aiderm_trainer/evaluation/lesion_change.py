@@ -1,7 +1,7 @@
-"""How well does ``aiderm_core.change`` measure the change of a lesion, and what does it refuse to compare?
+"""Evaluates ``aiderm_core.change``: how well it measures the change of a lesion, and what it refuses to compare.
 
-Lesions are made larger by known amounts and shown again from another camera position, in another light and focus, and compressed
-anew. Two such views of an unchanged lesion must not differ, and photographs of two lesions must be refused. Real photographs of
+Lesions are enlarged by known amounts and shown again from another camera position, in other light and focus, and compressed
+again. Two such views of an unchanged lesion must not differ, and photographs of two lesions must be refused. Real photographs of
 one lesion are compared too.
 """
 
@@ -55,14 +55,14 @@ DEFINITIONS: Final = {
 
 
 class ComparedPairs(ReportPart):
-    """Pairs of one kind.
+    """Results for pairs of one kind.
 
     Attributes:
-        title: what they are.
+        title: name of the kind.
         lesions: number of different lesions.
         pairs: number of pairs.
         obstacles: how often each obstacle was named.
-        metrics: of ``DEFINITIONS``; all but ``comparable`` are over the pairs that were compared.
+        metrics: see ``DEFINITIONS``; all but ``comparable`` are over the pairs that were compared.
     """
 
     title: str
@@ -73,7 +73,7 @@ class ComparedPairs(ReportPart):
 
 
 class LesionChangeStudy(ReportPart):
-    """The measurement for one bundle on one part of the split. ``kinds``: in the order in which they are shown."""
+    """Results for one bundle on one part of the split. ``kinds`` are in the order in which they are shown."""
 
     model: str
     version: str
@@ -83,7 +83,7 @@ class LesionChangeStudy(ReportPart):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photographs, the lesion of the first, and the growth in percent between them where it is known."""
+    """Two photographs, the lesion of the first, and the growth in percent between them if it is known."""
 
     lesion: str
     earlier: Photograph
@@ -93,7 +93,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``compare`` said of a pair."""
+    """Result of ``compare`` for a pair."""
 
     lesion: str
     truth: float | None
@@ -103,16 +103,16 @@ class Outcome:
 def measure_lesion_change(
     runtime: Runtime, manifest: Manifest, rows: Sequence[Row], root: Path, outlines: Path, *, split: str, images: int | None
 ) -> LesionChangeStudy:
-    """Measures on one part of the split.
+    """Runs the study on one part of the split.
 
     Args:
         runtime: the bundle's graph, which must draw outlines.
-        manifest: of the bundle.
-        rows: of all parts.
+        manifest: the bundle's manifest.
+        rows: rows of all parts.
         root: folder of the images.
-        outlines: folder of drawn outlines NAME.png; only lesions that have one and lie inside their image are made larger.
+        outlines: folder of drawn outlines NAME.png; only lesions that have one and lie inside their image are enlarged.
         split: which rows to use.
-        images: at most this many lesions of each kind, drawn at random with a fixed seed; all when None.
+        images: at most this many lesions of each kind but the real photographs, drawn at random with a fixed seed; all when None.
 
     Raises:
         ValueError: there are no such rows.
@@ -139,7 +139,7 @@ def measure_lesion_change(
 
 
 class _Camera:
-    """Takes photographs of the images of a folder."""
+    """Simulates photographs of the images in a folder."""
 
     def __init__(self, runtime: Runtime, manifest: Manifest, root: Path) -> None:
         self._runtime, self._manifest, self._root = runtime, manifest, root
@@ -152,7 +152,7 @@ class _Camera:
         side = len(square)
         outputs = self._runtime.run(square[None], "throughput")
         measured = measurements.measure(square, resolution=side)
-        measured.pop("resolution")  # of the data set's files, which says nothing about views of them
+        measured.pop("resolution")  # it is the size of the model's input, not of a photograph
         verdict = decide(float(outputs.malignancy[0]), float(outputs.novelty[0]), measured, (), self._manifest)
         outline = None if outputs.outline is None else outputs.outline[0]
         return Photograph(square, outline, Region(0, 0, side, side), measured, rejected=verdict.decision is Decision.REJECTED)
@@ -162,7 +162,7 @@ class _Camera:
         return self.photograph(alter(taken_again(self.square(row), rng), rng, AUGMENTATION))
 
     def before_and_after(self, row: Row, lesion: NDArray[np.bool_], number: int) -> Pair:
-        """The image in another light, and again with its lesion grown by the numbered one of ``GROWTHS``."""
+        """Pairs the image in other light with a retake in which its lesion has grown by ``GROWTHS[number]``."""
         rng = np.random.default_rng([SEED, int(row.sha256[:8], 16), 100 + number])
         square = self.square(row)
         larger = grown(square, lesion, GROWTHS[number], rim=bool(rng.random() < 0.5))
@@ -189,7 +189,7 @@ def _grown_kinds(camera: _Camera, rows: Sequence[Row], folder: Path, images: int
 
 
 def _strangers(rows: Sequence[Row], *, same_domain: bool) -> Iterator[tuple[Row, Row]]:
-    """Each row with the next one of its own domain, or of another."""
+    """Pairs each row with the next row of its own domain, or of another domain."""
     for index, row in enumerate(rows):
         others = (other for other in [*rows[index + 1 :], *rows[:index]] if (other.domain == row.domain) is same_domain)
         if (other := next(others, None)) is not None:
@@ -197,7 +197,7 @@ def _strangers(rows: Sequence[Row], *, same_domain: bool) -> Iterator[tuple[Row,
 
 
 def _real_pairs(camera: _Camera, rows: Sequence[Row], root: Path) -> Mapping[str, list[Pair]]:
-    """Pairs of different photographs of one lesion, by whether both come from one data set: some sets squash their images."""
+    """Pairs different photographs of one lesion, by whether both come from one data set: some sets squash their images."""
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[row.group].append(row)
@@ -223,7 +223,7 @@ def _measured(title: str, pairs: Sequence[Pair]) -> ComparedPairs:
 
 
 def summed(title: str, outcomes: Sequence[Outcome]) -> ComparedPairs:
-    """The metrics of one kind of pairs."""
+    """Computes the metrics of one kind of pairs."""
     compared = [each for each in outcomes if not each.found.obstacles]
     found = _shares(outcomes, {"comparable": [not each.found.obstacles for each in outcomes]})
     if compared:
@@ -266,7 +266,7 @@ def _shares(outcomes: Sequence[Outcome], flags: Mapping[str, Sequence[bool] | ND
 
 
 def _quantiles(outcomes: Sequence[Outcome], wanted: Mapping[str, tuple[NDArray[np.float64], float]]) -> dict[str, Metric]:
-    """Each quantile of its values, or with -1 their mean."""
+    """Computes quantiles of values; a quantile of -1 means the mean."""
 
     def statistic(weights: metrics.Floats) -> dict[str, metrics.Floats]:
         found = {}

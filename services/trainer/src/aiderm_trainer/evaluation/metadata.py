@@ -1,6 +1,6 @@
-"""What a table knows of the images besides their label: age, sex, body site, collection, domain, how the label was made.
+"""Reads what a table knows about images besides their label: age, sex, body site, collection, domain, how the label was made.
 
-Read for evaluation alone. Such columns leak the label, so no model sees them.
+Used for evaluation only: such columns leak the label, so no model sees them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_AGE = 120.0
 
 
 class MetadataError(ValueError):
-    """A table that cannot be joined to the images."""
+    """The table cannot be joined to the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ def read_metadata(table: Path, rows: Sequence[Row]) -> dict[str, Record]:
 
     Args:
         table: columns ``path`` and any of ``COLUMNS``; paths are relative to the data folder.
-        rows: the images that are evaluated.
+        rows: the images to join.
 
     Returns:
-        path -> record for the rows that the table knows.
+        path -> record, for the rows that are in the table.
 
     Raises:
-        MetadataError: no column ``path``, none of ``COLUMNS``, an age that is none, one path twice with unlike content, or
+        MetadataError: no column ``path``, none of ``COLUMNS``, an invalid age, two different records for one path, or
             no row in common.
     """
     wanted = {row.path for row in rows}

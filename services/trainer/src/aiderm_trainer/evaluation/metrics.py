@@ -1,7 +1,7 @@
-"""Metrics of a malignancy score: pure functions on arrays.
+"""Computes metrics of a malignancy score with pure functions on arrays.
 
 Every function takes ``weights`` ``[B, N]`` (how often each row counts in each of B bootstrap replicates; None: every row
-once, B = 1) and returns ``[B]``. A value that is undefined for a replicate (no malignant row left, say) is NaN.
+once, B = 1) and returns ``[B]``. A value that is undefined for a replicate (for example, no malignant row is left) is NaN.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 ECE_BINS = 15
-# Newton steps of the calibration line: it converges in about 6 from the identity; more only guards odd replicates.
+# Newton steps of the calibration line: it converges in about 6 from the identity; the rest only guard against odd replicates.
 NEWTON_STEPS = 25
 LOGIT_CLIP = 1e-6
 NULL_DRAWS = 1000
@@ -22,7 +22,7 @@ _NULL_BLOCK = 50  # simulated label sets at a time: 8 MB at 20,000 rows
 
 
 def unit_weights(count: int) -> Floats:
-    """Weights ``[1, count]`` with which every row counts once."""
+    """Weights ``[1, count]`` that count every row once."""
     return np.ones((1, count))
 
 
@@ -84,7 +84,7 @@ def roc_auc(positive: ArrayLike, score: ArrayLike, weights: Floats | None = None
 
 
 def roc_auc_of(counts: Sweep) -> Floats:
-    """``roc_auc`` from counts that are there already."""
+    """Computes ``roc_auc`` from counts."""
     step_tp = np.diff(counts.true_positive, axis=1, prepend=0.0)
     step_fp = np.diff(counts.false_positive, axis=1, prepend=0.0)
     below = counts.negatives[:, None] - counts.false_positive
@@ -97,7 +97,7 @@ def pr_auc(positive: ArrayLike, score: ArrayLike, weights: Floats | None = None)
 
 
 def pr_auc_of(counts: Sweep) -> Floats:
-    """``pr_auc`` from counts that are there already."""
+    """Computes ``pr_auc`` from counts."""
     precision = np.nan_to_num(ratio(counts.true_positive, counts.true_positive + counts.false_positive))
     gained = np.diff(counts.true_positive, axis=1, prepend=0.0)
     return ratio((precision * gained).sum(axis=1), counts.positives)
@@ -119,14 +119,14 @@ def specificity_at_sensitivity(counts: Sweep, sensitivity: float) -> Floats:
 
 
 def at_threshold(positive: ArrayLike, score: ArrayLike, threshold: float, weights: Floats | None = None) -> dict[str, Floats]:
-    """Metrics of the call ``score >= threshold``.
+    """Computes the metrics of calling a row positive at ``score >= threshold``.
 
     Returns:
         accuracy, balanced_accuracy, f1, precision, sensitivity, specificity and mcc (Matthews correlation), each ``[B]``.
     """
     y, s, w = _prepare(positive, score, weights)
     called = s >= threshold
-    # One product per cell: BLAS goes through all replicates at once.
+    # One matrix product for all cells: BLAS processes all replicates at once.
     cells = np.stack([y & called, ~y & called, y & ~called, ~y & ~called], axis=1).astype(np.float64)
     tp, fp, fn, tn = (w @ cells).T
     sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
@@ -176,15 +176,15 @@ def expected_calibration_error(positive: ArrayLike, probability: ArrayLike, weig
 
 
 def ece_bound(probability: ArrayLike, draws: int = NULL_DRAWS, seed: int = 0) -> float:
-    """What the expected calibration error of perfect probabilities stays below in 95% of draws.
+    """The value that the expected calibration error of perfect probabilities stays below in 95% of draws.
 
-    An estimated error is above 0 even where every probability is true (Bröcker and Smith 2007,
-    doi:10.1175/WAF993.1): here labels are drawn from the probabilities themselves, each row by itself, and scored alike.
+    An estimated error is above 0 even if every probability is correct (Bröcker and Smith 2007, doi:10.1175/WAF993.1). This
+    draws labels from the probabilities themselves, independently for each row, and scores them in the same way.
 
     Args:
         probability: ``[N]``.
         draws: simulated sets of labels.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     p = np.asarray(probability, dtype=np.float64)
     if p.ndim != 1 or len(p) == 0 or not ((p >= 0) & (p <= 1)).all():
@@ -249,7 +249,7 @@ def multiclass(matrix: Floats) -> dict[str, Floats]:
     """Balanced accuracy (mean recall of the classes that occur) and macro F1 (classes that occur or are predicted).
 
     Args:
-        matrix: ``[B, C, C]`` of ``confusion``.
+        matrix: ``[B, C, C]``, the result of ``confusion``.
     """
     hits = np.einsum("bcc->bc", matrix)
     occurs, called = matrix.sum(axis=2), matrix.sum(axis=1)

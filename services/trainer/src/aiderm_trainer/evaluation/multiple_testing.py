@@ -1,4 +1,4 @@
-"""Holm's correction of p-values for their number."""
+"""Corrects p-values for multiple testing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p adjusted for their number (Holm 1979): at 0.05, the chance that any is below it by luck is at most 5%."""
+    """Returns adjusted p-values (Holm 1979): the chance that any of them is below 0.05 by luck is at most 5%."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
     highest = 0.0

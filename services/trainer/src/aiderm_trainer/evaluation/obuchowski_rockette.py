@@ -1,13 +1,13 @@
-"""Compares two ways of reading over readers and cases at once: the analysis of variance of Obuchowski and Rockette.
+"""Compares two ways of reading across readers and cases with the analysis of variance of Obuchowski and Rockette.
 
-A figure of merit of reader j in way i is modelled as theta_ij = mu + tau_i + R_j + (tau R)_ij + e_ij. Readers are random; the
-errors are correlated, because all readers read the same cases: Cov1 is the covariance of one reader's two ways, Cov2 that of two
-readers in one way, Cov3 that of two readers in two ways (N. A. Obuchowski, H. E. Rockette, "Hypothesis testing of diagnostic
-accuracy for multiple readers and multiple tests", Communications in Statistics: Simulation and Computation 24 (2), 1995,
-285-308). The covariances come from the jackknife over cases. The intervals and the degrees of freedom are those of S. L. Hillis
-("A comparison of denominator degrees of freedom methods for multiple observer ROC studies", Statistics in Medicine 26, 2007,
-596-619; for a single way of reading: "A marginal-mean ANOVA approach for analyzing multireader multicase radiological imaging
-data", Statistics in Medicine 33, 2014, 330-360). They speak for readers and cases like these, not for these alone.
+The figure of merit of reader j with way of reading i is modelled as theta_ij = mu + tau_i + R_j + (tau R)_ij + e_ij. Readers
+are random. The errors are correlated, because all readers read the same cases: Cov1 is the covariance between one reader's two
+ways, Cov2 that between two readers in one way, and Cov3 that between two readers in two ways (N. A. Obuchowski, H. E. Rockette,
+"Hypothesis testing of diagnostic accuracy for multiple readers and multiple tests", Communications in Statistics: Simulation and
+Computation 24 (2), 1995, 285-308). The covariances come from the jackknife over cases. The intervals and the degrees of freedom
+are those of S. L. Hillis ("A comparison of denominator degrees of freedom methods for multiple observer ROC studies", Statistics
+in Medicine 26, 2007, 596-619; for a single way of reading: "A marginal-mean ANOVA approach for analyzing multireader multicase
+radiological imaging data", Statistics in Medicine 33, 2014, 330-360). They generalise to readers and cases like these.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, its standard error and its 95% interval, which is None where the readings leave no variance.
+    """A value, its standard error and its 95% interval, which is None where the readings have no variance.
 
-    ``degrees`` of freedom: infinite where the normal distribution was used.
+    ``degrees`` are the degrees of freedom, infinite where the normal distribution was used.
     """
 
     value: float
@@ -38,21 +38,21 @@ class Interval:
 
     @property
     def p(self) -> float | None:
-        """Of the test that the value is 0; None where the readings leave no variance."""
+        """p-value of the test that the value is 0; None where the readings have no variance."""
         return 2 * float(stats.t.sf(abs(self.value) / self.standard_error, self.degrees)) if self.standard_error > 0 else None
 
 
 @dataclass(frozen=True)
 class Components:
-    """What the intervals rest on.
+    """The variance components that the intervals are computed from.
 
     Attributes:
         ms_treatment: mean square of the ways of reading.
-        ms_interaction: mean square of ways by readers.
-        variance: of one figure of merit, by cases.
-        cov1: one reader, two ways.
-        cov2: two readers, one way.
-        cov3: two readers, two ways.
+        ms_interaction: mean square of the interaction of ways and readers.
+        variance: variance of one figure of merit due to the cases.
+        cov1: covariance of one reader, two ways.
+        cov2: covariance of two readers, one way.
+        cov3: covariance of two readers, two ways.
     """
 
     ms_treatment: float
@@ -64,10 +64,10 @@ class Components:
 
 
 def jackknife_covariance(left_out: Floats) -> Floats:
-    """Covariances of figures of merit from their values without one case each (Efron 1982).
+    """Jackknife covariances of figures of merit, from their values without each case (Efron 1982).
 
     Args:
-        left_out: ``[2, R, K]``, the figure without case k.
+        left_out: ``[2, R, K]``, the figure of merit without case k.
 
     Returns:
         ``[2, R, 2, R]``.
@@ -80,7 +80,7 @@ def jackknife_covariance(left_out: Floats) -> Floats:
 
 
 def components(figures: Floats, covariance: Floats) -> Components:
-    """The mean squares and covariances of two ways of reading.
+    """Computes the mean squares and covariances of two ways of reading.
 
     Args:
         figures: ``[2, R]``, R at least 2.
@@ -105,7 +105,7 @@ def difference(figures: Floats, covariance: Floats) -> Interval:
     """The second way minus the first, averaged over readers.
 
     Args:
-        figures: ``[2, R]``; with one reader the interval speaks for that reader alone.
+        figures: ``[2, R]``; with one reader, the interval holds for that reader alone.
         covariance: ``[2, R, 2, R]``.
     """
     ways, readers = figures.shape
@@ -121,7 +121,7 @@ def single(figures: Floats, covariance: Floats) -> Interval:
     """One way of reading, averaged over readers.
 
     Args:
-        figures: ``[R]``; with one reader the interval speaks for that reader alone.
+        figures: ``[R]``; with one reader, the interval holds for that reader alone.
         covariance: ``[R, R]``.
     """
     readers = len(figures)
@@ -135,14 +135,14 @@ def single(figures: Floats, covariance: Floats) -> Interval:
 
 
 def of_one_reader(value: float, variance: float) -> Interval:
-    """A figure of a given reader, for cases like these, by the normal distribution."""
+    """A given reader's figure of merit, with an interval over cases from the normal distribution."""
     error = float(np.sqrt(max(variance, 0.0)))
     reach = float(stats.norm.ppf((1 + LEVEL) / 2)) * error
     return Interval(value, error, (value - reach, value + reach) if error > 0 else None)
 
 
 def _interval(value: float, variance: float, noise: float, mean_square: float, degrees: int) -> Interval:
-    """Hillis' degrees of freedom: those of the mean square, times the square of what it is a part of."""
+    """Interval with Hillis' degrees of freedom: ``degrees`` times the squared ratio of ``noise`` to ``mean_square``."""
     if noise <= 0:
         return Interval(value, 0.0, None)
     error = float(np.sqrt(variance))

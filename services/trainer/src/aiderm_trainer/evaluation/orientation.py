@@ -1,4 +1,4 @@
-"""Does the answer depend on how the camera was turned? A photograph of a lesion has no orientation that is right."""
+"""Measures whether the answer depends on how the camera was turned; a photograph of a lesion has no correct orientation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aiderm_trainer.evaluation.report_part import ReportPart
 from aiderm_trainer.evaluation.scores import DECODERS, ScoredSplit, Scores
 from aiderm_trainer.evaluation.stress import sample
 
-BATCH = 8  # images at a time, each in eight orientations
+BATCH = 8  # images per call, each in eight orientations
 
 DEFINITIONS = {
     "side_depends": "share of images that lie above the threshold in one orientation and below it in another",
@@ -33,7 +33,7 @@ DEFINITIONS = {
 
 
 class OrientationReport(ReportPart):
-    """Answers for the same images in the eight orientations of the square: metrics of ``DEFINITIONS``."""
+    """Answers for the same images in the eight orientations of the square; ``metrics``: see ``DEFINITIONS``."""
 
     split: str
     count: int
@@ -51,10 +51,10 @@ def measure_orientations(
     """Turns and mirrors images of a split and compares the answers.
 
     Args:
-        of: what is examined.
+        of: the scored split.
         images: at most this many, in whole groups drawn at random with a fixed seed; all when None.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
         progress: whether to draw a bar on standard error.
 
     Raises:
@@ -86,7 +86,7 @@ def measure_orientations(
 
 
 def compare_orientations(turned: list[Scores], manifest: Manifest, replicates: int, seed: int) -> dict[str, Metric]:
-    """The metrics of ``DEFINITIONS`` for answers on the same N rows in several orientations."""
+    """Computes the metrics of ``DEFINITIONS`` for answers on the same N rows in several orientations."""
     malignancy = np.stack([scores.malignancy for scores in turned], axis=1).astype(np.float64)
     said = np.stack([decisions(scores, manifest) for scores in turned], axis=1)
     above = malignancy >= manifest.decision.threshold

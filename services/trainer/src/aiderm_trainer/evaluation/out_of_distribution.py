@@ -25,13 +25,13 @@ from aiderm_trainer.evaluation.stress import BATCH
 
 
 class OutOfDistribution(ReportPart):
-    """A folder of images without a dermoscopic lesion.
+    """Results for a folder of images without a dermoscopic lesion.
 
     Attributes:
         count: images that could be decoded.
         undecodable: files that the service would refuse before the model sees them.
-        accepted: share that is not rejected, with Clopper and Pearson's interval.
-        auroc: novelty of these images against that of the lesions, with its bootstrap interval.
+        accepted: share that is not rejected, with the Clopper-Pearson interval.
+        auroc: AUROC of novelty for these images against the lesions, with its bootstrap interval.
         lesions_rejected: share of lesions that the same rules reject.
     """
 
@@ -50,10 +50,10 @@ def measure_out_of_distribution(
     Args:
         runtime: the bundle's graph.
         scores: its answers on lesions.
-        manifest: of the bundle.
-        folder: of images, searched to the bottom.
+        manifest: the bundle's manifest.
+        folder: folder of images, searched recursively.
         replicates: bootstrap resamples.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: the folder holds no image that can be decoded.

@@ -1,6 +1,6 @@
-"""Where does the model look? Its heatmap against lesion outlines, and its answer once the lesion is painted over.
+"""Measures where the model looks: its heatmap against lesion outlines, and its answer once the lesion is painted over.
 
-Bissoto et al. (CVPRW 2019 and 2020): a model that still tells the label of an image without its lesion reads the background.
+Bissoto et al. (CVPRW 2019 and 2020): a model that still predicts the label of an image without its lesion uses the background.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ DEFINITIONS = {
 
 
 class OutlineError(ValueError):
-    """OutlineReport that cannot be read, or that no image has."""
+    """An outline that cannot be read, or outlines that belong to no image."""
 
 
 class OutlineReport(ReportPart):
-    """What outlines show.
+    """Results on images with outlines.
 
     Attributes:
         split: the split that the images are from.
         count: images with an outline.
-        blank: of them, with a heatmap of zeros; they have no peak and do not count there.
-        unpaintable: of those to be painted over, with too little skin around the lesion to paint with.
-        painted: images that were painted over: the biopsied ones where it is known which were, else all.
-        biopsied_only: whether it was known.
-        metrics: of ``DEFINITIONS``, with group-bootstrap intervals; dice and jaccard where the graph draws an outline.
-        domains: domain -> those two, over its images alone.
+        blank: images among them whose heatmap is all zeros; the heatmap metrics leave them out.
+        unpaintable: images with too little skin around the lesion to paint it over.
+        painted: images that were painted over: the biopsied ones if it is known which those are, else all.
+        biopsied_only: whether only biopsied lesions were painted over.
+        metrics: see ``DEFINITIONS``, with group-bootstrap intervals; dice and jaccard only if the graph draws an outline.
+        domains: domain -> dice and jaccard over its images.
     """
 
     split: str
@@ -78,9 +78,9 @@ class OutlineReport(ReportPart):
 
 
 def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
-    """path of a row -> file of its outline: the one of the same name (without its ending) in ``folder``.
+    """Maps the path of each row to its outline, the file in ``folder`` with the same name apart from the suffix.
 
-    ``NAME_segmentation.png``, as the ISIC archive calls them, is found too.
+    ``NAME_segmentation.png``, the naming of the ISIC archive, is found too.
 
     Raises:
         OutlineError: no folder, or no row has an outline.
@@ -99,7 +99,7 @@ def find_outlines(folder: Path, rows: Sequence[Row]) -> dict[str, Path]:
 def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
     """The outline on the assessed region of a ``width`` x ``height`` image, ``[side, side]``.
 
-    The file may have any size: the image's aspect, or a square for the assessed region alone.
+    The file may have any size. It covers the whole image, or only the assessed region if it is square.
 
     Raises:
         OutlineError: the file is not an image, or marks nothing.
@@ -119,7 +119,7 @@ def read_outline(file: Path, width: int, height: int, geometry: str) -> Flags:
 
 
 def heat_inside(heatmap: NDArray[np.float32], outline: Flags) -> tuple[float, bool] | None:
-    """Share of the heatmap's energy inside the outline, and whether its peak is there; None for a heatmap of zeros.
+    """Share of the heatmap's energy inside the outline, and whether its peak is inside; None for a heatmap of zeros.
 
     Args:
         heatmap: ``[h, w]``, not negative; enlarged as the service enlarges it for the page.
@@ -142,17 +142,17 @@ def measure_outlines(
     replicates: int,
     seed: int,
 ) -> OutlineReport:
-    """Scores every outlined image as it is, for its heatmap, and the biopsied ones painted over as well.
+    """Scores every outlined image unchanged, for its heatmap, and the biopsied ones painted over as well.
 
-    Over all lesions the control means little: the outline's shape and place alone tell naevi that nobody biopsied.
+    On all lesions the control means little: the outline's shape and position alone identify naevi that nobody biopsied.
 
     Args:
-        of: what is examined.
-        files: of ``find_outlines``.
-        biopsied: of each row of ``scores``; where none is known to be, all lesions are painted over.
-        domains: of each row of ``scores``.
+        of: the scored split.
+        files: result of ``find_outlines``.
+        biopsied: for each row of ``of.scores``; if no lesion is known to be biopsied, all are painted over.
+        domains: for each row of ``of.scores``.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         OutlineError: no row of the split has an outline, or one cannot be read.
@@ -199,13 +199,13 @@ def overlap(one: Flags, other: Flags) -> tuple[float, float]:
     return (2 * both / total, both / (total - both)) if total else (1.0, 1.0)
 
 
-# The model's input, the outline on it, and the input with the lesion painted over, where that was asked for and can be done.
+# The model's input, the outline on the assessed region, and the input with the lesion painted over if wanted and possible.
 _Loaded = tuple[NDArray[np.uint8], Flags, NDArray[np.uint8] | None]
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Figures of N images, NaN where there is none: see ``DEFINITIONS``; malignancy ``before`` and ``after`` painting."""
+    """Figures of N images, NaN where undefined, see ``DEFINITIONS``; malignancy ``before`` and ``after`` painting over."""
 
     dice: Floats
     jaccard: Floats
@@ -236,7 +236,7 @@ class _Measured:
 
 
 def _load(row: Row, file: Path, root: Path, spec: Input, paint: bool) -> _Loaded:
-    """The model's input, the outline on the assessed region, and the input with the lesion painted over where it can be."""
+    """Reads one image, see ``_Loaded``."""
     pixels = decode_image((root / row.path).read_bytes()).pixels
     height, width = pixels.shape[:2]
     outline = read_outline(file, width, height, spec.geometry)
@@ -254,7 +254,7 @@ def _weighted_mean(values: Floats, among: Flags, weights: Floats) -> Floats:
 
 
 def _agreement(of: _Measured, weights: Floats, among: Flags | None = None) -> dict[str, Floats]:
-    """Dice and Jaccard, where the graph draws outlines."""
+    """Dice and Jaccard; empty if the graph draws no outlines."""
     outlined = ~np.isnan(of.dice) if among is None else ~np.isnan(of.dice) & among
     if not outlined.any():
         return {}

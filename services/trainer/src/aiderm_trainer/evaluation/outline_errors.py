@@ -1,4 +1,4 @@
-"""How far what is measured on the model's outline lies from what is measured on a hand-drawn one."""
+"""Compares measurements on the model's outline with those on a hand-drawn outline."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from aiderm_trainer.evaluation.outline_agreement import drawn, read_outline
 
 QUANTILES: Final = (0.025, 0.975)
 FEWEST: Final = 20
-"""Images without which no interval is stated."""
+"""With fewer images, no interval is stated."""
 
 
 def measure_errors(
     runtime: Runtime, rows: Sequence[Row], files: Mapping[str, Path], root: Path, spec: Input
 ) -> OutlineInfo | None:
-    """The errors that 95% of images stay within.
+    """Measures the ranges within which the errors of 95% of images lie.
 
     Args:
         runtime: a graph that draws outlines.
-        rows: calibration rows; those without an outline are passed over, and so are those whose lesion the graph misses.
-        files: of ``find_outlines``.
+        rows: calibration rows; rows without an outline, or whose lesion the graph misses, are skipped.
+        files: result of ``find_outlines``.
         root: folder that the rows' paths are relative to.
-        spec: of the model's input.
+        spec: the model's input.
 
     Returns:
-        None for fewer than ``FEWEST`` images.
+        The errors; None for fewer than ``FEWEST`` images or if the graph draws no outlines.
     """
     found: list[dict[str, float]] = []
     for row in rows:

@@ -1,8 +1,8 @@
-"""A lesion painted over by the surrounding skin, for the control experiment of Bissoto et al. (CVPRW 2019 and 2020).
+"""Paints a lesion over with the surrounding skin, for the control experiment of Bissoto et al. (CVPRW 2019 and 2020).
 
 The hole is filled with the harmonic function that continues the skin around it (Laplace's equation, solved exactly on a
-coarse grid; Perez, Gangnet, Blake, "Poisson Image Editing", 2003), and the skin's own grain is laid on it. No edge, no
-pigment and no shape of the lesion is left but the hole's place. Not the fill that training paints with.
+coarse grid; Perez, Gangnet, Blake, "Poisson Image Editing", 2003), and the skin's own grain is added to it. Of the
+lesion's edge, pigment and shape nothing is left but the position of the hole. Training paints lesions over with different code.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from scipy.sparse.linalg import spsolve
 Pixels = NDArray[np.uint8]
 Flags = NDArray[np.bool_]
 
-MARGIN: Final = 0.05  # of the side: outlines are drawn tight, and a rim of pigment would give the lesion away
-MIN_SKIN: Final = 0.10  # of the image: with less there is nothing to paint with
+MARGIN: Final = 0.05  # share of the side: outlines are drawn tight, and a rim of pigment would reveal the lesion
+MIN_SKIN: Final = 0.10  # share of the image: with less there is nothing to paint with
 _GRID = 64
-_DARK = 40  # of 255: the dermatoscope's dark border is no skin
-_GRAIN_SCALE = 0.02  # of the side: what is finer is grain
+_DARK = 40  # of 255: the dermatoscope's dark border is not skin
+_GRAIN_SCALE = 0.02  # share of the side: finer structure is grain
 _TRIES = 32
 
 
 def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
-    """The image without its lesion.
+    """Returns the image without its lesion.
 
     Args:
         pixels: uint8 ``[S, S, 3]`` RGB.
         outline: ``[S, S]``, True inside the lesion.
-        seed: of where the grain is taken from.
+        seed: seed of the places that the grain is copied from.
 
     Returns:
-        uint8 ``[S, S, 3]``, unchanged outside the widened outline; None where less than ``MIN_SKIN`` of the image is skin.
+        uint8 ``[S, S, 3]``, unchanged outside the widened outline; None if less than ``MIN_SKIN`` of the image is skin.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -56,9 +56,9 @@ def paint_over(pixels: Pixels, outline: Flags, seed: int) -> Pixels | None:
 
 
 def _harmonic(image: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[np.float32]:
-    """``[g, g, 3]``: skin colours where there is skin, and what solves Laplace's equation between them elsewhere.
+    """Colours ``[g, g, 3]``: those of the skin where there is skin, and the solution of Laplace's equation elsewhere.
 
-    The image's edge is a mirror (no flow across it), and so a hole that touches it is continued from inside.
+    The image's edge is a mirror (no flow across it), so a hole that touches it is filled from the inside.
     """
     size = (_GRID, _GRID)
     weight = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -94,7 +94,7 @@ def _harmonic(image: NDArray[np.float32], hole: Flags, skin: Flags) -> NDArray[n
 
 
 def _grain(image: NDArray[np.float32], hole: Flags, skin: Flags, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Fine structure for the hole: the skin's own, moved there from places that are skin, ``[S, S, 3]``."""
+    """Fine structure ``[S, S, 3]`` for the hole, copied from other places that show skin."""
     side = len(image)
     sigma = max(0.7, _GRAIN_SCALE * side)
     weight = cv2.GaussianBlur(skin.astype(np.float32), (0, 0), sigma)

@@ -1,4 +1,4 @@
-"""What the model changes for the readers of a study: how well they decide, how long they take, and whether they follow it."""
+"""Analyses what the model changes for the readers of a study: how well they decide, how long they take, how they follow it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SHARES: Final = ("auc", "sensitivity", "specificity")
 
 
 class BesideModel(ReportPart):
-    """One figure without the model and with it; ``p`` of the difference, None where the readings leave no variance."""
+    """One figure without and with the model; ``p`` is that of the difference, None where the readings have no variance."""
 
     without: Metric
     with_model: Metric
@@ -45,25 +45,25 @@ class BesideModel(ReportPart):
 
 
 class Readers(ReportPart):
-    """One reader, or all of them. ``figures``: of ``DEFINITIONS``; ``advice``: of ``ADVICE``, those that the readings define."""
+    """Results of one reader or of all. ``figures``: see ``DEFINITIONS``; ``advice``: see ``ADVICE``, only those with readings."""
 
     figures: dict[str, BesideModel]
     advice: dict[str, Metric]
 
 
 class ReaderStudy(ReportPart):
-    """A reader study.
+    """Results of a reader study.
 
     Attributes:
-        cases: that every reader read.
-        malignant: how many of them.
-        models: that gave the advice.
+        cases: number of cases that every reader read.
+        malignant: number of malignant cases among them.
+        models: the models that gave the advice.
         unsure: the decision that unsure counts as.
-        prevalence: of malignant cases in the net benefit.
+        prevalence: prevalence of malignant cases that the net benefit assumes.
         threshold: probability of malignancy at which referring is as good as not referring, in the net benefit.
-        left_out: readings that do not count, by the reason.
-        pooled: with intervals for readers and cases like these; for the one reader alone where there is one.
-        by_reader: with intervals for that reader and cases like these.
+        left_out: number of readings that do not count, by reason.
+        pooled: all readers; the intervals generalise to other readers and cases, or to other cases only if there is one reader.
+        by_reader: each reader; the intervals generalise to other cases.
     """
 
     cases: int
@@ -78,7 +78,7 @@ class ReaderStudy(ReportPart):
 
 
 class _Figure(NamedTuple):
-    """``value``: ``[2, R]``; ``left_out``: ``[2, R, K]``, without case k."""
+    """``value``: ``[2, R]``; ``left_out``: ``[2, R, K]``, the value without case k."""
 
     value: Floats
     left_out: Floats
@@ -90,12 +90,12 @@ def reader_study(
     """Analyses a table.
 
     Args:
-        table: of the readings.
+        table: the readings.
         unsure: the decision that unsure counts as.
-        threshold: of the net benefit, between 0 and 1.
-        prevalence: of malignant cases in the net benefit, between 0 and 1; that of the table when None.
+        threshold: threshold probability of the net benefit, between 0 and 1.
+        prevalence: prevalence of malignant cases in the net benefit, between 0 and 1; that of the table when None.
         replicates: bootstrap resamples of readers and cases, for the advice.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
         ValueError: a threshold or prevalence that is not between 0 and 1.
@@ -124,13 +124,13 @@ def reader_study(
 
 
 def suspicion(table: ReaderTable) -> Floats:
-    """``[2, R, K]``: the confidence with the sign of the decision; unsure is 0, between the two."""
+    """Scores ``[2, R, K]``: 1 + confidence, positive for refer and negative for no referral; 0 for unsure."""
     sign = np.select([table.decision == REFER, table.decision == NO_REFER], [1.0, -1.0], 0.0)
     return np.asarray(sign * (1.0 + table.confidence))
 
 
 def auc_figure(score: Floats, malignant: NDArray[np.bool_]) -> _Figure:
-    """The empirical AUC, ties counted half, of scores ``[2, R, K]``; without a case by the placements of DeLong et al. (1988)."""
+    """The empirical AUC of scores ``[2, R, K]``, ties counted half; leave-one-out by the placements of DeLong et al. (1988)."""
     positive, negative = score[..., malignant], score[..., ~malignant]
     above = (positive[..., :, None] > negative[..., None, :]) + 0.5 * (positive[..., :, None] == negative[..., None, :])
     value, m, n = above.mean(axis=(-1, -2)), positive.shape[-1], negative.shape[-1]
@@ -141,7 +141,7 @@ def auc_figure(score: Floats, malignant: NDArray[np.bool_]) -> _Figure:
 
 
 def _mean_figure(values: Floats, among: NDArray[np.bool_]) -> _Figure:
-    """The mean of values ``[2, R, K]`` over some cases."""
+    """The mean of values ``[2, R, K]`` over the cases in ``among``."""
     count, chosen = among.sum(), values[..., among]
     value = chosen.mean(axis=-1)
     left_out = np.repeat(value[..., None], values.shape[-1], axis=-1)
@@ -173,7 +173,7 @@ def _refers(decision: NDArray[np.str_], unsure: Unsure) -> NDArray[np.bool_]:
 
 
 def _advice(table: ReaderTable, unsure: Unsure) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """For each of ``ADVICE`` which readings show it, and among which it is counted: ``[R, K]`` each."""
+    """For each key of ``ADVICE``, which readings show it and among which readings it is counted, ``[R, K]`` each."""
     before, after = _refers(table.decision, unsure)
     refer = table.advice == Decision.SUSPICIOUS.value
     advised = refer | (table.advice == Decision.LOW_SUSPICION.value)  # uncertain and rejected advise nothing
@@ -220,7 +220,7 @@ def _readers(
     malignant: NDArray[np.bool_],
     drawn: Mapping[str, tuple[float, float]] | None,
 ) -> Readers:
-    """The readers ``which``; ``drawn``: intervals of the advice, Wilson's (1927) for one reader when None."""
+    """Results of the readers ``which``; ``drawn``: intervals of the advice, or None for one reader's Wilson intervals (1927)."""
     compared = {name: _compare(name, _Figure(of.value[:, which], of.left_out[:, which])) for name, of in figures.items()}
     if drawn is None:
         totals = {"sensitivity": int(malignant.sum()), "specificity": int((~malignant).sum())}

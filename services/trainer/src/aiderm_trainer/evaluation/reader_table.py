@@ -1,4 +1,4 @@
-"""Reads the tables that the page's second reader exports: what each reader decided before and after the model's answer."""
+"""Reads the tables that the page exports in second-reader mode: each reader's decisions before and after the model's answer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ALLOWED: Final = {
     "after_decision": (REFER, NO_REFER, UNSURE),
     "model_decision": tuple(decision.value for decision in Decision),
 }
-# A reading without one of these is not finished, or nobody knows yet what the lesion was.
+# A reading without one of these is left out: it is not finished, or nobody knows yet what the lesion was.
 _MAY_BE_EMPTY: Final = {"truth": "truth not known", "before_decision": "not begun", "after_decision": "not finished"}
-_LEAST: Final = 2  # cases of each label: fewer leave no variance
+_LEAST: Final = 2  # cases of each label: with fewer there is no variance
 
 
 class ReaderTableError(ValueError):
@@ -37,7 +37,7 @@ class ReaderTableError(ValueError):
 
 @dataclass(frozen=True)
 class ReaderTable:
-    """R readers and K cases, each read by each, without the model (index 0) and with it (index 1).
+    """Readings by R readers of K cases, every case by every reader, without the model (index 0) and with it (index 1).
 
     Attributes:
         readers: R names.
@@ -46,9 +46,9 @@ class ReaderTable:
         decision: ``[2, R, K]``, ``refer``, ``no_refer`` or ``unsure``.
         confidence: ``[2, R, K]``, at least 0.
         seconds: ``[2, R, K]``: until the decision without the model, and from its answer until the decision with it.
-        advice: ``[R, K]``, what the model said.
-        models: that said it.
-        left_out: readings that do not count, by the reason.
+        advice: ``[R, K]``, what the model advised.
+        models: names of the models that gave the advice.
+        left_out: number of readings that do not count, by reason.
     """
 
     readers: tuple[str, ...]
@@ -73,14 +73,14 @@ class _Reading(NamedTuple):
 
 
 def read_reader_tables(paths: Sequence[Path]) -> ReaderTable:
-    """Reads one file of several readers, or several files.
+    """Reads one or several files of readings.
 
     Args:
-        paths: CSV files with the columns ``COLUMNS``; further columns are ignored, and so are repeated header lines.
+        paths: CSV files with the columns ``COLUMNS``; other columns and repeated header lines are ignored.
 
     Raises:
-        ReaderTableError: a value that is not allowed, one case read twice by one reader or with two truths, or fewer than two
-            malignant and two benign cases that every reader has read.
+        ReaderTableError: a value that is not allowed, a case read twice by one reader or with two truths, or fewer than two
+            malignant or two benign cases that every reader has read.
     """
     found: dict[tuple[str, str], _Reading] = {}
     left_out: Counter[str] = Counter()
@@ -143,7 +143,7 @@ def _reading(where: str, row: dict[str, str]) -> _Reading:
 
 
 def _crossed(found: dict[tuple[str, str], _Reading], left_out: Counter[str]) -> ReaderTable:
-    """The cases that every reader has read: with others, differences between readers would be differences between cases."""
+    """Keeps the cases that every reader has read: otherwise differences between readers could be differences between cases."""
     truths: dict[str, _Reading] = {}
     for (_, case), reading in found.items():
         first = truths.setdefault(case, reading)

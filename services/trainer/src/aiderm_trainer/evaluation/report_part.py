@@ -1,4 +1,4 @@
-"""The base class of everything that report.json holds."""
+"""Defines the base class of everything that report.json holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ReportPart(BaseModel):
-    """Immutable, complete and finite: an unknown field or a NaN is refused."""
+    """Immutable model that refuses unknown fields, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

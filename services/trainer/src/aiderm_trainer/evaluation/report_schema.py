@@ -1,4 +1,4 @@
-"""The data behind the plots: what report.json holds, as a versioned schema."""
+"""Defines the versioned schema of report.json, the data behind the plots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiderm_trainer.evaluation.worst_errors import WorstError
 
 MAX_POINTS = 200
 HISTOGRAM_BINS = 40
-# Threshold probabilities at which an excision could be weighed; beyond them nobody would wait.
+# Threshold probabilities at which an excision might be weighed; above them nobody would wait.
 DECISION_THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 76))
 
 Points = Annotated[list[float], Field(max_length=MAX_POINTS)]
@@ -53,7 +53,7 @@ class ReliabilityBin(ReportPart):
 
 
 class DecisionCurve(ReportPart):
-    """Net benefit = TP/n - FP/n x t/(1-t) at threshold probability t (Vickers and Elkin 2006); treating none has 0.
+    """Net benefit = TP/n - FP/n x t/(1-t) at threshold probability t (Vickers and Elkin 2006); treating no one has 0.
 
     ``low`` and ``high`` are the model's pointwise 95% bootstrap interval; empty in reports of earlier versions.
     """
@@ -66,7 +66,7 @@ class DecisionCurve(ReportPart):
 
 
 class ScoreHistogram(ReportPart):
-    """Counts of malignancy by label; ``edges`` has one entry more."""
+    """Counts of malignancy by label; ``edges`` has one entry more than each list of counts."""
 
     edges: Points
     malignant: list[int]
@@ -88,7 +88,7 @@ class DecisionCounts(ReportPart):
 
 
 class Segment(ReportPart):
-    """One split, or one source inside it; a curve is None where it needs a label that is not there."""
+    """One split, or one source inside it; a curve is None if a label that it needs is missing."""
 
     count: int
     malignant: int
@@ -102,7 +102,7 @@ class Segment(ReportPart):
 
 
 class Bootstrap(ReportPart):
-    """How the intervals were made. ``undefined``: segment -> metric -> replicates left out because it did not exist."""
+    """How the intervals were made. ``undefined``: segment -> metric -> replicates in which the metric was undefined."""
 
     unit: Literal["group"] = "group"
     method: Literal["percentile"] = "percentile"
@@ -133,7 +133,7 @@ class EvaluationReport(ReportPart):
 
 
 def _thin(counts: Sweep) -> NDArray[np.intp]:
-    """At most MAX_POINTS - 1 thresholds, evenly along the ROC curve's path, both ends kept."""
+    """Selects at most MAX_POINTS - 1 thresholds, evenly along the ROC curve's path, both ends kept."""
     path = np.cumsum(np.diff(_rate(counts.true_positive, counts.positives), prepend=0.0))
     path = path + np.cumsum(np.diff(_rate(counts.false_positive, counts.negatives), prepend=0.0))
     if len(path) < MAX_POINTS:
@@ -178,7 +178,7 @@ def reliability(positive: Flags, probability: Floats) -> list[ReliabilityBin]:
         member = number == bin_number
         n, observed = int(member.sum()), float(positive[member].mean())
         wilson = stats.binomtest(int(positive[member].sum()), n).proportion_ci(method="wilson")
-        interval = (min(float(wilson.low), observed), max(float(wilson.high), observed))  # also when rounded
+        interval = (min(float(wilson.low), observed), max(float(wilson.high), observed))  # contains ``observed`` despite rounding
         mean = float(probability[member].mean())
         out.append(ReliabilityBin(count=n, mean_probability=mean, observed=observed, ci95=interval))
     return out
@@ -187,7 +187,7 @@ def reliability(positive: Flags, probability: Floats) -> list[ReliabilityBin]:
 def decision_curve(
     positive: Flags, probability: Floats, groups: Sequence[str], replicates: int = REPLICATES, seed: int = SEED
 ) -> DecisionCurve:
-    """Net benefit of acting on the score with its bootstrap interval over ``groups``, and of treating everyone."""
+    """Net benefit of acting on the score, with its bootstrap interval over ``groups``, and of treating everyone."""
     threshold = np.array(DECISION_THRESHOLDS)
     odds = threshold / (1 - threshold)
     called = probability[:, None] >= threshold
@@ -204,7 +204,7 @@ def decision_curve(
 
 
 def histogram(positive: Flags, probability: Floats) -> ScoreHistogram:
-    """Equal-width bins over 0..1."""
+    """Counts malignancies by label in equal-width bins over 0..1."""
     edges = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     malignant, benign = (np.histogram(probability[flag], edges)[0].tolist() for flag in (positive, ~positive))
     return ScoreHistogram(edges=edges.tolist(), malignant=malignant, benign=benign)

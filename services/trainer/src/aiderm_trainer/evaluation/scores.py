@@ -1,4 +1,4 @@
-"""Runs a bundle on a table of images, by the same code path as serving."""
+"""Runs a bundle on a table of images, through the same code path as serving."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ DECODERS = 4
 
 
 class ScoringError(ValueError):
-    """Rows whose images cannot be scored, or answers that are not numbers."""
+    """Images cannot be scored, or answers are not finite."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a bundle answered, row by row.
+    """A bundle's answers, row by row.
 
     Attributes:
         rows: N rows of the table.
         probability: ``[N, C]`` in the manifest's label order.
         malignancy: ``[N]``, 0..1.
         novelty: ``[N]``.
-        measures: N times the quality metrics of the assessed region.
+        measures: N mappings with the quality metrics of the assessed region.
     """
 
     rows: list[Row]
@@ -66,14 +66,14 @@ class Scores:
 
 
 class ScoredSplit(NamedTuple):
-    """The images of one split as a bundle scored them: what the examinations of a report are given.
+    """The images of one split with a bundle's scores: the input of every examination in a report.
 
     Attributes:
         runtime: the bundle's graph.
         scores: its answers; rows of other splits are allowed.
         root: folder of the images.
-        manifest: of the bundle.
-        split: whose rows are examined.
+        manifest: the bundle's manifest.
+        split: the split that is examined.
     """
 
     runtime: Runtime
@@ -97,14 +97,14 @@ def score_bundle(
     Args:
         runtime: the loaded graph.
         manifest_input: size and geometry that the graph was made for.
-        rows: what to score; ``path`` is relative to ``data_root``.
+        rows: rows to score; ``path`` is relative to ``data_root``.
         data_root: the data folder.
-        batch: images for one call of the graph.
+        batch: images per call of the graph.
         progress: whether to draw a bar on standard error.
 
     Raises:
-        ScoringError: no rows; images that are missing, unreadable or not those of the table (all are counted, the first few
-            named; none is skipped silently); or answers that are not finite.
+        ScoringError: no rows; images that are missing, unreadable or not those of the table (all are counted and the first
+            few named; none is skipped silently); or answers that are not finite.
     """
     if not rows:
         raise ScoringError("there are no rows to score")
@@ -122,7 +122,7 @@ def score_bundle(
         task = bar.add_task("Scoring", total=len(rows))
         for loaded in batched(prefetch(load, rows, workers=DECODERS, ahead=2 * batch), batch):
             problems.extend(item for item in loaded if isinstance(item, str))
-            if not problems:  # once something is wrong only the check goes on
+            if not problems:  # after a problem, only the check of the images continues
                 ready = [item for item in loaded if not isinstance(item, str)]
                 outputs.append(runtime.run(np.stack([pixels for pixels, _ in ready])))
                 measures.extend(metrics for _, metrics in ready)
@@ -149,7 +149,7 @@ _Loaded = tuple[NDArray[np.uint8], dict[str, float]]
 
 
 def _load(row: Row, data_root: Path, spec: Input) -> _Loaded | str:
-    """The model's input and the quality of one image, or what is wrong with it."""
+    """Returns the model's input and the quality metrics of one image, or a text that says what is wrong with it."""
     try:
         data = (data_root / row.path).read_bytes()
     except OSError as error:

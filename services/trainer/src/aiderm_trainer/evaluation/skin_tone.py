@@ -1,8 +1,8 @@
-"""Skin tone from the image itself: the individual typology angle (ITA) of the skin around the lesion.
+"""Estimates skin tone from the image itself: the individual typology angle (ITA) of the skin around the lesion.
 
-ITA = arctan((L* - 50) / b*) in degrees (Chardon, Cretois, Hourseau 1991, doi:10.1111/j.1467-2494.1991.tb00561.x), on the
-median of the skin in CIELAB, in the bands that Kinyanjui et al. used for dermoscopic sets (2019, arXiv:1910.13268). A
-dermatoscope's light and exposure are not calibrated, so the angle orders images roughly and says nothing of a person.
+ITA = arctan((L* - 50) / b*) in degrees (Chardon, Cretois, Hourseau 1991, doi:10.1111/j.1467-2494.1991.tb00561.x), computed
+from the median of the skin in CIELAB, in the bands that Kinyanjui et al. used for dermoscopic sets (2019, arXiv:1910.13268). A
+dermatoscope's light and exposure are not calibrated, so the angle orders images roughly and says nothing about a person.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BANDS: Final = (
     (55.0, "very light"),
 )
 WORKING_SIZE: Final = 128
-MIN_SKIN: Final = 0.05  # share of the image: less is no basis for a median
-_DISC = 0.47  # of the side: corners may hold the dermatoscope's round border
+MIN_SKIN: Final = 0.05  # share of the image: with less a median is unreliable
+_DISC = 0.47  # radius as a share of the side: corners may hold the dermatoscope's round border
 _BORDER_LIGHTNESS = 15.0  # L* of the dark border; the darkest skin lies above it in every public set
 _GLARE_LIGHTNESS = 97.0
-_HAIR_CONTRAST = 20  # of the black-hat on 0..255: skin lines lie below it
-_MARGIN = 0.04  # of the side: the lesion's fading rim
+_HAIR_CONTRAST = 20  # of the black-hat transform on 0..255: skin lines lie below it
+_MARGIN = 0.04  # share of the side: covers the lesion's fading rim
 
 
 def band(angle: float) -> str:
@@ -48,22 +48,22 @@ def band(angle: float) -> str:
 
 
 def typology_angle(lightness: float, yellow: float) -> float:
-    """ITA in degrees of L* and b*: defined for all b*, with bluish casts (b* below 0) mirrored to yellowish ones."""
+    """Returns the ITA in degrees for L* and any b*; bluish casts (b* below 0) are mirrored to yellowish ones."""
     return math.degrees(math.atan2(lightness - 50.0, max(abs(yellow), 1e-6)))
 
 
 def measure(pixels: Pixels, outline: Flags | None = None) -> float | None:
-    """ITA of the skin around the lesion.
+    """Measures the ITA of the skin around the lesion.
 
     Args:
         pixels: uint8 ``[H, W, 3]`` RGB, the assessed region.
         outline: ``[H, W]``, True inside the lesion; estimated by Otsu's threshold (1979) when None.
 
     Returns:
-        Degrees, -90..90; None where less than ``MIN_SKIN`` of the image is skin.
+        Degrees, -90..90; None if less than ``MIN_SKIN`` of the image is skin.
 
     Raises:
-        ValueError: another shape or type.
+        ValueError: an array of the wrong shape or type.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"pixels must be uint8 [H, W, 3]. Received: {pixels.dtype} {list(pixels.shape)}")

@@ -1,7 +1,7 @@
-"""Does the model look at the lesion or at the camera? Artefacts are added to test images, and its answers compared.
+"""Measures whether the model looks at the lesion or at the camera, by adding artefacts to test images and comparing answers.
 
-The images and labels stay what they are, so every comparison is paired (Maron et al. 2021, doi:10.1016/j.ejca.2021.06.047,
-measured such brittleness for skin lesions).
+The images and labels are the same with and without artefacts, so every comparison is paired (Maron et al. 2021,
+doi:10.1016/j.ejca.2021.06.047, measured such brittleness for skin lesions).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from aiderm_trainer.evaluation.scores import ScoredSplit, Scores
 
 BATCH = 32
 WORKERS = 4
-MAX_SIDE = 512  # larger regions are shrunk before they are drawn on: no model input is larger
+MAX_SIDE = 512  # larger regions are shrunk before they are drawn on: every default model input is smaller
 SAMPLE_SEED = 20_190_616
 
 Pixels = NDArray[np.uint8]
@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 
 class Stress(ReportPart):
-    """What artefacts change.
+    """How artefacts change the answers.
 
     Attributes:
         split: the split that the images are from.
@@ -70,14 +70,14 @@ def measure_stress(
     seed: int,
     progress: bool = True,
 ) -> Stress:
-    """Draws each artefact on each image, scores it by the serving path, and compares.
+    """Draws each artefact on each image, scores the result with the serving code, and compares.
 
     Args:
-        of: what is examined, with its scores without artefacts.
-        images: at most so many, whole groups drawn at random by a fixed seed; all when None.
+        of: the split, with its scores without artefacts.
+        images: at most this many, in whole groups drawn at random with a fixed seed; all when None.
         names: artefacts to draw.
-        replicates: bootstrap resamples.
-        seed: of the resampling.
+        replicates: bootstrap resamples of groups.
+        seed: seed of the resampling.
         progress: whether to draw a bar on standard error.
 
     Raises:
@@ -95,7 +95,7 @@ def measure_stress(
         task = bar.add_task("Stress", total=total)
         pixels, shrunk = _working_pixels(base.rows, root, spec)
         bar.advance(task, len(base.rows))
-        if shrunk:  # then the unchanged image goes the same way, so that only the artefact differs
+        if shrunk:  # then the unchanged images are scored the same way, so that only the artefact differs
             base = _rescored(runtime, base, pixels, spec, lambda row, square: square)
         for name in names:
             stressed = _rescored(runtime, base, pixels, spec, _drawn(name))
@@ -131,7 +131,7 @@ def sample(rows: Sequence[Row], split: str, images: int | None) -> NDArray[np.in
 
 
 def compare(base: Scores, stressed: Scores, manifest: Manifest, replicates: int, seed: int) -> dict[str, Metric]:
-    """The metrics of ``DEFINITIONS`` for two answers on the same rows."""
+    """Computes the metrics of ``DEFINITIONS`` for answers with and without an artefact on the same rows."""
     malignant = np.array([bool(row.malignant) for row in base.rows])
     groups = [row.group for row in base.rows]
     before, after = decisions(base, manifest), decisions(stressed, manifest)
@@ -159,7 +159,7 @@ def compare(base: Scores, stressed: Scores, manifest: Manifest, replicates: int,
 
 
 def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[Pixels], bool]:
-    """The assessed squares, at most ``MAX_SIDE`` wide, and whether one had to be shrunk."""
+    """Returns the assessed squares, at most ``MAX_SIDE`` wide, and whether any had to be shrunk."""
 
     def load(row: Row) -> tuple[Pixels, bool]:
         pixels = decode_image((root / row.path).read_bytes(), size=spec.size).pixels
@@ -176,7 +176,7 @@ def _working_pixels(rows: Sequence[Row], root: Path, spec: Input) -> tuple[list[
 def _rescored(
     runtime: Runtime, base: Scores, pixels: Sequence[Pixels], spec: Input, change: Callable[[Row, Pixels], Pixels]
 ) -> Scores:
-    """The bundle's answers to the changed images; the resolution stays that of the file."""
+    """Scores the changed images; the measured resolution stays that of the file."""
 
     def prepare(number: int) -> tuple[Pixels, dict[str, float]]:
         square = change(base.rows[number], pixels[number])

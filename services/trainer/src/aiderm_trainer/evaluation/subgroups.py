@@ -1,4 +1,4 @@
-"""Subgroups: metrics of each with intervals, and a flag where one is significantly worse than the rest."""
+"""Evaluates subgroups: metrics of each with intervals, and a flag where one is significantly worse than the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiderm_trainer.evaluation.cohorts import Cohort
 from aiderm_trainer.evaluation.multiple_testing import holm
 from aiderm_trainer.evaluation.report_part import ReportPart
 
-MIN_CASES = 15  # of each label that a metric needs; with fewer nothing can be told from chance
+MIN_CASES = 15  # of each label that a metric needs; fewer cannot be told from chance
 LEVEL = 0.05
 TESTED = ("roc_auc", "sensitivity", "specificity")
 Flags = NDArray[np.bool_]
@@ -27,7 +27,7 @@ class GroupComparison(ReportPart):
     Attributes:
         difference: subgroup minus rest, with its interval.
         p: two-sided, from the bootstrap.
-        p_holm: ``p`` corrected for the subgroups of the family (Holm 1979).
+        p_holm: ``p`` corrected for the number of subgroups in the family (Holm 1979).
         verdict: ``worse`` or ``better`` where ``p_holm`` is below 0.05, else ``no difference shown``.
     """
 
@@ -50,30 +50,30 @@ class Subgroup(ReportPart):
 
     @property
     def worse(self) -> list[str]:
-        """Names of the metrics in which it is significantly worse."""
+        """Names of the metrics in which the subgroup is significantly worse."""
         return [name for name, found in self.compared.items() if found.verdict == "worse"]
 
     @property
     def too_few(self) -> list[str]:
-        """Names of the metrics that too few cases tell nothing of."""
+        """Names of the metrics for which there are too few cases."""
         return [name for name in TESTED if name not in self.compared]
 
 
 def subgroups(of: Cohort, families: Mapping[str, Sequence[str]], threshold: float, replicates: int, seed: int) -> list[Subgroup]:
     """Evaluates every value of every family.
 
-    A subgroup is compared with all other rows of the split whose value is known. Where fewer than ``MIN_CASES`` rows of a
-    label that a metric needs stand on either side, nothing is claimed.
+    A subgroup is compared with all other rows of the split whose value is known. If either side has fewer than ``MIN_CASES``
+    groups of a label that a metric needs, nothing is claimed.
 
     Args:
         of: N rows of one split.
         families: family -> N values, empty where unknown; a family with fewer than two values is left out.
-        threshold: of the call malignant.
+        threshold: threshold at which a row is called malignant.
         replicates: bootstrap resamples of groups.
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Raises:
-        ValueError: a family of another length.
+        ValueError: a family that does not have N values.
     """
     out: list[Subgroup] = []
     blocks = list(replicate_weights(of.groups, replicates, seed))
@@ -113,7 +113,7 @@ def _enough(of: Cohort, rows: Flags, metric: str) -> bool:
 
 
 def _value(of: Cohort, rows: Flags, metric: str, threshold: float, weights: metrics.Floats) -> metrics.Floats:
-    """One metric ``[B]`` of the rows for weights ``[B, N]``."""
+    """Returns one metric ``[B]`` of the rows for weights ``[B, N]``."""
     y, score, w = of.malignant[rows], of.malignancy[rows], weights[:, rows]
     if metric == "roc_auc":
         return metrics.roc_auc(y, score, w)

@@ -1,4 +1,4 @@
-"""Lists the worst errors: by checksum in the report, and as images only on request, in a folder of the user's."""
+"""Lists the worst errors by checksum in the report and, only on request, as images in a folder that the user names."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def worst_errors(scores: Scores, manifest: Manifest, split: str) -> list[WorstEr
 
 
 def write_table(path: Path, errors: Sequence[WorstError], threshold: float) -> None:
-    """errors.csv: no image and no path leaves the data folder."""
+    """Writes errors.csv, which names images by checksum: no image and no path leaves the data folder."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["error", "sha256", "source", "dx", "malignancy", "threshold", "decision"])
@@ -65,18 +65,18 @@ def write_table(path: Path, errors: Sequence[WorstError], threshold: float) -> N
 
 
 def write_pictures(folder: Path, scores: Scores, manifest: Manifest, root: Path) -> list[Path]:
-    """Contact sheets ``worst/missed.png`` and ``worst/false_alarm.png``, kept out of git by a .gitignore beside them.
+    """Writes contact sheets ``worst/missed.png`` and ``worst/false_alarm.png``, kept out of git by a .gitignore beside them.
 
-    The images belong to the owner of the data: they must not be published with a report.
+    The images belong to the owner of the data: do not publish them with a report.
 
     Args:
         folder: the report's folder.
-        scores: of the bundle.
-        manifest: of the bundle.
+        scores: the bundle's scores.
+        manifest: the bundle's manifest.
         root: folder of the images.
 
     Returns:
-        The files.
+        The files that were written.
     """
     split = main_split(sorted({row.split or MAIN_SPLIT for row in scores.rows}))
     errors = worst_errors(scores, manifest, split)

@@ -1,1 +1,1 @@
-"""Folds network, calibration, heatmap and novelty into one graph and writes the bundle."""
+"""Combines network, calibration, heatmap and novelty in one graph and writes the bundle."""

@@ -15,12 +15,12 @@ from aiderm_trainer.export.calibration import fit_calibration
 from aiderm_trainer.export.decision_limits import choose_decision, fit_novelty_limit
 
 MELANOMA = "mel"
-MIN_ROWS = 50  # a domain with fewer calibration rows counts by its size
+MIN_ROWS = 50  # a domain with fewer calibration rows counts in proportion to its size
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A fitted set of numbers that turn a graph into a decision."""
+    """The fitted numbers that turn a graph's outputs into a decision."""
 
     decision: DecisionRule
     calibration: Calibration
@@ -36,25 +36,25 @@ def fit_answers(
     temperature: float,
     shift: float,
 ) -> Answers:
-    """Everything that is chosen on calibration rows, for a graph that has ``temperature`` and ``shift`` already.
+    """Fits everything that is chosen on calibration rows, for a graph that already applies ``temperature`` and ``shift``.
 
     Probabilities are calibrated with the same weight for each domain, on biopsied lesions where that is known: lesions that
-    nobody thought worth a biopsy belong to few cameras, and would teach what those cameras look like. Threshold and novelty
-    limit hold inside each domain that is large enough, on all rows.
+    nobody biopsied come from few cameras, and the fit would learn what those cameras look like. Threshold and novelty limit
+    hold inside each domain that is large enough, on all rows.
 
     Args:
-        scores: of the calibration rows.
+        scores: scores of the calibration rows.
         labels: the classes.
-        target_sensitivity: that the threshold must reach.
-        temperature: inside the graph.
-        shift: inside the graph.
+        target_sensitivity: sensitivity that the threshold must reach.
+        temperature: temperature inside the graph.
+        shift: malignant shift inside the graph.
     """
     malignant_classes = np.array([label.malignant for label in labels])
     malignant = np.array([row.malignant for row in scores.rows])
-    # log p stands for logits: they differ by a constant a row, which a softmax does not see.
+    # log p stands for the logits: they differ by a constant per row, which a softmax ignores.
     logits = np.log(np.maximum(scores.probability.astype(np.float64), 1e-12)) - shift * malignant_classes
     domain = np.array([row.domain or row.source for row in scores.rows])
-    biopsied = np.array([row.biopsied is not False for row in scores.rows])  # where it is not known, it may have been
+    biopsied = np.array([row.biopsied is not False for row in scores.rows])  # unknown counts as biopsied
     fit = fit_calibration(
         logits,
         malignant_classes,
@@ -88,7 +88,7 @@ def fit_answers(
 
 
 def _weights(domain: NDArray[np.str_], malignant: NDArray[np.bool_], biopsied: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Each domain alike, one with fewer than ``MIN_ROWS`` rows less; 0 for rows that are known not to be biopsied."""
+    """Equal weight per domain, less below ``MIN_ROWS`` rows; 0 for unbiopsied rows unless the others have only one label."""
     both = malignant[biopsied].any() and not malignant[biopsied].all()
     kept = biopsied if both else np.ones(len(domain), bool)
     names, number = np.unique(domain, return_inverse=True)

@@ -55,18 +55,18 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class Task:
-    """What an export is asked for.
+    """Settings of an export.
 
     Attributes:
-        name: of the model.
-        version: new in that model.
+        name: name of the model.
+        version: new version of that model.
         root: folder that the split's paths are relative to.
-        licence: of the data that the model learnt from; stands in manifest and card.
-        not_lesions: folder of images that are no lesions: one half teaches the novelty score, the other half tests it.
-        target_sensitivity: that the threshold must reach.
-        weights: of the runs' probabilities in their mean, above 0; alike when None.
+        licence: licence of the data that the model was trained on; stated in manifest and card.
+        not_lesions: folder of images that show no lesion: the novelty model is fitted to one half and tested on the other.
+        target_sensitivity: sensitivity that the threshold must reach.
+        weights: weights of the runs' probabilities in their mean, above 0; equal when None.
         upright: whether the graph turns each image into one orientation, instead of averaging over eight.
-        request: what the report looks into besides the metrics.
+        request: what the report examines besides the metrics.
     """
 
     name: str
@@ -84,12 +84,12 @@ def export_runs(runs: Sequence[Path], store: ModelStore, task: Task) -> Path:
     """Writes one graph of a run, or of the mean of several: calibrated on ``calibration`` rows, reported on ``test`` rows.
 
     The API cannot tell an ensemble from a single network. Architectures and input sizes may differ: the graph takes the
-    largest size and shrinks the image for the others. Novelty is assessed by the first run's feature maps.
+    largest size and shrinks the image for the others. Novelty is computed from the first run's feature maps.
 
     Args:
-        runs: folders of ``train``, of the same labels and split; of each the best epoch.
-        store: where the bundle goes.
-        task: what is asked for.
+        runs: folders of ``train`` with the same labels and split; the best epoch of each is used.
+        store: store to write the bundle to.
+        task: settings of the export.
 
     Raises:
         ConfigError: runs or weights that do not fit, or a split without the rows that export needs.
@@ -106,7 +106,7 @@ class _Export:
 
     Args:
         members: the runs, with their networks.
-        task: what is asked for.
+        task: settings of the export.
 
     Raises:
         ConfigError: a split without the rows that export needs.
@@ -147,12 +147,12 @@ class _Export:
         if self.quantised and (variant := self._in_integers(folder, runtime, manifest)) is not None:
             manifest = manifest.model_copy(update={"forms": [*manifest.forms, variant]})
         findings = investigate(runtime, tested, self.task.root, manifest, self.task.request, self.train)
-        # Curves of several trainings are no one curve: an ensemble's report has none.
+        # An ensemble has no single training curve, so its report shows none.
         history = _history(self.members[0].folder) if len(self.members) == 1 else []
         _finish(folder, manifest, tested, history, findings)
 
     def _calibrate(self, runtime: Runtime) -> tuple[Answers, dict[str, float] | None]:
-        """The fitted answers, and the class shares that the calibrated probabilities assume."""
+        """Returns the fitted answers, and the class shares that the calibrated probabilities assume."""
         scores = score_bundle(runtime, self.spec, self.calibration, self.task.root)
         fit = fit_answers(scores, self.labels, self.task.target_sensitivity, 1.0, 0.0)
         malignant = np.array([label.malignant for label in self.labels])
@@ -161,7 +161,7 @@ class _Export:
         return fit, fit_class_prior(calibrated, class_index(self.calibration, self.labels), self.labels)
 
     def _novelty(self, runtime: Runtime, tested: Scores, fit: Answers) -> Novelty:
-        """The limit, and how well the score tells test lesions from what it must refuse."""
+        """The novelty limit, and how well the score separates test lesions from images that it must refuse."""
         task, found = self.task, {f"rejected {k}": v for k, v in fit.rejected.items() if k != "all"}
         close = evaluated_close_ups(self.test, task.root, self.spec.size)
         found |= _refused("simulated close-ups", runtime, close, tested.novelty, fit.novelty_limit)
@@ -177,7 +177,7 @@ class _Export:
         )
 
     def _in_integers(self, folder: Path, runtime: Runtime, manifest: Manifest) -> Variant | None:
-        """The same graph computed in 8-bit integers; None where that costs more than a variant may; then it prints why."""
+        """The same graph computed in 8-bit integers; if it loses more than a variant may, prints why and returns None."""
         integers = load_runtime("openvino", folder, precision="int8")
         sides = (self.calibration, _rows(self.rows, "validation"))
         before, after = ([score_bundle(each, self.spec, side, self.task.root) for side in sides] for each in (runtime, integers))
@@ -262,7 +262,7 @@ def _measures(rows: Sequence[Row], root: Path, spec: Input) -> list[dict[str, fl
 def _refused(
     what: str, runtime: Runtime, images: Sequence[NDArray[np.uint8]], lesions: NDArray[np.float32], limit: float
 ) -> dict[str, float]:
-    """How well novelty tells test lesions from ``images``."""
+    """How well novelty separates test lesions from ``images``."""
     other = np.concatenate([runtime.run(image[None]).novelty for image in images])
     above = (other[:, None] > lesions[None]).mean() + (other[:, None] == lesions[None]).mean() / 2
     return {
@@ -287,7 +287,7 @@ def _history(run: Path) -> list[dict[str, Any]]:
 
 
 def _limitations(labels: Sequence[Label], size: int, target_sensitivity: float) -> list[str]:
-    """What the page translates by these sentences; it knows them by heart (frontend/public/js/served.js)."""
+    """The model's limitations. The page translates these exact sentences (frontend/public/js/served.js)."""
     limits = [
         "Assesses only dermoscopic pictures of a single lesion; it was not trained on ordinary photographs of skin.",
         f"Below the threshold does not mean benign: the threshold is set to find {100 * target_sensitivity:.0f}% of malignant "
@@ -303,14 +303,14 @@ def _limitations(labels: Sequence[Label], size: int, target_sensitivity: float) 
 
 
 def _write_split(target: Path, rows: Sequence[Row]) -> None:
-    """The split without its paths: checksums, groups and sides are what a leak check needs."""
+    """Writes the split without its paths: a leak check needs only checksums, groups and sides."""
     lines = ["sha256,source,group,split,dx,malignant"]
     lines += [f"{r.sha256},{r.source},{r.group},{r.split},{r.dx},{int(r.malignant)}" for r in rows]
     target.write_text("\n".join(lines) + "\n")
 
 
 def _finish(folder: Path, manifest: Manifest, tested: Scores, history: list[dict[str, Any]], findings: Findings) -> None:
-    """Metrics, report and card, then the seal."""
+    """Writes metrics, report and card, then seals the bundle."""
     metrics = write_report(folder / REPORT_FOLDER, tested, manifest, history, findings=findings)
     complete = manifest.model_copy(update={"metrics": metrics})
     (folder / CARD_FILE).write_text(render_card(complete, findings=findings), encoding="utf-8")
@@ -319,12 +319,12 @@ def _finish(folder: Path, manifest: Manifest, tested: Scores, history: list[dict
 
 
 def write_version(folder: Path, old: Manifest, version: str, **changes: object) -> None:
-    """Writes card and manifest of a new version that follows from an old one, and seals its folder.
+    """Writes card and manifest of a new version derived from an old one, and seals its folder.
 
     Args:
-        folder: holds the graph and the golden inputs already.
-        old: the manifest that stays true, but for what changes.
-        version: the new one.
+        folder: folder that already holds the graph and the golden inputs.
+        old: manifest of the old version.
+        version: the new version.
         changes: fields of the manifest with their new values.
     """
     created = datetime.now(UTC).replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""From logits to calibrated probabilities, fitted on the calibration split, which neither training nor selection has seen."""
+"""Calibrates probabilities from logits, fitted on the calibration split, which neither training nor selection has seen."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SHIFTS = (-20.0, 20.0)
 class CalibrationFit:
     """Probability = softmax(logits / temperature + malignant_shift x malignant).
 
-    Adding the shift to the malignant logits adds just it to the log-odds of malignancy.
+    Adding the shift to the malignant logits adds the same value to the log-odds of malignancy.
 
     Attributes:
-        temperature: above 1 softens.
+        temperature: above 1 softens the probabilities.
         malignant_shift: in log-odds.
         prevalence: share of malignant rows that the probabilities assume.
         method: what was fitted, in words.
@@ -86,22 +86,22 @@ def fit_calibration(
 ) -> CalibrationFit:
     """Fits temperature (Guo et al. 2017) and malignant shift by maximum likelihood.
 
-    A row whose class is known counts by that class's probability, another by the summed probability of the malignant (or
-    the benign) classes. The shift undoes the weighting of training, which shows both labels alike inside each source: with
-    it the mean malignancy of the calibration rows equals their share of malignant ones. The temperature is fitted inside
-    domains, each with a shift of its own for the time being: domains differ in how many of their lesions are malignant, and a
-    temperature that explained that would be wrong in every one of them. It stays 1 unless it lowers the NLL in a
-    cross-validation that keeps groups together.
+    A row whose class is known contributes that class's probability, any other row the summed probability of the malignant (or
+    the benign) classes. The shift undoes the weighting of training, which shows both labels equally often inside each source:
+    with it, the mean malignancy of the calibration rows equals their share of malignant ones. The temperature is fitted inside
+    domains, each with its own temporary shift: domains differ in how many of their lesions are malignant, and a temperature
+    that explained this would be wrong in every one of them. It stays 1 unless it lowers the NLL in a cross-validation that
+    keeps groups together.
 
     Args:
         logits: ``[N, C]``.
         malignant_classes: ``[C]``, 1 for a malignant class.
         malignant: ``[N]``, 0/1.
         class_index: ``[N]``, 0..C-1, or -1 where only benign/malignant is known.
-        groups: ``[N]``, images that may not be parted; each row for itself when None.
+        groups: ``[N]``, images that must stay in one fold; each row by itself when None.
         weights: ``[N]``, how much each row counts; 1 when None.
-        seed: of the folds.
-        domains: ``[N]``, camera, clinic or collection; one for all when None.
+        seed: seed of the folds.
+        domains: ``[N]``, camera, clinic or collection; one domain when None.
 
     Raises:
         ValueError: shapes that do not fit, non-finite logits, one label only, or a class that contradicts its label.
@@ -175,7 +175,7 @@ def _check(
 
 
 def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, Floats]:
-    """Temperature, and a shift for each domain, of the highest likelihood."""
+    """Fits the temperature and a shift for each domain by maximum likelihood."""
     count = int(rows.domain.max()) + 1
     inverse = 1.0
     if with_temperature:
@@ -188,7 +188,7 @@ def _fit(rows: _Rows, with_temperature: bool) -> tuple[float, Floats]:
 
 
 def _global_fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
-    """The temperature that was fitted inside domains, and one shift for all."""
+    """Fits the temperature inside domains, and one shift for all rows."""
     temperature = _fit(rows, with_temperature)[0]
     # The optimiser's last digit must not make things worse; a shift alone is exact.
     candidates = [(t, _shift(rows, 1.0 / t)) for t in (temperature, 1.0)]
@@ -197,10 +197,10 @@ def _global_fit(rows: _Rows, with_temperature: bool) -> tuple[float, float]:
 
 
 def _shift(rows: _Rows, inverse: float) -> float:
-    """The shift by itself, exactly.
+    """Finds the best shift for a given temperature, exactly.
 
-    The likelihood is concave in it, and at its optimum the mean malignancy equals the share of malignant rows, whatever is
-    known of their classes.
+    The likelihood is concave in the shift, and at its optimum the mean malignancy equals the share of malignant rows, whatever
+    is known about their classes.
     """
     log_odds = _log_sum_exp(rows.logits[:, rows.classes] * inverse) - _log_sum_exp(rows.logits[:, ~rows.classes] * inverse)
     total = rows.weights.sum()
@@ -216,7 +216,7 @@ def _shift(rows: _Rows, inverse: float) -> float:
 
 
 def _cross_validated(rows: _Rows, groups: NDArray[np.generic], seed: int) -> tuple[float, float]:
-    """Held-out NLL with and without a temperature; infinite, both, where no honest fold can be made."""
+    """Held-out NLL with and without a temperature; both infinite if a fold leaves only one label to fit to."""
     unique, number = np.unique(groups, return_inverse=True)
     folds = min(FOLDS, len(unique))
     fold = (np.random.default_rng(seed).permutation(len(unique)) % folds)[number]
@@ -234,7 +234,7 @@ def _cross_validated(rows: _Rows, groups: NDArray[np.generic], seed: int) -> tup
 
 
 def _held_out(tested: _Rows, temperature: float, shifts: Floats) -> float:
-    """NLL of rows that were not fitted to; a domain that was not fitted at all has no shift."""
+    """NLL of held-out rows; a domain that was not in the fit has a shift of 0."""
     known = np.zeros(int(tested.domain.max(initial=0)) + 1)
     known[: len(shifts)] = shifts[: len(known)]
     return tested.nll_and_gradient(1.0 / temperature, known)[0]
@@ -247,6 +247,6 @@ def malignancy(logits: Floats, classes: Flags, temperature: float, shift: float)
 
 
 def _log_sum_exp(values: Floats) -> Floats:
-    """Over the classes; SciPy's own takes ten times as long on arrays of this size."""
+    """Log-sum-exp over the classes; SciPy's own takes ten times as long on arrays of this size."""
     top = values.max(axis=1)
     return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)))

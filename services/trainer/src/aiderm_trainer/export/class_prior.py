@@ -1,7 +1,8 @@
-"""The class shares that a model's probabilities assume, so that they can be divided out again.
+"""Estimates the class shares that a model's probabilities assume, so that they can be divided out again.
 
 Training shows rare classes more often than they occur, and calibration moves only malignant against benign classes. So the
-shares inside each side are neither those of training nor those of any table; they are found from what the model answers.
+shares among malignant and among benign classes are neither those of training nor those of any table; they are estimated from
+the model's answers.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from aiderm_core.bundle.manifest import Label
 
 Floats = NDArray[np.float64]
 FLOOR = 1e-12
-MIN_CLASSES = 3  # with two classes the malignancy says it all
+MIN_CLASSES = 3  # with two classes the malignancy is enough
 
 
 def fit_class_prior(probability: ArrayLike, class_index: ArrayLike, labels: Sequence[Label]) -> dict[str, float] | None:
-    """The shares whose division makes rows of equally common classes likeliest.
+    """Finds the shares that, divided out, maximise the likelihood of rows of equally common classes.
 
-    That is a calibration by one bias a class (Alexandari, Kundaje, Shrikumar, "Maximum Likelihood with Bias-Corrected
+    This is a calibration with one bias per class (Alexandari, Kundaje, Shrikumar, "Maximum Likelihood with Bias-Corrected
     Calibration is Hard-to-Beat at Label Shift Adaptation", ICML 2020) on rows that are weighted so that all classes count
-    alike. Each bias is held near the class's share among these rows, the less so the more rows there are of it.
+    equally. Each bias is regularised towards the class's share among these rows, more weakly the more rows the class has.
 
     Args:
         probability: calibrated, ``[N, C]``.
-        class_index: ``[N]``, -1 where the class is not known; those rows do not count.
+        class_index: ``[N]``, -1 where the class is unknown; those rows are ignored.
         labels: the classes.
 
     Returns:
-        A share above 0 for each label, summing to 1; None for fewer than three classes or where a class has no row.
+        A share above 0 for each label, summing to 1; None for fewer than three classes or if a class has no row.
     """
     index = np.asarray(class_index)
     known = index >= 0
@@ -61,14 +62,14 @@ def fit_class_prior(probability: ArrayLike, class_index: ArrayLike, labels: Sequ
 def move_class_prior(
     prior: dict[str, float] | None, labels: Sequence[Label], ratio: float, old_shift: float, new_shift: float
 ) -> dict[str, float] | None:
-    """The shares after a graph's temperature and malignant shift have changed; the most likely class stays the same.
+    """Returns the shares after a graph's temperature and malignant shift have changed; the most likely class stays the same.
 
     Args:
-        prior: of the graph as it was.
+        prior: shares before the change.
         labels: the classes.
         ratio: old temperature over new.
-        old_shift: of the malignant log-odds, before.
-        new_shift: after.
+        old_shift: shift of the malignant log-odds, before.
+        new_shift: the same, after.
     """
     if prior is None:
         return None

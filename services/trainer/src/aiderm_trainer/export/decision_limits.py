@@ -1,4 +1,4 @@
-"""Threshold, uncertain band and novelty limit, as conformal quantiles of calibration rows."""
+"""Chooses threshold, uncertain band and novelty limit as conformal quantiles of calibration rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from aiderm_core.bundle.manifest import DecisionRule
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Below this many positives a domain's 5% quantile is its smallest or second smallest score: one odd image, which must not
-# move everybody's threshold.
+# Below this many positives a domain's 5% quantile is one of its few smallest scores, and one odd image must not move the
+# threshold for everybody.
 MIN_POSITIVES = 60
 # Below this many lesions a domain's own quantile is little more than its largest value.
 MIN_LESIONS = 200
 ALPHA_MALIGNANT = 0.025
 ALPHA_BENIGN = 0.20
-# Thresholds are rounded down to this grid: float32 graphs differ in the seventh digit, and a case must not be lost to that.
+# Thresholds are rounded down to this grid: float32 graphs differ in the seventh digit, which must not lose a case.
 GRID = 1e-6
 
 
@@ -28,16 +28,16 @@ def choose_decision(
     domain: ArrayLike,
     target_sensitivity: float = 0.95,
 ) -> tuple[DecisionRule, dict[str, float]]:
-    """Threshold and uncertain band by conformal quantiles.
+    """Chooses threshold and uncertain band by conformal quantiles.
 
-    The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows and for all
-    melanomas, and for both inside each domain with at least ``MIN_POSITIVES`` of them. With n positives it is the
+    The threshold is the lowest of the quantiles that give the target sensitivity for all malignant rows and, where there are
+    at least ``MIN_POSITIVES`` of them, for all melanomas and for both inside each domain. With n positives a quantile is the
     k-th smallest score, k = floor((n + 1)(1 - target)), at least 1: a new exchangeable positive falls below it with
     probability at most k / (n + 1), stated as ``miss_bound``.
 
     The band is label-conditional conformal prediction (Vovk 2005; Angelopoulos and Bates 2021) over all domains together:
     at most ``ALPHA_MALIGNANT`` of malignant rows lie below it and at most ``ALPHA_BENIGN`` of benign rows above it; it is
-    widened, where needed, to hold the threshold.
+    widened, if needed, to contain the threshold.
 
     Args:
         malignancy: calibrated, ``[N]``.
@@ -47,7 +47,7 @@ def choose_decision(
         target_sensitivity: between 0 and 1, both excluded.
 
     Returns:
-        The rule, and what it does on these rows: levels, bounds, shares, sensitivities (per domain too).
+        The rule, and its effects on these rows: levels, bounds, shares and sensitivities (also per domain).
 
     Raises:
         ValueError: shapes that do not fit, one label only, or a target out of range.
@@ -66,7 +66,7 @@ def choose_decision(
                 binding += 1
     low = min(_quantile(score[sick], ALPHA_MALIGNANT), threshold)
     high = max(-_quantile(-score[~sick], ALPHA_BENIGN), threshold)
-    # Rounding to the grid may itself round the other way, by the last digit.
+    # Rounding to the grid may itself err in the other direction by the last digit.
     threshold, low = (min(value, np.floor(value / GRID) * GRID) for value in (threshold, low))
     high = min(1.0, max(high, np.ceil(high / GRID) * GRID))
     rule = DecisionRule(threshold=float(threshold), target_sensitivity=target_sensitivity, uncertain=(float(low), float(high)))
@@ -92,16 +92,16 @@ def _check(score: Floats, sick: Flags, melanoma: Flags, origin: NDArray[np.gener
 
 
 def fit_novelty_limit(novelty: ArrayLike, domain: ArrayLike, max_false_rejection: float = 0.01) -> tuple[float, dict[str, float]]:
-    """Limit beyond which at most ``max_false_rejection`` of each domain's lesions lie.
+    """Chooses the limit that at most ``max_false_rejection`` of each large domain's lesions exceed.
 
-    The largest over the domains of the conformal quantile. A domain with fewer than ``MIN_LESIONS`` rows counts only in the
-    quantile of all rows together: its own would be its most unusual image, and one odd image would open the gate for
-    every photograph.
+    It is the largest conformal quantile of all rows and of each domain. A domain with fewer than ``MIN_LESIONS`` rows counts
+    only in the quantile of all rows: its own would be its most unusual image, and one odd image would let every photograph
+    through.
 
     Args:
-        novelty: of real lesions, ``[N]``.
+        novelty: novelty of real lesions, ``[N]``.
         domain: ``[N]``, camera, clinic or collection.
-        max_false_rejection: share of lesions that may be turned away.
+        max_false_rejection: share of lesions that may be rejected.
 
     Returns:
         The limit, and the share of these rows beyond it: ``all`` and ``domain=NAME``.
@@ -140,7 +140,7 @@ def _bound(count: int, alpha: float) -> float:
 
 
 def _effects(score: Floats, sick: Flags, melanoma: Flags, origin: NDArray[np.generic], rule: DecisionRule) -> dict[str, float]:
-    """What the rule does on the rows that it was chosen on."""
+    """Effects of the rule on the rows that it was chosen on."""
     low, high = rule.uncertain
     called, uncertain = score >= rule.threshold, (score >= low) & (score <= high)
     shares = {

@@ -1,4 +1,4 @@
-"""The heatmap: each position's contribution to the malignancy score, in closed form, so that every runtime can compute it."""
+"""Computes the heatmap, each position's contribution to the malignancy score, in closed form that every runtime can compute."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def class_gradient(logits: Any, malignant: Any) -> Any:
 
 
 def through_dense(gradient: Any, vector: Any, layers: Sequence[tuple[Any, Any]]) -> Any:
-    """Takes the gradient from a dense ReLU head's logits back to its input.
+    """Propagates the gradient from a dense ReLU head's logits back to its input.
 
     Args:
         gradient: with respect to the logits, ``[N, C]``.
@@ -47,7 +47,7 @@ def through_dense(gradient: Any, vector: Any, layers: Sequence[tuple[Any, Any]])
 
 
 def evidence(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "flatten"]) -> Any:
-    """Sums, at each place, gradient x activation over all channels and maps: above 0 it speaks for malignancy.
+    """Sums gradient x activation at each place over all channels and maps; positive values speak for malignancy.
 
     For averaged maps this is Grad-CAM (Selvaraju et al., ICCV 2017), for a flattened map HiResCAM (Draelos and Carin, 2020);
     both are exact shares of the score for the linear part of the head.
@@ -55,10 +55,10 @@ def evidence(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "fl
     Args:
         maps: feature maps ``[N, h, w, c]``, in the order in which they enter the head's vector.
         gradient: with respect to that vector, ``[N, F]``.
-        pooling: how maps became the vector.
+        pooling: how the maps were turned into the vector.
 
     Returns:
-        float32 ``[N, h, w, 1]`` of the finest map.
+        float32 ``[N, h, w, 1]``, in the size of the finest map.
     """
     finest = max((int(m.shape[1]) for m in maps), default=1)
     total, at = 0.0, 0
@@ -70,18 +70,18 @@ def evidence(maps: Sequence[Any], gradient: Any, pooling: Literal["average", "fl
             share = gradient[:, None, None, at : at + channels] / (h * w)
             part = tf.reduce_sum(share * activation, axis=-1, keepdims=True)
             at += channels
-        if h != finest:  # a coarse cell's share is spread over the fine cells that it covers
+        if h != finest:  # spreads a coarse cell's share over the fine cells that it covers
             part = tf.image.resize(part, (finest, finest)) * (h / finest) ** 2
         total += part
     return total
 
 
 def shown(evidence: Any) -> Any:
-    """How much each place counts, for malignancy or against it.
+    """How much each place counts, for or against malignancy.
 
-    The usual last step keeps only what speaks for malignancy; in a harmless lesion that is the skin around it, because the
-    lesion speaks against. With the absolute value the peak lay inside the lesion in 92% of validation images where it had in
-    42% (malignant ones: 94% for 87%).
+    The usual last step keeps only what speaks for malignancy. In a benign lesion that is the skin around it, because the
+    lesion speaks against malignancy. With the absolute value, the peak lay inside the lesion in 92% of validation images
+    instead of 42% (malignant ones: 94% instead of 87%).
 
     Args:
         evidence: ``[N, h, w, 1]``.
@@ -100,7 +100,7 @@ def average(maps: Sequence[Any], weights: Sequence[Any]) -> Any:
         weights: each ``[N]``.
 
     Returns:
-        float32 ``[N, h, w]`` of the finest map, scaled to a maximum of 1 (all 0 where all are).
+        float32 ``[N, h, w]``, in the size of the finest map, scaled to a maximum of 1 (all 0 where all are).
     """
     finest = max(int(m.shape[1]) for m in maps)
     total = 0.0
@@ -111,6 +111,6 @@ def average(maps: Sequence[Any], weights: Sequence[Any]) -> Any:
 
 
 def _scaled(positive: Any) -> Any:
-    """Maps ``[N, h, w]`` with a maximum of 1 each, all 0 where nothing is above 0."""
+    """Scales maps ``[N, h, w]`` to a maximum of 1 each; a map without positive values stays 0."""
     peak = tf.reduce_max(positive, axis=(1, 2), keepdims=True)
     return positive / tf.maximum(peak, 1e-12)

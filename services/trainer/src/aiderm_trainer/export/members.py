@@ -1,4 +1,4 @@
-"""Several networks in one graph: the layers that they have in common are computed, and stored, once."""
+"""Combines several networks in one graph; layers that they have in common are computed and stored once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from aiderm_trainer.architectures import Network
 
-IGNORED = frozenset({"trainable", "seed"})  # settings that change nothing of what a layer computes when it serves
+IGNORED = frozenset({"trainable", "seed"})  # settings that do not change what a layer computes in inference
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one member says: feature maps ``[N, h, w, c]``, the head's input ``[N, F]`` and logits ``[N, C]``."""
+    """One member's answer: feature maps ``[N, h, w, c]``, the head's input ``[N, F]`` and logits ``[N, C]``."""
 
     maps: list[Any]
     vector: Any
@@ -27,7 +27,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a tensor stands: output ``index`` of part ``part``."""
+    """The place of a tensor: output ``index`` of part ``part``."""
 
     part: int
     index: int
@@ -36,8 +36,8 @@ class _Place:
 class Members:
     """Runs networks side by side on one image.
 
-    Networks of one input size that begin with the same layers, with the same weights, share them: fine-tuned copies of one
-    pretrained backbone do up to the first layer that was trained.
+    Networks with the same input size that begin with the same layers and weights share them. Fine-tuned copies of one
+    pretrained backbone share all layers before the first one that was trained.
 
     Args:
         networks: at least one, with their final weights.
@@ -70,13 +70,13 @@ class Members:
                 self._outputs[i] = self._follow(graphs[i], {name: places[name] for name in names})
 
     def _add(self, graph: Any, taken: Sequence[str], size: int) -> dict[str, _Place]:
-        """Appends a whole graph and says where the outputs of the layers ``taken`` stand."""
+        """Appends a whole graph and returns the places of the outputs of the layers ``taken``."""
         self.parts.append(keras.Model(graph.inputs, [*graph.outputs, *(_output(graph, name) for name in taken)]))
         self._reads.append(size)
         return {name: _Place(len(self.parts) - 1, len(graph.outputs) + i) for i, name in enumerate(taken)}
 
     def _follow(self, graph: Any, places: dict[str, _Place]) -> list[_Place]:
-        """Appends what a graph does behind the layers that it shares, and says where its outputs stand."""
+        """Appends the layers of a graph that follow the shared ones, and returns the places of its outputs."""
         names = [_source(tensor).name for tensor in graph.outputs]
         own = [name for name in names if name not in places]
         if own:
@@ -86,7 +86,7 @@ class Members:
         return [places[name] if name in places else _Place(len(self.parts) - 1, next(rest)) for name in names]
 
     def __call__(self, image: Any) -> tuple[list[Answer], list[Any]]:
-        """uint8 ``[N, S, S, 3]`` -> each member's answer, and the first member's maps of several depths, see ``depths``."""
+        """uint8 ``[N, S, S, 3]`` -> each member's answer, and the first member's maps at several depths, see ``depths``."""
         results: list[list[Any]] = []
         for part, reads in zip(self.parts, self._reads, strict=True):
             given = [shrink(image, reads)] if isinstance(reads, int) else [results[at.part][at.index] for at in reads]
@@ -97,9 +97,9 @@ class Members:
 
 
 def shrink(image: Any, side: int) -> Any:
-    """Area averaging to a smaller side, as ``INTER_AREA`` does: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, side, side, 3]``.
+    """Shrinks by area averaging, as ``INTER_AREA`` does: uint8 ``[N, S, S, 3]`` -> uint8 ``[N, side, side, 3]``.
 
-    Two products with a matrix of overlaps: every runtime computes those alike, which is not so for antialiased resizing.
+    It uses two products with a matrix of overlaps, which all runtimes compute alike, unlike antialiased resizing.
     """
     size = int(image.shape[1])
     if side == size:
@@ -118,9 +118,9 @@ def overlaps(size: int, side: int) -> NDArray[np.float32]:
 
 
 def depths(network: Network) -> list[str]:
-    """The layers that show an image at several depths: for each size of the feature maps, the last of its narrowest ones.
+    """Selects layers at several depths: for each size of feature maps, the last layer with the fewest channels.
 
-    In networks of inverted residuals those are the ends of the stages.
+    In networks of inverted residuals, these are the ends of the stages.
     """
     narrowest: dict[int, tuple[int, str]] = {}
     for layer in network.model.layers:
@@ -134,7 +134,7 @@ def depths(network: Network) -> list[str]:
 
 
 def _graph(network: Network, with_depths: bool) -> Any:
-    """A network's maps, vector and logits, and its maps of several depths when asked for."""
+    """A model with a network's maps, vector and logits and, with ``with_depths``, its maps at several depths."""
     outputs = list(network.detailed.outputs)
     if with_depths:
         outputs += [network.model.get_layer(name).output for name in depths(network)]
@@ -142,12 +142,12 @@ def _graph(network: Network, with_depths: bool) -> Any:
 
 
 def _source(tensor: Any) -> Any:
-    """The layer or operation whose output ``tensor`` is."""
+    """The layer or operation that outputs ``tensor``."""
     return tensor._keras_history.operation
 
 
 def _output(graph: Any, name: str) -> Any:
-    """A layer's output inside its network; ``layer.output`` of a nested model is that of its own inside."""
+    """A layer's output inside its network; ``layer.output`` of a nested model is a tensor inside that model."""
     return next(each for each in graph.operations if each.name == name)._inbound_nodes[0].output_tensors[0]
 
 
@@ -169,13 +169,13 @@ def _common(leader: Any, graph: Any) -> set[str]:
 
 
 def _settings(operation: Any) -> Any:
-    if isinstance(operation, keras.Sequential):  # its own settings name an input that is another in each network
+    if isinstance(operation, keras.Sequential):  # its own settings name an input that differs between networks
         return [(type(layer), _settings(layer)) for layer in operation.layers]
     return {key: value for key, value in operation.get_config().items() if key not in IGNORED}
 
 
 def _weights(operation: Any) -> list[Any]:
-    """None for an operation that is no layer."""
+    """The weights of a layer; an empty list for other operations."""
     return getattr(operation, "weights", [])
 
 
@@ -185,7 +185,7 @@ def _same_weights(one: Any, other: Any) -> bool:
 
 
 def _boundary(graph: Any, common: set[str]) -> list[str]:
-    """The common layers whose outputs the other layers, or the graph's own outputs, read."""
+    """The common layers whose outputs are read by other layers or are outputs of the graph."""
     read = [name for each in graph.operations if each.name not in common for name in _parents(each)]
     read += [_source(tensor).name for tensor in graph.outputs]
     return list(dict.fromkeys(name for name in read if name in common))

@@ -1,10 +1,11 @@
-"""How far an image lies from dermoscopic training images, in features of several depths of the network.
+"""Measures how far an image is from dermoscopic training images, in features from several depths of the network.
 
-Two measures in one number. The first is a distance from the training images: a Gaussian on the leading principal components
-and an even variance for all others (Tipping and Bishop, "Probabilistic Principal Component Analysis", 1999), whose Mahalanobis
-distance (Lee et al., NeurIPS 2018) rises for whatever training has never shown. The second is a linear classifier of the same
-features, dermoscopic or not, fitted to training images against simulated close-ups and everyday photographs (outlier exposure,
-Hendrycks et al., ICLR 2019): a close-up shows the same lesion, and lies nearer than the distance alone can tell.
+The score combines two measures. The first is a distance from the training images: a Gaussian on the leading principal
+components and one common variance for all others (Tipping and Bishop, "Probabilistic Principal Component Analysis", 1999),
+whose Mahalanobis distance (Lee et al., NeurIPS 2018) rises for anything that training has never shown. The second is a linear
+classifier of the same features, dermoscopic or not, fitted to training images against simulated close-ups and everyday
+photographs (outlier exposure, Hendrycks et al., ICLR 2019): a close-up shows the same lesion, so it is too near for the
+distance alone to detect.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from sklearn.linear_model import LogisticRegression
 Floats = NDArray[np.float32]
 COMPONENTS: Final = 64
 PRECISION: Final = 1e-3
-# Both measures are stated in units of what this share of the training images does not exceed.
+# Both measures are scaled so that this share of the training images does not exceed 1.
 USUAL: Final = 0.99
 PENALTY: Final = 0.003  # inverse strength of the ridge penalty on standardised features
 
 
 @dataclass(frozen=True)
 class NoveltyModel:
-    """The fitted numbers for features of width D.
+    """The fitted parameters for features of width D.
 
     Attributes:
-        mean: ``[D]``, of training images.
-        deviation: ``[D]``, by which features are divided first.
+        mean: ``[D]``, mean of the training images.
+        deviation: ``[D]``, scale by which features are divided first.
         axes: ``[D, K]``, principal components of the standardised features.
-        variance: ``[K]``, along each axis.
-        residual: variance of what is left, a single number.
-        head: ``[D]``, weights of "not dermoscopic"; 0 where no other images were given.
-        offset: added to the head's sum, a single number.
+        variance: ``[K]``, variance along each axis.
+        residual: variance of each remaining component, a scalar.
+        head: ``[D]``, weights of the classifier "not dermoscopic"; 0 if no other images were given.
+        offset: added to the head's sum, a scalar.
     """
 
     mean: Floats
@@ -54,12 +55,12 @@ class NoveltyModel:
 
 
 def fit(features: Floats, others: Floats | None = None, components: int = COMPONENTS) -> NoveltyModel:
-    """Fits it to features of training images and, for the classifier, to those of images that are not dermoscopic.
+    """Fits the model to features of training images and, for the classifier, to those of images that are not dermoscopic.
 
     Args:
         features: ``[N, D]``.
         others: ``[M, D]``; the score is the distance alone when None.
-        components: of the Gaussian; fewer where there are fewer features or images.
+        components: components of the Gaussian; fewer if there are fewer features or images.
 
     Raises:
         ValueError: fewer than three images, or features that do not vary.
@@ -94,7 +95,7 @@ def fit(features: Floats, others: Floats | None = None, components: int = COMPON
 
 
 def _classifier(dermoscopic: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[Floats, np.float32]:
-    """Weights and offset of log-odds, 0 for the median training image and 1 where ``USUAL`` of them lie below."""
+    """Weights and offset of log-odds, scaled to 0 at the median training image and to 1 at their ``USUAL`` quantile."""
     x = np.concatenate([dermoscopic, others])
     y = np.concatenate([np.zeros(len(dermoscopic)), np.ones(len(others))])
     fitted = LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=2000).fit(x, y)
@@ -105,10 +106,10 @@ def _classifier(dermoscopic: NDArray[np.float64], others: NDArray[np.float64]) -
 
 
 def score(features: Any, mean: Any, deviation: Any, axes: Any, variance: Any, residual: Any, head: Any, offset: Any) -> Any:
-    """Features ``[N, D]`` -> novelty ``[N]``: about 1 where only 1% of training images reach, growing with either measure."""
+    """Features ``[N, D]`` -> novelty ``[N]``: about 1 where only 1% of training images are above, growing with either measure."""
     standard = (features - mean) / deviation
     along = tf.matmul(standard, axes)
-    # The rest itself, not a difference of two squared lengths: that would cancel to noise which differs between engines.
+    # The residual itself, not a difference of two squared lengths, which would cancel to noise that differs between engines.
     rest = standard - tf.matmul(along, axes, transpose_b=True)
     distance = tf.reduce_sum(along**2 / variance, axis=1) + tf.reduce_sum(rest**2, axis=1) / residual
     other = tf.nn.relu(tf.reduce_sum(standard * head, axis=1) + offset)

@@ -1,4 +1,4 @@
-"""The images that the novelty model is fitted to: training images, and out-of-distribution images."""
+"""Selects the images that the novelty model is fitted to and tested on: dermoscopic and out-of-distribution images."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Half = Literal["fitting", "evaluation"]
 def fit_novelty(assessor: Assessor, train: Sequence[Row], root: Path, not_lesions: Path | None) -> novelty.NoveltyModel:
     """Fits the novelty model to fixed samples of training images.
 
-    Each training image is used as it is and as training may show it: hair or a ruler make no lesion unusual. Against them
-    stand simulated close-ups of other training images and, where there is a folder of them, everyday photographs.
+    Each training image is used as it is and augmented as in training, so that hair or a ruler makes no lesion unusual. The
+    counterexamples are simulated close-ups of other training images and, if a folder is given, everyday photographs.
 
     Args:
-        assessor: gives the features; its own novelty model is not used.
+        assessor: computes the features; its own novelty model is not used.
         train: training rows.
         root: folder that their paths are relative to.
-        not_lesions: folder of images that are no lesions; only the half for fitting is read.
+        not_lesions: folder of images that show no lesion; only the half for fitting is used.
 
     Raises:
         ConfigError: the folder holds no images.
@@ -61,23 +61,23 @@ def fit_novelty(assessor: Assessor, train: Sequence[Row], root: Path, not_lesion
 
 
 def simulated(rows: Sequence[Row], root: Path, size: int, how: CloseUp, seed: int) -> Iterator[Image]:
-    """One simulated close-up of each row: uint8 ``[size, size, 3]``."""
+    """Yields one simulated close-up of each row: uint8 ``[size, size, 3]``."""
     rng = np.random.default_rng(seed)
     for batch in Images(rows, root, size, budget=0).batches(BATCH):
         yield from (close_up(image, rng, how) for image in batch)
 
 
 def evaluated_close_ups(test: Sequence[Row], root: Path, size: int) -> list[Image]:
-    """Close-ups of a fixed sample of test images, with other skin and other light than those that were fitted to."""
+    """Close-ups of a fixed sample of test images, with other skin and other light than the close-ups used for fitting."""
     order = np.random.default_rng(4).permutation(len(test))[:EVALUATED]
     return list(simulated([test[i] for i in order], root, size, EVALUATION, seed=5))
 
 
 def photographs(folder: Path, spec: Input, half: Half) -> list[Image]:
-    """One half of the images of a folder; the file's name decides in which half an image is.
+    """One half of the images of a folder; the file's name decides which half an image belongs to.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: the folder holds no images.
     """
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:

@@ -1,4 +1,4 @@
-"""Variants of reduced precision: each is made from a bundle, evaluated separately, and kept only if it costs almost nothing."""
+"""Makes variants of reduced precision from a bundle; each is evaluated separately and kept only if it loses almost nothing."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def reduce_precision(
 ) -> tuple[Path | None, list[PrecisionTrial]]:
     """Writes a new version of a bundle with every variant of reduced precision that may be offered.
 
-    Each variant gets a threshold and a band of its own, moved with its answers for the calibration rows. It is then compared with
-    f32 on validation rows: the AUC of malignancy inside a domain, on biopsied lesions, and the decisions, each by its own rule.
-    It is offered at an AUC loss of at most ``MAX_AUC_LOSS`` and with at most ``MAX_FLIPPED`` of the decisions flipped.
+    Each variant gets its own threshold and band, fitted to its answers for the calibration rows. It is then compared with f32 on
+    validation rows: the AUC of malignancy inside a domain, on biopsied lesions, and the decisions, each by its own rule. It is
+    offered if it loses at most ``MAX_AUC_LOSS`` of AUC and flips at most ``MAX_FLIPPED`` of the decisions.
 
     Args:
         bundle: a verified bundle.
-        version: new, in the same model.
-        store: where it goes.
-        rows: of the split that the bundle was trained on; calibration and validation rows are used, test rows never.
+        version: new version of the same model.
+        store: store to write to.
+        rows: rows of the split that the bundle was trained on; calibration and validation rows are used, test rows never.
         root: folder that their paths are relative to.
-        precisions: what to try.
+        precisions: precisions to try.
         progress: whether to draw bars on standard error.
         make_int8: quantises a graph, see ``aiderm_trainer.export.quantisation``.
 
     Returns:
-        The new bundle, or None when no variant may be offered; and what became of each precision.
+        The new bundle, or None if no variant may be offered; and the outcome of each precision.
 
     Raises:
         ValueError: no calibration or no validation rows with both labels.
@@ -90,7 +90,7 @@ def reduce_precision(
 def _write_with(
     folder: Path, work: Path, manifest: Manifest, version: str, offered: list[Variant], tried: Sequence[Reduced]
 ) -> None:
-    """Writes the new version with the offered variants, and with those of the old one that were not tried again."""
+    """Writes the new version with the offered variants and those of the old version that were not tried again."""
     variants = [*(variant for variant in manifest.forms if variant.precision not in tried), *offered]
     shutil.copytree(work, folder, dirs_exist_ok=True)
     (folder / MANIFEST_FILE).unlink()
@@ -107,7 +107,7 @@ def _side(rows: Sequence[Row], side: str) -> list[Row]:
 
 
 def _cost(manifest: Manifest, before: Scores) -> Callable[[NDArray[np.float32]], float]:
-    """How far a graph's malignancy for the calibration rows is off f32's, in units of what is allowed; 1 and less passes."""
+    """Returns a function that rates a graph's malignancy for the calibration rows against f32; up to 1 is allowed."""
     limit, rule = domain_auc(before, before.malignancy), manifest.decision
     decided = outside_novelty(before.malignancy, rule)
 

@@ -1,7 +1,7 @@
-"""A bundle for another prevalence: probability, threshold and band move together, so that no decision changes.
+"""Adapts a bundle to another prevalence: probability, threshold and band move together, so that no decision changes.
 
 Saerens, Latinne, Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities", Neural Computation 2002.
-It holds where malignant and benign lesions look as they did, and only their shares differ.
+This is valid if malignant and benign lesions look the same as before and only their shares differ.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from aiderm_trainer.training.run_folder import SPLIT
 
 PREVALENCES: Final = (1e-4, 1 - 1e-4)
 TOLERANCE: Final = 1e-3  # as a server's self-test allows
-# Metrics that are those of the old probabilities, by the start of their names. All others count decisions or ranks of malignancy.
-# (Melanoma against the rest is among the first: the order of one class's probability is not that of the malignancy.)
+# Prefixes of the metrics that depend on the old probabilities. All others depend on decisions or ranks of malignancy only.
+# (Melanoma against the rest depends on them: one class's probability does not rank lesions as the malignancy does.)
 _OF_PROBABILITIES: Final = ("brier", "ece", "calibration_", "multiclass_", "melanoma_auc", "net_benefit", "log_loss", "nll")
 
 
 class PriorError(ValueError):
-    """A prevalence that is none, or a graph that does not follow the correction."""
+    """An invalid prevalence, or a graph that does not follow the correction."""
 
 
 def shift_probability(probability: NDArray[np.float64] | float, old: float, new: float) -> NDArray[np.float64]:
-    """A malignancy that assumed the prevalence ``old``, for the prevalence ``new``: monotone, 0 and 1 stay.
+    """Converts a malignancy from the prevalence ``old`` to ``new``; monotone, and 0 and 1 stay the same.
 
     Args:
         probability: any shape, 0..1.
-        old: share of malignant lesions, between 0 and 1.
-        new: the same, elsewhere.
+        old: share of malignant lesions that it assumes, between 0 and 1.
+        new: share of malignant lesions that the result assumes.
     """
     p = np.asarray(probability, dtype=np.float64)
     malignant, benign = p * (new / old), (1.0 - p) * ((1.0 - new) / (1.0 - old))
@@ -48,13 +48,13 @@ def shift_probability(probability: NDArray[np.float64] | float, old: float, new:
 
 
 def shift_rule(rule: DecisionRule, old: float, new: float) -> DecisionRule:
-    """Threshold and band for the prevalence ``new``: the same decisions about the shifted malignancies."""
+    """Converts threshold and band to the prevalence ``new``: shifted malignancies get the same decisions."""
     threshold, low, high = (float(shift_probability(value, old, new)) for value in (rule.threshold, *rule.uncertain))
     return DecisionRule(threshold=threshold, target_sensitivity=rule.target_sensitivity, uncertain=(low, high))
 
 
 def shift_histogram(histogram: Histogram, old: float, new: float) -> Histogram:
-    """Counts of malignancies: each bin keeps its images, and its edges move with them."""
+    """Converts a histogram of malignancies: each bin keeps its images, and its edges move."""
     edges = shift_probability(np.array(histogram.edges), old, new)
     return Histogram(edges=edges.tolist(), counts=histogram.counts)
 
@@ -62,15 +62,15 @@ def shift_histogram(histogram: Histogram, old: float, new: float) -> Histogram:
 def correct_prior(bundle: Path, version: str, store: ModelStore, prevalence: float) -> Path:
     """Writes a version of a bundle whose probabilities assume ``prevalence``; it needs no images.
 
-    The shift of the malignant log-odds goes into the graph; threshold, band and the edges of the reference histogram move by
-    the same formula. Metrics that count decisions or ranks of malignancy stay true and are kept; those of the probabilities
-    (Brier score, calibration, the likeliest class) are those of the old ones and are dropped, as is the report.
+    The shift of the malignant log-odds is stored in the graph; threshold, band and the edges of the reference histogram move by
+    the same formula. Metrics of decisions or ranks of malignancy stay true and are kept; those of the probabilities (Brier
+    score, calibration, the most likely class) belong to the old ones and are dropped, as is the report.
 
     Args:
         bundle: a verified bundle of this trainer.
-        version: new, in the same model.
-        store: where it goes.
-        prevalence: share of malignant lesions that the probabilities shall assume.
+        version: new version of the same model.
+        store: store to write to.
+        prevalence: share of malignant lesions that the new probabilities assume.
 
     Raises:
         PriorError: a prevalence out of range or the same as before, or a graph whose answers do not follow.
@@ -121,7 +121,7 @@ def _limitation(version: str, before: float, prevalence: float) -> str:
 
 
 def _keep_split(bundle: Path, folder: Path) -> None:
-    """What was learnt from which images stays true."""
+    """Copies the split, because the network was still trained on the same images."""
     split = bundle / REPORT_FOLDER / SPLIT
     if split.is_file():
         (folder / REPORT_FOLDER).mkdir()
@@ -129,7 +129,7 @@ def _keep_split(bundle: Path, folder: Path) -> None:
 
 
 def _shifted_tta(tta: Thorough | None, old: float, new: float) -> tuple[Thorough | None, str]:
-    """The mean of log-odds moves with the shift; a mean of probabilities does not, and its decisions could change."""
+    """Shifts the rule if views are pooled by log-odds; a mean of probabilities does not follow the shift and is dropped."""
     if tta is None:
         return None, ""
     if tta.pool != "log_odds":
@@ -137,7 +137,7 @@ def _shifted_tta(tta: Thorough | None, old: float, new: float) -> tuple[Thorough
             None,
             " Test-time augmentation is not offered: it averaged probabilities, which the correction does not pass through.",
         )
-    # Its gain in likelihood was that of the old probabilities.
+    # Its gain in likelihood belongs to the old probabilities.
     gain = {key: value for key, value in tta.gain.items() if not key.startswith("log_likelihood")}
     return tta.model_copy(update={"decision": shift_rule(tta.decision, old, new), "gain": gain}), ""
 
@@ -161,7 +161,7 @@ def _kept(metrics: dict[str, Metric]) -> dict[str, Metric]:
 
 
 def _check(golden: Golden, old: Golden, before: float, after: float) -> None:
-    """The graph itself must answer for the golden inputs what the formula says."""
+    """Checks that the graph answers the golden inputs as the formula says."""
     given = {case.path: case.malignancy for case in old.cases}
     for case in golden.cases:
         if case.path not in given:

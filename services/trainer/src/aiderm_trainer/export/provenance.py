@@ -1,4 +1,4 @@
-"""The provenance of a bundle: settings, seed, revision of the code and duration."""
+"""Describes the provenance of a bundle: settings, seed, revision of the code and duration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiderm_trainer.training import run_folder
 
 
 def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32]) -> Training:
-    """How the members were trained; of several, each with its share of the mean.
+    """Describes how the members were trained and, if there are several, the share of each in the mean.
 
     Args:
         members: at least one.
@@ -41,7 +41,7 @@ def describe_training(members: Sequence[TrainedRun], share: NDArray[np.float32])
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:
-    """A run's settings without the folders of the machine that it ran on: those are its own business."""
+    """A run's settings without the folders of the machine that it ran on, which are private."""
     settings = config.model_dump(mode="json")
     for key in ("weights", "outlines"):
         if settings.get(key):

@@ -1,4 +1,4 @@
-"""Post-training quantisation to int8 with accuracy control: layers that are sensitive stay in f32 (NNCF)."""
+"""Quantises a trained graph to int8 with NNCF's accuracy control: sensitive layers stay in f32."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from aiderm_core.runtime.openvino import fix_shape
 from aiderm_trainer.data.batches import Images
 
 RANGE_IMAGES = 300
-"""Images whose activations set the ranges."""
+"""Number of images whose activations set the ranges."""
 RANKING_IMAGES = 100
-"""Images on which the layers' sensitivities are compared."""
-# Calibration, novelty and heatmap are sums over few numbers: they cost nothing in f32, and their errors are the answer's.
+"""Number of images on which the layers' sensitivities are compared."""
+# Calibration, novelty and heatmap are sums over few numbers: they cost nothing in f32, and errors in them go into the answer.
 HEAD = (
     "Abs", "Concat", "Divide", "Greater", "Interpolate", "MatMul", "Maximum", "Minimum", "Power", "ReduceMax", "ReduceMean",
     "ReduceSum", "Softmax", "Subtract",
@@ -27,16 +27,16 @@ INSTALL = "int8 variants need NNCF, which is not installed. Install it with: pip
 
 
 def quantise(graph: Path, target: Path, images: Images, cost: Callable[[NDArray[np.float32]], float]) -> None:
-    """Writes a quantised form of a graph, for one image at a time.
+    """Writes a quantised copy of a graph, for one image at a time.
 
-    Convolutions are quantised after training (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286). As long as the cost is above
-    1, the layer whose quantisation moves the outputs most goes back to f32.
+    Convolutions are quantised after training (Jacob et al. 2018, doi:10.1109/CVPR.2018.00286). While the cost is above 1,
+    the layer whose quantisation changes the outputs most is restored to f32.
 
     Args:
         graph: the SavedModel's folder.
         target: an .xml file; the weights go to a .bin file beside it.
-        images: calibration images; the first of a fixed shuffle set the ranges, all of them decide.
-        cost: of the malignancy ``[N]`` of all images, in units of what is allowed.
+        images: calibration images; a fixed random sample sets the ranges, and the cost is measured on all of them.
+        cost: cost of the malignancy ``[N]`` of all images, as a multiple of what is allowed.
 
     Raises:
         RuntimeFailure: NNCF is not installed, or cannot quantise this graph.
@@ -70,7 +70,7 @@ def quantise(graph: Path, target: Path, images: Images, cost: Callable[[NDArray[
 def _validation(
     count: int, cost: Callable[[NDArray[np.float32]], float]
 ) -> Callable[[Any, Iterable[Any]], tuple[float, list[list[NDArray[np.float32]]]]]:
-    """NNCF's measure, of which more is better: 0 in f32, -1 at what is allowed. For subsets only the outputs count."""
+    """Returns NNCF's measure, higher is better: 0 in f32, -1 at the allowed cost. For subsets, only the outputs count."""
 
     def validate(compiled: Any, items: Iterable[Any]) -> tuple[float, list[list[NDArray[np.float32]]]]:
         port = next(port for port in compiled.outputs if "malignancy" in port.get_names())

@@ -1,4 +1,4 @@
-"""A site's own calibration of a bundle: other probabilities, threshold and band, the same network."""
+"""Recalibrates a bundle for a site: new probabilities, threshold and band for the same network."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from aiderm_trainer.export.golden import golden_cases
 def recalibrate(
     bundle: Path, version: str, store: ModelStore, rows: Sequence[Row], root: Path, *, target_sensitivity: float | None = None
 ) -> Path:
-    """Fits temperature, shift, threshold, band and novelty limit to a site's own labelled images; the network stays.
+    """Fits temperature, shift, threshold, band and novelty limit to a site's own labelled images; the network is unchanged.
 
-    The new version carries no test metrics: they would be those of another calibration. ``evaluate`` gives them.
+    The new version has no test metrics, because the old ones belong to another calibration. ``evaluate`` computes them.
 
     Args:
         bundle: a verified bundle of this trainer.
-        version: new, in the same model.
-        store: where it goes.
+        version: new version of the same model.
+        store: store to write to.
         rows: the site's images, all used for the fit.
         root: folder that their paths are relative to.
-        target_sensitivity: the bundle's own when None.
+        target_sensitivity: sensitivity that the threshold must reach; the bundle's own when None.
 
     Raises:
         aiderm_trainer.export.saved_model.AssessorError: the graph is not one of this trainer's.
@@ -78,7 +78,7 @@ def recalibrate(
 
 
 def recalibration_fit(target_sensitivity: float) -> Fit:
-    """What ``recalibrate`` does to probabilities and threshold, as a function of malignancies and labels alone."""
+    """Returns the fit of ``recalibrate`` as a function of malignancies, labels and groups alone."""
     labels = [Label(id="benign", name="Benign", malignant=False), Label(id="malignant", name="Malignant", malignant=True)]
 
     def fit(malignancy: Floats, malignant: NDArray[np.bool_], groups: Sequence[str]) -> Recalibration:

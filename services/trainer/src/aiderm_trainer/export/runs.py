@@ -1,4 +1,4 @@
-"""The finished runs that a bundle is made of."""
+"""Loads the finished runs that a bundle is made of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiderm_trainer.training.run_folder import SPLIT, load_run
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A finished run: its folder, and what is in it."""
+    """A finished run: its folder and contents."""
 
     folder: Path
     config: TrainConfig
@@ -29,17 +29,17 @@ class TrainedRun:
         """Reads a run with its best epoch's weights.
 
         Raises:
-            ConfigError: no run, or one that has not finished an epoch.
+            ConfigError: the folder holds no run, or one that has not finished an epoch.
         """
         return cls(folder, *load_run(folder))
 
 
 def load_members(runs: Sequence[Path], weights: Sequence[float] | None = None) -> list[TrainedRun]:
-    """Reads the runs that one graph is to average.
+    """Reads the runs that one graph averages.
 
     Args:
         runs: folders of ``train``, at least one.
-        weights: of the runs in the mean, above 0; alike when None.
+        weights: weights of the runs in the mean, above 0; equal when None.
 
     Raises:
         ConfigError: no run, an unfinished one, labels or splits that differ, or weights that do not fit.
@@ -54,7 +54,7 @@ def load_members(runs: Sequence[Path], weights: Sequence[float] | None = None) -
 
 
 def _check_fit(members: Sequence[TrainedRun]) -> None:
-    """Refuses members that do not answer the same question, or learnt from what another is assessed on."""
+    """Refuses members with different labels or splits, so that none was trained on rows that another is tested on."""
     first = members[0]
     split = set(read_split(first.folder / SPLIT))
     for other in members[1:]:

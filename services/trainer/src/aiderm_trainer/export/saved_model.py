@@ -1,4 +1,4 @@
-"""The graph that is served: scaling, networks, calibration, heatmap and novelty in one SavedModel."""
+"""Builds and writes the served graph: scaling, networks, calibration, heatmap and novelty in one SavedModel."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from aiderm_trainer.export.members import Answer, Members
 
 TEMPERATURE = "temperature"
 SHIFT = "malignant_shift"
-FLOOR = 1e-30  # of an averaged probability, before its logarithm is taken
+FLOOR = 1e-30  # lower limit of an averaged probability, before its logarithm is taken
 
 
 class AssessorError(ValueError):
-    """A SavedModel that is not one of ours."""
+    """A SavedModel that was not written by this trainer."""
 
 
 class Assessor(keras.Model):
     """One trained network, or several whose answers are averaged, with everything that the served graph contains.
 
-    Several networks' class probabilities are averaged, not their logarithms: in a product one member that is wrongly sure
-    outvotes all others, while a mean needs most of them to err.
+    The class probabilities of several networks are averaged, not their logarithms: in a product, one member that is wrongly
+    confident outvotes all others, while a mean is wrong only if most of them are.
 
-    A photograph of skin has no upper side. Each image is therefore seen in its eight orientations, or turned into one that it
-    decides itself, and what is read from them (the mean of a network's logits, of the evidence at each place, of the features
-    for novelty) is the same however the camera was turned.
+    A photograph of skin has no upper side. Each image is therefore seen in its eight orientations, or turned into one that
+    the image itself determines, so that the results (the means of a network's logits, of the evidence at each place and of the
+    features for novelty) are the same however the camera was turned.
 
     Args:
-        networks: with their final weights.
+        networks: networks with their final weights.
         labels: the classes, in order; the same for all networks.
-        novelty_model: fitted to ``novelty_features`` of training images; None while it is being fitted.
-        weights: of the networks in the mean; alike when None.
+        novelty_model: fitted to ``features`` of training images; None while it is being fitted.
+        weights: weights of the networks in the mean; equal when None.
         view: how the networks see an image.
-        decoder: of the first network's maps, see ``training.outline``; without one the graph draws no outline.
+        decoder: decodes an outline from the first network's maps, see ``training.outline``; the graph draws none when None.
     """
 
     def __init__(
@@ -78,10 +78,10 @@ class Assessor(keras.Model):
                 self.fitted.append(weight)
         self.size = self.members.size
         self.decoder = decoder
-        self.built = True  # all parts are; export refuses what was never called
+        self.built = True  # all parts are built; export refuses a model that was never called
 
     def features(self, image: Any) -> Any:
-        """What the novelty model is fitted to, of one view: uint8 ``[N, S, S, 3]`` -> ``[N, D]``."""
+        """The features that the novelty model is fitted to, of one view: uint8 ``[N, S, S, 3]`` -> ``[N, D]``."""
         return _pooled(self.members(image)[1])
 
     def call(self, image: Any) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Assessor(keras.Model):
         return outputs
 
     def _all_classes(self, logits: Any) -> Any:
-        """Logits ``[N, C]``: one unit's is the log-odds of the malignant class, against 0 for the other."""
+        """Logits ``[N, C]``; a single unit's logit becomes that of the malignant class, with 0 for the other."""
         return logits * self.malignant if logits.shape[-1] == 1 else logits
 
     def _malignancy(self, probability: Any) -> Any:
@@ -121,7 +121,7 @@ class Assessor(keras.Model):
         return tf.math.log(tf.maximum(mean, FLOOR))
 
     def _where(self, seen: orientations.Seen, answers: Sequence[Answer], logits: Sequence[Any], temperature: Any) -> Any:
-        """Mean of the members' maps, each scaled by its own malignancy as the SavedModel does, with a maximum of 1."""
+        """Mean of the members' maps, weighted by each member's share and malignancy, scaled to a maximum of 1."""
         parts = []
         for answer, own, head, pooling in zip(answers, logits, self.heads, self.poolings, strict=True):
             layers = [(tf.convert_to_tensor(layer.kernel), tf.convert_to_tensor(layer.bias)) for layer in head]
@@ -142,14 +142,14 @@ def _pooled(maps: Sequence[Any]) -> Any:
 
 
 def write(assessor: Assessor, folder: Path) -> None:
-    """Writes the SavedModel into ``folder``, which may hold other files already."""
+    """Writes the SavedModel into ``folder``, which may already hold other files."""
     size = assessor.size
     archive = keras.export.ExportArchive()
     archive.track(assessor)
     archive.add_endpoint(
         "serving_default", assessor.call, input_signature=[tf.TensorSpec((None, size, size, 3), tf.uint8, "image")]
     )
-    # The archive lists all variables once more, and would store each weight twice; the tracked model holds them.
+    # The archive lists all variables a second time and would store each weight twice; the tracked model already holds them.
     for name in ("variables", "trainable_variables", "non_trainable_variables"):
         setattr(archive._tf_trackable, name, [])
     with tempfile.TemporaryDirectory() as temporary:
@@ -159,10 +159,10 @@ def write(assessor: Assessor, folder: Path) -> None:
 
 
 def recalibrated(bundle: Path, folder: Path, temperature: float, shift: float) -> None:
-    """Writes a copy of a bundle's graph with other calibration into ``folder``.
+    """Writes a copy of a bundle's graph with new calibration into ``folder``.
 
     Raises:
-        AssessorError: the graph has no such variables.
+        AssessorError: the graph lacks the calibration variables.
     """
     loaded = tf.saved_model.load(str(bundle))
     found = {name: _variable(loaded, name) for name in (TEMPERATURE, SHIFT)}
@@ -189,7 +189,7 @@ def _variable(loaded: Any, name: str) -> Any:
 
 
 def _put_in_place(graph: Path, folder: Path) -> None:
-    """Moves the SavedModel in ``graph`` to ``folder``, and writes its OpenVINO form there, so that the two always agree."""
+    """Moves the SavedModel in ``graph`` to ``folder`` and writes its OpenVINO form there, so that the two always agree."""
     (folder / "variables").mkdir(exist_ok=True)
     shutil.move(graph / "saved_model.pb", folder / "saved_model.pb")
     for file in (graph / "variables").iterdir():

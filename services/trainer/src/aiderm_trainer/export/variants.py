@@ -1,4 +1,4 @@
-"""One variant of a graph against f32: what it loses, and the threshold and band of its own."""
+"""Compares a variant of a graph with f32: what it loses, and its own threshold and band."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from aiderm_trainer.training.objective import within_domain_auc
 Reduced = Literal["bf16", "int8"]
 
 ROUNDED_TOLERANCE = 0.02
-"""How far a graph of reduced precision may answer off its golden answers: processors sum up in other orders, and rounding makes
-steps of it. What is further off is another graph."""
+"""How far a graph of reduced precision may deviate from its golden answers: processors sum in different orders, and rounding
+turns that into steps. A larger deviation means another graph."""
 
 
 @dataclass(frozen=True)
 class PrecisionTrial:
-    """What became of one precision: ``variant`` where it may be offered, else ``reason`` why not."""
+    """The outcome of one precision: ``variant`` if it may be offered, else ``reason``, which says why not."""
 
     precision: Reduced
     auc_loss: float | None
@@ -41,7 +41,7 @@ def domain_auc(of: Scores, malignancy: NDArray[np.float32]) -> float:
 
 
 def outside_novelty(malignancy: NDArray[np.float32], rule: DecisionRule) -> NDArray[np.int_]:
-    """0 below the band or threshold, 1 inside the band, 2 above."""
+    """Decisions without the novelty limit: 0 below band and threshold, 1 inside the band, 2 above."""
     low, high = rule.uncertain
     inside = (malignancy >= low) & (malignancy <= high)
     return np.where(inside, 1, np.where(malignancy >= rule.threshold, 2, 0))
@@ -52,10 +52,10 @@ def _malignant(scores: Scores) -> NDArray[np.bool_]:
 
 
 def own_rule(malignancy: NDArray[np.float32], before: Scores, rule: DecisionRule) -> DecisionRule:
-    """The rule that leaves the same calibration rows on each side as ``rule`` does in f32.
+    """Returns a rule that puts the same share of calibration rows on each side as ``rule`` does in f32.
 
-    Threshold and lower bound go to the same quantile of the malignant rows, which is what gives them their sensitivity, and
-    the upper bound to the same quantile of the benign rows; between two rows they keep their place in proportion.
+    Threshold and lower bound move to the same quantile of the malignant rows, which determines their sensitivity, and the
+    upper bound to the same quantile of the benign rows; between two rows they are interpolated linearly.
     """
     malignant = _malignant(before)
 
@@ -82,13 +82,13 @@ def assess(
     """Compares a variant with f32.
 
     Args:
-        precision: of the variant.
-        path: of its graph in the bundle.
-        manifest: of the bundle.
-        before: scores of the calibration and of the validation rows in f32.
+        precision: precision of the variant.
+        path: path of its graph in the bundle.
+        manifest: the bundle's manifest.
+        before: scores of the calibration rows and of the validation rows in f32.
         after: the same, by the variant.
-        golden: what it answers for the golden inputs.
-        one_rule: whether it decides by the bundle's own rule, because it computes the same network; else it gets one that is
+        golden: its answers for the golden inputs.
+        one_rule: whether it uses the bundle's own rule, because it computes the same network; else it gets a rule that is
             fitted to its calibration scores.
     """
     rule = None if one_rule else own_rule(after[0].malignancy, before[0], manifest.decision)
@@ -117,6 +117,6 @@ def _inside(scores: Scores) -> Scores:
 
 
 def golden_of(folder: Path, manifest: Manifest, runtime: Runtime, tolerance: float = ROUNDED_TOLERANCE) -> Golden:
-    """What a variant answers for a bundle's golden inputs, and how far another processor may be off that."""
+    """A variant's answers for a bundle's golden inputs, and the tolerance for other processors."""
     paths = [case.path for case in manifest.golden.cases]
     return Golden(tolerance=tolerance, cases=answer_cases(folder, paths, runtime, manifest.input))

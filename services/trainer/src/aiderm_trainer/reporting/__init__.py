@@ -1,1 +1,1 @@
-"""Model cards, HTML reports, study documents and plots, from the numbers that the evaluation found."""
+"""Writes model cards, HTML reports, study documents and plots from the results of the evaluation."""

@@ -1,4 +1,4 @@
-"""What does the score read? The table of training methods tried against the camera, from docs/study/camera.json."""
+"""Renders the table of training methods tried to keep the camera out of the score, from docs/study/camera.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAMERA_FILE: Final = "camera.json"
 
 
 class Method(BaseModel):
-    """A training method and its figures, metric -> value; a figure may be written as a number or with its interval."""
+    """A training method and its figures, metric -> value; a figure may be given as a number or with its interval."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -60,7 +60,7 @@ def read_camera_study(file: Path) -> CameraStudy:
 
 
 def camera_section(study: CameraStudy) -> str:
-    """The section of docs/study.md, with its heading."""
+    """Renders the section of docs/study.md, with its heading."""
     names = list(dict.fromkeys(name for method in study.methods for name in method.figures))
     rows = [[method.name, *(cell(method.figures.get(name)) for name in names)] for method in study.methods]
     table = Table("Methods tried", ["training method", *(describe(name) for name in names)], rows)

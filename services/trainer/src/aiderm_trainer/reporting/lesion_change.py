@@ -1,4 +1,4 @@
-"""The document that says how well the change of a lesion is measured, from the JSON file of the measurement."""
+"""Renders the document that reports how well changes of a lesion are measured, from the results of that measurement."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiderm_trainer.reporting.wording import cell
 
 
 def lesion_change_document(study: LesionChangeStudy) -> str:
-    """The document as Markdown."""
+    """Renders the document as Markdown."""
     heads = ["pairs of photographs", "pairs", "compared"]
     overview = [
         [kind.title, str(kind.pairs), cell(kind.metrics["comparable"]), _obstacles(kind.obstacles)] for kind in study.kinds

@@ -1,4 +1,4 @@
-"""The papers that a hospital asks for before it looks at a model, filled from the bundle's manifest."""
+"""Renders the documents that a hospital asks for before it considers a model, from the bundle's manifest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FLIPPED: Final = "flipped"
 
 
 def render_paper(name: str, manifest: Manifest) -> str:
-    """One of ``PAPERS`` as Markdown; what the manifest does not hold is said not to be known.
+    """Renders one of ``PAPERS`` as Markdown; facts that the manifest lacks are stated as not known.
 
     Raises:
-        ValueError: there is no such paper.
+        ValueError: no document has this name.
     """
     if name not in PAPERS:
         raise ValueError(f"no such paper. Received: {name}; allowed: {', '.join(PAPERS)}")
@@ -40,7 +40,7 @@ def render_paper(name: str, manifest: Manifest) -> str:
 
 
 def write_papers(manifest: Manifest, folder: Path) -> list[Path]:
-    """Writes every paper into ``folder``, which is made when missing; returns the files.
+    """Writes every document into ``folder``, creating the folder if needed; returns the files' paths.
 
     Raises:
         OSError: a file cannot be written.

@@ -1,4 +1,4 @@
-"""The report's plots as PNG, drawn from report.json's data alone, without pyplot's global state."""
+"""Draws the report's plots as PNG files from the data in report.json alone, without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from aiderm_trainer.evaluation.report_schema import EvaluationReport, PrCurve, R
 
 C = TypeVar("C")
 
-# Okabe and Ito's palette: told apart with every kind of colour vision.
+# Okabe and Ito's palette, distinguishable with every kind of colour vision.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-NOT_LEARNT = ("epoch", "stage", "seconds", "step", "learning_rate", "lr")  # columns of a history that are no metric
+NOT_LEARNT = ("epoch", "stage", "seconds", "step", "learning_rate", "lr")  # columns of a history that are not metrics
 _MAX_PANELS = 4
 
 
 def write_plots(folder: Path, report: EvaluationReport) -> list[str]:
-    """Draws what the report has data for.
+    """Draws the plots for which the report has data.
 
     Args:
         folder: where the PNG files go; it must exist.
         report: the report.
 
     Returns:
-        The files' names: roc, pr, reliability, decision_curve, histogram, confusion, training, stress, subgroups; each with
-        ``.png``.
+        Names of the files written: roc, pr, reliability, decision_curve, histogram, confusion, training, stress and
+        subgroups, each with ``.png``.
     """
     main = report.segments[report.main]
     shown = {name: segment for name, segment in report.segments.items() if name.split("/")[0] == report.main}
@@ -50,7 +50,7 @@ def write_plots(folder: Path, report: EvaluationReport) -> list[str]:
         if figure is None:
             continue
         FigureCanvasAgg(figure)
-        # Without the Software entry the same data give the same bytes whatever matplotlib drew them.
+        # Without the Software entry, which names matplotlib's version, the same data always give the same bytes.
         figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
         written.append(f"{name}.png")
     return written
@@ -76,13 +76,13 @@ def _label(report: EvaluationReport, name: str, metric: str) -> str:
 def _curves(
     report: EvaluationReport, metric: str, curves: dict[str, C | None], draw: Callable[[Axes, C, str, str], object]
 ) -> tuple[Figure, Axes] | None:
-    """A figure with those of the segments' curves that there are, each with a label that states its area.
+    """Draws one figure with the existing curves of the segments, each labelled with its area; None if there are no curves.
 
     Args:
         report: the report.
-        metric: the area's name.
+        metric: name of the area.
         curves: by segment.
-        draw: draws one, given its colour and label.
+        draw: draws one curve, given its colour and label.
     """
     found = [(name, curve) for name, curve in curves.items() if curve is not None]
     if not found:
@@ -206,7 +206,7 @@ def _training(report: EvaluationReport) -> Figure | None:
 
 
 def _stress(report: EvaluationReport) -> Figure | None:
-    """AUC lost and share of flipped images by artefact, with intervals."""
+    """Plots AUC lost and the share of flipped images by artefact, with intervals."""
     stress = report.findings.stress
     if stress is None:
         return None

@@ -1,4 +1,4 @@
-"""The report page of a reader study."""
+"""Renders the report page of a reader study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TITLES = {
 
 
 def reader_page(study: ReaderStudy) -> str:
-    """reader_study.html: one page without scripts that opens from disk and prints."""
+    """Renders reader_study.html: one page without scripts that can be opened from disk and printed."""
     everyone = {"all readers": study.pooled} | study.by_reader if len(study.by_reader) > 1 else study.by_reader
     return render(
         "reader_study.html.j2",
@@ -41,7 +41,7 @@ def reader_page(study: ReaderStudy) -> str:
 
 
 def figures_table(found: Readers) -> Table:
-    """The figures of all readers, without the model and with it."""
+    """Table of the pooled figures of all readers, without and with the model."""
     return Table(
         "All readers",
         ["", "without the model", "with the model", "difference", "p"],

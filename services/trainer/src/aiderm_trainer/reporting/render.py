@@ -1,4 +1,4 @@
-"""Model card (Markdown) and report page (HTML) from templates; every number in them stands in the manifest or the report."""
+"""Renders the model card (Markdown) and the report page (HTML); every number comes from the manifest or the report."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ALT: Final = {
 
 
 def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None, findings: Findings = NO_FINDINGS) -> str:
-    """MODEL_CARD.md (Mitchell et al. 2019).
+    """Renders MODEL_CARD.md (Mitchell et al. 2019).
 
     Args:
         manifest: complete, with its metrics.
-        extras: further sections, heading -> Markdown text, put before the disclaimer; their author vouches for them.
-        findings: of the report; what was not looked into is said not to be measured.
+        extras: further sections, heading -> Markdown text, put before the disclaimer; their author is responsible for them.
+        findings: of the report; the card states what was not measured.
     """
     metrics = {**manifest.metrics, **findings.metrics()}
     splits = sorted({key.split("/")[0] for key in manifest.metrics if "/" not in key})
@@ -60,11 +60,11 @@ def render_card(manifest: Manifest, extras: Mapping[str, str] | None = None, fin
 
 
 def render_page(report: EvaluationReport, pictures: Sequence[str]) -> str:
-    """report.html: one page without scripts that opens from disk and prints; the plots are the PNG files beside it.
+    """Renders report.html: one page without scripts, to open from disk or print; the plots are PNG files beside it.
 
     Args:
-        report: everything that it says.
-        pictures: names of the plots beside it.
+        report: the page's content.
+        pictures: names of the plots' files.
     """
     main = report.metrics[report.main]
     metrics = {**report.metrics, **report.findings.metrics()}
@@ -80,12 +80,12 @@ def render_page(report: EvaluationReport, pictures: Sequence[str]) -> str:
 
 
 def without_gaps(text: str) -> str:
-    """Markdown with one blank line where a template left several."""
+    """Returns Markdown with one blank line wherever a template left several."""
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def render(template: str, **context: Any) -> str:
-    """Fills a template; a name that it does not know is an error."""
+    """Fills a template; an undefined name in it raises an error."""
     return _environment().get_template(template).render(**context)
 
 

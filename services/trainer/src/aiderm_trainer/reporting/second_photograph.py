@@ -1,4 +1,4 @@
-"""Does a second photograph change the answer? The section of docs/study.md, from docs/study/second_photograph.json."""
+"""Renders the section of docs/study.md on how a second photograph changes the answer, from second_photograph.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS_FILE: Final = "second_photograph.json"
 
 
 def second_photograph_section(folder: Path) -> str:
-    """The section with its heading; empty where the folder holds no results.
+    """Renders the section with its heading; empty if the folder holds no results.
 
     Raises:
         ValueError: the results are not of the expected form.

@@ -1,4 +1,4 @@
-"""A study's plots as PNG: the leaderboard with its intervals, and every pair's difference."""
+"""Draws a study's plots as PNG files: the leaderboard with its intervals, every pair's difference, and sources left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKS = {"real": "**", "these networks": "*", "not shown": ""}
 
 
 def plot_leaderboard(path: Path, entries: Sequence[Entry]) -> None:
-    """ROC AUC of each entry: the mean over folds with its interval, and the folds themselves."""
+    """Plots the ROC AUC of each entry: the mean over folds with its interval, and the value of each fold."""
     figure = Figure(figsize=(8.0, 1.2 + 0.42 * len(entries)), layout="constrained")
     axis = figure.add_subplot()
     for place, entry in enumerate(reversed(entries)):
@@ -36,7 +36,7 @@ def plot_leaderboard(path: Path, entries: Sequence[Entry]) -> None:
 
 
 def plot_differences(path: Path, board: Leaderboard) -> None:
-    """A matrix of differences of ROC AUC, row minus column, with the test result of each."""
+    """Plots a matrix of differences in ROC AUC, row minus column, with the test result of each."""
     names = [entry.name for entry in board.entries]
     place = {name: i for i, name in enumerate(names)}
     values, marks = np.full((len(names), len(names)), np.nan), {}
@@ -62,7 +62,7 @@ def plot_differences(path: Path, board: Leaderboard) -> None:
 
 
 def plot_sources(path: Path, sources: Sequence[str], bars: Sequence[tuple[str, Sequence[tuple[float, float, float]]]]) -> None:
-    """ROC AUC in each source, for each recipe: (value, low, high) by source."""
+    """Plots the ROC AUC of each recipe in each source; ``bars`` holds recipes with their (value, low, high) by source."""
     figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axis = figure.add_subplot()
     width = 0.8 / len(bars)
@@ -81,5 +81,5 @@ def plot_sources(path: Path, sources: Sequence[str], bars: Sequence[tuple[str, S
 
 def _save(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure)
-    # Without the Software entry the same data give the same bytes whatever matplotlib drew them.
+    # Without the Software entry, which names matplotlib's version, the same data always give the same bytes.
     figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -1,4 +1,4 @@
-"""The report of a study: words, tables and plots, made from its committed results and nothing else."""
+"""Writes the report of a study (text, tables and plots) from its committed results alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class StudyDocument:
 
 
 def publish(study: Path, folder: Path) -> None:
-    """Copies a finished study's results to a folder that is committed: no images, no weights, no paths.
+    """Copies a finished study's results, which contain no images, weights or paths, to a folder that is committed.
 
     Raises:
         PlanError: the study is not finished.
@@ -55,12 +55,12 @@ def publish(study: Path, folder: Path) -> None:
 
 
 def write_report(folder: Path, document: Path, results: Results | None = None) -> StudyDocument:
-    """Writes the document, and beside the results its plots and ``left_out.json``.
+    """Writes the document, and writes its plots and ``left_out.json`` beside the results.
 
     Args:
-        folder: of the results, which may hold those of a study by sources in ``sources/``, and by domains in ``domains/``.
+        folder: of the results; ``sources/`` and ``domains/`` in it may hold the results of studies that leave these out.
         document: the Markdown file.
-        results: of the folder, where they are at hand.
+        results: of the folder, if they have been loaded already.
 
     Raises:
         PlanError: the folder holds no finished study.
@@ -107,7 +107,7 @@ def write_report(folder: Path, document: Path, results: Results | None = None) -
 def _left_out_part(
     results: Results, results_folder: Path, plots_folder: Path, link: Path
 ) -> tuple[LeftOutPart, list[LeftOutRow]]:
-    """What the document says of a study that leaves sources or domains out; writes its plot and its figures for cards."""
+    """Returns the document's part on a study that leaves sources or domains out; writes its plot and left_out.json."""
     rows = left_out_rows(results)
     plot = study_plots.DOMAINS if results.plan.folds == BY_DOMAIN else study_plots.SOURCES
     study_plots.plot_sources(plots_folder / plot, *_bars(rows))
@@ -121,10 +121,12 @@ def _camera(folder: Path) -> str:
 
 
 def left_out_rows(results: Results) -> list[LeftOutRow]:
-    """Figures of each recipe in each source or domain that it was not trained on; in domains, of biopsied lesions where known.
+    """Returns the figures of each recipe in each source or domain that was left out of its training.
+
+    In domains, benign lesions known not to have been biopsied do not count.
 
     Raises:
-        PlanError: the study leaves no sources out.
+        PlanError: the study leaves neither sources nor domains out.
     """
     if results.plan.folds not in LEAVING_OUT:
         raise PlanError(f"the study leaves neither sources nor domains out. Received: folds = {results.plan.folds}")
@@ -163,7 +165,7 @@ def _bars(table: Sequence[LeftOutRow]) -> tuple[list[str], list[tuple[str, list[
 
 
 def _left_out_json(table: Sequence[LeftOutRow]) -> str:
-    """The first recipe's figures, source -> metric -> {value, ci95}, for the cards of models of its kind."""
+    """The first recipe's figures, source -> metric -> {value, ci95}, for the model cards of networks made by that recipe."""
     found = {
         row.source: {
             name: {"value": round(e.value, 4), "ci95": e.ci95 and [round(v, 4) for v in e.ci95]}
@@ -176,7 +178,7 @@ def _left_out_json(table: Sequence[LeftOutRow]) -> str:
 
 
 def _leaderboard_table(board: Leaderboard) -> Table:
-    shown = ("roc_auc", "accuracy", "brier")  # what a terminal has room for; the document holds all
+    shown = ("roc_auc", "accuracy", "brier")  # the terminal has room for these; the document has all
     table = Table(title="mean over folds [95% interval]")
     for name in ("recipe", "ROC AUC", "accuracy", "Brier"):
         table.add_column(name, no_wrap=name != "recipe")

@@ -1,4 +1,4 @@
-"""What the templates of a study's report are filled with: its set-up, tables, and what averaging adds."""
+"""Builds the contents of a study's report for its templates: the set-up, the tables and the gain from averaging."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from aiderm_trainer.study.record import TrialResult
 from aiderm_trainer.study.results import Results
 
 _HEADINGS = ("ROC AUC", "PR AUC", "accuracy", "balanced accuracy", "F1", "sensitivity", "specificity", "Brier", "ECE")
-_SMALLEST = 0.0005  # a lead that the report shows as 0.000 is none
+_SMALLEST = 0.0005  # a smaller lead does not count: the report would show it as 0.000
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a study was made of.
+    """The set-up of a study.
 
     Attributes:
-        benign, malignant, groups: how many images, and groups of images.
+        benign, malignant, groups: numbers of images, and of groups of images.
         sources: names.
-        first: any trial: the sizes of a fold.
-        hours: of all trials.
+        first: the first trial, which shows the sizes of a fold.
+        hours: total duration of all trials.
         recipes: what was compared.
         seeds_differ: whether the recipes have different numbers of seeds.
     """
@@ -47,12 +47,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class LeftOutRow:
-    """A recipe in a source or domain that it was not trained on.
+    """Figures of a recipe in a source or domain that it was not trained on.
 
     Attributes:
         recipe, source: names.
         benign, malignant: images of the source.
-        inside: AUC on the inner validation rows, which come from the sources that it was trained on.
+        inside: AUC on the inner validation rows, which come from the sources used in training.
         estimates: roc_auc, sensitivity and specificity with intervals.
     """
 
@@ -65,7 +65,7 @@ class LeftOutRow:
 
     @property
     def lost(self) -> float:
-        """ROC AUC inside what the network knows, less that in the source."""
+        """ROC AUC inside the sources used in training, minus that in the source left out."""
         return self.inside - self.estimates["roc_auc"].value
 
 
@@ -78,9 +78,9 @@ class LeftOutPart:
         table: a row for each recipe and source.
         worst: the row that loses most.
         mean_loss: of ROC AUC.
-        train_rows: images that were learnt from, by the source left out.
+        train_rows: number of training images, by the source left out.
         plot: link to it.
-        fewest: images of either label that a domain must have to be left out.
+        fewest: images of each label that a domain must have to be left out.
     """
 
     what: str
@@ -94,15 +94,15 @@ class LeftOutPart:
 
 @dataclass(frozen=True)
 class Averages:
-    """What averaging several networks adds.
+    """The gain from averaging several networks.
 
     Attributes:
         solo: the best single network.
         best: the best average.
-        lead: of the best average over the best single network; None where it has none.
-        comparisons: an average, a single network, and their difference.
-        greedy_shares: what greedy selection took, by recipe, the largest share first.
-        really_worse: averages that are really worse than a single network.
+        lead: of the best average over the best single network; None if it does not lead.
+        comparisons: each an average, a single network and their difference.
+        greedy_shares: share of each recipe in the greedy selection, the largest first.
+        really_worse: averages that are worse than a single network with the verdict ``real``.
     """
 
     solo: Entry
@@ -114,7 +114,7 @@ class Averages:
 
 
 def setup(results: Results) -> Setup:
-    """What a study was made of."""
+    """Returns the set-up of a study."""
     header = [
         "recipe",
         "architecture",
@@ -161,7 +161,7 @@ def board_table(board: Leaderboard) -> Table:
 
 
 def published_table(results: Results, board: Leaderboard) -> Table | None:
-    """Accuracies beside published ones, best first; None where the plan names none."""
+    """The study's accuracies among published ones, best first; None if the plan names no published ones."""
     if not results.plan.published:
         return None
     ours = [
@@ -173,7 +173,7 @@ def published_table(results: Results, board: Leaderboard) -> Table | None:
 
 
 def averages(board: Leaderboard) -> Averages | None:
-    """What averaging adds to the best single network; None where nothing was averaged."""
+    """Compares averages with single networks; None if nothing was averaged."""
     several = [entry for entry in board.entries if entry.kind == "ensemble"]
     solo = next((entry for entry in board.entries if entry.kind == "solo"), None)
     if not several or solo is None:
@@ -205,7 +205,7 @@ def left_out_part(results: Results, rows: Sequence[LeftOutRow], plot: str) -> Le
     Args:
         results: of the study.
         rows: its figures.
-        plot: link to the plot of them.
+        plot: link to their plot.
     """
     what = "domain" if results.plan.folds == BY_DOMAIN else "source"
     header = [
@@ -248,5 +248,5 @@ def left_out_statistic(
 
 
 def estimate(value: Estimate) -> str:
-    """A value with its bootstrap interval, where it has one."""
+    """Formats a value with its bootstrap interval, if it has one."""
     return f"{value.value:.3f}" + (f" [{value.ci95[0]:.3f}, {value.ci95[1]:.3f}]" if value.ci95 else "")

@@ -28,7 +28,7 @@ from aiderm_trainer.reporting.wording import (
 )
 
 SHOWN_ERRORS: Final = 10
-# Published figures on biopsied or suspicious lesions: who, sensitivity, specificity.
+# Published figures on biopsied or suspicious lesions: name, sensitivity, specificity.
 PUBLISHED: Final = (
     ("DermaSensor (FDA De Novo)", "0.955", "0.207"),
     ("DERM (NHS, 29,453 outcomes), counting biopsies only", "0.97", "0.29"),
@@ -41,7 +41,7 @@ Metrics = Mapping[str, Mapping[str, Metric]]
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; ``marked`` holds the numbers of rows that need attention."""
+    """A table of text cells; ``marked`` holds the 0-based indices of rows that need attention."""
 
     title: str
     header: Sequence[str]
@@ -50,7 +50,7 @@ class Table:
 
 
 def headline(metrics: Metrics, split: str) -> Table | None:
-    """Biopsied lesions and the inside of each camera, beside published devices; None where nothing is known of biopsies."""
+    """Figures on biopsied lesions, overall and inside cameras, beside those of published devices; None if there are none."""
     found = metrics.get(f"{split}/biopsied", {})
     if "roc_auc" not in found:
         return None
@@ -162,7 +162,7 @@ def subgroups(findings: Findings) -> Table | None:
 
 
 def verdict(each: Subgroup) -> str:
-    """Where a subgroup is significantly worse, and what too few cases tell nothing of."""
+    """Names the metrics on which a subgroup is significantly worse, and those for which it has too few cases to tell."""
     said = []
     if each.worse:
         said.append("worse: " + ", ".join(describe(name) for name in each.worse))
@@ -172,7 +172,7 @@ def verdict(each: Subgroup) -> str:
 
 
 def held(findings: Findings) -> Table | None:
-    """Images of kinds that public collections hold few of."""
+    """Numbers of images of the kinds that are rare in public collections."""
     if not findings.held:
         return None
     rows = [[e.side, e.kind, str(e.images), str(e.malignant), str(e.melanoma), str(e.known)] for e in findings.held]
@@ -182,7 +182,7 @@ def held(findings: Findings) -> Table | None:
 
 
 def stress(findings: Findings) -> Table | None:
-    """What each artefact changes."""
+    """The effect of each artefact."""
     if findings.stress is None:
         return None
     title = f"Artefacts drawn on {findings.stress.count} {findings.stress.split} images"
@@ -190,13 +190,13 @@ def stress(findings: Findings) -> Table | None:
 
 
 def _explained(title: str, metrics: Mapping[str, Metric], meanings: Mapping[str, str]) -> Table:
-    """Figures that each need a sentence."""
+    """A table of figures, each with a sentence that explains it."""
     rows = [[describe(name), cell(metrics.get(name)), meaning] for name, meaning in meanings.items()]
     return Table(title, ["measure", "value", "meaning"], rows)
 
 
 def orientations(findings: Findings) -> Table | None:
-    """What turning and mirroring changes."""
+    """The effect of rotating and mirroring images."""
     found = findings.orientations
     if found is None:
         return None
@@ -204,7 +204,7 @@ def orientations(findings: Findings) -> Table | None:
 
 
 def outlines(findings: Findings) -> Table | None:
-    """The heatmap against outlines, and the lesion painted over."""
+    """Agreement of the heatmap with lesion outlines, and figures on images with the lesion painted over."""
     found = findings.outlines
     if found is None:
         return None
@@ -218,7 +218,7 @@ def outlines(findings: Findings) -> Table | None:
 
 
 def drawn_outlines(findings: Findings) -> Table | None:
-    """The outline that the model draws against hand-drawn ones, over all images and inside each domain."""
+    """Agreement of the model's outlines with hand-drawn ones, over all images and inside each domain."""
     found = findings.outlines
     if found is None or "dice" not in found.metrics:
         return None
@@ -240,7 +240,7 @@ def close_ups(findings: Findings) -> Table | None:
 
 
 def learning_curve(findings: Findings) -> Table | None:
-    """What recalibrating with local images gives, over the domains that were left out and hold as many images."""
+    """The effect of recalibrating with local images, averaged over the left-out domains that have that many images."""
     if not findings.learning_curve:
         return None
     points: dict[int, list[CurvePoint]] = {}
@@ -269,7 +269,7 @@ def learning_curve(findings: Findings) -> Table | None:
 
 
 def worst_errors(errors: Sequence[WorstError]) -> list[Table]:
-    """The worst errors of each kind, by checksum."""
+    """The worst errors of each kind; images are identified by checksum."""
     tables = []
     for kind, title in (("missed", "Malignant, with the lowest malignancy"), ("false_alarm", "Benign, with the highest")):
         shown = [each for each in errors if each.error == kind][:SHOWN_ERRORS]
@@ -280,7 +280,7 @@ def worst_errors(errors: Sequence[WorstError]) -> list[Table]:
 
 
 def _by_metric(title: str, corner: str, of: Metrics) -> Table | None:
-    """One row a key, one column a metric."""
+    """A table with one row per key and one column per metric."""
     if not of:
         return None
     names = list(dict.fromkeys(name for values in of.values() for name in values))

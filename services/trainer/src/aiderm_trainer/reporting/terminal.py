@@ -1,4 +1,4 @@
-"""A report's tables in a terminal: the figures that count; the report's files hold all of them."""
+"""Formats the main tables of a report for the terminal; the report's files hold all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiderm_trainer.reporting.tables import Table
 
 
 def report_tables(metrics: Mapping[str, Mapping[str, Metric]], findings: Findings, split: str) -> list[rich_table.Table]:
-    """What a report says, the figures that matter first."""
+    """The tables of a report, the most important last."""
     repeated = {**metrics, **findings.metrics()}
     found = [
         *tables.results(metrics, split),
@@ -33,7 +33,7 @@ def report_tables(metrics: Mapping[str, Mapping[str, Metric]], findings: Finding
 
 
 def terminal_table(of: Table) -> rich_table.Table:
-    """One table for the terminal."""
+    """Converts one table for the terminal."""
     out = rich_table.Table(title=of.title)
     for number, heading in enumerate(of.header):
         out.add_column(heading, justify="right" if number else "left", overflow="fold")

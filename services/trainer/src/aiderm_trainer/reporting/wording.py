@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiderm_core.bundle.manifest import Metric
 
-# Settings that say nothing where another one is off.
+# Settings that have no effect while another one is off.
 _GOES_WITH: Final = {"teaching": "teachers", "hidden_offset": "domain_offset"}
 # In the order of the tables.
 OVERALL: Final = (
@@ -110,7 +110,7 @@ def is_levelled(metric: str) -> bool:
 
 
 def number(value: float) -> str:
-    """Three decimals; whole numbers of two digits and more without any."""
+    """Formats a number with three decimals, or with none if it is whole and has two or more digits."""
     return f"{value:.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.3f}"
 
 
@@ -129,7 +129,7 @@ def cell(metric: Metric | None) -> str:
 
 
 def ece_verdict(metrics: Mapping[str, Metric]) -> str:
-    """Whether the calibration error is more than chance gives to perfect probabilities."""
+    """States whether the calibration error exceeds what chance alone would give perfect probabilities."""
     if "ece" not in metrics or "ece_bound" not in metrics:
         return "-"
     return "above it" if metrics["ece"].value > metrics["ece_bound"].value else "not above it"
@@ -147,10 +147,10 @@ def cohort_title(key: str) -> str:
 
 
 def used_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a training used: without those that switch something off, and what would have gone with it.
+    """The settings that a training run used, without those that switch something off and those that depend on them.
 
     Args:
-        config: by name. None, 0 and an empty list or text switch something off; a seed of 0 is a seed, and False an answer.
+        config: by name. None, 0 and an empty list or string switch something off; a seed of 0 and False are kept.
     """
     used = {name: value for name, value in config.items() if name == "seed" or isinstance(value, bool) or value}
     return {name: value for name, value in used.items() if _GOES_WITH.get(name, name) in used}

@@ -34,7 +34,7 @@ from aiderm_trainer.study.results import (
 )  # fmt: skip
 
 _LOCK = ".lock"
-_PROBES = 3  # images by which a node's folder is known to be the same
+_PROBES = 3  # images that are compared to verify that a node sees the same folder
 
 
 def compare(
@@ -54,25 +54,25 @@ def compare(
 
     Args:
         plan: what to compare.
-        rows: of SPLIT.csv, all splits; its test rows stay out.
+        rows: of SPLIT.csv, all splits; its test rows are not used.
         root: folder of the images.
         study: the study's folder: plan.json, folds/ (each a SPLIT.csv), features/, trials/ and trials.csv, and scores.npz at
             the end.
-        executor: does the trials; several at a time, or on several machines.
+        executor: runs the trials, several at a time or on several machines.
         weights: folder of the weights files that the plan names.
-        threads: of each trial.
+        threads: per trial.
         resume: continue an existing study.
-        keep_weights: leave every trial's best weights, to export one.
-        console: where progress is told.
+        keep_weights: keep every trial's best weights, so that one can be exported.
+        console: where progress is printed.
 
     Raises:
-        PlanError: the folder holds another study, or somebody is at it; weights or rows are missing.
+        PlanError: the folder holds another study, another process is using it, or weights or rows are missing.
         LeakError: a fold leaks.
         ClusterError: a machine lacks what the study needs, or cannot be reached.
-        StudyError: trials failed; the others are finished all the same.
+        StudyError: trials failed; the others were still run.
     """
     console = console or Console(stderr=True)
-    # Whole paths: a trial may run in a process that was started elsewhere.
+    # Absolute paths, because a trial may run in a process with another working directory.
     root, study, weights = root.absolute(), study.absolute(), weights.absolute() if weights else None
     taken = rows_of(plan, list(rows))
     folds = make_folds(taken, plan.folds, plan.inner, plan.seed)
@@ -125,7 +125,7 @@ def _identity(plan: Plan, folds: dict[str, list[Row]], weights: Path | None) -> 
     for recipe in plan.recipes:
         if path := weights_file(recipe.train.weights, weights):
             sums[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    # The location of the split changes no trial.
+    # The location of the split does not affect any trial.
     return Identity(plan=plan.model_copy(update={"split": None}), rows=digest.hexdigest(), weights=sums)
 
 
@@ -155,7 +155,7 @@ def _folder(study: Path, trial: Trial) -> Path:
 
 
 def _features_file(study: Path, trial: Trial, rows: Sequence[Row], identity: Identity) -> Path:
-    """Named after what the features depend on: architecture, size, weights and images."""
+    """Path of the cached features, named after what they depend on: architecture, size, weights and images."""
     weights = identity.weights.get(Path(trial.config.weights).name, trial.config.weights)
     images = hashlib.sha256("\n".join(sorted({row.sha256 for row in rows})).encode()).hexdigest()
     return study / "features" / f"{trial.config.arch}-{trial.config.size or 'own'}-{weights[:12]}-{images[:12]}.npz"
@@ -170,7 +170,7 @@ def _run(
     left: list[Trial], done: dict[str, TrialResult], trials: Sequence[Trial], folds: dict[str, list[Row]], rows: list[Row],
     root: Path, study: Path, identity: Identity, executor: Executor, keep_weights: bool, console: Console,
 ) -> dict[str, str]:  # fmt: skip
-    """Runs the remaining trials; finished ones join ``done`` and trials.csv, and errors are returned by trial."""
+    """Runs the remaining trials, adds finished ones to ``done`` and trials.csv, and returns errors by trial."""
     failed: dict[str, str] = {}
 
     def tell_failure(trial: Trial, error: str) -> None:
@@ -224,7 +224,7 @@ def _alone(study: Path) -> Iterator[None]:
         yield
 
 
-# The study's processes call these. They import TensorFlow there: the process that hands trials out needs none.
+# The study's processes call these. The imports are local so that the process that hands out trials need not load TensorFlow.
 
 
 def _run_trial(*arguments: Any) -> TrialResult:

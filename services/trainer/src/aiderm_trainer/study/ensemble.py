@@ -24,7 +24,7 @@ from aiderm_trainer.training.objective import full_logits, within_domain_auc
 from aiderm_trainer.training.run_folder import SPLIT, load_run
 
 _BATCH = 64
-_BYTES = 4  # of a float32 weight
+_BYTES = 4  # per float32 weight
 _CLIP = 1e-7
 
 
@@ -36,21 +36,21 @@ def choose(
     rounds: int = ROUNDS,
     console: Console | None = None,
 ) -> tuple[list[Path], list[float]]:
-    """Selects runs by the validation AUC, inside sources, of the average of their probabilities.
+    """Selects runs by the validation AUC, inside domains, of the average of their probabilities.
 
     Args:
-        runs: folders of ``train``; with one split and the same classes.
+        runs: folders that ``train`` wrote, with the same split and classes.
         root: folder of the images.
-        max_megabytes: of the chosen members' weights together, each counted once, in units of 10^6 bytes.
-        rounds: members to add at most, with replacement.
-        console: where each step is told.
+        max_megabytes: limit on the size of all chosen members' weights, each counted once; a megabyte is 10^6 bytes.
+        rounds: largest number of members to add, with replacement.
+        console: where each step is printed.
 
     Returns:
         The chosen runs, at least two, and their weights, which sum to 1.
 
     Raises:
-        PlanError: fewer than two runs, splits or classes that differ, or one run alone is best.
-        ConfigError: a folder holds no run, or one without a finished epoch.
+        PlanError: there are fewer than two runs, their splits or classes differ, or one run alone is best.
+        ConfigError: a folder holds no run, or a run without a finished epoch.
     """
     console = console or Console(stderr=True)
     # One folder named twice is one candidate.
@@ -76,7 +76,7 @@ def choose(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A run's classes, its probabilities ``[N, C]`` of the validation rows, and the megabytes of what it serves."""
+    """A run's classes, its probabilities ``[N, C]`` for the validation rows, and the size of its served weights in megabytes."""
 
     labels: tuple[Label, ...]
     probability: NDArray[np.float64]
@@ -89,7 +89,7 @@ def _select(
     """Returns the weights of the chosen candidates by name.
 
     Raises:
-        PlanError: one alone is best.
+        PlanError: one candidate alone is best.
     """
     labels = next(iter(candidates.values())).labels
     found = select(

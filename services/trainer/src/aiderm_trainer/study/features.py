@@ -1,4 +1,4 @@
-"""Frozen backbones: features are computed once for all folds and seeds, so that a trial trains only the head, in seconds."""
+"""Computes a frozen backbone's features once for all folds and seeds, so that a trial trains only the head, in seconds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Features:
         sha256: of each image, ``[N]``.
         values: float32 ``[N, F]``.
         size: side of the input in pixels.
-        parameters: of the backbone.
+        parameters: number of the backbone's parameters.
     """
 
     sha256: NDArray[np.str_]
@@ -47,14 +47,14 @@ class Features:
         """Features of rows, ``[len(rows), F]``.
 
         Raises:
-            KeyError: a row has none.
+            KeyError: a row has no features.
         """
         place = {sha256: i for i, sha256 in enumerate(self.sha256.tolist())}
         return self.values[[place[row.sha256] for row in rows]]
 
 
 def compute_features(config: TrainConfig, rows: Sequence[Row], root: Path, path: Path, threads: int = 2) -> None:
-    """Computes the features of each distinct image and writes them, unless they are there; a second caller waits for the first.
+    """Computes and writes the features of each distinct image unless the file exists; a second caller waits for the first.
 
     Raises:
         ConfigError: the architecture has no pretrained backbone.
@@ -87,14 +87,14 @@ def read_features(path: Path) -> Features:
 
 @dataclass(frozen=True)
 class HeadFit:
-    """A trained head's answers.
+    """The outputs of a trained head.
 
     Attributes:
         labels: its classes.
         logits: by part of the fold, ``[N, C]`` (``[N, 1]`` for two classes).
-        parameters: of the head.
-        epochs: that were trained.
-        best: record of the epoch whose weights gave the logits.
+        parameters: number of the head's parameters.
+        epochs: number of epochs trained.
+        best: history record of the epoch whose weights gave the logits.
     """
 
     labels: tuple[Label, ...]
@@ -107,13 +107,13 @@ class HeadFit:
 def fit_frozen(
     config: TrainConfig, train: Sequence[Row], validation: Sequence[Row], features: Mapping[str, NDArray[np.float32]]
 ) -> HeadFit:
-    """Trains the dense head alone, with the loss and the sampling weights of every training.
+    """Trains only the dense head, with the same loss and sampling weights as other training.
 
     Args:
         config: ``head_epochs``, ``head_learning_rate``, ``weight_decay``, ``dense``, ``dropout``, ``patience``, ``balance``,
             ``domain_offset`` and ``seed``.
         train: rows to learn from.
-        validation: rows that choose the epoch, by AUC inside domains.
+        validation: rows on which the epoch is chosen, by AUC inside domains.
         features: ``train``, ``validation`` and ``test``: float32 ``[N, F]``.
     """
     if config.head_epochs < 1:
@@ -132,7 +132,7 @@ def fit_frozen(
 
 
 def limit_threads(threads: int) -> None:
-    """Tells TensorFlow its number of threads, where it has not started yet (as in the study's own processes)."""
+    """Sets TensorFlow's number of threads if it has not started yet (as in the study's own processes)."""
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)

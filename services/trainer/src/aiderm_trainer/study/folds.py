@@ -1,4 +1,4 @@
-"""Folds of a study: groups stay whole, every fold is checked for leaks, and the common test split is never in one."""
+"""Makes a study's folds: groups stay whole, and every fold is checked for leaks and excludes the common test split."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from aiderm_trainer.data.split import LeakError, check_leaks, make_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.study.plan import BY_DOMAIN, BY_SOURCE, PlanError
 
-FEWEST: Final = (
-    20  # benign and malignant images each that a domain must have to be left out: with fewer it has no AUC to speak of
-)
+FEWEST: Final = 20  # benign and malignant images each that a domain needs to be left out: with fewer, its AUC is too uncertain
 
 
 def make_folds(rows: Sequence[Row], folds: int | str, inner: float, seed: int) -> dict[str, list[Row]]:
-    """Rows of each fold with their part in it: ``test`` is held out, ``validation`` chooses, ``train`` is learnt from.
+    """Returns the rows of each fold with their part: ``train``, ``validation`` (to make choices on) or ``test`` (held out).
 
-    Every trial of a fold has the same parts, whatever its recipe and seed, so that differences are paired.
+    All trials of a fold have the same parts, whatever their recipe and seed, so that differences are paired.
 
     Args:
-        rows: that take part; their own split is forgotten.
+        rows: to divide; their existing split is ignored.
         folds: a number (grouped and stratified by source, malignancy and dx), ``source`` or ``domain``: each is left out
-            once, and groups that reach into it are left out of its training. A domain with fewer than ``FEWEST`` images of
+            once, and groups that overlap it are excluded from training. A domain with fewer than ``FEWEST`` images of
             either label is never left out.
-        inner: share of the remaining groups that become ``validation``.
-        seed: another seed is another division.
+        inner: share of the remaining groups that becomes ``validation``.
+        seed: of the division.
 
     Raises:
         PlanError: too few groups or sources, or a part without benign or malignant rows.
-        LeakError: a file stands in two groups.
+        LeakError: a file is in two groups.
     """
     ordered = sorted(rows, key=lambda row: row.path)
     if folds == BY_SOURCE:
@@ -58,7 +56,7 @@ def _by_source(rows: Sequence[Row]) -> dict[str, set[str]]:
 def _by_domain(rows: Sequence[Row]) -> dict[str, set[str]]:
     domains: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        domains[(row.domain or row.source).replace("/", "-")].append(row)  # a fold's name is a file's name too
+        domains[(row.domain or row.source).replace("/", "-")].append(row)  # a fold's name is also used as a file name
     fit = {}
     for name, members in sorted(domains.items()):
         malignant = sum(bool(row.malignant) for row in members)
@@ -100,10 +98,10 @@ def _parts(name: str, rows: Sequence[Row], held_out: set[str], inner: float, see
 
 
 def check_untouched(folds: dict[str, list[Row]], rows: Iterable[Row]) -> None:
-    """Checks that nothing of the common test split is in any fold, neither a file nor a group.
+    """Checks that no file or group of the common test split is in any fold.
 
     Raises:
-        LeakError: something is.
+        LeakError: one is.
     """
     test = [row for row in rows if row.split == "test"]
     forbidden = {row.sha256 for row in test} | {row.group for row in test}

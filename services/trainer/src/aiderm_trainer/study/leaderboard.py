@@ -1,4 +1,4 @@
-"""The leaderboard: every recipe, and averages of several, with intervals and paired tests; from a study's scores alone."""
+"""Ranks every recipe, and averages of several, with intervals and paired tests, from a study's scores alone."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Entry:
     """One row of the leaderboard.
 
     Attributes:
-        name: the recipe's, or what is averaged.
+        name: name of the recipe, or of the average.
         kind: one network, or several.
         figures: by metric.
         auc: ROC AUC of each fold, seeds averaged.
-        members: of an ensemble, how often each recipe's networks were taken over all folds, as a share.
+        members: for an ensemble, the share of each recipe's networks, averaged over folds.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Difference:
-    """ROC AUC of one entry less another's.
+    """Difference in ROC AUC between two entries.
 
     Attributes:
         better, worse: names.
         mean: over folds, at least 0.
         low, high: 95% interval of the corrected resampled t-test, not adjusted for the number of pairs.
-        p_t: its p, adjusted by Holm.
-        p_bootstrap: p of the paired bootstrap over groups, adjusted by Holm.
+        p_t: p-value of that test, adjusted by Holm.
+        p_bootstrap: p-value of the paired bootstrap over groups, adjusted by Holm.
     """
 
     better: str
@@ -81,7 +81,7 @@ class Difference:
 
     @property
     def verdict(self) -> Verdict:
-        """``real``: both tests; ``these networks``: only the bootstrap, which holds for the networks as trained here."""
+        """``real``: both tests are significant; ``these networks``: only the bootstrap is, which takes the networks as given."""
         if max(self.p_t, self.p_bootstrap) < SIGNIFICANT:
             return "real"
         return "these networks" if self.p_bootstrap < SIGNIFICANT else "not shown"
@@ -94,7 +94,7 @@ class Leaderboard:
     Attributes:
         entries: best first.
         solo: differences between recipes, one family of tests.
-        ensembles: differences between ensembles and recipes, another.
+        ensembles: differences between ensembles and recipes, another family of tests.
     """
 
     entries: tuple[Entry, ...]
@@ -120,7 +120,7 @@ def leaderboard(results: Results) -> Leaderboard:
         results: of a study with numbered folds.
 
     Raises:
-        ValueError: no recipe is finished in every fold.
+        ValueError: no recipe has finished in every fold.
     """
     scored = _solo(results)
     if not scored:
@@ -162,7 +162,7 @@ def _threshold(results: Results, part: Part) -> float:
 
 
 def _ensembles(results: Results) -> list[_Scored]:
-    """Averages over seeds, over everything, and greedy selection; weights are by fold, chosen on its validation rows."""
+    """Averages over seeds, the average of all, and greedy selection, whose weights are chosen on each fold's validation rows."""
     seeds = {recipe.name: found for recipe in results.plan.recipes if (found := results.seeds(recipe.name))}
     every = [(name, seed) for name, of in seeds.items() for seed in of]
     chosen: dict[str, dict[str, dict[tuple[str, int], float]]] = {}
@@ -230,7 +230,7 @@ def _figures(malignant: NDArray[np.bool_], score: NDArray[np.float32], threshold
 
 
 def _draws(scored: Sequence[_Scored], results: Results, rows: Mapping[str, NDArray[np.int32]]) -> dict[str, Floats]:
-    """Mean AUC over folds of each entry in replicates that resample every fold's groups."""
+    """Mean AUC over folds of each entry in bootstrap replicates, which resample the groups of every fold."""
     total: dict[str, Floats] = {}
     for number, (fold, index) in enumerate(rows.items()):
         drawn = statistics.bootstrap_auc(
@@ -247,7 +247,7 @@ def _draws(scored: Sequence[_Scored], results: Results, rows: Mapping[str, NDArr
 def _differences(
     pairs: Sequence[tuple[str, str]], aucs: Mapping[str, Floats], drawn: Mapping[str, Floats], ratio: float
 ) -> tuple[Difference, ...]:
-    # Better first; the order of the pairs is the ranking's.
+    # The better entry of a pair comes first; pairs are in the order of the ranking.
     ordered = sorted(
         (pair if aucs[pair[0]].mean() >= aucs[pair[1]].mean() else pair[::-1] for pair in pairs),
         key=lambda pair: (-aucs[pair[0]].mean(), -aucs[pair[1]].mean()),

@@ -1,4 +1,4 @@
-"""Scores of a finished study's models on the domains that they were trained without, calibrated as a bundle would be."""
+"""Returns scores of a finished study's models on domains left out of training, calibrated as a bundle would be."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from aiderm_trainer.study.results import load
 
 
 def domain_scores(study: Path, fit: Fit) -> list[tuple[DomainScores, float]]:
-    """Scores of the first recipe's first seed in each domain left out, and the threshold that the model came with.
+    """Scores of the first recipe's first seed in each domain left out, and the threshold of the model.
 
-    Probabilities and threshold are fitted to the inner validation rows, all of known domains.
+    Probabilities and threshold are fitted to the inner validation rows, which come from the domains used in training.
 
     Args:
         study: folder of a finished study whose folds are domains or sources.
-        fit: what ``recalibrate`` does with malignancies, labels and groups.
+        fit: fits a calibration to malignancies, labels and groups, as ``recalibrate`` does.
 
     Raises:
-        PlanError: the study is not finished, or leaves nothing out.
+        PlanError: the study is not finished, or leaves neither domains nor sources out.
     """
     results = load(study)
     if results.plan.folds not in LEAVING_OUT:

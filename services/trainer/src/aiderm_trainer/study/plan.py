@@ -1,4 +1,4 @@
-"""What a study compares: recipes x folds x seeds, read from a TOML file."""
+"""Defines what a study compares (recipes x folds x seeds), read from a TOML file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from aiderm_trainer.data.table import Row
 BY_SOURCE = "source"
 BY_DOMAIN = "domain"
 LEAVING_OUT = (BY_SOURCE, BY_DOMAIN)
-UNTRAINED = "custom_cnn"  # nobody publishes weights of it
+UNTRAINED = "custom_cnn"  # there are no published weights for it
 _NO_FILE = ("imagenet", "none")
 
 
 class PlanError(ValueError):
-    """A plan that cannot be read, or that does not fit the study that it is for."""
+    """A plan that cannot be read, or that does not fit its study."""
 
 
 class Recipe(BaseModel):
-    """One way of making a network; what the leaderboard ranks.
+    """One way of making a network; the leaderboard ranks recipes.
 
     Attributes:
         name: unique in the plan.
         frozen: the pretrained backbone stays as it is and only the head is trained, on features that are computed once.
             ``train.head_epochs`` and ``train.head_learning_rate`` are then the schedule.
         seeds: one trial each in every fold.
-        train: the configuration of a trial, but for its seed; ``weights`` names a file without its folder.
+        train: the configuration of a trial, except its seed; ``weights`` names a file without its folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,10 +56,10 @@ class Recipe(BaseModel):
         return self
 
     def config(self, seed: int, weights: Path | None) -> TrainConfig:
-        """The configuration of one trial, with whole paths; weights files are looked for in the folder ``weights``.
+        """The configuration of one trial, with absolute paths; ``weights`` is the folder of the weights files.
 
         Raises:
-            PlanError: the recipe names a weights file, which is not there.
+            PlanError: the recipe names a weights file that does not exist.
         """
         file = weights_file(self.train.weights, weights)
         paths: dict[str, Any] = {"weights": str(file.absolute())} if file else {}
@@ -85,15 +85,15 @@ class Plan(BaseModel):
     Attributes:
         title: heading of the report.
         question: what the study is to answer, a sentence or two.
-        split: SPLIT.csv, relative to the plan's folder; the command's option goes before it. Its test rows never enter.
-        sources: the only ones that take part; empty for all.
+        split: SPLIT.csv, relative to the plan's folder; the command's option takes precedence. Its test rows are never used.
+        sources: the only ones to use; empty for all.
         folds: number of grouped, stratified folds, or ``source`` or ``domain``: each source, or each camera
             or clinic, is left out once.
-        inner: share of a fold's training groups that choose the epoch, the threshold and the ensemble's members.
+        inner: share of a fold's training groups on which the epoch, the threshold and the ensemble's members are chosen.
         seed: of the folds.
-        rows: roughly how many rows take part, whole groups by hash; None for all. To rehearse a plan.
+        rows: approximate number of rows to use, in whole groups chosen by hash, to try a plan out; None for all.
         recipes: what is compared.
-        published: figures from elsewhere.
+        published: published figures to show beside the study's own.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -134,10 +134,10 @@ class Plan(BaseModel):
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """A plan from values.
+        """Creates a plan from values.
 
         Raises:
-            PlanError: they are no plan.
+            PlanError: the values are not valid.
         """
         try:
             return cls.model_validate(fields)
@@ -148,14 +148,14 @@ class Plan(BaseModel):
         """The SPLIT.csv that the plan names, relative to the plan's own file.
 
         Raises:
-            PlanError: it names none.
+            PlanError: it names none, or was not read from a file.
         """
         if file is None or self.split is None:
             raise PlanError("the study needs a split: give --split SPLIT.csv, or a plan that names one")
         return file.parent / self.split
 
     def change(self, *, epochs: int | None = None, seeds: int | None = None, **fields: Any) -> Plan:
-        """The plan with other values where they are given (not None): folds, epochs of every recipe, number of seeds, rows."""
+        """Returns the plan with the values that are not None replaced: folds, epochs of every recipe, number of seeds, rows."""
         recipes = [recipe.model_dump() for recipe in self.recipes]
         for recipe in recipes:
             if epochs is not None:
@@ -171,18 +171,18 @@ class Plan(BaseModel):
 def plan_of_architectures(
     names: Sequence[str], weights: str, folder: Path | None, *, frozen: bool, size: int | None, batch: int
 ) -> tuple[Plan, Path | None]:
-    """A plan with one recipe an architecture, and the folder of its weights file.
+    """Returns a plan with one recipe per architecture, and the folder of its weights file.
 
     Args:
         names: of architectures.
-        weights: imagenet, none, or the path of a file; ``custom_cnn`` always starts from none.
-        folder: of weights files, for a ``weights`` without one.
+        weights: imagenet, none, or the path of a file; ``custom_cnn`` always starts from random weights.
+        folder: of weights files, if ``weights`` names a file without its folder.
         frozen: whether only heads are trained.
         size: side of the input; each architecture's own by default.
-        batch: images a step.
+        batch: images per step.
 
     Raises:
-        PlanError: they are no plan.
+        PlanError: the values are not valid.
     """
     path = Path(weights)
     recipes: list[dict[str, Any]] = []
@@ -194,10 +194,10 @@ def plan_of_architectures(
 
 
 def weights_file(name: str, folder: Path | None) -> Path | None:
-    """The weights file that a recipe names, or None where it names none.
+    """The weights file that a recipe names, or None if it names none.
 
     Raises:
-        PlanError: it is not there.
+        PlanError: the file does not exist.
     """
     if name in _NO_FILE:
         return None
@@ -208,10 +208,10 @@ def weights_file(name: str, folder: Path | None) -> Path | None:
 
 
 def rows_of(plan: Plan, rows: list[Row]) -> list[Row]:
-    """The rows that take part, ordered by path: rows of the plan's sources, without the split's test rows, thinned where asked.
+    """The rows to use, ordered by path: those of the plan's sources without the split's test rows, subsampled by ``plan.rows``.
 
     Raises:
-        PlanError: a source that is not there, or no row is left.
+        PlanError: the split has no rows of a source, or no row is left.
     """
     known = {row.source for row in rows}
     if unknown := set(plan.sources) - known:

@@ -14,14 +14,14 @@ OUTPUTS = "outputs.npz"
 
 @dataclass(frozen=True)
 class Trial:
-    """What to train and on which fold.
+    """A network to train on one fold.
 
     Attributes:
         recipe: name of the recipe.
         frozen: whether only the head is trained, on cached features.
         fold: name of the fold.
         config: the whole configuration, with the seed and the weights file's path.
-        threads: of TensorFlow, set where it has not started yet.
+        threads: of TensorFlow, set if it has not started yet.
     """
 
     recipe: str
@@ -65,6 +65,6 @@ class TrialResult(BaseModel):
     specificity: float
     brier: float
     ece: float
-    class_balanced_accuracy: float | None = None  # where there are more than two classes
+    class_balanced_accuracy: float | None = None  # if there are more than two classes
     seconds: float
     threads: int

@@ -15,18 +15,18 @@ import aiderm_core
 import aiderm_trainer
 from aiderm_core.bundle.store import sha256_file
 
-# Another version of one of these, and a trial's numbers may be others.
+# A different version of one of these may change a trial's numbers.
 _PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What is the same for all processes of a study.
+    """What must be the same for all processes of a study.
 
     Attributes:
         lock: file in the study's folder that the process running the study holds locked.
-        files: checksum (SHA-256) of some of the images and of every weights file, by their whole paths.
-        packages: version of what the numbers depend on, by name.
+        files: checksum (SHA-256) of some of the images and of every weights file, by absolute path.
+        packages: version of each package that the numbers depend on, by name.
     """
 
     lock: Path
@@ -58,7 +58,7 @@ def find_missing(needs: Requirements) -> str | None:
 
 @functools.cache
 def packages() -> Mapping[str, str]:
-    """The versions that ``Requirements`` compares, of this process; of the project's own code its checksum as well."""
+    """The package versions of this process; for the project's own packages they include a checksum of the code."""
     found = {}
     for module in (aiderm_core, aiderm_trainer):
         digest = hashlib.sha256()
@@ -77,7 +77,7 @@ def _version(name: str) -> str:
 
 
 def _held(lock: Path) -> bool:
-    """Whether another process holds the lock. That the one that runs the study does, shows that both see the same file."""
+    """Whether another process holds the lock. The process that runs the study holds it, so True means the file is shared."""
     try:
         with lock.open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

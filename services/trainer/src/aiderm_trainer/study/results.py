@@ -1,4 +1,4 @@
-"""What a study found, small enough to commit: plan.json, trials.csv and scores.npz, without images, names or paths."""
+"""Stores a study's results in plan.json, trials.csv and scores.npz, small enough to commit, without images, names or paths."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Identity(BaseModel):
     weights: dict[str, str]
 
     def differences(self, other: Identity) -> list[str]:
-        """Names of what differs."""
+        """Names of the fields that differ."""
         mine, theirs = self.plan.model_dump(), other.plan.model_dump()
         found = [f"plan.{name}" for name in mine if mine[name] != theirs[name]]
         return found + [name for name in ("rows", "weights") if getattr(self, name) != getattr(other, name)]
@@ -107,13 +107,13 @@ class Results:
 def collect(
     identity: Identity, rows: Sequence[Row], trials: Sequence[TrialResult], outputs: Mapping[Key, Mapping[str, Any]]
 ) -> Results:
-    """Brings the trials' outputs together.
+    """Combines the outputs of the trials.
 
     Args:
         identity: of the study.
-        rows: that take part.
+        rows: that the study uses.
         trials: finished ones.
-        outputs: arrays of each one's outputs.npz.
+        outputs: arrays of each trial's outputs.npz.
     """
     place = {row.path: i for i, row in enumerate(rows)}
     groups = {group: i for i, group in enumerate(dict.fromkeys(row.group for row in rows))}
@@ -136,7 +136,7 @@ def collect(
 
 
 def write_trials(path: Path, trials: Sequence[TrialResult]) -> None:
-    """Writes trials.csv, one row a trial, in one step."""
+    """Writes trials.csv atomically, one row per trial."""
     files.write_rows(path, COLUMNS, (_cells(trial) for trial in trials))
 
 
@@ -145,7 +145,7 @@ def _cells(trial: TrialResult) -> dict[str, Any]:
 
 
 def save(folder: Path, results: Results) -> None:
-    """Writes the three files."""
+    """Writes plan.json, trials.csv and scores.npz."""
     keys = [(t.recipe, t.fold, t.seed) for t in results.trials]
     arrays: dict[str, Any] = {
         "sha256": results.sha256,
@@ -164,7 +164,7 @@ def save(folder: Path, results: Results) -> None:
 
 
 def write_identity(folder: Path, identity: Identity) -> None:
-    """Writes plan.json in one step, and makes the folder for it."""
+    """Writes plan.json atomically, creating its folder if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     files.write_text(folder / PLAN_FILE, json.dumps(identity.model_dump(mode="json"), indent=2) + "\n")
 
@@ -184,7 +184,7 @@ def read_identity(folder: Path) -> Identity:
 
 
 def load(folder: Path) -> Results:
-    """Reads the three files.
+    """Reads plan.json, trials.csv and scores.npz.
 
     Raises:
         PlanError: one is missing or broken, or they do not belong together.

@@ -1,4 +1,4 @@
-"""Greedy ensemble selection: Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004."""
+"""Implements greedy ensemble selection (Caruana et al., "Ensemble Selection from Libraries of Models", ICML 2004)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Selection:
     """What greedy selection chose.
 
     Attributes:
-        weights: of each chosen member, by times taken; they sum to 1.
-        steps: taken, up to the best.
+        weights: of each chosen member, in proportion to how often it was added; they sum to 1.
+        steps: the rounds up to the best score.
     """
 
     weights: dict[str, float]
@@ -42,17 +42,17 @@ def select(
     rounds: int = ROUNDS,
     fits: Callable[[Sequence[str]], bool] = lambda _: True,
 ) -> Selection:
-    """Adds, round after round and with replacement, the member whose addition to the average scores best.
+    """Repeatedly adds, with replacement, the member whose addition gives the best score of the average.
 
     Args:
         outputs: of each candidate for the same validation rows, ``[N]`` or ``[N, C]``.
         score: of an average of outputs; higher is better.
-        rounds: at most. Of members that score the same, the first named is added. The shortest ensemble with the best score
-            is taken.
-        fits: whether the distinct members named may be an ensemble (its size, say).
+        rounds: largest number of rounds. Ties go to the member that is named first. Of the ensembles with the best score, the
+            shortest is taken.
+        fits: whether these distinct members may form an ensemble, for example because of its size.
 
     Returns:
-        The members' weights. Averaging with them gives the last step's score.
+        The members' weights and the steps. Averaging with the weights gives the last step's score.
 
     Raises:
         ValueError: there are no candidates, their outputs differ in shape, or none fits.

@@ -23,8 +23,8 @@ def corrected_error(values: ArrayLike, ratio: float) -> float:
     Generalization Error", Machine Learning 52, 2003; for cross-validation Bouckaert and Frank, PAKDD 2004).
 
     Args:
-        values: of each of K folds, K >= 2; several seeds of a fold are averaged first, they are no further evidence.
-        ratio: held-out rows over rows that were learnt from.
+        values: one for each of K folds, K >= 2; average the seeds of a fold first, as they are not independent evidence.
+        ratio: held-out rows divided by rows used in training.
 
     Raises:
         ValueError: fewer than two values, or a ratio that is not positive.
@@ -36,18 +36,18 @@ def corrected_error(values: ArrayLike, ratio: float) -> float:
 
 
 def corrected_interval(values: ArrayLike, ratio: float, bounds: tuple[float, float] = (-np.inf, np.inf)) -> tuple[float, float]:
-    """95% t interval of the mean with ``corrected_error``, cut to what the figure can be."""
+    """95% t interval of the mean with ``corrected_error``, clipped to ``bounds``."""
     v = np.asarray(values, np.float64)
     reach = float(stats.t.ppf(0.975, len(v) - 1)) * corrected_error(v, ratio)
     return max(bounds[0], float(v.mean()) - reach), min(bounds[1], float(v.mean()) + reach)
 
 
 def corrected_t_test(differences: ArrayLike, ratio: float) -> float:
-    """Two-sided p of the corrected resampled t-test that the mean difference is 0.
+    """Two-sided p-value of the corrected resampled t-test for a mean difference of 0.
 
     Args:
-        differences: paired, of each of K folds.
-        ratio: held-out rows over rows that were learnt from.
+        differences: paired, one for each of K folds.
+        ratio: held-out rows divided by rows used in training.
     """
     d = np.asarray(differences, np.float64)
     error = corrected_error(d, ratio)
@@ -57,7 +57,7 @@ def corrected_t_test(differences: ArrayLike, ratio: float) -> float:
 
 
 def normal_test(difference: float, error: float) -> float:
-    """Two-sided p of a difference with a standard error, from the normal distribution."""
+    """Two-sided p-value of a difference with a standard error, from the normal distribution."""
     if error == 0:
         return 1.0 if difference == 0 else 0.0
     return math.erfc(abs(difference) / error / math.sqrt(2))
@@ -66,7 +66,7 @@ def normal_test(difference: float, error: float) -> float:
 def bootstrap_auc(
     malignant: NDArray[np.bool_], group: NDArray[np.int32], scores: Mapping[str, Sequence[Floats]], seed: int
 ) -> dict[str, Floats]:
-    """ROC AUC of several scores of the same rows in bootstrap replicates of their groups: paired draws.
+    """ROC AUC of several scores of the same rows in paired bootstrap replicates of their groups.
 
     Args:
         malignant: ``[N]``.
@@ -75,7 +75,7 @@ def bootstrap_auc(
         seed: of the draws.
 
     Returns:
-        By name ``[REPLICATES]``; NaN where a replicate holds one label only.
+        By name, ``[REPLICATES]``; NaN where a replicate contains only one label.
     """
     drawn: dict[str, list[Floats]] = {name: [] for name in scores}
     for weights in replicate_weights([str(g) for g in group], REPLICATES, seed):

@@ -45,15 +45,15 @@ def run_trial(
         trial: what to do.
         rows: of the fold, with their part in it as split.
         root: folder of the images.
-        folder: of this trial; result.json appears in it last and marks it as finished.
-        features: the recipe's cached features, where it is a frozen one.
-        keep_weights: leave the best weights and the last checkpoint in the folder.
+        folder: of this trial; result.json is written last and marks the trial as finished.
+        features: the recipe's cached features, if its backbone is frozen.
+        keep_weights: keep the best weights and the last checkpoint in the folder.
 
     Returns:
-        The trial's row of the table; outputs for each held-out and validation row are in FOLDER/outputs.npz.
+        The trial's row of trials.csv; outputs for each held-out and validation row are in FOLDER/outputs.npz.
 
     Raises:
-        ConfigError: the configuration describes no network.
+        ConfigError: the configuration does not describe a valid network.
         OSError, aiderm_core.imaging.errors.ImageError: an image cannot be read.
     """
     with files.locked(folder / ".lock"):
@@ -86,13 +86,13 @@ class _Fitted:
     size: int
     epochs: int
     best: dict[str, Any]
-    seconds: float | None = None  # where earlier processes took a part of them
+    seconds: float | None = None  # of all processes, if the trial could be resumed
 
 
 def _network(trial: Trial, rows: Sequence[Row], root: Path, folder: Path) -> _Fitted:
     resume = (folder / run_folder.CHECKPOINT).exists()
     if resume:
-        # A kill while training rewrote it would have left half of it.
+        # If training was killed while it wrote this file, the file is incomplete.
         files.write_text(folder / CONFIG_FILE, trial.config.model_dump_json(indent=2) + "\n")
     else:
         _clear(folder)

@@ -9,14 +9,14 @@ from aiderm_trainer.evaluation.metrics import sweep
 
 
 def youden_threshold(positive: ArrayLike, score: ArrayLike) -> float:
-    """The score that maximises sensitivity + specificity (Youden 1950), half way to the next lower one.
+    """Returns the midpoint of the score that maximises sensitivity + specificity (Youden 1950) and the next lower score.
 
     Args:
         positive: 0/1 ``[N]``, both present.
-        score: ``[N]``, higher means more suspect.
+        score: ``[N]``, higher means more suspicious.
 
     Raises:
-        ValueError: only one label is there.
+        ValueError: only one label is present.
     """
     counts = sweep(positive, score)
     if not (counts.positives[0] and counts.negatives[0]):
@@ -25,5 +25,5 @@ def youden_threshold(positive: ArrayLike, score: ArrayLike) -> float:
     best = int(np.argmax(gain))
     lower = counts.threshold[best + 1] if best + 1 < len(counts.threshold) else counts.threshold[best]
     middle = (counts.threshold[best] + lower) / 2
-    # Between neighbouring floats there is no middle: it would be the lower one, which is called positive too.
+    # Adjacent floats have no midpoint: it would be rounded to the lower score, which would then count as positive too.
     return float(middle if middle > lower else counts.threshold[best])

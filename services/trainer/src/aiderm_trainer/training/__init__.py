@@ -1,1 +1,1 @@
-"""Fitting a network: the loss, the loop and its checkpoints."""
+"""Trains networks: the loss, the loop and its checkpoints."""

@@ -1,10 +1,10 @@
-"""Refits the head of a finished network so that its score no longer tells the cameras apart; the layers below stay as they are.
+"""Refits the head of a finished network so that its score no longer tells cameras apart; the layers below stay as they are.
 
-Two things hide the camera. The domain offset (``data.balance``) takes away what a domain's share of malignant lesions gives
-away. And the alignment: lesions of one diagnosis, labelled in one way (biopsied or not), must on average get the same score
-in every domain, and scores that vary as much. That is a moment of the conditional distribution of the score (compare Zhang,
-Schölkopf et al., "Domain Adaptation under Target and Conditional Shift", ICML 2013), and it lets the many naevi that nobody
-biopsied go on teaching what an ordinary naevus looks like.
+Two things hide the camera. The domain offset (``data.balance``) cancels what a domain's share of malignant lesions gives away.
+The alignment requires that lesions of one diagnosis, labelled in one way (biopsied or not), have scores of the same mean and
+spread in every domain. These are moments of the conditional distribution of the score (compare Zhang, Schölkopf et al., "Domain
+Adaptation under Target and Conditional Shift", ICML 2013). The many naevi that were not biopsied can thus still teach what an
+ordinary naevus looks like.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from aiderm_trainer.data.table import Row
 from aiderm_trainer.training.head import HeadData
 from aiderm_trainer.training.objective import log_odds, negative_log_likelihood, with_offset
 
-SMALLEST_CELL: Final = 60  # training rows from which on the mean score of a cell is worth aligning
+SMALLEST_CELL: Final = 60  # training rows that a cell needs for its scores to be worth aligning
 CELL_BATCH: Final = 32  # rows of each cell in a step
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows of one domain, diagnosis and way of labelling, and which cells must score alike.
+    """Cells, each of rows of one domain, diagnosis and way of labelling, and which cells must have similar scores.
 
     Attributes:
         of_row: the cell of each row, -1 where it belongs to none: int64 ``[N]``.
@@ -67,14 +67,14 @@ def find_cells(rows: Sequence[Row]) -> Cells:
 
 
 class BlindLoss:
-    """Likelihood of the labels given the domain offset, plus the alignment.
+    """Negative log-likelihood of the labels given the domain offset, plus the alignment.
 
-    Targets of a batch are, side by side: possible classes ``C``, offset, weight in the likelihood, and one column for each cell.
+    The columns of a batch's targets are: possible classes ``C``, offset, weight in the likelihood, and one for each cell.
 
     Args:
         labels: the classes.
-        cells: what is aligned.
-        strength: of the alignment against the likelihood.
+        cells: the cells to align.
+        strength: weight of the alignment relative to the likelihood.
     """
 
     def __init__(self, labels: Sequence[Label], cells: Cells, strength: float) -> None:
@@ -101,7 +101,7 @@ class BlindLoss:
 
 
 class _Batches(keras.utils.PyDataset):
-    """Rows drawn by weight, and beside them some of each cell, which count for the alignment alone."""
+    """Rows drawn by weight, plus some rows of each cell, which count for the alignment alone."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class _Batches(keras.utils.PyDataset):
 
 
 class _Cosine(keras.callbacks.Callback):
-    """Lets the learning rate fall along half a cosine."""
+    """Lowers the learning rate along half a cosine."""
 
     def __init__(self, rate: float, steps: int) -> None:
         super().__init__()
@@ -166,9 +166,9 @@ def refit_head(
         rows: the training rows.
         row_of: the row that each feature vector shows, int64 ``[M]``.
         data: of augmented views; the weights say how often each is drawn.
-        strength: of the alignment.
-        epochs: passes over as many views as there are.
-        batch: drawn views a step.
+        strength: weight of the alignment.
+        epochs: number of passes, each of which draws as many views as there are.
+        batch: views drawn per step.
         learning_rate: at the start.
         seed: fixes all draws.
     """
@@ -188,7 +188,7 @@ def refit_head(
 def views(
     batches: TrainingBatches, trunk: Callable[[NDArray[np.uint8]], NDArray[Any]], passes: int
 ) -> tuple[NDArray[np.int64], HeadData]:
-    """Features of augmented training images, each row once a pass.
+    """Computes features of augmented training images, each row once per pass.
 
     Args:
         batches: of the training rows.
@@ -217,13 +217,13 @@ def views(
 def blind(
     network: Network, labels: Sequence[Label], batches: TrainingBatches, *, strength: float, passes: int, epochs: int
 ) -> None:
-    """Refits the head of a network in place: see the module.
+    """Refits the head of a network in place, as the module's docstring describes.
 
     Args:
         network: trained; only its head changes.
         labels: the classes.
-        batches: of the training rows, with the blinding that offsets and styles follow.
-        strength: of the alignment.
+        batches: of the training rows, with the blinding that sets offsets and styles.
+        strength: weight of the alignment.
         passes: augmented views of each row.
         epochs: passes over all views.
     """

@@ -1,4 +1,4 @@
-"""A run whose network is another run's or a shipped one, with a head that no longer tells the cameras apart."""
+"""Makes a run from another run's or a shipped network, with a head that no longer tells cameras apart."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def blind_run(config: TrainConfig, rows: Sequence[Row], root: Path, start: Path,
     """Writes a run that ``export`` accepts like any other.
 
     Args:
-        config: ``alignment`` and ``head_epochs`` are the schedule; ``weights`` those that ``start`` was trained from.
+        config: ``alignment`` and ``head_epochs`` control the refit; ``weights`` are those that ``start`` was trained from.
         rows: of SPLIT.csv, all splits; trained on the train rows, measured on the validation rows.
         root: folder that the rows' paths are relative to.
         start: run or bundle whose network is taken over.

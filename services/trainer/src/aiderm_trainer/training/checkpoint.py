@@ -16,7 +16,7 @@ from aiderm_trainer.config import ConfigError
 
 
 def save(path: Path, variables: Sequence[Any], progress: dict[str, Any]) -> None:
-    """Writes the variables' values and a JSON-able progress record, atomically."""
+    """Writes the variables' values and a JSON-serialisable progress record, atomically."""
     values = {f"v{i:05d}": np.asarray(ops.convert_to_numpy(variable)) for i, variable in enumerate(variables)}
     write_arrays(path, values | {"progress": np.frombuffer(json.dumps(progress).encode(), np.uint8)})
 

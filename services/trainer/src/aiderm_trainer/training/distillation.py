@@ -1,8 +1,8 @@
-"""What an ensemble of finished runs says of the training images, for one small network to learn (Hinton, Vinyals, Dean:
-"Distilling the Knowledge in a Neural Network", 2015).
+"""Predicts the training images with an ensemble of finished runs, whose probabilities one small network learns.
 
-The teachers see each image as it is and the student sees it turned, blurred and with artefacts, so it also learns that
-those change nothing. Where only benign or malignant is known, the teachers' classes fill the gap.
+The method is that of Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015. The teachers see each image
+as it is, and the student sees it rotated, blurred and with artefacts, so it also learns that those change nothing. If only benign
+or malignant is known of an image, the teachers' classes fill the gap.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def taught(
     """The teachers' probabilities for the training images, computed once per run: see ``teach``.
 
     Args:
-        config: of the student. A bundle, or a run without a configuration, holds a network of the student's architecture.
-        labels: the classes, which the teachers have to share.
+        config: of the student. A teacher that is a bundle, or a run without a configuration, has the student's architecture.
+        labels: the classes, which the teachers must share.
         run: the student's folder.
         images: the training images, unaugmented.
         possible: see ``teach``.
@@ -80,14 +80,14 @@ def teach(
     turns: Turns = ((0, False),),
     trust: float = 0.9,
 ) -> NDArray[np.float32]:
-    """Mean class probabilities of several networks, inside what the labels allow.
+    """The mean class probabilities of several networks, weighted towards the classes that the labels allow.
 
     Args:
         networks: uint8 ``[N, S, S, 3]`` -> logits; each sees the images at its own size.
         images: the training images, unaugmented.
-        possible: float32 ``[N, C]``, 1 where a row may belong to a class: a teacher never overrules a label.
-        batch: images a call.
-        trust: how far labels overrule the teachers; 0: not at all.
+        possible: float32 ``[N, C]``, 1 where a row may belong to a class.
+        batch: images per call.
+        trust: how far labels overrule the teachers; 0: not at all, 1: completely.
         turns: orientations that are averaged.
 
     Returns:
@@ -104,6 +104,6 @@ def teach(
 
         logits = np.concatenate([answer(pixels) for pixels in track(seen.batches(batch), "teacher", total=steps)])
         total += softmax(logits, axis=1)
-    # By default a tenth is left outside the labels, so that a hard case stays one.
+    # By default, a tenth of the probability outside the labels is kept, so that a hard case still looks like one.
     allowed = total * (trust * possible + (1 - trust))
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True), np.float32)

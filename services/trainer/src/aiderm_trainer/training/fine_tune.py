@@ -1,11 +1,11 @@
-"""Fine-tunes a trained network's upper layers so that artefacts, the camera and the orientation change its answer less.
+"""Fine-tunes a trained network's upper layers so that artefacts, the camera and the orientation change its output less.
 
 Each row is shown twice, once clean and once with hair, JPEG loss, borders and the like, in other orientations and sometimes
-in another camera's colours. The loss is the likelihood of the labels, given the domain offset (``data.balance``), plus how far
-the two views are scored apart (compare Zheng et al., "Improving the Robustness of Deep Neural Networks via Stability
-Training", CVPR 2016). A teacher, such as the network to start from, may say what a clean image should be
-scored as (``distillation``): that keeps what was learnt before. Batch norm keeps its statistics, and depthwise kernels stay
-as they are: they hold few weights, and their gradient takes longer than all others.
+in another camera's colours. The loss is the negative log-likelihood of the labels, given the domain offset (``data.balance``),
+plus the difference between the scores of the two views (compare Zheng et al., "Improving the Robustness of Deep Neural Networks
+via Stability Training", CVPR 2016). A teacher, such as the initial network, may provide the score that a clean image should get
+(``distillation``), which preserves what was learnt before. Batch norm keeps its statistics, and depthwise kernels stay as they
+are: they hold few weights, and their gradient takes longer than all others.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from aiderm_trainer.training.training_inputs import parts_of, training_batches
 WATCHED: Final = ("hair", "jpeg_loss")  # artefacts whose flips are counted after each round
 WATCHED_IMAGES: Final = 300
 SENSITIVITY: Final = 0.95  # of the threshold at which flips are counted
-EVALUATED: Final = 64  # images a call in validation
-# A teacher is averaged over all orientations: the student, which sees one, then learns to answer as if it had seen them all.
+EVALUATED: Final = 64  # images per call in validation
+# Teachers are averaged over all orientations: the student, which sees one, then learns to predict as if it had seen them all.
 TURNS: Final = tuple((quarter, mirrored) for mirrored in (False, True) for quarter in range(4))
 
 
@@ -48,11 +48,11 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
         config: ``start`` is a bundle or a run; ``weights`` the pretrained ones that it was trained from.
         rows: of SPLIT.csv, all splits.
         root: folder that the rows' paths are relative to.
-        run: folder to write; export takes it like any other.
+        run: folder to write; ``export`` accepts it like any other run.
         base: folder that ``config.start``, ``config.teachers`` and ``config.weights`` are relative to.
 
     Returns:
-        the best round's record: epoch, loss, val_auc, flips.
+        the best round's record: epoch, loss, val_auc, flips_NAME.
 
     Raises:
         ConfigError: the run was made with another configuration, a split is empty, or ``start`` holds another network.
@@ -72,7 +72,7 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
         run_folder.write_pretrained(run, network)
         take_over(base / config.start, network)
     size = network.size
-    # The teachers may say otherwise than the labels: what they know of hard cases is to be kept.
+    # The teachers may contradict the labels, so that what they know about hard cases is kept.
     teaching = partial(taught, found, parts.labels, run, base=base, turns=TURNS, trust=0.0) if config.teachers else None
     batches = training_batches(config, parts, root, size, ARTEFACT_HEAVY, teaching)
     freeze_depthwise(network.model)
@@ -84,7 +84,7 @@ def fine_tune(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *
 
 
 class Probe:
-    """Validation images: the selection figure, and how many change sides of the threshold under an artefact."""
+    """Measures the selection metric on validation images, and how many of them cross the threshold under an artefact."""
 
     def __init__(self, rows: Sequence[Row], root: Path, size: int, labels: Sequence[Label]) -> None:
         self.images, self.labels = Images(rows, root, size), labels
@@ -92,7 +92,7 @@ class Probe:
         self.watched = np.random.default_rng(0).permutation(len(rows))[:WATCHED_IMAGES]
 
     def __call__(self, call: Inference) -> dict[str, float]:
-        """Figures of a network ``images -> logits``: val_auc, and flips_NAME as shares."""
+        """Metrics of a network ``images -> logits``: val_auc, and flips_NAME as shares."""
         rows = self.images.rows
         score = self._scores(call, [self.images[i] for i in range(len(rows))])
         found = {"val_auc": within_domain_auc(score, rows)}
@@ -111,12 +111,12 @@ class Probe:
 
 
 def freeze_depthwise(model: Any) -> None:
-    """Leaves depthwise kernels and batch norms as they are."""
+    """Freezes depthwise convolutions and batch norms."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.BatchNormalization):
             layer.trainable = False
 
 
 def _worth(found: dict[str, Any]) -> float:
-    """What a round is chosen by: the AUC less the cost of flips; flips of 10% of the images cost as much as 0.01 of the AUC."""
+    """The value that rounds are chosen by: the AUC minus the cost of flips; flips in 10% of the images cost 0.01 of AUC."""
     return float(found["val_auc"]) - 0.1 * float(np.mean([found.get(f"flips_{name}", 0.0) for name in WATCHED]))

@@ -1,4 +1,4 @@
-"""Training in two stages: the head on features that are computed once, then the upper layers at a lower rate."""
+"""Trains in two stages: the head on features that are computed once, then the upper layers at a lower rate."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from aiderm_trainer.training.objective import full_logits, malignant_log_odds, n
 from aiderm_trainer.training.starting_weights import take_over
 from aiderm_trainer.training.training_inputs import parts_of, training_batches
 
-_BATCH = 64  # images a call where nothing is trained
+_BATCH = 64  # images per call outside training
 
 
 def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Trains a network on the train rows, chooses the epoch on the validation rows; never looks at the others.
+    """Trains a network on the train rows and chooses the epoch on the validation rows; other rows are not used.
 
     Args:
         config: what to train and how.
         rows: of SPLIT.csv, all splits.
         root: folder that the rows' paths are relative to.
-        run: where config, labels, checkpoints, history and TensorBoard logs go.
-        resume: continue from the run's checkpoint; the run then ends with the weights of an uninterrupted one.
+        run: folder for config, labels, checkpoints, history and TensorBoard logs.
+        resume: continue from the run's checkpoint; the run then ends with the same weights as an uninterrupted one.
 
     Returns:
         the best epoch's record: epoch, loss, val_auc, val_loss.
@@ -64,21 +64,21 @@ def train(config: TrainConfig, rows: Sequence[Row], root: Path, run: Path, *, re
     batches = training_batches(config, parts, root, network.size, Augmentation(), teaching)
     if not stopped and network.pretrained and config.head_epochs and not config.start:
         _fit_head(config, network, parts.labels, batches)
-    rounds = -(-batches.steps // config.checkpoint_steps)  # of an epoch
+    rounds = -(-batches.steps // config.checkpoint_steps)  # per epoch
     schedule = Schedule(-(-batches.steps // rounds), config.epochs * rounds, rounds, config.patience)
     validation = _Validation(Images(parts.validation, root, network.size), parts.labels)
     return TrainingLoop(config, network, parts.labels, batches, run, schedule, validation, lambda found: found["val_auc"]).go()
 
 
 class _Validation:
-    """Validation images: ROC AUC inside domains, and the mean loss."""
+    """Computes the ROC AUC within domains and the mean loss on the validation images."""
 
     def __init__(self, images: Images, labels: Sequence[Label]) -> None:
         self.images, self.labels = images, labels
         self.possible = possible_classes(images.rows, labels)
 
     def __call__(self, call: Inference) -> dict[str, float]:
-        """Figures of a network."""
+        """Metrics of a network."""
         logits = np.concatenate([call(batch) for batch in self.images.batches(_BATCH)])
         losses = keras.ops.convert_to_numpy(negative_log_likelihood(logits, self.possible))
         score = malignant_log_odds(full_logits(logits), self.labels)
@@ -86,7 +86,7 @@ class _Validation:
 
 
 def _fit_head(config: TrainConfig, network: Network, labels: Sequence[Label], batches: TrainingBatches) -> None:
-    """Stage one: the dense head alone, on features of unaugmented images."""
+    """Runs stage one: trains the dense head alone, on features of unaugmented images."""
     call = inference(network.features)
     features: NDArray[np.float32] = np.concatenate([call(batch) for batch in batches.images.batches(_BATCH)])
     weights = np.asarray(batches.weights * len(features), np.float32)

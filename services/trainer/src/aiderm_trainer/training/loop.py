@@ -1,6 +1,6 @@
-"""The training loop: Keras' ``fit`` in rounds, each of which ends with a checkpoint that a later call resumes from.
+"""Runs Keras' ``fit`` in rounds, each of which ends with a checkpoint that a later call resumes from.
 
-The weights that are assessed and kept are averages over the last steps. Keras 3 alone does the work, whatever its backend.
+The weights that are assessed and kept are averages over the last steps. Training only needs Keras 3, with any backend.
 With TensorFlow, the layers below the first trained one run in OpenVINO.
 """
 
@@ -27,7 +27,7 @@ from aiderm_trainer.training import checkpoint, run_folder
 from aiderm_trainer.training.objective import distilled, inconsistency, misfit, negative_log_likelihood, with_offset
 
 TOLD: Final = 20  # steps between lines of progress
-WARMUP: Final = 200  # steps, at most a tenth of all, in which the learning rate rises
+WARMUP: Final = 200  # steps in which the learning rate rises; at most a tenth of all steps
 
 Inference = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # uint8 images [N, S, S, 3] -> logits [N, C] or [N, 1]
 
@@ -35,12 +35,12 @@ Inference = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # uint8 images [
 class Loss:
     """Negative log-likelihood of the labels given the domain offset, plus terms for teachers and for pairs of views.
 
-    Targets of a batch are, side by side: possible classes ``C``, teachers' probabilities ``C`` (0 without any), the offset.
+    The columns of a batch's targets are: possible classes ``C``, teachers' probabilities ``C`` (0 without teachers), the offset.
 
     Args:
         labels: the classes.
-        consistency: weight of what the two views of an image are scored apart, and of what the score is off the teachers'.
-        teaching: weight of the teachers' probabilities against the labels.
+        consistency: weight of the difference between the scores of an image's two views, and between its score and the teachers'.
+        teaching: weight of the teachers' probabilities relative to the labels.
     """
 
     def __init__(self, labels: Sequence[Label], consistency: float = 0.0, teaching: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class Loss:
         self.malignant = np.array([label.malignant for label in labels], np.float32)
 
     def of_rows(self, targets: Any, logits: Any) -> Any:
-        """The loss of each row, ``[N]``, without what two views of an image are scored apart."""
+        """The loss of each row, ``[N]``, without the term for pairs of views."""
         possible, taught, offset = targets[:, : self.classes], targets[:, self.classes : -1], targets[:, -1]
         losses = negative_log_likelihood(with_offset(logits, offset, self.malignant), possible)
         if self.teaching:
@@ -65,13 +65,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a training is divided.
+    """How a training is divided into rounds.
 
     Attributes:
-        steps: of a round.
-        rounds: at most.
+        steps: number of steps per round.
+        rounds: largest number of rounds.
         assessed: rounds from one assessment of the weights to the next.
-        patience: assessments without a better one after which it ends; None: it does not.
+        patience: assessments without improvement after which training ends; None: it does not end early.
     """
 
     steps: int
@@ -81,17 +81,17 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """Steps in all."""
+        """Total number of steps."""
         return self.steps * self.rounds
 
 
 class Rounds(keras.utils.PyDataset):
-    """Batches of a round of steps; rounds follow one another independently of epochs.
+    """The batches of a round; rounds need not coincide with epochs.
 
     Args:
         batches: of the training rows.
-        trunk: uint8 images -> what the trained part takes.
-        steps: of a round.
+        trunk: uint8 images -> input of the trained part.
+        steps: number of steps per round.
         first: 0-based index of the first round.
         pairs: whether each row is shown in two views.
     """
@@ -111,7 +111,7 @@ class Rounds(keras.utils.PyDataset):
         return self.trunk(batch.images), np.hstack([batch.possible, batch.taught, batch.offset[:, None]])
 
     def on_epoch_end(self) -> None:
-        """Goes on to the next round."""
+        """Moves on to the next round."""
         self.round += 1
 
 
@@ -125,9 +125,9 @@ class TrainingLoop:
         labels: the classes.
         batches: of the training rows.
         run: folder of checkpoints, history and TensorBoard logs.
-        schedule: see there.
-        assess: network -> figures of the validation rows.
-        worth: figures -> how good they are; the best weights are kept.
+        schedule: see ``Schedule``.
+        assess: network -> metrics on the validation rows.
+        worth: metrics -> a value that is larger for better weights; the best weights are kept.
     """
 
     def __init__(
@@ -143,10 +143,10 @@ class TrainingLoop:
     ) -> None:
         self.config, self.batches, self.run, self.schedule = config, batches, run, schedule
         self.assess, self.worth = assess, worth
-        # Before it is compiled: then a model's variables hold those of its metrics too.
+        # Listed before compilation, after which a model's variables include those of its metrics.
         self.variables = list(network.model.variables)
         self.trunk, self.trained = _parts(network.model)
-        # The average spans at most a tenth of the training: else a short one would end with its first weights.
+        # The average spans at most a tenth of the training: else a short training would end close to its initial weights.
         momentum = min(config.average, 1 - 10 / max(schedule.total, 11))
         self.optimizer = keras.optimizers.AdamW(
             config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0,
@@ -164,17 +164,17 @@ class TrainingLoop:
 
     @property
     def seconds(self) -> float:
-        """Since the start, without pauses between a stop and a resumption."""
+        """Seconds since the start, without pauses between a stop and a resumption."""
         return self.spent + time.monotonic() - self.began
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done before a step: of its steps or of its time, whichever is further."""
+        """Share of the training that is done before a step: the share of its steps or of its time, whichever is larger."""
         timed = self.seconds / 60 / self.config.minutes if self.config.minutes else 0.0
         return min(1.0, max(step / self.schedule.total, timed))
 
     @property
     def over(self) -> bool:
-        """Whether all steps or the time are used up, or patience is at an end."""
+        """Whether all steps or the time are used up, or patience has run out."""
         patience = self.schedule.patience
         if patience is not None and self.best and self.history.index(self.best) + patience < len(self.history):
             return True
@@ -184,7 +184,7 @@ class TrainingLoop:
         """Trains, or resumes from the run's checkpoint; returns the best assessment's record.
 
         Args:
-            assess_start: whether the weights to start from take part in the choice.
+            assess_start: whether the initial weights can be chosen as the best ones.
         """
         if (self.run / run_folder.CHECKPOINT).exists():
             saved = checkpoint.restore(self.run / run_folder.CHECKPOINT, self._state)
@@ -202,10 +202,10 @@ class TrainingLoop:
         return dict(self.best)
 
     def end_round(self, loss: float) -> dict[str, Any]:
-        """Assesses the averaged weights when it is time to, keeps them where they are the best, and writes the checkpoint.
+        """Assesses the averaged weights if this is due, keeps them if they are the best, and writes the checkpoint.
 
         Returns:
-            the record of the assessment; nothing where there was none.
+            the record of the assessment; empty if there was none.
         """
         self.round += 1
         self.losses.append(loss)
@@ -245,7 +245,7 @@ class TrainingLoop:
 class _Steps(keras.callbacks.Callback):
     """Sets the learning rate, writes lines of progress, and ends rounds.
 
-    The rate follows a half cosine over the steps or the time limit, whichever is further.
+    The rate follows a half cosine over the steps or the time limit, whichever is closer to its end.
     """
 
     def __init__(self, training: TrainingLoop) -> None:
@@ -262,14 +262,14 @@ class _Steps(keras.callbacks.Callback):
         training.optimizer.learning_rate.assign(training.config.learning_rate * rise * fall)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Writes a line of progress every few steps, where no bar shows it."""
+        """Writes a line of progress every few steps, if no bar shows it."""
         training = self.training
         if (batch + 1) % TOLD == 0 and not sys.stdout.isatty():
             loss, done = float((logs or {}).get("loss", math.nan)), training.round * training.schedule.steps + batch + 1
             tell(f"step {done}/{training.schedule.total}, loss {loss:.4f}, {training.seconds:.0f} s")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """A round is over; its figures are there for the callbacks that follow."""
+        """Ends a round, and adds its metrics to the logs for the callbacks that follow."""
         fetch_values(self.model)
         found = self.training.end_round(float((logs or {}).get("loss", math.nan)))
         if logs is not None:
@@ -286,7 +286,7 @@ def _callbacks(training: TrainingLoop) -> list[Any]:
 
 
 def _parts(model: Any) -> tuple[Callable[[NDArray[np.uint8]], NDArray[Any]], Any]:
-    """What runs before the trained part, and the trained part; all of it is trained where nothing is frozen."""
+    """Returns what runs before the trained part, and the trained part; this is the whole model if it is not cut."""
     if keras.backend.backend() == "tensorflow":
         from aiderm_trainer.architectures import trunk
 
@@ -297,7 +297,7 @@ def _parts(model: Any) -> tuple[Callable[[NDArray[np.uint8]], NDArray[Any]], Any
 
 
 def fetch_values(model: Any) -> None:
-    """Puts the values of a model that is being trained into its variables: while Keras trains in JAX, they are elsewhere."""
+    """Copies the current values of a model in training into its variables: with JAX, Keras keeps them elsewhere meanwhile."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
 
@@ -309,7 +309,7 @@ def tell(text: str) -> None:
 
 
 def _copy(variable: Any) -> NDArray[Any]:
-    """Values in memory of their own: JAX would let two variables share it, and frees it once the first is used."""
+    """Copies a variable's values: JAX would let two variables share memory, and frees it once the first is used."""
     return np.array(keras.ops.convert_to_numpy(variable), copy=True)
 
 

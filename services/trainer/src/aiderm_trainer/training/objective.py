@@ -1,4 +1,4 @@
-"""The loss for partly labelled rows, and the validation score that training is steered by."""
+"""Computes the loss for partly labelled rows, and the validation score that guides training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def with_offset(logits: Any, offset: Any, malignant: Any) -> Any:
     Args:
         logits: ``[N, 1]`` or ``[N, C]``.
         offset: ``[N]``, log-odds of malignancy in the domain.
-        malignant: ``[C]``, 1 for malignant classes; not read for one unit.
+        malignant: ``[C]``, 1 for malignant classes; ignored for one unit.
 
     Returns:
         logits of the same shape.
@@ -56,7 +56,7 @@ def distilled(loss: Any, logits: Any, taught: Any, weight: float) -> Any:
     Args:
         loss: ``[N]``.
         logits: ``[N, 1]`` or ``[N, C]``.
-        taught: ``[N, C]``, zeros for a row without.
+        taught: ``[N, C]``, zeros for a row without a teacher.
         weight: of the teacher, 0..1.
 
     Returns:
@@ -73,7 +73,7 @@ def log_odds(logits: Any, malignant: Any) -> Any:
 
     Args:
         logits: ``[N, 1]`` or ``[N, C]``.
-        malignant: ``[C]``, 1 for malignant classes; not read for one unit.
+        malignant: ``[C]``, 1 for malignant classes; ignored for one unit.
 
     Returns:
         ``[N]``.
@@ -86,9 +86,9 @@ def log_odds(logits: Any, malignant: Any) -> Any:
 
 
 def inconsistency(logits: Any, malignant: Any) -> Any:
-    """How much the scores of two views of one image differ, a scalar: Huber's loss of the difference of their log-odds.
+    """How much the scores of two views of one image differ, a scalar: the Huber loss of the difference of their log-odds.
 
-    Linear for large differences, so that a view on which the lesion is lost does not rule the step.
+    It is linear for large differences, so that a view that has lost the lesion does not dominate the step.
 
     Args:
         logits: ``[2 N, C]``, the views of one image side by side.
@@ -99,11 +99,11 @@ def inconsistency(logits: Any, malignant: Any) -> Any:
 
 
 def misfit(logits: Any, taught: Any, malignant: Any) -> Any:
-    """How much rows' scores differ from their teachers', ``[N]``: Huber's loss of the difference of the log-odds.
+    """How much rows' scores differ from their teachers', ``[N]``: the Huber loss of the difference of the log-odds.
 
     Args:
         logits: ``[N, 1]`` or ``[N, C]``.
-        taught: teachers' probabilities ``[N, C]``, zeros for a row without; such rows give 0.
+        taught: teachers' probabilities ``[N, C]``, zeros for a row without teachers; such rows give 0.
         malignant: ``[C]``, 1 for malignant classes.
     """
     total = ops.sum(taught, axis=-1)
@@ -130,12 +130,12 @@ def malignant_log_odds(logits: NDArray[np.float32], labels: Sequence[Label]) -> 
 
 
 def within_domain_auc(score: NDArray[np.float64], rows: Sequence[Row]) -> float:
-    """Mean over domains of the ROC AUC inside each, on biopsied lesions: recognising the camera gains nothing here.
+    """The mean ROC AUC within domains, on biopsied lesions: recognising the camera does not improve it.
 
-    Benign rows of which it is known that nobody biopsied them are left out; a row without a domain counts under its source.
-    A domain counts by its cases, malignant and benign times each other over their sum, which is about the inverse variance
-    of its AUC: a small domain's luck chooses no epoch. Domains with fewer than five rows of either label are left out;
-    where none is left, all rows count as one.
+    Benign rows that are known not to be biopsied are left out; a row without a domain counts under its source. A domain with
+    m malignant and b benign rows has the weight m b / (m + b), which is about the inverse variance of its AUC, so that chance in
+    a small domain does not choose the epoch. Domains with fewer than five rows of either label are left out; if none is left,
+    all rows count as one domain.
     """
     malignant = np.array([bool(row.malignant) for row in rows])
     domain = np.array([row.domain or row.source for row in rows])

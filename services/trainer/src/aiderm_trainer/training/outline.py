@@ -23,9 +23,9 @@ from aiderm_trainer.export.members import depths
 from aiderm_trainer.training import checkpoint
 from aiderm_trainer.training.run_folder import OUTLINE, load_run
 
-_BACKUP: Final = "outline_backup"  # where an interrupted training is resumed
+_BACKUP: Final = "outline_backup"  # state from which an interrupted training is resumed
 RATE: Final = 2e-3
-# Hidden edges teach the decoder to guess, and what it guesses there cannot be checked: fewer artefacts than for the classifier.
+# Fewer artefacts than for the classifier: hidden edges teach the decoder to guess, and these guesses cannot be checked.
 HOW: Final = Augmentation(shift=0.12, zoom=1.35, artefacts=0.05, border=0.15)
 
 
@@ -36,12 +36,12 @@ def map_model(network: Network) -> Any:
 
 
 def decoder_of(network: Network) -> Any:
-    """The decoder, untrained, that fits a network."""
+    """Builds an untrained decoder that fits a network."""
     return build_decoder([tuple(output.shape[1:]) for output in map_model(network).outputs])
 
 
 def load_decoder(run: Path, network: Network) -> Any | None:
-    """The trained decoder of a run; None where none was trained."""
+    """The trained decoder of a run; None if none was trained."""
     if not (run / OUTLINE).exists():
         return None
     decoder = decoder_of(network)
@@ -55,22 +55,22 @@ def train_outline(
     """Trains the decoder on the outlined train rows and measures it on the outlined validation rows.
 
     The loss is the mean of the cross-entropy and of one minus the soft Dice coefficient (Milletari et al., "V-Net", 3DV 2016).
-    A training that was interrupted is resumed at the last full epoch.
+    An interrupted training is resumed after the last full epoch.
 
     Args:
         run: a finished run of ``train``; ``outline.npz`` is written into it.
         rows: of SPLIT.csv, all splits.
         root: folder that the rows' paths are relative to.
         masks: folder of outlines, see ``Outlines``.
-        epochs: over the outlined train rows.
-        batch: images a step.
+        epochs: passes over the outlined train rows.
+        batch: images per step.
         seed: of the random numbers.
 
     Returns:
         mean Dice and Jaccard coefficients over the validation images, each from one view: dice, jaccard.
 
     Raises:
-        ConfigError: no run, or no outline of a train or validation row.
+        ConfigError: there is no run, or no train row or no validation row has an outline.
     """
     _, _, network = load_run(run)
     keras.utils.set_random_seed(seed)
@@ -108,7 +108,7 @@ def measure(decoder: Any, batches: _OutlineBatches) -> dict[str, float]:
 
 
 class _Epoch(keras.callbacks.Callback):
-    """Tells the batches which epoch it is: each has views of its own, those of a resumed training too."""
+    """Tells the batches the current epoch, so that each epoch has its own views, even in a resumed training."""
 
     def __init__(self, batches: _OutlineBatches) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _Epoch(keras.callbacks.Callback):
 
 
 class _OutlineBatches(keras.utils.PyDataset):
-    """Maps of images, and the share of lesion at each of their places."""
+    """Batches of the network's maps, and of the share of lesion in each pixel of the outline."""
 
     def __init__(
         self, rows: list[Row], root: Path, masks: Path, size: int, trunk: Trunk, batch: int, seed: int, augmented: bool
@@ -141,7 +141,7 @@ class _OutlineBatches(keras.utils.PyDataset):
         return rows[step * self.batch : (step + 1) * self.batch]
 
     def masks(self, step: int) -> list[NDArray[np.uint8]]:
-        """The outlines of a step, as they were drawn."""
+        """The outlines of a step, not augmented, at the size of the network's input."""
         return [self.outlines[int(i)] for i in self._indices(step)]
 
     def __getitem__(self, step: int) -> tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]:

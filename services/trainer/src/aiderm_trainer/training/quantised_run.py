@@ -1,4 +1,4 @@
-"""A run whose convolutions compute in 8-bit integers, made from a trained network without training it again."""
+"""Makes a run whose convolutions compute in 8-bit integers from a trained network, without training it again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from aiderm_trainer.training.outline import decoder_of
 from aiderm_trainer.training.starting_weights import take_over, take_over_decoder
 from aiderm_trainer.training.training_inputs import parts_of
 
-IMAGES: Final = 144  # whose maps set the ranges; all maps of a layer are in memory at once
+IMAGES: Final = 144  # number of images whose maps set the ranges; all maps of a layer are in memory at once
 
 
 def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path) -> dict[str, Any]:
-    """Writes a run that ``export`` accepts like any other, with the outline decoder of the start if it has one.
+    """Writes a run that ``export`` accepts like any other, with the outline decoder of ``config.start`` if it has one.
 
     Args:
         config: ``start`` is a bundle or a run; ``weights`` the pretrained ones that it was trained from.
@@ -34,7 +34,7 @@ def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path
         out: folder to write.
 
     Returns:
-        the record of the validation, see ``fine_tune.Probe``; and the same of the start, each figure as ``start_NAME``.
+        the metrics of the validation, see ``fine_tune.Probe``, and those of the start as ``start_NAME``.
 
     Raises:
         ConfigError: ``out`` holds a run, a split is empty, ``start`` holds another network, or the backend is not TensorFlow.
@@ -62,7 +62,7 @@ def quantise_run(config: TrainConfig, rows: Sequence[Row], root: Path, out: Path
 
 
 def _of_every_domain(rows: Sequence[Row], root: Path, size: int, seed: int) -> NDArray[np.uint8]:
-    """Images uint8 ``[N, S, S, 3]``, of each domain about as many."""
+    """Images, uint8 ``[N, S, S, 3]``, about equally many from each domain."""
     rng = np.random.default_rng(seed)
     domain = np.array([row.domain or row.source for row in rows])
     places = {name: rng.permutation(np.flatnonzero(domain == name)) for name in np.unique(domain)}

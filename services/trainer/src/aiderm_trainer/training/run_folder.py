@@ -1,4 +1,4 @@
-"""The folder of a training run: the names of its files, and what every kind of run writes and reads alike."""
+"""Reads and writes the folder of a training run: the names of its files, and the files that all kinds of run share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aiderm_trainer.data.split import read_split, write_split
 from aiderm_trainer.data.table import Row
 from aiderm_trainer.training import checkpoint
 
-CHECKPOINT: Final = "checkpoint.npz"  # where an interrupted run is resumed
+CHECKPOINT: Final = "checkpoint.npz"  # state from which an interrupted run is resumed
 BEST: Final = "best.npz"  # weights of the best epoch
-PRETRAINED: Final = "pretrained.npz"  # weights that novelty is measured with
+PRETRAINED: Final = "pretrained.npz"  # weights that novelty is assessed with
 OUTLINE: Final = "outline.npz"  # weights of the outline decoder
-HISTORY: Final = "history.jsonl"  # figures of each epoch
+HISTORY: Final = "history.jsonl"  # metrics of each epoch
 SECONDS: Final = "seconds"
 SPLIT: Final = "split.csv"
 _LABELS: Final = "labels.json"
@@ -44,13 +44,13 @@ def write_inputs(run: Path, config: TrainConfig, rows: Sequence[Row], root: Path
 
 
 def write_history(run: Path, history: Sequence[dict[str, Any]], seconds: float) -> None:
-    """Writes the figures of the epochs so far and the time that they took."""
+    """Writes the metrics of the epochs so far and the time that they took."""
     write_text(run / HISTORY, "".join(json.dumps(entry) + "\n" for entry in history))
     write_text(run / SECONDS, f"{seconds:.0f}\n")
 
 
 def read_seconds(run: Path) -> float | None:
-    """The time that the training of a run took; None where it was not recorded."""
+    """The time that the training of a run took; None if it was not recorded."""
     file = run / SECONDS
     return float(file.read_text()) if file.exists() else None
 
@@ -80,9 +80,9 @@ def read_data_root(run: Path) -> Path:
 
 
 def check_same(run: Path, config: TrainConfig, rows: Sequence[Row]) -> None:
-    """Checks that a run that is resumed was made with this configuration and split.
+    """Checks that a run to be resumed was made with this configuration and split.
 
-    Another time limit is no other training: a run may be given more time.
+    The time limit may differ, so that a run can be given more time.
 
     Raises:
         ConfigError: it was not.
@@ -105,16 +105,16 @@ def check_labels(run: Path, labels: Sequence[Label]) -> None:
 
 
 def write_pretrained(run: Path, network: Network) -> None:
-    """Keeps the pretrained layers that novelty is measured with; no training changes them."""
+    """Saves the pretrained layers that novelty is assessed with; training does not change them."""
     if network.novelty is not None:
         checkpoint.save(run / PRETRAINED, network.novelty.variables, {})
 
 
 def load_run(run: Path) -> tuple[TrainConfig, tuple[Label, ...], Network]:
-    """The network of a run with its best epoch's weights.
+    """Loads the configuration, the classes and the network of a run, with its best epoch's weights.
 
     Raises:
-        ConfigError: no run, or one that has not finished an epoch.
+        ConfigError: the folder holds no run, or one that has not finished an epoch.
     """
     config, labels = TrainConfig.load(run), read_labels(run)
     network = build(config, len(labels), load=False)

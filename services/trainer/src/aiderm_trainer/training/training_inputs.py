@@ -1,4 +1,4 @@
-"""What a training reads: rows, classes, and batches of augmented images."""
+"""Prepares what a training reads: rows, classes, and batches of augmented images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Teaching = Callable[[Images, NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Parts(NamedTuple):
-    """What a training reads: its rows, and the classes that they have."""
+    """The rows that a training reads, and their classes."""
 
     train: list[Row]
     validation: list[Row]
@@ -30,10 +30,10 @@ class Parts(NamedTuple):
 
 
 def parts_of(config: TrainConfig, rows: Sequence[Row]) -> Parts:
-    """The train and validation rows of a split.
+    """The train and validation rows of a split, and their classes.
 
     Raises:
-        ConfigError: the split holds none of either.
+        ConfigError: the split has no train rows or no validation rows.
     """
     found = {name: [row for row in rows if row.split == name] for name in ("train", "validation")}
     for name, part in found.items():
@@ -45,16 +45,16 @@ def parts_of(config: TrainConfig, rows: Sequence[Row]) -> Parts:
 def training_batches(
     config: TrainConfig, parts: Parts, root: Path, size: int, how: Augmentation, teaching: Teaching | None = None
 ) -> TrainingBatches:
-    """Batches of the train rows, as a configuration asks for them.
+    """Batches of the train rows, as a configuration describes them.
 
     Args:
         config: ``batch``, ``seed``, ``augment``, ``outlines``, ``balance``, ``domain_offset``, ``hidden_offset`` and
             ``style_swap`` are read.
-        parts: see there.
+        parts: see ``Parts``.
         root: folder that the rows' paths are relative to.
         size: side of the input in pixels.
         how: augmentation, unless ``config.augment`` is False.
-        teaching: asks the teachers, where there are any.
+        teaching: computes the teachers' probabilities; None: there are no teachers.
     """
     images, possible = Images(parts.train, root, size), possible_classes(parts.train, parts.labels)
     return TrainingBatches(

@@ -1,7 +1,7 @@
-"""A run whose weights lie between those of a fine-tuned run and those that its fine-tuning started from.
+"""Averages the weights of a fine-tuned run and those that its fine-tuning started from.
 
-The mean is one network, which costs no more than either, and often keeps what the start knew together with the stability that
-was learnt (Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022).
+The mean is one network, which costs no more than either. It often combines what the initial network knew with the stability
+that was learnt (Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", CVPR 2022).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def average_weights(tuned: Path, start: Path, kept: float, out: Path) -> dict[st
         the record of the validation, see ``fine_tune.Probe``.
 
     Raises:
-        ConfigError: ``out`` holds a run, or ``start`` another network.
+        ConfigError: ``out`` holds a run, or ``start`` holds another network.
     """
     if (out / run_folder.BEST).exists():
         raise ConfigError(f"{out} holds a run already. Choose another --out")

@@ -1,1 +1,1 @@
-"""Decoders: one module a format; each returns the first frame as stored, in sRGB on white, before orientation."""
+"""Decoders, one module per format. Each returns the first frame in sRGB on white, before the orientation is applied."""

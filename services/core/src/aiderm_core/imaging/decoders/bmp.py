@@ -1,4 +1,4 @@
-"""BMP: Pillow for plain pixels; run lengths here, where each command costs one step."""
+"""Decodes BMP: Pillow decodes plain pixels; run lengths are decoded here, in one step per command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiderm_core.imaging.headers.bmp import RLE4, RLE8, BmpHeader
 
 
 def decode(data: bytes, header: BmpHeader, notes: list[str]) -> Pixels:
-    """Decodes a bitmap; an alpha that is zero everywhere is none, as clipboards and old cameras write it.
+    """Decodes a bitmap. An alpha channel of zeros, which clipboards and old cameras write, is ignored.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -31,7 +31,7 @@ def decode(data: bytes, header: BmpHeader, notes: list[str]) -> Pixels:
 
 
 def _palette(data: bytes, header: BmpHeader) -> NDArray[np.uint8]:
-    """RGB of all indices; black beyond those that are declared."""
+    """RGB of all indices; black beyond the declared ones."""
     most = 256 if header.compression == RLE8 else 16
     count = min(header.colours or most, most)
     body = data[header.palette : header.palette + count * header.entry]
@@ -65,7 +65,7 @@ def _indices(data: bytes, header: BmpHeader) -> NDArray[np.uint8]:
             if x > width or y > height:
                 raise undecodable(data, "bmp", "leaves its rows")
             continue
-        if count == 0:  # as many pixels as they stand, padded to 16 bits
+        if count == 0:  # uncompressed pixels, padded to 16 bits
             count, size = value, (value + 1) // 2 if four else value
             body = np.frombuffer(data, np.uint8, size, at) if at + size <= end else None
             at += size + size % 2
@@ -74,7 +74,7 @@ def _indices(data: bytes, header: BmpHeader) -> NDArray[np.uint8]:
             run = np.stack([body >> 4, body & 15], -1).ravel()[:count] if four else body
         else:
             run = np.resize(np.array([value >> 4, value & 15], np.uint8), count) if four else np.uint8(value)  # type: ignore[assignment]
-        # Encoders write a row's padding as pixels; beyond that a run leaves its row only in broken files.
+        # Encoders write a row's padding as pixels; a run that goes further beyond its row is an error.
         if y >= height or x + count > width + 3:
             raise undecodable(data, "bmp", "leaves its rows")
         length = min(count, width - x)

@@ -1,4 +1,4 @@
-"""DICOM's first frame: JPEG by libjpeg-turbo, JPEG 2000 by Pillow's OpenJPEG, RLE by Pillow's PackBits, which is the same."""
+"""Decodes DICOM's first frame: JPEG by libjpeg-turbo, JPEG 2000 by Pillow's OpenJPEG, RLE by Pillow's equivalent PackBits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ADOBE, _JFIF = b"Adobe", b"JFIF\0"
 
 
 def decode(data: bytes, header: d.DicomHeader, scale: int, notes: list[str]) -> Pixels:
-    """Decodes the first frame; a JPEG at 1/``scale`` each way.
+    """Decodes the first frame; a JPEG at 1/``scale`` of each side.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -45,14 +45,14 @@ def decode(data: bytes, header: d.DicomHeader, scale: int, notes: list[str]) -> 
 
 
 def _with_colours(stream: bytes, header: d.DicomHeader) -> bytes:
-    """A JPEG stream that says what its colours are: where neither JFIF nor Adobe's marker does, the file tells it."""
+    """The JPEG stream with its colours declared: without a JFIF or Adobe marker, one is added from the DICOM header."""
     if header.jpeg is None or header.jpeg.adobe or _JFIF in stream[:20]:
         return stream
     return b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([header.colours != d.RGB]) + stream[2:]
 
 
 def _stored(data: bytes, frame: bytes, header: d.DicomHeader) -> NDArray[np.uint8]:
-    """Samples ``[H, W, 3]`` of data that are uncompressed or compressed by RLE."""
+    """Samples ``[H, W, 3]`` of data that are uncompressed or RLE-compressed."""
     width, height = header.width, header.height
     if header.coding == d.RLE:
         planes = _segments(frame, header)
@@ -74,7 +74,7 @@ def _stored(data: bytes, frame: bytes, header: d.DicomHeader) -> NDArray[np.uint
 
 
 def _segments(frame: bytes, header: d.DicomHeader) -> list[NDArray[np.uint8]]:
-    """The planes of a frame of run lengths (PS3.5, annex G), each decoded to as many bytes as it must have and no more."""
+    """The planes of an RLE frame (PS3.5, annex G), each decoded to exactly the number of bytes that it must have."""
     offsets = struct.unpack_from(f"<{header.channels}I", frame, 4)
     ends = (*offsets[1:], len(frame))
     return [
@@ -98,5 +98,5 @@ def _coloured(data: bytes, indices: NDArray[np.uint8], header: d.DicomHeader) ->
 def _rgb(samples: NDArray[np.uint8], colours: str) -> NDArray[np.uint8]:
     if colours not in (d.YBR, d.YBR_422):
         return samples
-    # The same matrix as JPEG's (ITU-R BT.601 at full range); OpenCV wants red's difference first.
+    # The same matrix as JPEG's (ITU-R BT.601 at full range); OpenCV expects Cr before Cb.
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(samples[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB), np.uint8)

@@ -1,4 +1,4 @@
-"""GIF: a file of the first frame alone, through Pillow; its codes must stand for exactly its pixels."""
+"""Decodes GIF: gives Pillow a file of the first frame only, after checking that its codes yield exactly its pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiderm_core.imaging.headers.gif import GifHeader
 
 
 def decode(data: bytes, header: GifHeader, notes: list[str]) -> Pixels:
-    """Decodes the first frame, laid on its screen.
+    """Decodes the first frame, placed on its screen.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -30,7 +30,7 @@ def decode(data: bytes, header: GifHeader, notes: list[str]) -> Pixels:
         found, _ = unpacked_length(codes, header.code_bits, tiff=False, most=pixels)
     except ValueError:
         raise truncated(data, "gif") from None
-    # Some encoders leave out the code for the end; data that are damaged stand for more pixels or fewer.
+    # Some encoders leave out the end code, so it is not required; damaged data yield more or fewer pixels.
     if found != pixels:
         raise truncated(data, "gif")
     parts = (header.control, header.frame)

@@ -1,4 +1,4 @@
-"""JPEG, by libjpeg-turbo through simplejpeg: unlike OpenCV and Pillow it tells when the data are corrupt."""
+"""Decodes JPEG by libjpeg-turbo through simplejpeg, which reports corrupt data, unlike OpenCV and Pillow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CORRUPT = ("corrupt", "premature", "inconsistent progression", "arithmetic")
 
 
 def decode(data: bytes, header: JpegHeader, scale: int, notes: list[str]) -> Pixels:
-    """Decodes at 1/``scale`` each way.
+    """Decodes a JPEG at 1/``scale`` of each side.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -53,4 +53,4 @@ def samples_of(data: bytes, width: int, height: int, space: str, scale: int = 1,
     try:
         raise refusal
     finally:
-        del refusal  # with its traceback it would keep this frame, and the file, alive
+        del refusal  # its traceback would keep this frame, and so the file, alive

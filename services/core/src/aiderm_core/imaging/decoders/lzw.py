@@ -1,4 +1,4 @@
-"""How many samples LZW codes stand for: a check that data are whole where the format has no checksum."""
+"""Counts the samples that LZW codes yield, to check that data are complete where the format has no checksum."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ TABLE = 4096
 
 
 def unpacked_length(data: bytes, code_bits: int, *, tiff: bool, most: int) -> tuple[int, bool]:
-    """Samples that the codes stand for, and whether the code for the end comes behind them.
+    """Returns the number of samples that the codes yield, and whether the end code follows them.
 
     Args:
         data: codes of one image, strip or tile.
-        code_bits: of a sample; a code takes one more at first.
-        tiff: highest bits first and a code a step earlier longer, as in TIFF; otherwise as in GIF.
-        most: stop beyond this many samples.
+        code_bits: bits of a sample; codes start with one bit more.
+        tiff: most significant bits first, and codes grow one code earlier, as in TIFF; otherwise as in GIF.
+        most: stop after this many samples.
 
     Raises:
-        ValueError: a code that stands for nothing yet.
+        ValueError: a code is not defined yet.
     """
     clear = 1 << code_bits
     end = clear + 1

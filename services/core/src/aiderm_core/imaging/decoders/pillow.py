@@ -1,4 +1,4 @@
-"""What the decoders that use Pillow share: its exceptions become refusals, and its deep samples 8 bits."""
+"""Shared by the decoders that use Pillow: turns its exceptions into refusals, and reduces deep samples to 8 bits."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def refusing(data: bytes, name: str) -> Iterator[None]:
         try:
             raise refusal
         finally:
-            del refusal  # with its traceback it would keep this frame, and the file, alive
+            del refusal  # its traceback would keep this frame, and so the file, alive
 
 
 def to_8_bit(image: Image.Image, bits: int, notes: list[str], white_is_zero: bool = False) -> Image.Image:
-    """The high bytes of samples of ``bits`` bits.
+    """Reduces samples of ``bits`` bits to their 8 high bits.
 
     Raises:
-        ImageError: samples without a fixed range.
+        ImageError: the samples have no fixed range.
     """
     if image.mode.startswith("I;16"):
         samples = np.asarray(image)
-        # Twelve-bit samples arrive unscaled in sixteen.
+        # Pillow returns 12-bit samples unscaled in 16 bits.
         samples = samples >> (bits - 8 if 8 < bits < 16 else 8)
         if white_is_zero:
             samples = 255 - samples
@@ -52,6 +52,6 @@ def to_8_bit(image: Image.Image, bits: int, notes: list[str], white_is_zero: boo
         return Image.fromarray(samples.astype(np.uint8), "L")
     if image.mode in ("I", "F"):
         raise ImageError("undecodable", f"Received samples of {bits} bits without a fixed range; allowed: 8 or 16 bits unsigned.")
-    if bits == 16:  # Pillow keeps the high byte of 16-bit RGB
+    if bits == 16:  # Pillow has already reduced 16-bit RGB to the high bytes
         notes.append("reduced_to_8_bit")
     return image

@@ -1,6 +1,6 @@
-"""PNG: Pillow, and OpenCV for large images, where it needs half the memory. Only the chunks of pixels reach a decoder.
+"""Decodes PNG with Pillow, and large images with OpenCV, which needs half the memory. Decoders get only the chunks for pixels.
 
-libpng, and so OpenCV, unpacks data behind the last pixel as well: a megabyte of a file becomes a gigabyte there. Pillow stops.
+libpng, and so OpenCV, also decompresses data after the last pixel, where one megabyte can expand to a gigabyte. Pillow stops.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aiderm_core.imaging.geometry import Pixels
 from aiderm_core.imaging.headers.png import GREY, PALETTE, RGB, RGBA, SIGNATURE, PngHeader
 from aiderm_core.imaging.icc import gamma_profile
 
-_PART = 1 << 17  # bytes that are unpacked at once
-# Adam7: first row and column, steps down and across of each pass.
+_PART = 1 << 17  # bytes that are decompressed at once
+# Adam7: for each pass, the first row and column, and the steps down and across.
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def decode(data: bytes, header: PngHeader, notes: list[str]) -> Pixels:
-    """Decodes the image that every viewer shows, also of an animated file.
+    """Decodes the image that every viewer shows; for an animated file too.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -35,7 +35,7 @@ def decode(data: bytes, header: PngHeader, notes: list[str]) -> Pixels:
     if header.bad_profile:
         notes.append("icc_ignored")
     profile = header.profile or gamma_profile(header.gamma, header.chromaticities)
-    # Neither compressed texts nor profiles nor further frames are unpacked by a decoder.
+    # Without the other chunks, no decoder decompresses texts, profiles or further frames.
     plain = data if header.only_pixels else SIGNATURE + b"".join(data[at : at + size] for at, size in header.pixels)
     if header.large and header.bits == 8 and not header.transparent and header.colour in (GREY, RGB, PALETTE, RGBA):
         if _holds_more(data, header):
@@ -61,7 +61,7 @@ def _decode_common(data: bytes, header: PngHeader, profile: bytes | None, notes:
 
 
 def _holds_more(data: bytes, header: PngHeader) -> bool:
-    """Whether something unpacks behind the last pixel; unpacks no more than the pixels and that."""
+    """Whether there is data after the last pixel; decompresses no further than needed to tell."""
     unpacked = zlib.decompressobj()
     left = _unpacked_size(header)
     try:
@@ -73,19 +73,19 @@ def _holds_more(data: bytes, header: PngHeader) -> bool:
                 left -= len(unpacked.decompress(part, _PART))
                 part = unpacked.unconsumed_tail
     except zlib.error:
-        return False  # damaged, which the decoder says better
+        return False  # damaged; the decoder reports that better
     return left < 0
 
 
 def _unpacked_size(header: PngHeader) -> int:
-    """Bytes of all rows, each behind the byte that names its filter."""
+    """Bytes of all rows, including the byte in front of each that names its filter."""
     passes = _PASSES if header.interlaced else ((0, 0, 1, 1),)
     sizes = [(len(range(top, header.height, down)), len(range(left, header.width, across))) for top, left, down, across in passes]
     return sum(rows * (1 + (columns * header.channels * header.bits + 7) // 8) for rows, columns in sizes if columns)
 
 
 def imdecode(data: bytes, flag: int) -> Pixels | None:
-    """OpenCV's decoder without its exceptions: None for whatever it refuses."""
+    """Decodes with OpenCV; returns None instead of raising."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flag | cv2.IMREAD_IGNORE_ORIENTATION)
     except (cv2.error, MemoryError):

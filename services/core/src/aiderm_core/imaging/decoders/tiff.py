@@ -1,4 +1,4 @@
-"""TIFF: the checked page is written as a small, plain TIFF of its own and given to Pillow; JPEG blocks go to libjpeg-turbo."""
+"""Decodes TIFF: the checked page gets a new, plain directory and goes to Pillow; JPEG blocks go to libjpeg-turbo."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def decode(data: bytes, header: t.TiffHeader, notes: list[str]) -> Pixels:
 
 
 def _join(samples: NDArray[np.uint8], header: t.TiffHeader, notes: list[str]) -> Pixels:
-    """Samples ``[H, W, C]`` in the page's colours, with what lies beyond them -> sRGB on white."""
+    """Converts samples ``[H, W, C]``, in the page's colours and with any extra samples, to sRGB on white."""
     mode = _MODES[header.photometric]
     colours = samples.shape[2] - len(header.extra)
     stored = samples[..., :colours]
     if header.photometric == t.WHITE_IS_ZERO:
         stored = 255 - stored
     alpha = next((samples[..., colours + number] for number, kind in enumerate(header.extra) if kind in _ALPHA), None)
-    if alpha is not None and 1 in header.extra:  # premultiplied: undone, so that the profile sees the colours
+    if alpha is not None and 1 in header.extra:  # undo premultiplied alpha, because the profile applies to the plain colours
         opacity = np.maximum(alpha, 1)[..., np.newaxis].astype(np.uint16)
         stored = np.minimum((stored.astype(np.uint16) * 255 + opacity // 2) // opacity, 255).astype(np.uint8)
     pixels = to_srgb(np.ascontiguousarray(stored[..., 0] if mode == "L" else stored), mode, header.profile, notes)
@@ -61,7 +61,7 @@ def _join(samples: NDArray[np.uint8], header: t.TiffHeader, notes: list[str]) ->
 
 
 def _planes(data: bytes, header: t.TiffHeader, notes: list[str]) -> NDArray[np.uint8]:
-    """Every plane as a grey image of its own."""
+    """Decodes every plane as a separate grey image; samples ``[H, W, C]``."""
     each = len(header.blocks) // header.channels
     samples = np.empty((header.height, header.width, header.channels), np.uint8)
     for plane in range(header.channels):
@@ -73,7 +73,7 @@ def _planes(data: bytes, header: t.TiffHeader, notes: list[str]) -> NDArray[np.u
 
 
 def _page(data: bytes, header: t.TiffHeader, plane: Sequence[tuple[int, int]] | None = None) -> bytes:
-    """``data`` with a directory of its own: the whole page, or one plane of it as a grey image."""
+    """``data`` with a new directory for the whole page, or for one plane of it as a grey image."""
     grey = plane is not None
     blocks = header.blocks if plane is None else plane
     channels = 1 if grey else header.channels
@@ -96,7 +96,7 @@ def _page(data: bytes, header: t.TiffHeader, plane: Sequence[tuple[int, int]] | 
     if header.palette:
         tags[320] = (_SHORT, header.palette)
     tags |= {tag: (_LONG if tag != 266 else _SHORT, [value]) for tag, value in header.options}
-    # The pixels keep their offsets: the new directory stands behind them, and replaces the one that the header names.
+    # The pixels keep their offsets: the new directory follows the data, and the header points to it instead of the old one.
     start = len(data) + len(data) % 2
     after = start + 2 + 12 * len(tags) + 4
     entries, bodies = b"", b""
@@ -121,9 +121,9 @@ def _jpeg_samples(data: bytes, header: t.TiffHeader) -> NDArray[np.uint8]:
         raise undecodable(data, "tiff", f"has JPEG data of {channels} samples a pixel")
     first = data[header.blocks[0][0] :][:11]
     if header.photometric == t.YCBCR and not header.tables and first[6:] == b"JFIF\0":
-        # Writers exist that mark RGB data so. Nothing in the file tells which it is.
+        # Some writers mark RGB data in this way, and nothing in the file tells which it is.
         raise undecodable(data, "tiff", "has whole JFIF files as its YCbCr blocks, whose colours are ambiguous")
-    # Its colours are what the directory says, whatever a decoder would guess: Adobe's marker tells it.
+    # The directory decides the colours. Adobe's marker tells the decoder, which would guess otherwise.
     transform = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0" + bytes([header.photometric == t.YCBCR])
     tables = header.tables.removeprefix(b"\xff\xd8").removesuffix(b"\xff\xd9")
     samples = np.empty((header.height, header.width, header.channels), np.uint8)
@@ -146,7 +146,7 @@ def _jpeg_samples(data: bytes, header: t.TiffHeader) -> NDArray[np.uint8]:
 
 
 def _check_blocks(data: bytes, header: t.TiffHeader) -> None:
-    """Whether compressed blocks are whole; libtiff stops reading as soon as it has enough pixels.
+    """Checks that compressed blocks are complete; libtiff stops reading as soon as it has enough pixels.
 
     Raises:
         ImageError: truncated.
@@ -175,7 +175,7 @@ def _deflate_is_whole(block: bytes, size: int) -> bool:
             if not part and not block:
                 return False
             left -= len(part)
-        # The checksum comes behind the last byte.
+        # The checksum follows the last byte.
         return left == 0 and (unpacked.eof or (not unpacked.decompress(block, 1) and unpacked.eof))
     except zlib.error:
         return False

@@ -1,4 +1,4 @@
-"""WebP, by libwebp through OpenCV: the first frame alone, whole or not at all."""
+"""Decodes WebP by libwebp through OpenCV: only the first frame, and only if it is complete."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from aiderm_core.imaging.errors import truncated, undecodable
 from aiderm_core.imaging.geometry import Pixels
 from aiderm_core.imaging.headers.webp import WebpHeader
 
-# A frame without its last bytes must not decode: where it does, damage has shifted what the bytes before them mean.
+# A frame without its last bytes must not decode; if it does, damage has shifted the meaning of the bytes before them.
 _TAIL = 16
 
 
 def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
-    """Decodes the first frame, laid on its canvas.
+    """Decodes the first frame, placed on its canvas.
 
-    WebP has no checksums. Data that are damaged decode to as many pixels as before, from more bytes or fewer: so all bytes of a
-    frame must be used up.
+    WebP has no checksums. Damaged data still decode to the full number of pixels, but from more or fewer bytes. So a frame is
+    accepted only if decoding needs its last bytes.
 
     Raises:
         ImageError: truncated or undecodable.
@@ -30,7 +30,7 @@ def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
         notes.append("first_frame")
     view = memoryview(data)
     image, alpha = (view[at : at + size] for at, size in (header.image, header.alpha))
-    # Tiny ones are of one colour: nothing could be damaged unseen.
+    # Tiny frames have a single colour, so damage cannot go unnoticed.
     whole = len(image) <= 2 * _TAIL or imdecode(_still(header, image[:-_TAIL], alpha), cv2.IMREAD_COLOR_RGB) is None
     flag = cv2.IMREAD_UNCHANGED if header.channels == 4 else cv2.IMREAD_COLOR_RGB
     samples = imdecode(_still(header, image, alpha), flag) if whole else None
@@ -51,12 +51,12 @@ def decode(data: bytes, header: WebpHeader, notes: list[str]) -> Pixels:
 
 
 def _still(header: WebpHeader, image: memoryview, alpha: memoryview) -> bytes:
-    """A file of the first frame alone."""
+    """Builds a file of the first frame only."""
     parts: list[bytes | memoryview] = [*_chunk(b"VP8L" if header.lossless else b"VP8 ", image)]
     if alpha:
         size = (header.frame_width - 1).to_bytes(3, "little") + (header.frame_height - 1).to_bytes(3, "little")
         parts = [*_chunk(b"VP8X", memoryview(b"\x10\0\0\0" + size)), *_chunk(b"ALPH", alpha), *parts]
-    # Joined once: a file may have 20 MB.
+    # Joined only once, because a file may have 20 MB.
     return b"".join([b"RIFF", struct.pack("<I", 4 + sum(map(len, parts))), b"WEBP", *parts])
 
 

@@ -1,4 +1,4 @@
-"""Image headers, read without decoding a pixel."""
+"""Reads image headers without decoding a pixel."""
 
 from __future__ import annotations
 

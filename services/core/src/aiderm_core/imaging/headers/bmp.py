@@ -1,4 +1,4 @@
-"""BMP headers: BITMAPCOREHEADER, and BITMAPINFOHEADER with its later versions."""
+"""Reads BMP headers: BITMAPCOREHEADER, and BITMAPINFOHEADER with its later versions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class BmpHeader(Header):
         compression: 0 none, 1 and 2 run lengths of 8 and 4 bits, 3 and 6 bit fields.
         start: offset of the pixels.
         palette: offset of the palette.
-        colours: in the palette, as declared; 0 for all.
-        entry: bytes of a colour in the palette, 3 or 4.
+        colours: number of colours in the palette, as declared; 0 means all.
+        entry: bytes per colour in the palette, 3 or 4.
         bottom_up: the last row comes first.
     """
 
@@ -32,7 +32,7 @@ class BmpHeader(Header):
 
 
 def read(data: bytes) -> BmpHeader:
-    """Reads a BMP file's header; HeaderError where it breaks the format."""
+    """Reads a BMP file's header; raises HeaderError if it breaks the format."""
     start, size = struct.unpack_from("<II", data, 10)
     if size == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -58,7 +58,7 @@ def _check(width: int, height: int, bits: int, compression: int, stored: int) ->
     if runs and bits != (8 if compression == RLE8 else 4):
         raise HeaderError(f"The BMP file has run lengths of {bits} bits a pixel.")
     if runs:
-        # At worst every pixel is a run of its own, and every row ends with a mark.
+        # At worst every pixel is a separate run, and every row has an end mark.
         if stored > 2 * (width + 2) * (height + 1):
             raise HeaderError("The BMP file holds more run lengths than its size implies.")
     elif stored < (width * bits + 31) // 32 * 4 * height:

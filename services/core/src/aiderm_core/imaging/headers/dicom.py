@@ -1,6 +1,6 @@
-"""DICOM headers (PS3.3, C.7.6.3): what the pixels are, and where those of the first frame stand.
+"""Reads DICOM headers (PS3.3, C.7.6.3): the format of the pixels, and the position of those of the first frame.
 
-Errors name tags and never values: a value may be a patient's.
+Errors name tags and never values, because a value may identify a patient.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class DicomHeader(Header):
     Attributes:
         coding: of the pixels: uncompressed, JPEG, JPEG 2000 or RLE.
         colours: the photometric interpretation.
-        planar: uncompressed samples stand in planes of their own.
-        order: of the bytes of a sample of 16 bits, ``<`` or ``>``.
+        planar: uncompressed samples are stored in separate planes.
+        order: byte order of 16-bit samples, ``<`` or ``>``.
         swapped: the two bytes of each word are swapped.
         parts: offset and length of the pieces of the first frame, in order.
-        jpeg: header of the first frame, where that is a JPEG.
-        spacing: millimetres between rows, and between columns; None where the file does not say.
+        jpeg: header of the first frame, if that is a JPEG.
+        spacing: millimetres between rows, and between columns; None if the file does not state them.
     """
 
     coding: str = NATIVE
@@ -66,17 +66,17 @@ class DicomHeader(Header):
 def frame_of(data: bytes, header: DicomHeader) -> bytes:
     """The first frame as it is stored."""
     stored = b"".join(data[start : start + length] for start, length in header.parts)
-    # Some writers store a JP2 file, whose boxes stand before the codestream and might say other things of it.
+    # Some writers store a JP2 file, whose boxes precede the codestream and might contradict it.
     return stored[max(0, stored.find(_CODESTREAM, 0, _MAX_BOXES)) :] if header.coding == JPEG_2000 else stored
 
 
 def palette_of(data: bytes) -> Any:
-    """The elements that hold the palette, as a data set of pydicom's."""
+    """The elements that hold the palette, as a pydicom data set."""
     return read_elements(data).values(_LUTS)
 
 
 def read(data: bytes) -> DicomHeader:
-    """Reads a DICOM file's header; HeaderError where it breaks the format, or needs what is not supported."""
+    """Reads a DICOM file's header; raises HeaderError if it breaks the format or needs unsupported features."""
     file = read_elements(data)
     if PIXEL_DATA not in file.elements:
         raise HeaderError(f"The DICOM file holds no image: {name_of(PIXEL_DATA)} is missing.")
@@ -130,7 +130,7 @@ def _image(file: DicomFile, attributes: Any, coding: str, width: int, height: in
 
 
 def _with_frame(header: DicomHeader, data: bytes) -> DicomHeader:
-    """``header``, held against what the first frame says of itself."""
+    """Checks ``header`` against the first frame's own header, and returns it with the details from there."""
     if header.coding == NATIVE:
         return header
     frame = frame_of(data, header)
@@ -159,14 +159,14 @@ def _first_frame(file: DicomFile, frames: int) -> tuple[tuple[int, int], ...]:
     """The fragments of the first frame.
 
     Raises:
-        HeaderError: there are none, or nothing tells which they are.
+        HeaderError: there are none, or the file does not tell which they are.
     """
     if len(file.fragments) < 2:
         raise HeaderError(f"The DICOM file has no pixels in {name_of(PIXEL_DATA)}.", truncated=True)
     (table, length), *fragments = file.fragments
     if frames == 1:
         return tuple(fragments)
-    if length >= 8:  # the offsets count from the first fragment's head
+    if length >= 8:  # offsets are relative to the start of the first fragment's item
         second = struct.unpack_from("<I", file.data, table + 4)[0] + fragments[0][0]
         first = tuple(part for part in fragments if part[0] < second)
         if first:
@@ -180,7 +180,7 @@ def _first_frame(file: DicomFile, frames: int) -> tuple[tuple[int, int], ...]:
 
 
 def _codestream(frame: bytes) -> Header:
-    """What the main header of JPEG 2000 data declares (ISO/IEC 15444-1, A.5.1)."""
+    """Reads the main header of JPEG 2000 data (ISO/IEC 15444-1, A.5.1)."""
     if not frame.startswith(_CODESTREAM):
         raise HeaderError("The DICOM file's pixel data are no JPEG 2000 data.")
     right, bottom, left, top, across, down, tile_left, tile_top, channels = struct.unpack_from(">8IH", frame, 8)
@@ -193,7 +193,7 @@ def _codestream(frame: bytes) -> Header:
 
 
 def _decoded(header: DicomHeader, frame: bytes) -> str:
-    """The colours of decoded JPEG 2000 data: its own colour transformation ends in RGB (marker COD, A.6.1)."""
+    """The colours of decoded JPEG 2000 data: undoing its own colour transformation gives RGB (marker COD, A.6.1)."""
     at = 2
     while frame[at : at + 2] not in (b"\xff\x52", b"\xff\x90", b""):
         at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
@@ -202,14 +202,14 @@ def _decoded(header: DicomHeader, frame: bytes) -> str:
 
 
 def _value(attributes: Any, keyword: str) -> Any:
-    """A value as pydicom converts it; None where there is none.
+    """Returns a value as pydicom converts it; None if the file has no such value.
 
     Raises:
         HeaderError: it cannot be converted.
     """
     try:
         return attributes.get(keyword)
-    except Exception:  # pydicom raises whatever a broken value provokes, with the value in its text
+    except Exception:  # a broken value can cause any exception in pydicom, with the value in its text
         raise HeaderError(f"The DICOM file has a value that cannot be read in {_tag_of(keyword)}.") from None
 
 
@@ -229,7 +229,7 @@ def _tag_of(keyword: str) -> str:
 
 
 def _spacing(attributes: Any) -> tuple[float, float] | None:
-    """Millimetres between rows and between columns, where both are possible."""
+    """Millimetres between rows and between columns; None unless both are positive and finite."""
     value = _value(attributes, "PixelSpacing")
     try:
         down, across = (float(each) for each in value)

@@ -1,7 +1,7 @@
-"""The elements of a DICOM file (PS3.10, PS3.5), found without reading their values; what it may nest and count is limited.
+"""Finds the elements of a DICOM file (PS3.10, PS3.5) without reading their values, and limits their number and nesting.
 
-pydicom converts the values of the few that are needed. It does not get the file itself: a reader that follows every length and
-every sequence of a file can be made to hold gigabytes.
+pydicom converts the values of the few that are needed. It does not get the file itself: a crafted file can make a reader that
+follows every length and every sequence allocate gigabytes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 START = 132
-"""Of the first element: behind 128 bytes of any content and the magic bytes."""
+"""Offset of the first element, after 128 bytes of any content and the magic bytes."""
 TRANSFER_SYNTAX, PIXEL_DATA, PIXEL_SPACING = 0x00020010, 0x7FE00010, 0x00280030
 IMPLICIT, BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 MAX_VALUE = 4_000_000
-"""Bytes of a value that is read; the longest is an ICC profile."""
-_MAX_ELEMENTS = 5_000  # items and fragments too; a photograph has some hundred
+"""Most bytes of a value that is read; the longest is an ICC profile."""
+_MAX_ELEMENTS = 5_000  # including items and fragments; a photograph has a few hundred
 _MAX_DEPTH = 16
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -33,12 +33,12 @@ _ENTERED = {0x52009229, 0x52009230, 0x00289110}
 
 @dataclass(frozen=True)
 class Element:
-    """Where a value stands.
+    """The position of a value.
 
     Attributes:
-        vr: its value representation; None where the file leaves that to the dictionary.
-        start: of the value.
-        length: in bytes; None for pixel data in fragments.
+        vr: its value representation; None if the file leaves that to the dictionary.
+        start: offset of the value.
+        length: in bytes; None if undefined, as for pixel data in fragments and some sequences.
     """
 
     vr: str | None
@@ -53,10 +53,10 @@ class DicomFile:
     Attributes:
         data: the file's bytes.
         syntax: UID of the transfer syntax.
-        order: of bytes, ``<`` or ``>``.
+        order: byte order, ``<`` or ``>``.
         implicit: the data set leaves value representations to the dictionary.
-        elements: of the outermost level, by tag.
-        spacing: the first pixel spacing, wherever it stands.
+        elements: elements of the outermost level, by tag.
+        spacing: the first pixel spacing, at any level.
         fragments: offset and length of each part of encapsulated pixel data; the first is the table of offsets.
     """
 
@@ -69,10 +69,10 @@ class DicomFile:
     fragments: list[tuple[int, int]] = field(default_factory=list)
 
     def values(self, tags: Iterable[int]) -> Dataset:
-        """The elements of these tags that the file has, as pydicom's: values are converted when they are asked for.
+        """Returns the elements with these tags that the file has, as a pydicom data set that converts values on access.
 
         Raises:
-            HeaderError: a value that is longer than any of its kind.
+            HeaderError: a value is longer than ``MAX_VALUE``.
         """
         from pydicom import config
         from pydicom.charset import convert_encodings
@@ -80,7 +80,7 @@ class DicomFile:
         from pydicom.dataset import Dataset
         from pydicom.tag import BaseTag
 
-        config.settings.reading_validation_mode = config.IGNORE  # its warnings hold values
+        config.settings.reading_validation_mode = config.IGNORE  # pydicom's warnings contain values
         found = Dataset()
         for tag in tags:
             element = self.spacing if tag == PIXEL_SPACING else self.elements.get(tag)
@@ -97,7 +97,7 @@ class DicomFile:
 
 
 def name_of(tag: int) -> str:
-    """A tag as the standard writes it."""
+    """A tag in the standard's notation."""
     return f"tag ({tag >> 16:04X},{tag & 0xFFFF:04X})"
 
 
@@ -114,7 +114,7 @@ def read_elements(data: bytes) -> DicomFile:
     if file.syntax == DEFLATED:
         raise HeaderError("The DICOM file is deflated as a whole, which is not supported.")
     file.order = ">" if file.syntax == BIG_ENDIAN else "<"
-    # Some writers name an explicit transfer syntax and leave the value representations out.
+    # Some writers name an explicit transfer syntax but leave out the value representations.
     file.implicit = file.syntax == IMPLICIT or not _is_representation(data[at + 4 : at + 6])
     walker.dataset(at, len(data), file.implicit, 0)
     return file
@@ -131,7 +131,7 @@ class _Walker:
         self.file = DicomFile(data)
 
     def meta(self) -> int:
-        """Reads the file meta information, which is explicit and little-endian always; where the data set begins."""
+        """Reads the file meta information, always explicit and little-endian; returns the offset of the data set."""
         at = START
         while self._data[at : at + 2] == b"\x02\x00":
             tag, element, at = self._element(at, implicit=False)
@@ -144,7 +144,7 @@ class _Walker:
         return at
 
     def dataset(self, at: int, end: int, implicit: bool, depth: int) -> int:
-        """Walks a data set up to ``end``, its delimiter or the pixel data; where it ends."""
+        """Walks a data set up to ``end``, its delimiter or the pixel data; returns the offset after it."""
         while at < end:
             tag = self._tag(at)
             if tag == _ITEM_END and depth:
@@ -169,7 +169,7 @@ class _Walker:
         return int(group << 16 | number)
 
     def _element(self, at: int, implicit: bool) -> tuple[int, Element, int]:
-        """The element at ``at``, and where it ends, as far as its length tells."""
+        """Returns the tag and element at ``at``, and the offset after it (or of its value, if the length is undefined)."""
         self._left -= 1
         if self._left < 0:
             raise HeaderError(f"The DICOM file holds more than {_MAX_ELEMENTS:,} elements.")
@@ -191,7 +191,7 @@ class _Walker:
         return tag, Element(vr, start, length), start + length
 
     def _sequence(self, at: int, after: int | None, end: int, implicit: bool, depth: int) -> int:
-        """Walks the items of a sequence up to ``after``, or to its delimiter where that is None; where it ends."""
+        """Walks the items of a sequence up to ``after``, or to its delimiter if that is None; returns the offset after it."""
         if depth > _MAX_DEPTH:
             raise HeaderError(f"The DICOM file nests more than {_MAX_DEPTH} sequences.")
         until = end if after is None else after

@@ -1,4 +1,4 @@
-"""The orientation in EXIF metadata (EXIF 2.3, a TIFF structure)."""
+"""Reads the orientation from EXIF metadata (EXIF 2.3, a TIFF structure)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ORIENTATION = 274
 
 
 def exif_orientation(segments: Sequence[bytes]) -> int:
-    """The orientation 1..8 of the first segment; 1 when it is absent or malformed.
+    """The orientation 1..8 in the first segment; 1 if it is absent or malformed.
 
     Args:
-        segments: EXIF segments of one file in their order, with or without the prefix. Long metadata are split over several, so
-            where the first breaks off before its directory ends, all of them are read as one.
+        segments: EXIF segments of one file in their order, with or without the prefix. Long metadata are split over several
+            segments, so all of them are joined if the first one ends before its directory does.
     """
     bodies = [segment.removeprefix(PREFIX) for segment in segments]
     for exif in (bodies[:1], bodies if len(bodies) > 1 else []):
@@ -32,5 +32,5 @@ def exif_orientation(segments: Sequence[bytes]) -> int:
 
 
 def orientation_of(values: Sequence[int] | None) -> int:
-    """The first of a tag's values where it is an orientation; 1 otherwise."""
+    """The first of a tag's values if it is an orientation; 1 otherwise."""
     return values[0] if values and 1 <= values[0] <= 8 else 1

@@ -1,4 +1,4 @@
-"""GIF headers (GIF89a specification): the screen and the blocks up to the end of the first frame."""
+"""Reads GIF headers (GIF89a specification): the screen and the blocks up to the end of the first frame."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class GifHeader(Header):
     Attributes:
         control: offset and length of the first frame's graphic control extension; (0, 0) without one.
         frame: offset and length of the first frame, from its descriptor to the end of its data.
-        left, top, frame_width, frame_height: of the first frame on the screen.
-        code_bits: smallest size of a code.
+        left, top, frame_width, frame_height: position and size of the first frame on the screen.
+        code_bits: LZW minimum code size.
         codes: offset and length of each sub-block of the first frame's data.
-        palette_end: offset behind the global palette.
+        palette_end: offset after the global palette.
     """
 
     control: tuple[int, int] = (0, 0)
@@ -36,7 +36,7 @@ class GifHeader(Header):
 
 
 def read(data: bytes) -> GifHeader:
-    """Reads a GIF file up to the end of its first frame; HeaderError where it breaks the format."""
+    """Reads a GIF file up to the end of its first frame; raises HeaderError if it breaks the format."""
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     if width <= 0 or height <= 0:
         raise HeaderError(f"The GIF header declares {width} x {height} pixels.")
@@ -68,7 +68,7 @@ def read(data: bytes) -> GifHeader:
     at += 10 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     code_bits = data[at]
     at += 1
-    # Codes take at most 12 bits a pixel, in blocks of 255 bytes; some encoders write shorter ones.
+    # Codes take at most 12 bits per pixel, in blocks of 255 bytes; some encoders write shorter blocks.
     most_blocks, most_bytes = 1000 + frame_width * frame_height // 32, 10_000 + 2 * frame_width * frame_height
     codes: list[tuple[int, int]] = []
     held = 0
@@ -87,8 +87,8 @@ def read(data: bytes) -> GifHeader:
 
 
 def _another_frame(data: bytes, at: int) -> bool:
-    """Whether a frame stands behind ``at``, as far as extensions allow to tell."""
-    inside = False  # an extension, whose sub-blocks an empty one ends
+    """Whether a frame follows ``at``, after at most ``MAX_SEGMENTS`` steps through extensions."""
+    inside = False  # inside an extension, whose sub-blocks end with an empty one
     try:
         for _ in range(MAX_SEGMENTS):
             if inside:

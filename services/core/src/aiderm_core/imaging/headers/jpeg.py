@@ -1,4 +1,4 @@
-"""JPEG headers (ITU-T T.81): the segments before and between the scans."""
+"""Reads JPEG headers (ITU-T T.81): the segments before and between the scans."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MARKER_AFTER_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 # Each scan of a progressive JPEG costs a pass over all pixels; encoders write about ten.
 _MAX_SCANS = 32
-# Entropy-coded data hold one byte in 256 of this value, and few restart markers; each is a step of the search below.
+# About one byte in 256 of entropy-coded data is 0xff, and restart markers are few; each is a step of the search below.
 _MAX_MARKER_BYTES = 2_000_000
-# Progressive scans of details code empty blocks as runs, so zeros only stand where a block of the file was lost.
+# AC scans of a progressive JPEG code empty blocks as runs, so a stretch of zeros means that part of the file was lost.
 _ZEROS = bytes(64)
 _PROFILE = b"ICC_PROFILE\x00"
 
@@ -28,8 +28,8 @@ class JpegHeader(Header):
     """A JPEG file.
 
     Attributes:
-        scans: passes over the pixels; a file with several is held in full while it is decoded.
-        adobe: the file names Adobe as its writer, which stores inks inverted.
+        scans: number of passes over the pixels; with several, all coefficients stay in memory during decoding.
+        adobe: the file has Adobe's marker; Adobe stores inks inverted.
     """
 
     scans: int = 1
@@ -37,13 +37,13 @@ class JpegHeader(Header):
 
 
 def read(data: bytes) -> JpegHeader:
-    """Reads a JPEG file's header; HeaderError where it breaks the format."""
+    """Reads a JPEG file's header; raises HeaderError if it breaks the format."""
     width = height = 0
     scans, complete, adobe = 0, False, False
     precision, components = 8, 3
     exif: list[bytes] = []
     profile: dict[int, bytes] = {}
-    refining: int | None = None  # where the data of a scan of details begin
+    refining: int | None = None  # offset of the data of an AC scan
     for marker, body, end in _segments(data):
         if refining is not None and data.find(_ZEROS, refining, end) >= 0:
             raise HeaderError("The JPEG file holds a block of zeros in place of details.", truncated=True)
@@ -77,7 +77,7 @@ def read(data: bytes) -> JpegHeader:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Yields marker, body and end of each segment up to the end of the image, as a JPEG decoder walks them."""
+    """Yields marker, body and end of each segment up to the end of the image, in the way a JPEG decoder finds them."""
     at, pattern = 2, _MARKER
     if len(data) > _MAX_MARKER_BYTES and data.count(0xFF) > _MAX_MARKER_BYTES:
         raise HeaderError(f"The JPEG file holds more than {_MAX_MARKER_BYTES:,} bytes that begin markers.")

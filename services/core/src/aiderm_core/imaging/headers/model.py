@@ -1,4 +1,4 @@
-"""What every header reader returns and raises."""
+"""Defines what every header reader returns and raises."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 MAX_SEGMENTS = 20_000
-"""Segments, chunks or blocks of one file: images hold up to a few thousand; millions of empty ones would cost seconds."""
+"""Most segments, chunks or blocks of one file: images have up to a few thousand; millions of empty ones would take seconds."""
 BEYOND_THE_END = (struct.error, IndexError, OverflowError)
-"""What reading behind the end of the bytes raises; OverflowError for the 64-bit offsets of a BigTIFF."""
+"""Exceptions raised by reading beyond the end of the bytes; OverflowError for the 64-bit offsets of a BigTIFF."""
 
 
 class HeaderError(ValueError):
-    """A header that breaks its format or declares what is not supported; ``truncated`` when bytes are missing or damaged.
+    """A header breaks its format or declares something unsupported; ``truncated`` if bytes are missing or damaged.
 
-    ``size`` is the width and height that it declares, where they are known.
+    ``size`` is the declared width and height, if known.
     """
 
     def __init__(self, detail: str, *, truncated: bool = False, size: tuple[int, int] | None = None) -> None:
@@ -27,7 +27,7 @@ class HeaderError(ValueError):
 
 @contextmanager
 def sized(name: str, width: int, height: int) -> Iterator[None]:
-    """Adds the declared size to whatever is found wrong behind it, so that a size beyond the limits is named first.
+    """Adds the declared size to errors in the rest of the header, so that a size beyond the limits can be reported first.
 
     Raises:
         HeaderError: with its ``size``.
@@ -49,10 +49,10 @@ class Header:
         width: in pixels.
         height: in pixels.
         orientation: EXIF orientation 1..8.
-        channels: samples of a pixel as they are stored, alpha included.
-        bits: of a sample.
-        profile: ICC profile, where the file holds one.
-        complete: False when the file ends before its image does.
+        channels: samples per pixel as stored, alpha included.
+        bits: bits per sample.
+        profile: ICC profile, if the file holds one.
+        complete: False if the file ends before its image does.
         more_frames: the file holds further frames or pages.
     """
 

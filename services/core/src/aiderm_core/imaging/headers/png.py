@@ -1,4 +1,4 @@
-"""PNG headers (PNG specification, third edition): the chunks, with their checksums."""
+"""Reads PNG headers (PNG specification, third edition): the chunks, with their checksums."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class PngHeader(Header):
     """A PNG file.
 
     Attributes:
-        colour: type 0, 2, 3, 4 or 6.
-        transparent: has a chunk tRNS.
+        colour: colour type 0, 2, 3, 4 or 6.
+        transparent: has a tRNS chunk.
         pixels: offset and length of the chunks that hold pixels, palette and transparency.
         only_pixels: there are no other chunks between the signature and the end of the image.
-        gamma: exponent of the samples (0.45455 for sRGB), where no profile stands.
-        chromaticities: x and y of white, red, green and blue, where no profile stands.
+        gamma: exponent of the samples (0.45455 for sRGB), if declared and no profile, sRGB or cICP chunk overrides it.
+        chromaticities: x and y of white, red, green and blue, under the same condition.
         bad_profile: holds a profile that cannot be read.
         interlaced: stored in seven passes.
     """
@@ -47,12 +47,12 @@ class PngHeader(Header):
 
     @property
     def large(self) -> bool:
-        """Whether memory decides how it is decoded."""
+        """Whether the image is so large that the decoder is chosen for its memory use."""
         return self.width * self.height > _LARGE_PIXELS
 
 
 def read(data: bytes) -> PngHeader:
-    """Reads a PNG file's header and checks the sums of all chunks that matter; HeaderError where one is wrong."""
+    """Reads a PNG file's header and verifies the checksums of all chunks that matter; raises HeaderError if it is invalid."""
     if data[12:16] != b"IHDR":
         raise HeaderError("The PNG file does not begin with its size.", truncated=len(data) < 16)
     width, height, bits, colour = struct.unpack_from(">IIBB", data, 16)
@@ -98,7 +98,7 @@ def read(data: bytes) -> PngHeader:
 
 
 def _profile(chunk: bytes | None) -> bytes | None:
-    """The profile in a chunk iCCP; None when there is none, or it cannot be read."""
+    """The profile in an iCCP chunk; None if there is no chunk, or it cannot be read."""
     if chunk is None:
         return None
     body = chunk[chunk.find(b"\0") + 2 :]
@@ -111,7 +111,7 @@ def _profile(chunk: bytes | None) -> bytes | None:
 
 
 def _colours(found: dict[bytes, bytes]) -> tuple[float | None, tuple[float, ...] | None]:
-    """The exponent of gAMA and the chromaticities of cHRM, where neither a profile nor sRGB nor cICP comes before them."""
+    """The exponent of gAMA and the chromaticities of cHRM, unless a profile, sRGB or cICP takes precedence."""
     code_points = found.get(b"cICP")
     if code_points is not None and tuple(code_points) not in _SRGB_CODE_POINTS:
         raise HeaderError(f"The PNG file has colours of the code points {tuple(code_points)}; allowed: sRGB, or an ICC profile.")

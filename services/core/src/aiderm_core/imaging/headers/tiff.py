@@ -1,4 +1,4 @@
-"""TIFF headers (TIFF 6.0 and BigTIFF): the directory of the full image, with all that its size implies checked."""
+"""Reads TIFF headers (TIFF 6.0 and BigTIFF): the directory of the full image, checked against the image's size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPRESSIONS = {NO_COMPRESSION, 2, 3, 4, LZW, JPEG, DEFLATE, OLD_DEFLATE, PACK_
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, LAB: 3}
 _MAX_PAGES = 100
-# Writers use one tile size for all images: a small one may lie in a larger tile.
+# Writers use one tile size for all images, so a small image may lie in a larger tile.
 _MAX_SPARE_TILE = 512
 _REDUCED, _MASK = 1, 4
 
@@ -23,19 +23,19 @@ class TiffHeader(Header):
     """The page that holds the full image.
 
     Attributes:
-        compression: as the tag of that name.
-        photometric: as the tag of that name.
-        planar: samples stand in planes of their own.
+        compression: value of the tag Compression.
+        photometric: value of the tag PhotometricInterpretation.
+        planar: samples are stored in separate planes.
         extra: kinds of the samples beyond the colours: 0 unspecified, 1 premultiplied alpha, 2 alpha.
         block: width and height of a tile, or of a strip.
         tiled: blocks are tiles.
-        blocks: offset and length of each, plane by plane.
+        blocks: offset and length of each block, plane by plane.
         predictor: 1 none, 2 horizontal differences.
-        order: ``<`` or ``>``.
+        order: byte order, ``<`` or ``>``.
         subsampling: of the chroma, across and down.
         tables: quantisation and Huffman tables that all blocks of a JPEG-compressed page share.
-        palette: red, green and blue of 0..65535 each.
-        options: of fax compression, and the order of bits in a byte.
+        palette: red, green and blue, 0..65535 each.
+        options: tags and values of the options of fax compression and of the bit order in a byte.
     """
 
     compression: int = 1
@@ -54,7 +54,7 @@ class TiffHeader(Header):
 
 
 def read(data: bytes) -> TiffHeader:
-    """Reads a TIFF file's header; HeaderError where it breaks the format, or needs what is not supported."""
+    """Reads a TIFF file's header; raises HeaderError if it breaks the format or needs unsupported features."""
     directory, pages = _full_image(data)
     width, height = (directory.tags.get(tag, (0,))[0] for tag in (256, 257))
     if width <= 0 or height <= 0:
@@ -110,7 +110,7 @@ def _page(data: bytes, directory: Directory, width: int, height: int, more: bool
 
 
 def _full_image(data: bytes) -> tuple[Directory, int]:
-    """The first page that is neither a thumbnail nor a mask, and how many pages there are (as far as they are looked at)."""
+    """The first page that is neither a thumbnail nor a mask, and the number of pages found before the search stops."""
     at: int | None = None
     seen: list[Directory] = []
     offsets: set[int] = set()
@@ -129,7 +129,7 @@ def _full_image(data: bytes) -> tuple[Directory, int]:
     for directory in seen:
         if not _reduced(directory):
             return directory, len(seen)
-    # Some cameras keep the full image in a directory under the thumbnail's.
+    # Some cameras keep the full image in a subdirectory of the thumbnail's.
     for at in seen[0].tags.get(330, ()):
         try:
             directory = read_directory(data, at)
@@ -163,7 +163,7 @@ def _blocks(
     """Offset and length of every strip or tile.
 
     Raises:
-        HeaderError: more or fewer than the size implies.
+        HeaderError: there are more or fewer than the size implies.
     """
     expected = -(-width // block[0]) * -(-height // block[1]) * planes
     if not 0 < expected <= len(data):

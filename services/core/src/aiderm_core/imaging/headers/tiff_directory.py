@@ -1,4 +1,4 @@
-"""Directories of TIFF structures (TIFF 6.0, BigTIFF), read with bounds."""
+"""Reads directories of TIFF structures (TIFF 6.0, BigTIFF) within bounds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aiderm_core.imaging.headers.model import HeaderError
 
 _MAX_TAGS = 4096
-# Numbers that a tag may hold: the strips and tiles of the largest image, and the colours of a palette.
+# Most numbers that a tag may hold: enough for the strips or tiles of the largest image, and for a palette.
 _MAX_VALUES = 4_000_000
 _LETTERS = {1: "B", 3: "H", 4: "I", 16: "Q", 13: "I", 18: "Q"}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -19,8 +19,8 @@ class Directory:
     """One directory.
 
     Attributes:
-        tags: unsigned integers by tag; long ones are only read by ``values_of``.
-        places: type, number and offset of the values of every tag.
+        tags: unsigned integers by tag, for tags of at most 16 values; ``values_of`` reads longer ones.
+        places: type, count and offset of the values of every tag.
         following: offset of the next directory; 0 at the end.
         order: ``<`` or ``>``, as ``struct`` names byte orders.
         big: a BigTIFF.
@@ -34,11 +34,11 @@ class Directory:
 
 
 def read_directory(data: bytes, at: int | None = None) -> Directory:
-    """The directory at offset ``at``, or the first one.
+    """Reads the directory at offset ``at``, or the first one.
 
     Raises:
-        HeaderError: no TIFF structure, or too many tags.
-        struct.error, IndexError, OverflowError: it lies behind the end of ``data``.
+        HeaderError: ``data`` is not a TIFF structure, or the directory has too many tags.
+        struct.error, IndexError, OverflowError: the directory lies beyond the end of ``data``.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
@@ -71,11 +71,11 @@ def read_directory(data: bytes, at: int | None = None) -> Directory:
 
 
 def values_of(data: bytes, directory: Directory, tag: int, most: int = _MAX_VALUES) -> tuple[int, ...]:
-    """All unsigned integers of a tag; empty when the directory has no such tag.
+    """Returns all unsigned integers of a tag; empty if the directory has no such tag.
 
     Raises:
-        HeaderError: more than ``most`` of them, or of another type.
-        struct.error: they lie behind the end of ``data``.
+        HeaderError: there are more than ``most``, or they have another type.
+        struct.error: they lie beyond the end of ``data``.
     """
     if tag in directory.tags and len(directory.tags[tag]) <= most:
         return directory.tags[tag]
@@ -88,7 +88,7 @@ def values_of(data: bytes, directory: Directory, tag: int, most: int = _MAX_VALU
 
 
 def bytes_of(data: bytes, directory: Directory, tag: int) -> bytes | None:
-    """The bytes of a tag; None when it is absent, or lies outside ``data``."""
+    """Returns the bytes of a tag; None if it is absent or lies outside ``data``."""
     if tag not in directory.places:
         return None
     kind, count, place = directory.places[tag]

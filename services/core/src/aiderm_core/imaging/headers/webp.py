@@ -1,4 +1,4 @@
-"""WebP headers (RFC 9649): the chunks of the RIFF container, and the first frame's sizes."""
+"""Reads WebP headers (RFC 9649): the chunks of the RIFF container, and the first frame's size."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class WebpHeader(Header):
     Attributes:
         image: offset and length of the body of the first frame's chunk ``VP8 `` or ``VP8L``.
         lossless: that chunk is ``VP8L``.
-        alpha: offset and length of the body of the frame's chunk ``ALPH``; (0, 0) without one.
-        left, top, frame_width, frame_height: of the first frame on the canvas.
+        alpha: offset and length of the body of the frame's chunk ``ALPH``; (0, 0) if unused or absent.
+        left, top, frame_width, frame_height: position and size of the first frame on the canvas.
     """
 
     image: tuple[int, int] = (0, 0)
@@ -33,7 +33,7 @@ class WebpHeader(Header):
 
 
 def read(data: bytes) -> WebpHeader:
-    """Reads a WebP file's chunks; HeaderError where they break the format."""
+    """Reads a WebP file's chunks; raises HeaderError if they break the format."""
     end = struct.unpack_from("<I", data, 4)[0] + 8
     complete = end <= len(data)
     end = min(end, len(data))
@@ -86,7 +86,7 @@ def read(data: bytes) -> WebpHeader:
 
 
 def _chunks(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, offset and length of the bodies of the chunks between ``at`` and ``end``."""
+    """Yields type, offset and length of the bodies of the chunks between ``at`` and ``end``."""
     for _ in range(MAX_SEGMENTS):
         if at + 8 > end:
             return

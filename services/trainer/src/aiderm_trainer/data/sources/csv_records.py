@@ -19,17 +19,17 @@ class TableError(ValueError):
 def read_records(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Reads a CSV or TSV table.
 
-    UTF-8 and UTF-16 are recognised; other text is taken as Windows-1252, which has Latin-1's letters. The separator is the one of
-    comma, semicolon, tab and bar that the header has most of. Spaces around column names are dropped.
+    UTF-8 and UTF-16 are recognised; other text is read as Windows-1252, which has Latin-1's letters. The separator is the most
+    frequent one of comma, semicolon, tab and bar in the header. Spaces around column names are dropped.
 
     Args:
         table: the file, whose first line names the columns.
 
     Returns:
-        the columns' names, and each record with the number of its line.
+        the columns' names, and each record with its line number.
 
     Raises:
-        TableError: the file cannot be read, or holds no text.
+        TableError: the file cannot be read, or is not text.
     """
     try:
         text = _decode(table.read_bytes())
@@ -46,10 +46,10 @@ def read_records(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]
 
 
 def _decode(data: bytes) -> str:
-    """Text of a file.
+    """Decodes the text of a file.
 
     Raises:
-        UnicodeDecodeError: it is none.
+        UnicodeDecodeError: the file is not text.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")

@@ -40,8 +40,8 @@ class Fetcher:
 
     Args:
         client: made with the timeouts to use.
-        attempts: in all, for one request.
-        sleep: waits a number of seconds.
+        attempts: total number of attempts for one request.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(self, client: httpx.Client, attempts: int = ATTEMPTS, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -72,8 +72,8 @@ class Fetcher:
         Args:
             url: what to fetch.
             part: a temporary name; the caller checks the content and renames it.
-            size: bytes that it must have; None: as many as the server says.
-            limit: bytes that it may have.
+            size: bytes that the file must have; None: as many as the server announces.
+            limit: bytes that the file may have at most.
 
         Raises:
             DownloadError: no answer, an error, or another number of bytes.
@@ -87,7 +87,7 @@ class Fetcher:
             have = 0
         if size is not None and have == size:
             return
-        # A compressed transfer would put other bytes on disk than those that a range counts.
+        # A compressed transfer would write other bytes to disk than those that a range counts.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with self._client.stream("GET", url, headers=headers) as response:
             if have and response.status_code == 416:
@@ -166,7 +166,7 @@ class Ledger:
     """The finished files of a folder, one JSON object per line. A line is written after its file; an incomplete line is ignored.
 
     Args:
-        path: the ledger; its folder is what the entries' paths are relative to.
+        path: the ledger; the entries' paths are relative to its folder.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Image files below a folder, without what operating systems and archivers leave beside them."""
+"""Lists the image files below a folder, without the files that operating systems and archivers leave behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LEFTOVERS: Final = frozenset({"@eadir", "__macosx", "thumbs.db", "desktop.ini"}
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder is hidden (``.DS_Store``, ``._a.jpg``) or a system's own (``@eaDir``, ``__MACOSX``)."""
+    """Whether a file or folder is hidden (``.DS_Store``, ``._a.jpg``) or created by a system (``@eaDir``, ``__MACOSX``)."""
     return name.startswith(".") or name.lower() in _LEFTOVERS
 
 
@@ -21,7 +21,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Files below ``folder`` whose names end as images' do, sorted, without leftovers."""
+    """Files below ``folder`` with an image suffix, sorted, without leftovers."""
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() not in IMAGE_SUFFIXES or any(is_leftover(part) for part in file.relative_to(folder).parts):
             continue

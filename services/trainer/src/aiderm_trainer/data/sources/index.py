@@ -66,14 +66,14 @@ class Unreadable(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What an index found.
+    """The result of indexing.
 
     Attributes:
         root: the data folder that the paths are relative to.
         rows: readable images, ordered by path; ``split`` is empty where it is still to be decided.
         thumbnails: uint8 ``[len(rows), 64, 64]``, for finding near-duplicates.
-        unreadable: what was left out because it cannot be read.
-        undiagnosed: what a table names without a diagnosis, which was left out.
+        unreadable: files that were left out because they cannot be read.
+        undiagnosed: images that a table lists without a diagnosis, which were left out.
     """
 
     root: Path
@@ -96,15 +96,15 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Names of a table's columns; where None, the first of the usual names that is there.
+    """Names of a table's columns; None stands for the first usual name that the table has.
 
     Attributes:
         path: file, or a bare image name. Usually path, file, filename, image, image_id, ...
         label: class; usually dx, diagnosis, label, class. It may be empty where ``malignant`` is not.
-        malignant: 0/1 or benign/malignant; usually malignant, benign_malignant, target, positive. Beside it a class may have any
+        malignant: 0/1 or benign/malignant; usually malignant, benign_malignant, target, positive. If given, a class may have any
             name.
         group: lesion or group; usually group, patient_id, lesion_id. Empty: the image is its own group.
-        source: collection; usually source, dataset. Without one: the table's file name. For a folder: the collection's own name.
+        source: collection; usually source, dataset. By default the table's file name. For a folder: the name of the collection.
         domain: camera, clinic or collection; usually domain, camera, collection, attribution. It may be empty.
         biopsied: how the label was made, or 0/1; usually biopsied, dx_type, diagnosis_confirm_type.
     """
@@ -140,18 +140,18 @@ def index(data: Path, columns: Columns = USUAL_COLUMNS, *, classify: Classify = 
 def index_tree(folder: Path, *, source: str | None = None, classify: Classify = parse_class, progress: bool = True) -> Index:
     """Indexes ``split/class/*.jpg`` or ``class/*.jpg``.
 
-    One folder around everything is passed through, and what systems leave behind (``.DS_Store``, ``@eaDir``, ``__MACOSX``) is
-    skipped. A ``train`` folder's images are still to be divided; those in ``validation``, ``calibration`` or ``test`` stay
+    A single enclosing folder is passed through, and files that systems leave behind (``.DS_Store``, ``@eaDir``, ``__MACOSX``)
+    are skipped. The images of a ``train`` folder are divided later; those in ``validation``, ``calibration`` or ``test`` stay
     there. Each image is its own group.
 
     Args:
         folder: the tree. Classes are benign, malignant, or diagnoses by short or usual name.
         source: name of the collection; the folder's name by default.
-        classify: what a class folder's name says; None for what it does not know.
+        classify: returns the class of a folder's name, or None if it is unknown.
         progress: shows a progress bar.
 
     Raises:
-        IndexingError: folders that are neither splits nor classes, or no images.
+        IndexingError: a folder is neither a split nor a class, or there are no images.
     """
     folder = folder.resolve()
     inner = folder
@@ -190,11 +190,11 @@ def index_table(
             below that folder. The ISIC Archive's ``diagnosis_1`` to ``diagnosis_5`` and a column for each diagnosis (ISIC 2019)
             are read as labels as well.
         columns: the table's columns.
-        classify: what a class name says; None for what it does not know.
+        classify: returns the class of a name, or None if it is unknown.
         progress: shows a progress bar.
 
     Raises:
-        IndexingError: unreadable, a column or class that does not exist, labels that are missing or contradict one another.
+        IndexingError: the table is unreadable, a column or class does not exist, or labels are missing or contradict one another.
     """
     table = table.resolve()
     try:
@@ -226,7 +226,7 @@ def index_table(
 
 
 class _LabelTable:
-    """A table's columns by what they hold, and the three ways in which tables give a class.
+    """The columns of a table by their role, and the class of each row, which tables give in one of three ways.
 
     Attributes:
         unknown: class names that were not understood, with their number of rows.
@@ -250,7 +250,7 @@ class _LabelTable:
             raise IndexingError(f"{table}: no column of labels; allowed by default: {', '.join(usual)}. {_received(header)}")
 
     def cell(self, record: Mapping[str, str], role: str) -> str:
-        """Returns what a row says, or an empty text where the table has no such column."""
+        """Returns a row's cell in the column of a role, or an empty text if the table has no such column."""
         name = self._columns[role]
         return (record.get(name) or "").strip() if name else ""
 

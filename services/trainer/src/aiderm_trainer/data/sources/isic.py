@@ -1,9 +1,8 @@
 """Downloads images and labels of the ISIC Archive (https://www.isic-archive.com, API v2) with a table for ``prepare``.
 
-The archive's own client (isic-cli 12.4) was tried and found wanting: an image that fails to download is left out without a
-word, a file counts as whole if its size is right, a partial file starts again from its first byte, and it brings an
-error-reporting client with it. The archive's schema (isic-metadata) is for contributors and
-refuses terms that it does not know; a test compares its diagnoses with ``class_names``.
+The archive's own client (isic-cli 12.4) was tried but is not used: it silently omits images that fail to download, checks files
+by their size only, restarts partial files from the first byte, and installs an error-reporting client. The archive's schema
+(isic-metadata) is for contributors and rejects unknown terms; a test compares its diagnoses with ``class_names``.
 """
 
 from __future__ import annotations
@@ -43,20 +42,20 @@ COLUMNS: Final = (
 
 Size = Literal["thumbnail", "full"]
 _FILES: Final[Mapping[str, str]] = {"thumbnail": "thumbnail_256", "full": "full"}
-_ID: Final = re.compile(r"ISIC_[0-9]{7,10}")  # it becomes a file's name
+_ID: Final = re.compile(r"ISIC_[0-9]{7,10}")  # it becomes part of a file name
 _SUFFIXES: Final = {"jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp", "bmp": ".bmp", "gif": ".gif"}
 
 
 @dataclass(frozen=True)
 class ArchiveQuery:
-    """What to fetch.
+    """The images to fetch.
 
     Attributes:
-        collections: numbers or names of collections; all images when empty.
+        collections: numbers or names of collections; all images if empty.
         query: in the archive's own search language, such as ``diagnosis_3:"Melanoma Invasive" AND age_approx:[20 TO 40]``.
-        licences: images of others are left out.
+        licences: images under other licences are left out.
         size: ``thumbnail`` (256 pixels) or ``full``.
-        limit: images at most; all when None.
+        limit: largest number of images; None: all.
     """
 
     collections: tuple[str, ...] = ()
@@ -77,7 +76,7 @@ class ArchiveQuery:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What a fetch did: rows of the table, files fetched now and found sound, rows left out by reason, and failures by id."""
+    """The result of a fetch: rows of the table, files fetched now, files kept, images left out by reason, and failures by id."""
 
     table: Path
     rows: int
@@ -114,18 +113,18 @@ def fetch(
 
     Args:
         out: folder; images go to ``out/images``.
-        request: which images.
+        request: the images to fetch.
         api: address of the API.
-        fetcher: the client; one with usual timeouts when None.
-        workers: downloads at once.
+        fetcher: the client; None: one with default timeouts.
+        workers: number of concurrent downloads.
         progress: shows a progress bar.
 
     Returns:
-        What was done. Failures of single images do not stop the others; the table lists the images that were downloaded.
+        The report. Failures of single images do not stop the others; the table lists the images that were downloaded.
 
     Raises:
-        DownloadError: the API does not answer, or not as it should.
-        ValueError: collections that do not exist, or no images at all.
+        DownloadError: the API does not answer, or its answer is malformed.
+        ValueError: a collection's name is unknown or ambiguous, or no image is left.
     """
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     if fetcher is None:
@@ -135,7 +134,7 @@ def fetch(
 
 
 class _Fetch:
-    """One fetch, and what it has done so far."""
+    """One fetch and its progress."""
 
     def __init__(self, out: Path, request: ArchiveQuery, api: str, fetcher: Fetcher, workers: int, progress: bool) -> None:
         self._out, self._request, self._api, self._fetcher = out, request, api, fetcher
@@ -174,7 +173,7 @@ class _Fetch:
         return FetchReport(self._out / TABLE, rows, self._fetched, rows - self._fetched, skipped, self._failed)
 
     def _wanted(self, records: Sequence[Any]) -> list[_Image]:
-        """The images of a page that are to be fetched; why others are left out is counted."""
+        """Returns the images of a page that are to be fetched, and counts the reasons why others are left out."""
         limit, images = self._request.limit, []
         for image in (_usable(record, self._request, self._limits) for record in records):
             if isinstance(image, str):
@@ -295,7 +294,7 @@ class _Download:
                 record = self._fetcher.json(f"{self._api}/images/{image.isic_id}/")
                 return self._new(image, str(_part(record, "files", _FILES[self._size]).get("url", "")), part), True
             except ImageError:
-                # The part is of an older version of the file, or bytes were lost: start it again, once.
+                # The partial file is of an older version, or bytes were lost: download it again, once.
                 part.unlink(missing_ok=True)
                 return self._new(image, image.url, part), True
         except (DownloadError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -336,7 +335,7 @@ def _write_table(path: Path, done: Sequence[tuple[_Image, LedgerEntry]]) -> None
 
 
 def _grouping(images: Sequence[_Image]) -> Callable[[_Image], str]:
-    """Groups by patient, which is safer than by lesion; one image that names the patient does so for all images of its lesion."""
+    """Groups by patient, which is safer than by lesion; a patient named for one image counts for all images of its lesion."""
     patient_of = {
         image.cells["lesion_id"]: image.cells["patient_id"]
         for image in images
