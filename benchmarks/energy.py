@@ -1,4 +1,4 @@
-"""Energy of the processor packages, where Linux offers Intel's and AMD's counters (RAPL) for reading."""
+"""Measures the energy of the processor packages, if Linux lets Intel's and AMD's counters (RAPL) be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ COUNTERS = Path("/sys/class/powercap")
 
 
 class Energy:
-    """Joules of all processor packages since it was made.
+    """Joules of all processor packages since this object was created.
 
     Args:
         counters: folder of the counters; a machine without any, or without permission to read them, measures nothing.
@@ -19,7 +19,7 @@ class Energy:
         self._start = [_microjoules(package, "energy_uj") for package in self._packages]
 
     def joules(self) -> float | None:
-        """Joules so far; None where no counter can be read. A counter may have started again at 0 once."""
+        """Joules so far; None if no counter can be read. A counter may have wrapped around to 0 once."""
         total = 0
         for package, before in zip(self._packages, self._start, strict=True):
             now, most = _microjoules(package, "energy_uj"), _microjoules(package, "max_energy_range_uj")

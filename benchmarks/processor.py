@@ -1,4 +1,4 @@
-"""The processor that a result is from."""
+"""Names the processor on which a result was measured."""
 
 from __future__ import annotations
 

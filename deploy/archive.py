@@ -1,8 +1,8 @@
-"""Saves the models' folder into one file and restores it; run in the API's image by `make backup` and `make restore`.
+"""Saves the models' folder into one file and restores it; run in the API's container image by `make backup` and `make restore`.
 
-What is saved and what is restored is checked file by file against its manifests, and each manifest against the digest of its
-promotion, so a bundle that is damaged or was edited is neither saved silently nor put back. A restore touches no version that is
-whole; one that is damaged is set aside and replaced.
+Everything that is saved or restored is checked file by file against its manifest, and each manifest against the digest of its
+promotion, so a damaged or edited bundle is neither saved silently nor restored. A restore leaves intact versions alone; damaged
+ones are set aside and replaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class BackupError(Exception):
 
 
 def say(text: str) -> None:
-    """Writes a line to standard output, which is for the user alone."""
+    """Writes a line for the user to standard output."""
     sys.stdout.write(f"{text}\n")
 
 
@@ -36,7 +36,7 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
     """Writes every version and the promoted versions' names into ``backups/NAME``; by default the name is the time.
 
     Raises:
-        BackupError: no bundle, a damaged one, or an archive of that name.
+        BackupError: there is no bundle, one is damaged, or an archive of that name exists.
     """
     target = backups / (name or time.strftime("models-%Y%m%dT%H%M%SZ.tar", time.gmtime()))
     if target.parent != backups or target.exists():
@@ -58,7 +58,7 @@ def save(name: str | None, models: Path, backups: Path) -> Path:
                     if (models / model / SERVING_FILE).is_file():
                         _add_text(archive, f"{model}/{SERVING_FILE}", f"{store.serving(model)}\n")
             file.flush()
-            # Read back from what was written, not from what was meant.
+            # Checks what was really written, by reading it back.
             with tempfile.TemporaryDirectory(dir=backups, prefix=".check-") as folder:
                 _unpack(Path(file.name), Path(folder))
                 for model, version in bundles:
@@ -74,7 +74,8 @@ def restore(archive: Path, models: Path) -> None:
     """Restores what is missing or damaged in ``models``, then the promoted versions' names.
 
     Raises:
-        BackupError: an archive that is damaged, or none; nothing has been changed then.
+        BackupError: the archive is missing or damaged, or a version was promoted with another manifest: nothing has been changed.
+            Or an intact version differs from the saved one: versions before it have been restored.
     """
     if not archive.is_file():
         there = ", ".join(sorted(path.name for path in archive.parent.glob("*.tar"))) or "none"
@@ -154,7 +155,7 @@ def _add_text(archive: tarfile.TarFile, name: str, text: str) -> None:
 
 
 def main() -> int:
-    """The command line; the exit status is 1 for what cannot be done."""
+    """Runs the command line; the exit status is 1 if the command fails."""
     parser = argparse.ArgumentParser(prog="archive", description="Saves and restores the models' folder.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     parser_save = commands.add_parser("save", help="write every version into a new file")

@@ -1,4 +1,4 @@
-"""Builds one wheel of core, API, page and the promoted model: ``make wheel``. The same tree gives the same bytes."""
+"""Builds one wheel of core, API, page and the promoted model (``make wheel``). The same tree gives the same bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "0.2"
 MODEL = "melanoma"
-EPOCH = "315532800"  # 1980: the first time that a ZIP file can hold
+EPOCH = "315532800"  # 1980: the earliest time that a ZIP file can hold
 PROJECT = """\
 [build-system]
 requires = ["setuptools>=77"]
@@ -46,13 +46,13 @@ aiderm = ["packaged/**"]
 
 
 def stage(folder: Path) -> None:
-    """Puts together what the wheel holds, with the same modes on every machine."""
+    """Assembles the content of the wheel, with the same file modes on every machine."""
     locked = dict(re.findall(r"^([a-z0-9-]+)==([0-9]+)", (ROOT / "services/api/requirements.lock").read_text("utf-8"), re.M))
     dependencies: set[str] = set()
     for service in ("core", "api"):
         project = tomllib.loads((ROOT / "services" / service / "pyproject.toml").read_text("utf-8"))["project"]
         for asked in project["dependencies"]:
-            if not asked.startswith("aiderm-"):  # up to the next major version after the one that is tested
+            if not asked.startswith("aiderm-"):  # below the next major version after the tested one
                 name = re.split(r"[\[><=]", asked)[0]
                 dependencies.add(f"{asked},<{int(locked[name]) + 1}")
         shutil.copytree(ROOT / "services" / service / "src", folder, dirs_exist_ok=True, ignore=_ignored)

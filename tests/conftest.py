@@ -1,4 +1,4 @@
-"""Fixtures that all areas share."""
+"""Fixtures that all test folders share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from aiderm_core.bundle.store import ModelStore, seal
 
 MakeBundle = Callable[..., Path]
 
-if os.environ.get("AIDERM_NO_TENSORFLOW") == "1":  # `make check`: a test that would import it for seconds fails at once
+if os.environ.get("AIDERM_NO_TENSORFLOW") == "1":  # `make check`: importing it takes seconds, so a test that tries fails at once
     sys.modules["tensorflow"] = sys.modules["keras"] = None  # type: ignore[assignment]
 
 
-# Files with the longest tests come first: what several processes share is done at about the same time in all of them.
-# (xdist would begin with the files that hold the most tests, and end with a long file in one process beside an idle one.)
+# Files with the longest tests come first, so that xdist's processes finish at about the same time.
+# (By default xdist starts with the files that have the most tests, and may end with one long file while other processes idle.)
 LONGEST_FIRST = ("trainer", "frontend", "scorer", "clients")
 
 
@@ -38,15 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def steerable_graphs() -> dict[int, Path]:
-    """SavedModels by number of classes, see ``tests/graphs/steerable.py``."""
+    """SavedModels by number of classes; see ``tests/graphs/steerable.py``."""
     return {classes: steerable.FOLDER / f"steerable-{classes}" for classes in LABELS}
 
 
 @pytest.fixture(scope="session")
 def make_bundle(steerable_graphs: dict[int, Path]) -> MakeBundle:
-    """Writes a complete, valid bundle whose decisions a plain-coloured picture steers; see ``steerable_graphs``.
+    """Returns a function that writes a complete, valid bundle whose decisions depend on an image's colour.
 
-    Threshold 0.5, uncertain band 0.4..0.6, novelty limit 1000 (mean blue of 100), no quality limits.
+    The graph is one of ``steerable_graphs``. Threshold 0.5, uncertain band 0.4..0.6, novelty limit 1000 (mean blue of 100), no
+    quality limits.
     """
 
     def make(
@@ -107,8 +108,8 @@ def make_bundle(steerable_graphs: dict[int, Path]) -> MakeBundle:
 def may_skip(reason: object, browser: bool = False) -> bool:
     """Whether a test may be skipped.
 
-    AIDERM_REQUIRE_ALL=1 allows no skip, AIDERM_REQUIRE_ALL=browser none of a browser test: CI runs every test once, with one of
-    the two. Tests of images that only some machines have (AIDERM_SHARED) may be skipped where those are missing.
+    AIDERM_REQUIRE_ALL=1 allows no test to be skipped, AIDERM_REQUIRE_ALL=browser no browser test: CI runs every test once, with
+    one of the two. Tests of images that only some machines have (AIDERM_SHARED) may be skipped where the images are missing.
     """
     required = os.environ.get("AIDERM_REQUIRE_ALL")
     if required != "1" and not (required == "browser" and browser):
@@ -121,7 +122,7 @@ def may_skip(reason: object, browser: bool = False) -> bool:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that may not be skipped and is skipped has failed."""
+    """Turns a skip that is not allowed into a failure."""
     report = yield
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
     browser = item.get_closest_marker("browser") is not None
@@ -133,7 +134,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a module that skips itself."""
+    """Does the same for a module that skips itself."""
     report = yield
     if report.skipped and not may_skip(report.longrepr):
         report.outcome = "failed"

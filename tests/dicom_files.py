@@ -1,4 +1,4 @@
-"""DICOM photographs with an invented patient, in every coding and colour space that is read, and hostile ones."""
+"""Makes DICOM photographs of an invented patient in every supported encoding and colour space, and hostile ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SECRETS = {
     "ReferringPhysicianName": "Quackenbusch^Hildegund",
     "StudyID": "STUDY-5512",
 }
-"""Values that no log, error or answer in JSON may hold."""
+"""Values that no log, error or JSON response may contain."""
 SPACING = [0.025, 0.025]
 
 
@@ -57,7 +57,7 @@ def photograph(
     name: int = 0,
     **changes: Any,
 ) -> bytes:
-    """A file whose pixel data are ``pixels``, encapsulated or not; ``changes`` are attributes by keyword, None removes one."""
+    """A file with the pixel data ``pixels``, encapsulated or not; ``changes`` sets attributes by keyword; None removes one."""
     found = Dataset()
     found.SpecificCharacterSet = "ISO_IR 192"
     found.SOPClassUID = PHOTOGRAPH
@@ -110,7 +110,7 @@ def jpeg_2000(pixels: np.ndarray, **options: Any) -> bytes:
 
 
 def run_lengths(pixels: np.ndarray) -> bytes:
-    """A frame of DICOM's RLE (PS3.5, annex G) of uint8 ``[H, W]`` or ``[H, W, 3]``."""
+    """Encodes uint8 ``[H, W]`` or ``[H, W, 3]`` as a frame of DICOM's RLE (PS3.5, annex G)."""
     from pydicom.pixels.encoders.base import EncodeRunner
 
     runner = EncodeRunner(RLELossless)
@@ -149,7 +149,7 @@ def indices(pixels: np.ndarray) -> np.ndarray:
 
 
 def coloured(pixels: np.ndarray) -> np.ndarray:
-    """What the palette makes of the indices of ``pixels``."""
+    """The colours that the palette gives for the indices of ``pixels``."""
     return np.stack([(indices(pixels).astype(int) * (number + 3) % 256).astype(np.uint8) for number in range(3)], -1)
 
 
@@ -163,7 +163,7 @@ def encapsulated(*frames: bytes, syntax: str, pieces: int = 1, table: bool = Tru
 
 
 def kinds(pixels: np.ndarray) -> dict[str, bytes]:
-    """``pixels`` in every way that is read without loss of more than rounding, JPEG apart."""
+    """``pixels`` in every supported encoding that loses no more than rounding, except JPEG."""
     height, width = pixels.shape[:2]
     whole, turned = pixels.tobytes(), np.ascontiguousarray(pixels[::-1])
 
@@ -202,11 +202,11 @@ def kinds(pixels: np.ndarray) -> dict[str, bytes]:
 
 
 def jpegs(pixels: np.ndarray) -> dict[str, bytes]:
-    """``pixels`` as JPEG, in the ways that files say what its colours are."""
+    """``pixels`` as JPEG, with each way in which files declare the colour space."""
     height, width = pixels.shape[:2]
     base = {"syntax": JPEGBaseline8Bit}
     plain = jpeg(pixels)
-    bare = b"\xff\xd8" + plain[2 + 18 :]  # without JFIF's marker, which says that it is YCbCr
+    bare = b"\xff\xd8" + plain[2 + 18 :]  # without the JFIF marker, which implies YCbCr
     unchanged = jpeg(pixels, keep_rgb=True)
     variants: dict[str, Callable[..., bytes]] = {
         "jpeg": encapsulated(plain, **base, colours="YBR_FULL_422"),
@@ -222,7 +222,7 @@ def jpegs(pixels: np.ndarray) -> dict[str, bytes]:
 
 
 def element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
-    """An explicit little-endian element."""
+    """A data element in explicit little-endian form."""
     size = len(value) if length is None else length
     long = vr in (b"OB", b"OW", b"SQ", b"UN", b"UT")
     head = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr) + (struct.pack("<HI", 0, size) if long else struct.pack("<H", size))
@@ -247,7 +247,7 @@ def nested(depth: int) -> bytes:
 
 
 def deflated() -> bytes:
-    """200 megabytes of zeros in a data set that is deflated as a whole."""
+    """A deflated data set with 200 megabytes of zeros."""
     whole = photograph(sample(104, 104).tobytes(), 104, 104)
     at = whole.index(element(0x00080005, b"CS", b"ISO_IR 192"))
     head = whole[:at].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
@@ -257,7 +257,7 @@ def deflated() -> bytes:
 
 
 def codestream(width: int, height: int, **changes: bytes) -> bytes:
-    """A DICOM file whose JPEG 2000 data declare ``width`` x ``height``, and hold next to nothing."""
+    """A DICOM file whose JPEG 2000 data declare ``width`` x ``height`` but contain almost nothing."""
     frame = bytearray(jpeg_2000(sample(104, 104)))
     struct.pack_into(">II", frame, 8, width, height)
     struct.pack_into(">II", frame, 24, width, height)
@@ -272,7 +272,7 @@ def of_tiles() -> bytes:
 
 
 def of_run_lengths(side: int, megabytes: int) -> bytes:
-    """RLE data that unfold to 64 times their size, of a small image."""
+    """A file whose RLE data decompress to 64 times their size, far more than its pixels need."""
     body = b"\x81\x07" * (megabytes * 500_000)
     frame = struct.pack("<16I", 3, 64, 64, 64, *[0] * 12) + body
     return encapsulated(frame, syntax=RLELossless)(side, side)
@@ -297,7 +297,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     ),
     "dicom of a long number": lambda: photograph(sample(104, 104).tobytes(), 104, 104, NumberOfFrames="1" * 12),
 }  # fmt: skip
-"""Photographs of few pixels whose other parts claim, hold or unfold to a lot, and large ones without data."""
+"""Small photographs whose other parts claim, contain or decompress to a lot of data, and large ones without data."""
 
 NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF]
 
@@ -309,7 +309,7 @@ def corpus() -> list[bytes]:
 
 
 def mutated(seed: int) -> bytes:
-    """One of the corpus, damaged as files are that lie: lengths, tags, sequences, ends."""
+    """A file of the corpus with forged lengths, tags, sequences or ends."""
     rng = random.Random(seed)
     data = bytearray(rng.choice(corpus()))
     for _ in range(rng.choice([1, 1, 1, 2, 3, 6])):

@@ -1,4 +1,4 @@
-"""dciodvfy of dicom3tools, which checks a DICOM object against its IOD."""
+"""Runs dciodvfy from dicom3tools, which checks a DICOM object against its IOD."""
 
 from __future__ import annotations
 

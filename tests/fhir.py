@@ -1,4 +1,4 @@
-"""HL7's schema of FHIR: clients/fhir-r4.schema.json.xz is the JSON schema of FHIR 4.0.1 as HL7 publishes it (CC0)."""
+"""Validates with HL7's schema: clients/fhir-r4.schema.json.xz is the JSON schema of FHIR 4.0.1 as HL7 publishes it (CC0)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SCHEMA = Path(__file__).parent / "clients" / "fhir-r4.schema.json.xz"
 
 
 def fhir_validator() -> Callable[[dict[str, Any]], list[str]]:
-    """A function that names what the schema finds wrong with a resource, and with those that it holds."""
+    """Returns a function that lists the schema's errors in a resource and in the resources that it contains."""
     schema = json.loads(lzma.decompress(SCHEMA.read_bytes()))
     for definition in schema["definitions"].values():
         if "properties" in definition:
-            definition["type"] = "object"  # HL7 leaves it out, and a text would pass for any of them
+            definition["type"] = "object"  # HL7's schema omits it, so a string would be valid as any resource
     kinds: dict[str, jsonschema_rs.Draft6Validator] = {}
 
     def errors(resource: dict[str, Any]) -> list[str]:
-        # Each resource inside by its own type too: the schema's "one of 148 resources" would not say what is wrong.
+        # Also validates each contained resource by its own type, because "one of 148 resources" would not say what is wrong.
         found = []
         entries = [entry["resource"] for entry in resource.get("entry", ())]
         for part in (resource, *resource.get("contained", ()), *entries):

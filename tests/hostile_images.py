@@ -1,4 +1,4 @@
-"""Images that cost far more than their size suggests, of every format: legal ones, and ones that lie about what they hold."""
+"""Makes images of every format that cost far more than their size suggests: valid ones, and ones that lie about their content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from tests import dicom_files
 
 MEGABYTE = 1_000_000
-SIDE = 200  # of the small images that carry a bomb
+SIDE = 200  # side of the small images that contain a bomb
 
 
 def encoded(mode: str, width: int, height: int, kind: str, **options: object) -> bytes:
@@ -30,7 +30,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 @cache
 def soft(width: int, height: int, channels: int = 3) -> np.ndarray:
-    """Noise that no format compresses well, but that all can: uint8 ``[H, W, C]``."""
+    """Smooth noise, which every format compresses, but none well: uint8 ``[H, W, C]``."""
     noise = np.random.default_rng(width).integers(0, 256, (height // 2, width // 2, channels), np.uint8)
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)).reshape(height, width, channels)
 
@@ -40,13 +40,13 @@ def opencv(extension: str, pixels: np.ndarray, *options: int) -> bytes:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk of a PNG."""
+    """A PNG chunk."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @cache
 def zeros(megabytes: int = 150) -> bytes:
-    """Zeros, deflated to a thousandth."""
+    """Zeros, compressed to a thousandth of their size."""
     squeeze = zlib.compressobj(6)
     return b"".join([*(squeeze.compress(bytes(MEGABYTE)) for _ in range(megabytes)), squeeze.flush()])
 
@@ -57,13 +57,13 @@ def png_with(*chunks: bytes) -> bytes:
 
 
 def png_of(width: int, height: int, bits: int, colour: int, stored: bytes, interlaced: bool = False, *before: bytes) -> bytes:
-    """A PNG of stored rows, whatever they hold."""
+    """A PNG with ``stored`` as its compressed rows, valid or not."""
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(before) + chunk(b"IDAT", stored) + chunk(b"IEND", b"")
 
 
 def tiff_of(tags: dict[int, tuple[int, int, int]], behind: bytes = b"", next_page: int = 0) -> bytes:
-    """A little-endian TIFF of one directory: tag -> type, count, value."""
+    """A little-endian TIFF with one directory; ``tags`` maps a tag to type, count and value."""
     entries = b"".join(struct.pack("<HHII", tag, kind, count, value) for tag, (kind, count, value) in sorted(tags.items()))
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", next_page) + behind
 
@@ -77,20 +77,20 @@ def tiff_tags(width: int, height: int, **changes: tuple[int, int, int]) -> dict[
 
 
 def tiff_with_a_giant_tile() -> bytes:
-    """200 x 200 pixels whose only tile measures 26,752 x 26,752."""
+    """A TIFF of 200 x 200 pixels whose only tile measures 26,752 x 26,752."""
     tags = {256: 200, 257: 200, 258: 8, 259: 5, 262: 2, 277: 3, 322: 26_752, 323: 26_752, 324: 200, 325: 40}
     return tiff_of({tag: (4, 1, value) for tag, value in tags.items()}).ljust(200, b"\0") + bytes(40)
 
 
 def tiff_of_strips() -> bytes:
-    """2.4 million strips for 200 rows."""
+    """A TIFF with 2.4 million strips for 200 rows."""
     count = 2_400_000
     tags = tiff_tags(SIDE, SIDE, tag273=(4, count, 400), tag279=(4, count, 400))
     return tiff_of(tags).ljust(400, b"\0") + bytes(4 * count)
 
 
 def tiff_of_pages(loop: bool) -> bytes:
-    """60,000 directories behind one another; the last leads nowhere, or back."""
+    """A TIFF with a chain of 60,000 directories, which ends or leads back to the first."""
     count, size = 60_000, 2 + 12 + 4
     pages = b"".join(
         struct.pack("<HHHIII", 1, 254, 4, 1, 1, 8 + size * ((number + 1) % count) if loop or number + 1 < count else 0)
@@ -100,7 +100,7 @@ def tiff_of_pages(loop: bool) -> bytes:
 
 
 def tiff_of_sub_pages() -> bytes:
-    """A directory whose sub-directories are itself, many times."""
+    """A TIFF with a directory that lists itself many times as its sub-directory."""
     return tiff_of(tiff_tags(SIDE, SIDE, tag330=(4, 50_000, 400))).ljust(400, b"\0") + struct.pack("<I", 8) * 50_000
 
 
@@ -111,7 +111,7 @@ def big_tiff_beyond_everything() -> bytes:
 
 
 def bmp_with_run_lengths(bits: int = 8, side: int = 7_000) -> bytes:
-    """Deltas that skip everything."""
+    """A run-length encoded BMP whose deltas skip all pixels."""
     colours = 1 << bits
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, 1 if bits == 8 else 2, 1000, 2835, 2835, colours, 0)
     body = bytes(4 * colours) + b"\0\2\xff\xff" * 250 + b"\0\1"
@@ -119,21 +119,21 @@ def bmp_with_run_lengths(bits: int = 8, side: int = 7_000) -> bytes:
 
 
 def bmp_of_short_runs(side: int) -> bytes:
-    """Every pixel is a run of its own."""
+    """A run-length encoded BMP in which every pixel is its own run."""
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 0, 2835, 2835, 256, 0)
     body = bytes(1024) + (b"\1\7" * side + b"\0\0") * side + b"\0\1"
     return struct.pack("<2sIHHI", b"BM", 14 + len(head) + len(body), 0, 0, 14 + len(head) + 1024) + head + body
 
 
 def bmp_of_commands(command: bytes, times: int) -> bytes:
-    """A small image whose run-length data are one command, again and again."""
+    """A small BMP whose run-length data repeat one command."""
     head = struct.pack("<IiiHHIIiiII", 40, SIDE, SIDE, 1, 8, 1, 0, 2835, 2835, 256, 0)
     body = bytes(1024) + command * times
     return struct.pack("<2sIHHI", b"BM", 14 + len(head) + len(body), 0, 0, 14 + len(head) + 1024) + head + body
 
 
 def jpeg_beyond_its_data(width: int, height: int) -> bytes:
-    """A JPEG whose head declares many more pixels than its data hold."""
+    """A JPEG whose header declares many more pixels than its data contain."""
     whole = bytearray(encoded("RGB", SIDE, SIDE, "JPEG"))
     struct.pack_into(">HH", whole, whole.index(b"\xff\xc0") + 5, height, width)
     return bytes(whole)
@@ -151,7 +151,7 @@ def gif_frames(count: int) -> bytes:
 
 
 def jpeg_scans(times: int, side: int = 3_000) -> bytes:
-    """A progressive JPEG whose last scan comes again and again."""
+    """A progressive JPEG whose last scan is repeated."""
     whole = encoded("RGB", side, side, "JPEG", progressive=True, quality=10)
     last = whole.rindex(b"\xff\xda")
     return whole[:-2] + whole[last:-2] * times + whole[-2:]
@@ -168,13 +168,13 @@ def exif(body: bytes) -> tuple[int, bytes]:
 
 
 def exif_loop() -> bytes:
-    """Directories that lead to each other, and an orientation of two thousand million values."""
+    """An Exif block whose directories refer to each other, with an orientation of two billion values."""
     first = struct.pack("<HHHIIHHIII", 2, 0x112, 3, 2**31, 0, 0x8769, 4, 1, 8, 38)
     return b"II*\0" + struct.pack("<I", 8) + first + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 38, 8)
 
 
 def profile_with(tag: bytes, body: bytes, copies: int = 1) -> bytes:
-    """An ICC profile of RGB whose tag is replaced by ``body``; further copies of it stand under other names."""
+    """An sRGB ICC profile whose tag is replaced by ``body``; ``copies`` may raise the number of tags that it declares."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack_from(">I", profile, 128)[0]
     for at in range(132, 132 + 12 * count, 12):
@@ -196,7 +196,7 @@ def webp_canvas(width: int, height: int, flags: int = 2) -> tuple[bytes, bytes]:
 
 
 def webp_frame() -> bytes:
-    """The chunk VP8L of a small image."""
+    """The VP8L data of a small image."""
     return encoded("RGB", SIDE, SIDE, "WEBP", lossless=True)[20:]
 
 
@@ -208,7 +208,7 @@ def webp_frames(count: int, canvas: int) -> bytes:
 
 
 LEGAL: dict[str, Callable[[], bytes]] = {
-    # at the edge of what is allowed, and beyond it
+    # at the limits, and beyond them
     "webp lossless 17 MP": lambda: encoded("RGB", 4200, 4000, "WEBP", lossless=True, quality=0, method=0),
     "webp lossless 50 MP": lambda: encoded("RGB", 7100, 7000, "WEBP", lossless=True, quality=0, method=0),
     "webp lossy 25 MP": lambda: encoded("RGB", 5000, 5000, "WEBP", quality=1, method=0),
@@ -228,7 +228,7 @@ LEGAL: dict[str, Callable[[], bytes]] = {
     "bmp run lengths of 4 bits": lambda: bmp_with_run_lengths(4),
     "bmp short runs 4 MP": lambda: bmp_of_short_runs(2000),
 }
-"""Images that are legal, and whose decoding takes long or much memory."""
+"""Valid images whose decoding takes much time or memory."""
 
 LYING: dict[str, Callable[[], bytes]] = {
     "png unfolds behind many pixels": lambda: png_of(1800, 1400, 8, 2, zeros(300)),
@@ -279,7 +279,7 @@ LYING: dict[str, Callable[[], bytes]] = {
     "bmp of 2^31 rows": lambda: b"BM" + bytes(12) + struct.pack("<IiiHHIIiiII", 40, SIDE, -(2**31), 1, 24, 0, 0, 0, 0, 0, 0),
     **dicom_files.HOSTILE,
 }
-"""Images of few pixels whose other parts claim, hold or unfold to a lot."""
+"""Small images whose other parts claim, contain or decompress to a lot of data."""
 
 
 def jpeg_of_profile(profile: bytes) -> bytes:
@@ -291,7 +291,7 @@ ALL = LEGAL | LYING
 
 
 def make(name: str) -> bytes:
-    """The image of that name, below the limit of 20 MB for an upload."""
+    """Makes the image with that name, which must be below the upload limit of 20 MB."""
     data = ALL[name]()
     if len(data) > 20 * MEGABYTE:
         raise ValueError(f"{name} has {len(data):,} bytes")

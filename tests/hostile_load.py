@@ -1,4 +1,4 @@
-"""Hostile images sent to a real process of the service, honest ones among them: answers, their times, and memory."""
+"""Sends hostile and honest images to a real process of the service, and measures statuses, response times and memory."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ MODELS = Path(__file__).parents[1] / "models"
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())  # the number of the system call
 _KCMP_VM = 1
 RATE = 5.0
-"""Images a second: what nginx lets one address send."""
+"""Images per second, like the rate limit of nginx for one address."""
 
 
 @dataclass
 class Memory:
-    """Bytes of the service with the processes that decode for it, each shared page counted once; sampled while it is watched."""
+    """Memory of the service and its decoder processes, with each shared page counted once; sampled while it is watched."""
 
     pid: int
     peak: int = 0
 
     def now(self) -> int:
-        """Bytes.
+        """The current memory, in bytes.
 
-        A child that has just been started borrows the whole memory of its parent until it runs its own program (vfork); both
-        then report the same pages in full, so it is left out.
+        A child that has just been started shares the whole memory of its parent until it runs its own program (vfork). Both then
+        report the same pages in full, so such a child is left out.
         """
         found = proportional(self.pid)
         return found + sum(proportional(pid) for pid in children(self.pid) if not same_memory(self.pid, pid))
@@ -60,7 +60,7 @@ class Memory:
             thread.join()
 
     def settled(self, limit: float, seconds: float = 60) -> int:
-        """The bytes as soon as they are at most ``limit``, or after ``seconds``."""
+        """Waits until the memory is at most ``limit`` bytes, or for ``seconds``; returns the bytes."""
         end = time.monotonic() + seconds
         while (now := self.now()) > limit and time.monotonic() < end:
             time.sleep(0.5)
@@ -78,7 +78,7 @@ def children(pid: int) -> list[int]:
 
 
 def same_memory(one: int, other: int) -> bool:
-    """Whether two processes use one address space; False where the system does not say."""
+    """Whether two processes share one address space; False if the system cannot tell."""
     return _KCMP is not None and ctypes.CDLL(None).syscall(_KCMP, one, other, _KCMP_VM, 0, 0) == 0
 
 
@@ -93,7 +93,7 @@ def proportional(pid: int) -> int:
 
 @contextmanager
 def service(models: Path = MODELS, **settings: str) -> Iterator[tuple[str, Memory]]:
-    """The service as it is shipped, in a process of its own: its address, and its memory."""
+    """Runs the service with its shipped settings in a separate process; yields its address and its memory."""
     environment = os.environ | {
         "AIDERM_MODELS_DIR": str(models),
         "AIDERM_PORT": "0",
@@ -119,12 +119,12 @@ def service(models: Path = MODELS, **settings: str) -> Iterator[tuple[str, Memor
         code = process.wait(60)
         log.join()
         process.stderr.close()
-        if ended is not None or code not in (0, -signal.SIGTERM):  # whatever else went wrong meanwhile
+        if ended is not None or code not in (0, -signal.SIGTERM):  # raised even if another error occurred
             raise RuntimeError(f"the service ended with {code}:\n{''.join(lines)}")
 
 
 def post(url: str, *images: bytes) -> int:
-    """The status of the answer."""
+    """Sends images in one request; returns the status."""
     if len(images) == 1:
         return httpx.post(f"{url}/predict", files={"file": images[0]}, timeout=120, trust_env=False).status_code
     files = [("files", data) for data in images]
@@ -133,7 +133,7 @@ def post(url: str, *images: bytes) -> int:
 
 @dataclass
 class Answers:
-    """Statuses of hostile images, and statuses and seconds of honest ones."""
+    """The statuses of hostile images, and the statuses and response times of honest ones."""
 
     hostile: Counter[int] = field(default_factory=Counter)
     honest: Counter[int] = field(default_factory=Counter)
@@ -157,10 +157,10 @@ def flood(url: str, batches: list[list[bytes]], honest: list[bytes], rate: float
     """Sends all batches, at ``rate`` or all at once, and meanwhile honest images, one after the other.
 
     Args:
-        url: of the service.
-        batches: images of one request each; where there is none, only its time passes.
-        honest: sent in turn, three a second at most.
-        rate: requests a second; None: all at once.
+        url: the service's address.
+        batches: the images of each request; an empty batch sends nothing but takes its turn.
+        honest: images that are sent in turn, at most three per second.
+        rate: requests per second; None sends all at once.
     """
     answers, over = Answers(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""The page's languages, for tests in each of them."""
+"""The languages of the page, for tests that run in each of them."""
 
 from __future__ import annotations
 

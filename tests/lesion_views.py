@@ -1,4 +1,4 @@
-"""Synthetic photographs of one lesion: seen anew, grown, on the same skin."""
+"""Synthetic photographs of one lesion on the same skin: photographed again, or grown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 SAMPLES = Path(__file__).parents[1] / "frontend" / "public" / "img" / "samples"
 SIDE = 448
-CENTRE = np.array([224, 243])  # of the lesion, whose radius is about 105 pixels
+CENTRE = np.array([224, 243])  # centre of the lesion, whose radius is about 105 pixels
 Pixels = NDArray[np.uint8]
 
 
@@ -19,7 +19,7 @@ def encoded(pixels: Pixels, form: str = ".jpg") -> bytes:
 
 
 def photograph(name: str, seed: int = 0) -> Pixels:
-    """A sample from farther away, on skin that has structure."""
+    """A synthetic lesion seen from farther away, on textured skin."""
     small = cv2.resize(cv2.imread(str(SAMPLES / f"{name}.jpg")), (336, 336), interpolation=cv2.INTER_AREA)
     framed = cv2.copyMakeBorder(small, 56, 56, 56, 56, cv2.BORDER_REFLECT_101)
     grain = cv2.GaussianBlur(np.random.default_rng(seed).standard_normal((SIDE, SIDE)), (0, 0), 2)
@@ -27,7 +27,7 @@ def photograph(name: str, seed: int = 0) -> Pixels:
 
 
 def view(pixels: Pixels) -> Pixels:
-    """Another photograph of the same skin: turned by 8 degrees, 4% nearer, moved, and a little brighter."""
+    """Another photograph of the same skin: turned by 8 degrees, 4% nearer, shifted, and a little brighter."""
     matrix = cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 8, 1.04)
     matrix[:, 2] += (9, -6)
     moved = cv2.warpAffine(pixels, matrix, (SIDE, SIDE), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
@@ -35,7 +35,7 @@ def view(pixels: Pixels) -> Pixels:
 
 
 def grown(pixels: Pixels, factor: float) -> Pixels:
-    """The same skin, with the lesion larger each way; from 150 pixels on nothing has moved."""
+    """The same skin with the lesion enlarged by ``factor`` in each direction; beyond 150 pixels nothing has moved."""
     offset = np.mgrid[:SIDE, :SIDE][::-1].transpose(1, 2, 0) - CENTRE
     share = np.clip((150 - np.hypot(*offset.transpose(2, 0, 1))) / 38, 0, 1)
     source = (offset * (1 + share * (1 / factor - 1))[..., None] + CENTRE).astype(np.float32)

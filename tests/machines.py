@@ -1,6 +1,6 @@
 """Machines made of Linux namespaces. Each has its own network, processes and mounts; a bridge in another namespace joins them.
 
-Nothing of them is seen by the real machine's network, and all their processes end with the process that started them.
+They are invisible to the real machine's network, and all their processes end with the process that started them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 TOOLS = ("unshare", "nsenter", "setpriv", "ip")
-# 198.18.0.0/15 is reserved for tests. In the namespaces these addresses meet no other network.
+# 198.18.0.0/15 is reserved for tests. Inside the namespaces, these addresses cannot conflict with other networks.
 GATEWAY = 254
-# Ends with its parent, whatever ends that.
+# Kills the process when its parent ends, for whatever reason.
 BOUND = ("setpriv", "--pdeathsig", "KILL")
 NAMESPACES = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
-# Runs in the first process of the machine's process namespace, so that with it everything of the machine ends at once.
+# Runs in the first process of the machine's process namespace, so that all the machine's processes end with it.
 NETWORK = """
 ip link set lo up
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.05; done
@@ -33,7 +33,7 @@ ip link set eth0 up
 
 
 def need_machines(*tools: str) -> None:
-    """Skips a test that cannot have namespaces here, or lacks one of the tools."""
+    """Skips the test if namespaces cannot be created here or a tool is missing."""
     if os.geteuid() != 0:
         pytest.skip("needs root, for network namespaces")
     if missing := [tool for tool in (*TOOLS, *tools) if shutil.which(tool) is None]:
@@ -41,7 +41,7 @@ def need_machines(*tools: str) -> None:
 
 
 def eventually(holds: Callable[[], object], seconds: float, what: str) -> None:
-    """Waits until a condition holds; fails if it does not in time."""
+    """Waits until a condition holds; fails if that takes too long."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
@@ -57,7 +57,7 @@ class Switch:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """Put before a command, it runs where all machines are reached."""
+        """The prefix that runs a command in the network namespace from which all machines can be reached."""
         return ("nsenter", f"--net=/proc/{self.process.pid}/ns/net")
 
     def run(self, *command: str, check: bool = True) -> None:
@@ -66,20 +66,20 @@ class Switch:
         assert done.returncode == 0 or not check, f"{command}: {done.stderr}"
 
     def connect(self, number: int, namespace: str) -> None:
-        """Lays a cable to a machine; there it is called eth0."""
-        # The cable of an earlier machine with this number may still be there for some time.
+        """Connects a machine with a virtual cable, which it sees as eth0."""
+        # The cable of an earlier machine with this number may still exist for a while.
         self.run("ip", "link", "delete", f"node{number}", check=False)
         self.run("ip", "link", "add", f"node{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
         self.run("ip", "link", "set", f"node{number}", "master", "bridge0", "up")
 
     def cut(self, number: int) -> None:
-        """Cuts the cable; nobody is told."""
+        """Cuts the cable without notice."""
         self.run("ip", "link", "set", f"node{number}", "down")
 
 
 @contextmanager
 def switch(subnet: str) -> Iterator[Switch]:
-    """Makes the bridge, with an address of its own so that it can reach the machines."""
+    """Creates the bridge, with an address from which the machines can be reached."""
     made = Switch(subnet, subprocess.Popen([*BOUND, "unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL))
     try:
         in_own_network(made.process.pid)
@@ -95,27 +95,27 @@ def switch(subnet: str) -> Iterator[Switch]:
 
 @dataclass
 class Machine:
-    """A machine that runs one program, and whatever that starts."""
+    """A machine that runs one program and the processes that it starts."""
 
-    number: int  # the last one of its address
-    folder: Path  # for its files
+    number: int  # the last number of its address
+    folder: Path  # the folder for its files
     subnet: str
     process: subprocess.Popen[bytes] | None = None
-    first: int = 0  # the first process of its namespaces, as this machine counts
+    first: int = 0  # the first process in its namespaces, by its id on the real machine
 
     @property
     def address(self) -> str:
-        """Its address."""
+        """The machine's address."""
         return f"{self.subnet}.{self.number}"
 
     @property
     def alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the machine is running."""
         return self.process is not None and self.process.poll() is None
 
     @property
     def log(self) -> Path:
-        """What its programs have written to the terminal."""
+        """The file with the output of its programs."""
         return self.folder / "log"
 
     def boot(
@@ -125,28 +125,28 @@ class Machine:
 
         Args:
             joined: the switch to which it is connected.
-            script: for bash; mounts what the machine needs and ends with ``exec``. It has ``$folder``, ``$address``, ``$gateway``
-                and ``$@``; a line ``NETWORK`` in it stands for what brings the network up.
+            script: a bash script that mounts what the machine needs and ends with ``exec``. It can use ``$folder``, ``$address``,
+                ``$gateway`` and ``$@``; a line ``NETWORK`` is replaced by the commands that bring the network up.
             command: the arguments of the script.
-            environment: variables beside those of this process.
+            environment: variables in addition to those of this process.
         """
         own = {"folder": str(self.folder), "address": self.address, "gateway": f"{self.subnet}.{GATEWAY}"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*BOUND, "unshare", *NAMESPACES, "bash", "-c", script.replace("NETWORK\n", NETWORK), "machine", *command],
                 env={**os.environ, **(environment or {}), **own},
-                cwd="/",  # of its processes too: they need whole paths
+                cwd="/",  # also for its processes, which therefore need absolute paths
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
         self.first = only_child(self.process.pid)
-        # The child exists for a moment before it is in its namespaces.
+        # The child exists for a moment before it enters its namespaces.
         in_own_network(self.first)
         joined.connect(self.number, f"/proc/{self.first}/ns/net")
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """Ends everything on it."""
+        """Ends all processes of the machine."""
         if self.process is not None and self.alive:
             os.kill(self.first, how)
             self.process.wait(60)
@@ -154,7 +154,7 @@ class Machine:
 
 
 def only_child(process: int) -> int:
-    """The child of a process, as soon as there is one."""
+    """Waits for the first child of a process and returns its id."""
     children: list[str] = []
 
     def found() -> bool:
@@ -166,13 +166,13 @@ def only_child(process: int) -> int:
 
 
 def in_own_network(process: int) -> None:
-    """Waits until a process has a network of its own."""
+    """Waits until a process has its own network namespace."""
     own = Path("/proc/self/ns/net").readlink()
     eventually(lambda: Path(f"/proc/{process}/ns/net").readlink() != own, 10, "a network namespace")
 
 
 def abandoned(folder: Path, prefix: str) -> Iterator[tuple[int, Path]]:
-    """Folders ``PREFIX<process>-…`` of runs that were killed: their processes went with them, their files did not."""
+    """Yields the folders ``PREFIX<process>-…`` of runs that were killed and so left their files behind."""
     for left in folder.glob(f"{prefix}*"):
         process = int(left.name.removeprefix(prefix).split("-")[0])
         if not Path(f"/proc/{process}").exists():

@@ -1,4 +1,4 @@
-"""The real nginx with the configuration that the image ships, in front of an API on this machine."""
+"""Runs the real nginx with the image's configuration in front of an API on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.servers import Server, free_port, run_server
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = ROOT / "frontend" / "public"
 FOLDER = ROOT / "frontend" / "nginx"
-# What nginx' own main file holds in the image; the site is the template that is shipped.
+# Like nginx' main configuration file in the image; the site is the shipped template.
 MAIN = """daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 2048; }}
 http {{
@@ -28,7 +28,7 @@ http {{
 
 
 def need_nginx() -> str:
-    """The program; skips where it is missing, and fails where everything must run."""
+    """Returns the path of nginx; if it is missing, skips the test, or fails where no test may be skipped."""
     program = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     if program is None:
         message = "nginx is missing: install it with `sudo apt-get install nginx-light`"
@@ -39,7 +39,7 @@ def need_nginx() -> str:
 
 
 def run_script(name: str, written: Path, settings: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs one of the scripts that the image's entry point calls; its files go to ``written``."""
+    """Runs one of the scripts of the image's entry point; its files go to ``written``."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIDERM_")}
     environment |= {"NGINX_ENVSUBST_OUTPUT_DIR": str(written), **(settings or {})}
     return subprocess.run([FOLDER / name], env=environment, capture_output=True, text=True, timeout=30)
@@ -49,15 +49,15 @@ def run_script(name: str, written: Path, settings: Mapping[str, str] | None = No
 def run_nginx(
     folder: Path, api: int, key: str = "", rate: str = "100r/s", burst: int = 1000, **settings: str
 ) -> Iterator[Server]:
-    """nginx as the image configures it, in front of an API on this machine.
+    """Runs nginx, configured as in the image, in front of an API on this machine.
 
     Args:
-        folder: for its files, the logs among them.
+        folder: the folder for its files, including logs.
         api: port of the API.
-        key: what nginx adds to the requests of the page; its own script puts it in place.
-        rate: of predictions for one client.
-        burst: predictions that may come at once.
-        settings: further ones by the names of their variables, e.g. ``AIDERM_CORS_ORIGINS``.
+        key: the API key that nginx adds to the page's requests; the image's script installs it.
+        rate: the rate limit of predictions for one client.
+        burst: the number of predictions that may come at once.
+        settings: further settings by the names of their variables, e.g. ``AIDERM_CORS_ORIGINS``.
     """
     program = need_nginx()
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""A language made out of English, with which tests find what no translator could have said and where longer words do not fit.
+"""A pseudo-locale made from English, with which tests find untranslated text and layouts that longer words do not fit.
 
-Letters get accents, vowels are written twice or thrice until a text is two fifths longer, and brackets stand around every text.
-Places ({name}) stay, outside the brackets, because what is put there is no text of the page.
+Letters get accents, vowels are doubled or tripled until a text is two fifths longer, and every text is put in brackets.
+Placeholders ({name}) stay as they are, outside the brackets, because their values are no text of the page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _text(words: str) -> str:
 
 
 def pseudo(node: Any) -> Any:
-    """Strings of a file of locales/, made longer and strange; keys, plural forms and places stay."""
+    """Returns the strings of a file in locales/ as pseudo-locale; keys, plural forms and placeholders stay."""
     if isinstance(node, dict):
         return {key: pseudo(value) for key, value in node.items()}
     if isinstance(node, list):

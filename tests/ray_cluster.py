@@ -23,10 +23,10 @@ PORT, CLIENT_PORT = 6379, 10001
 PREFIX = "aiderm-ray-"
 RAY = Path(sys.executable).with_name("ray")
 ENVIRONMENT = {
-    "RAY_TMPDIR": "/mnt",  # of the node alone, see below; a longer path would leave too little for the names of sockets
+    "RAY_TMPDIR": "/mnt",  # private to each node, see below; a longer path would leave too little room for the names of sockets
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # what else runs on this machine must not end a node's work
-    # A lost node is noticed after some seconds, not after a minute.
+    "RAY_memory_monitor_refresh_ms": "0",  # other programs' memory use must not end a node's work
+    # A lost node is noticed after seconds instead of a minute.
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -45,7 +45,7 @@ exec "$@"
 
 @dataclass
 class RayNode(Machine):
-    """One Ray node, with shared memory of its own; number 1 is the head."""
+    """One Ray node with its own shared memory; number 1 is the head."""
 
     cpus: int = 1
     memory: int = 0
@@ -74,7 +74,7 @@ class RayNode(Machine):
 
 @dataclass
 class RayCluster:
-    """Several nodes, and the way to them."""
+    """Several nodes, and the network through which they are reached."""
 
     folder: Path
     switch: Switch
@@ -85,21 +85,21 @@ class RayCluster:
 
     @property
     def address(self) -> str:
-        """For a driver that runs on the head: HOST:PORT."""
+        """The address for a driver that runs on the head: HOST:PORT."""
         return f"{SUBNET}.1:{PORT}"
 
     @property
     def client(self) -> str:
-        """For a driver that need not be on a node: ray://HOST:PORT."""
+        """The address for a driver that need not run on a node: ray://HOST:PORT."""
         return f"ray://{SUBNET}.1:{CLIENT_PORT}"
 
     def start(self, command: Sequence[object], *, outside: bool = False, **options: Any) -> subprocess.Popen[str]:
-        """Starts a process on the head; killed with the process that is returned.
+        """Starts a process on the head, which ends when the returned process is killed.
 
         Args:
             command: the program and its arguments.
-            outside: beside the nodes instead, where their network is reached and no Ray runs (for ``client``).
-            options: of ``subprocess.Popen``; output is text and kept in a pipe, errors with it, unless they say otherwise.
+            outside: runs it outside the nodes instead, where no Ray runs but their network can be reached (for ``client``).
+            options: options of ``subprocess.Popen``; by default output and errors are text in one pipe.
         """
         cwd = options.pop("cwd", None) or Path.cwd()
         environment = {**os.environ, **ENVIRONMENT, **options.pop("env", {})}
@@ -116,7 +116,7 @@ class RayCluster:
         )
 
     def run(self, command: Sequence[object], *, timeout: float = 120, check: bool = True, **options: Any) -> str:
-        """Runs a process as ``start`` does, to its end, and returns what it said."""
+        """Runs a process like ``start``, waits for its end and returns its output."""
         with self.start(command, **options) as process:
             try:
                 said, _ = process.communicate(timeout=timeout)
@@ -128,25 +128,25 @@ class RayCluster:
         return said
 
     def python(self, program: str, **options: Any) -> str:
-        """Runs a program in this Python on the head."""
+        """Runs Python code on the head with this interpreter."""
         return self.run([sys.executable, "-c", program], **options)
 
     def add(self, *, hidden: Path | None = None) -> RayNode:
         """Starts one more node and waits until it has joined.
 
         Args:
-            hidden: a folder in whose place the node has an empty one of its own.
+            hidden: a folder that appears empty on the node.
         """
         node = self._new(self.cpus, hidden)
         node.wait()
         return node
 
     def kill(self, number: int) -> None:
-        """Everything of a node at once; nobody is told. 1 is the head."""
+        """Kills all processes of a node at once, without notice. 1 is the head."""
         self.nodes[number - 1].stop()
 
     def node_of(self, process: int) -> RayNode | None:
-        """The node that a process belongs to."""
+        """The node on which a process runs."""
         namespace = Path(f"/proc/{process}/ns/pid").readlink()
         return next(
             (node for node in self.nodes if node.alive and Path(f"/proc/{node.first}/ns/pid").readlink() == namespace), None
@@ -165,14 +165,14 @@ class RayCluster:
 def ray_cluster(
     nodes: int = 3, cpus: int = 1, *, head_cpus: int | None = None, cores: Sequence[int] = (), memory: int = 200_000_000
 ) -> Iterator[RayCluster]:
-    """A cluster of so many nodes; nothing of it is left at the end.
+    """Runs a Ray cluster; removes everything at the end.
 
     Args:
-        nodes: the head is one of them.
-        cpus: that each node offers.
-        head_cpus: that the head offers, where it is to be another number; with 0 it gets no work.
-        cores: of this machine; the nodes are tied to one each, in turn. Empty: to none.
-        memory: of each node's object store, in bytes.
+        nodes: the number of nodes, including the head.
+        cpus: the number of CPUs that each node offers.
+        head_cpus: the number that the head offers, if different; with 0 it gets no work.
+        cores: cores of this machine, to which the nodes are pinned in turn; if empty, none is pinned.
+        memory: the size of each node's object store, in bytes.
     """
     need_machines("taskset")
     for _, left in abandoned(Path(tempfile.gettempdir()), PREFIX):
@@ -181,7 +181,7 @@ def ray_cluster(
     with switch(SUBNET) as joined:
         cluster = RayCluster(folder, joined, cpus, memory, cores)
         try:
-            cluster._new(cpus if head_cpus is None else head_cpus).wait()  # the others look for it
+            cluster._new(cpus if head_cpus is None else head_cpus).wait()  # the others connect to it
             for _ in range(nodes - 1):
                 cluster._new(cpus)
             for node in cluster.nodes:

@@ -17,18 +17,18 @@ import pytest
 
 @dataclass
 class Server:
-    """A running process that answers at a port of 127.0.0.1."""
+    """A running process that listens on a port of 127.0.0.1."""
 
     port: int
     process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
-        """Without a slash at the end."""
+        """The base URL, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     def stop(self) -> None:
-        """Ends it, forcibly after ten seconds."""
+        """Terminates the process and kills it after ten seconds."""
         self.process.terminate()
         try:
             self.process.wait(10)
@@ -38,7 +38,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses."""
+    """An unused port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The documents show the packages as they are, and a name stands for one thing."""
+"""The documentation matches the packages, and a class name is used only once."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ def source(package: str) -> Path:
 
 @cache
 def parsed(package: str) -> dict[Path, ast.Module]:
-    """The modules of a package."""
+    """The parsed modules of a package."""
     return {file: ast.parse(file.read_text("utf-8")) for file in sorted(source(package).rglob("*.py"))}
 
 
@@ -60,7 +60,7 @@ def test_the_table_names_modules_that_exist(package: str) -> None:
 
 
 def test_contributing_names_files_that_exist() -> None:
-    """A path in CONTRIBUTING.md is a file or a folder, from the root or from the sources of a service."""
+    """Each path in CONTRIBUTING.md exists, relative to the repository or to a service's sources."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     paths = set(re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", text))
     assert len(paths) > 40

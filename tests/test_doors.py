@@ -1,4 +1,4 @@
-"""Every way to have an image assessed gives the same probability, for synthetic lesions and the shipped model."""
+"""Every way to assess an image gives the same probability, for synthetic lesions and the shipped model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INFER = f"/v2/models/{NAME}/infer"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Synthetic lesions: a square PNG, a photograph of another shape, and one with a tag that says it lies on its side."""
+    """Synthetic lesions: a PNG, a wide JPEG, and a JPEG with an Exif tag that says that it is turned on its side."""
     folder = tmp_path_factory.mktemp("lesions")
     low, suspicious, uncertain = (Image.open(SAMPLES / f"{name}.jpg") for name in ("low", "suspicious", "uncertain"))
     on_its_side = Image.Exif()
@@ -141,7 +141,7 @@ def mlflow_pyfunc(_: Server, files: list[Path]) -> list[float]:
     out = files[0].parent.parent / f"{files[0].parent.name}-mlflow"
     assert main(["mlflow", str(out), "--models", str(MODELS)]) == 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's own, about itself
+        warnings.simplefilter("ignore")  # MLflow warns about its own code
         import mlflow.pyfunc
 
         model = mlflow.pyfunc.load_model(str(out))
@@ -156,7 +156,7 @@ def tensorflow(_: Server, files: list[Path]) -> list[float]:
 
 
 def wheel(_: Server, files: list[Path]) -> list[float]:
-    """Built twice with the same bytes; installed where nothing is, from the index."""
+    """The wheel: its build is reproducible, and it is installed into an empty environment from the package index."""
     folder = files[0].parent.parent / f"{files[0].parent.name}-wheel"
     built = [build(folder / name) for name in ("one", "two")]
     assert built[0].read_bytes() == built[1].read_bytes()

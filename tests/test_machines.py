@@ -1,4 +1,4 @@
-"""The machines that other tests run clusters on."""
+"""Tests the machines on which other tests run clusters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.machines import Machine, eventually, need_machines, switch
 
 pytestmark = pytest.mark.ci
 SUBNET = "198.18.90"
-# Answers every connection with its own address, then waits to be ended.
+# Answers every connection with its own address until it is ended.
 PROGRAM = """
 import os, socket, sys
 server = socket.create_server((sys.argv[1], 7))

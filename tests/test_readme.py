@@ -1,4 +1,4 @@
-"""README.md says what the served model's card says."""
+"""README.md agrees with the served model's card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the scale of decoding and the way of shrinking change in a model's answers, and what they cost: see README.md."""
+"""Measures how the scale of decoding and the way of shrinking change a model's answers, and what they cost. See README.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Pixels = NDArray[np.uint8]
 
 
 def shrunk(data: bytes, size: int, eighths: int, method: int) -> Pixels:
-    """Decoded at so many eighths of its size, its middle square shrunk in one step."""
+    """Decodes a JPEG at ``eighths``/8 of its size and shrinks its central square in one step."""
     height, width, *_ = simplejpeg.decode_jpeg_header(data)
     least = {"min_height": -(-height * eighths // 8), "min_width": -(-width * eighths // 8)}
     pixels = simplejpeg.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, strict=True, **least)
@@ -41,7 +41,7 @@ def shrunk(data: bytes, size: int, eighths: int, method: int) -> Pixels:
 
 
 def in_two_steps(data: bytes, size: int) -> Pixels:
-    """Full scale, its middle square shrunk to twice the size and then to half of that, with seven bits more in between."""
+    """Decodes at full scale; shrinks the central square to twice ``size``, then to ``size``, with seven more bits in between."""
     pixels = decode_image(data).pixels
     square = crop(pixels, assessed_region(pixels.shape[1], pixels.shape[0]))
     twice = cv2.resize(square.astype(np.uint16) * 128, (2 * size, 2 * size), interpolation=cv2.INTER_LINEAR)
@@ -49,7 +49,7 @@ def in_two_steps(data: bytes, size: int) -> Pixels:
 
 
 def rules(side: int, size: int) -> dict[str, Callable[[bytes], Pixels]]:
-    """Ways from a JPEG whose shorter side is ``side`` to the model's input; the first is what the others are held against."""
+    """Ways from a JPEG whose shorter side is ``side`` to the model's input; the first is the reference."""
     found: dict[str, Callable[[bytes], Pixels]] = {
         REFERENCE: lambda data: shrunk(data, size, 8, cv2.INTER_AREA),
         "areas in two steps": lambda data: in_two_steps(data, size),
@@ -62,7 +62,7 @@ def rules(side: int, size: int) -> dict[str, Callable[[bytes], Pixels]]:
 
 
 def photograph(path: Path, side: int) -> tuple[bytes, bool]:
-    """A JPEG whose shorter side is at least ``side``: the file itself, or one enlarged from it; and whether it is the latter."""
+    """A JPEG whose shorter side is at least ``side``, the file itself or an enlarged copy; and whether it was enlarged."""
     data = path.read_bytes()
     pixels = decode_image(data).pixels
     if min(pixels.shape[:2]) >= side and data.startswith(b"\xff\xd8"):
@@ -77,7 +77,7 @@ def photograph(path: Path, side: int) -> tuple[bytes, bool]:
 
 
 class Answers:
-    """What one rule led to, image by image."""
+    """The results of one rule, image by image."""
 
     def __init__(self) -> None:
         self.malignancy: list[float] = []

@@ -1,8 +1,8 @@
-"""Large photographs for archives that only hold small images: an image enlarged, with detail that the small one cannot show.
+"""Makes large photographs from archives of small images: enlarges an image and adds detail that the small one cannot show.
 
-Enlarging alone gives an image without fine detail, on which every way to shrink it agrees. So the octave that is missing is made
-up from the finest octave that is there: as strong as the loss from the second finest to the finest foretells, laid where the
-image has texture. Shrinking the result by areas gives the image back.
+Enlarging alone gives an image without fine detail, for which all ways of shrinking agree. The missing octave is therefore
+synthesised from the finest one present: its strength is extrapolated from the loss between the second finest and the finest
+octave, and it is placed where the image has texture. Shrinking the result by area averaging gives the image back.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-_NEIGHBOURHOOD = 4.0  # pixels over which the strength of detail is taken
+_NEIGHBOURHOOD = 4.0  # pixels over which the strength of detail is averaged
 
 
 def enlarge(square: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """uint8 ``[S, S, 3]`` -> uint8 ``[side, side, 3]``, at about twice the size, whose areas average to ``square``."""
+    """uint8 ``[S, S, 3]`` -> uint8 ``[side, side, 3]``, at about twice the size, whose area averages give ``square``."""
     small = square.astype(np.float32)
     finest, coarser = _octave(small), _octave(_resized(small, len(small) // 2))
     tile = np.concatenate([np.concatenate([finest, finest[:, ::-1]], 1), np.concatenate([finest[::-1], finest[::-1, ::-1]], 1)])
@@ -30,7 +30,7 @@ def enlarge(square: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def loss(square: NDArray[np.uint8], finest: Floats | None = None, coarser: Floats | None = None) -> float:
-    """The contrast of the finest octave as a share of that of the next: what the octave beyond it is expected to keep."""
+    """The contrast of the finest octave as a share of the next coarser one's; the missing octave is expected to keep as much."""
     small = square.astype(np.float32)
     finest = _octave(small) if finest is None else finest
     coarser = _octave(_resized(small, len(small) // 2)) if coarser is None else coarser
@@ -42,7 +42,7 @@ def _resized(image: Floats, side: int) -> Floats:
 
 
 def _octave(image: Floats) -> Floats:
-    """What an image loses at half its size."""
+    """The detail that an image loses at half its size."""
     side = len(image)
     return image - np.asarray(cv2.resize(_resized(image, side // 2), (side, side), interpolation=cv2.INTER_LINEAR), np.float32)
 

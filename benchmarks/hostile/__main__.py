@@ -1,4 +1,4 @@
-"""How much longer honest images take while hostile ones arrive at the rate limit, in one run: see README.md."""
+"""Measures how much longer honest images take while hostile ones arrive at the rate limit. See README.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = {"everything hostile": list(hostile_images.ALL), "only what is decoded":
 
 
 def summary(answers: list[Answers]) -> dict[str, float]:
-    """Seconds of the honest images of all rounds."""
+    """Summarises the seconds of the honest images of all rounds."""
     seconds = sorted(each for one in answers for each in one.seconds)
     return {"median": median(seconds), "95 of 100": quantiles(seconds, n=20, method="inclusive")[-1], "slowest": seconds[-1]}
 
@@ -30,7 +30,7 @@ def spread(ratios: list[float]) -> dict[str, float | list[float]]:
 
 
 def measure(url: str, names: list[str], honest: list[bytes], rounds: int, count: int) -> dict[str, object]:
-    """Each round once without hostile images and once with them, in turns that change."""
+    """Runs each round once without and once with hostile images, in alternating order."""
     images = [hostile_images.make(name) for name in names]
     phases: dict[str, list[list[bytes]]] = {"quiet": [[]] * count, "hostile": [[images[at % len(images)]] for at in range(count)]}
     found: dict[str, list[Answers]] = {phase: [] for phase in phases}
@@ -57,7 +57,7 @@ def main() -> None:
     pixels = hostile_images.soft(600, 450)
     honest = [hostile_images.opencv(extension, pixels) for extension in (".jpg", ".png", ".webp", ".bmp")]
     with service() as (url, memory), memory.watched():
-        flood(url, [[]] * 10, honest, RATE)  # everything has been used once
+        flood(url, [[]] * 10, honest, RATE)  # warms up: everything is used once
         kinds = {kind: measure(url, names, honest, options.rounds, options.count) for kind, names in KINDS.items()}
     result = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d"), "processor": processor(), "cores": len(os.sched_getaffinity(0)),

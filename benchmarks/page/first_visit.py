@@ -1,8 +1,8 @@
-"""What a first visit to the page costs on a slow phone: bytes transferred and time until a picture can be chosen.
+"""Measures a first visit to the page on a slow phone: bytes transferred and time until a picture can be chosen.
 
-Chromium is throttled to a slow phone on a mobile network (processor at a quarter, 1.6 Mbit/s down, 150 ms a round trip, as
-Lighthouse does), with an empty cache. Needs the developers' environment and Chromium, and a machine that is otherwise idle: a
-quarter of a busy processor is no phone. The result says how busy it was.
+Chromium is throttled to a slow phone on a mobile network (a quarter of the processor's speed, 1.6 Mbit/s down, 150 ms
+a round trip, as Lighthouse does), with an empty cache. Needs the developers' environment, Chromium, and a machine that is
+otherwise idle, because the throttling only divides what the machine has left. The result records the machine's load.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def visit(browser: Browser, address: str, language: str, slowdown: float = SLOWD
         "bytes": sum(sizes),
         "requests": len(sizes),
         "first_paint_ms": times["first-contentful-paint"],
-        # what a person sees: a mark that comes before the first paint is of no use to anyone
+        # as a person sees it: the page cannot be used before its first paint
         "usable_ms": max(times["usable"], times["first-contentful-paint"]),
         "complete_ms": times["complete"],
-        "main_thread_ms": metrics["TaskDuration"] * 1000,  # of its own time, which others on the machine do not lengthen
+        "main_thread_ms": metrics["TaskDuration"] * 1000,  # processor time, which other processes do not lengthen
     }
 
 
 def summary(values: list[float]) -> dict[str, int] | int:
-    """Median and best; one number where all are alike."""
+    """Median and best; one number if all are equal."""
     median, best = round(statistics.median(values)), math.floor(min(values) + 0.5)
     return median if min(values) == max(values) else {"median": median, "best": best}
 
@@ -104,7 +104,7 @@ def main() -> None:
                 executable_path=arguments.chromium, args=["--no-sandbox", "--disable-gpu", "--no-proxy-server"]
             )
             result["chromium"] = browser.version
-            visit(browser, address, LANGUAGES[0])  # the first one is the browser's and the server's own warming up
+            visit(browser, address, LANGUAGES[0])  # warms up the browser and the server
             for language in LANGUAGES:
                 for name, slowdown in (("slow phone", SLOWDOWN), ("its network alone", 1)):
                     visits = [visit(browser, address, language, slowdown) for _ in range(arguments.rounds)]

@@ -1,10 +1,10 @@
-"""What the page's own encoders do to the answers: decisions for an image as it is, against those for what the page would send.
+"""Measures how the page's encoders change the answers: decisions for an image as it is, and for what the page would send.
 
     python benchmarks/page/reencoding.py --split services/trainer/splits/lesions.csv --images FOLDER
 
-Runs the page's code in Chromium over the validation rows of a split, and the served model over what comes out. Validation,
-because its result may lead to another choice of format or quality; test rows stay untouched. Writes ``reencoding.json`` and
-``reencoding.md``.
+Runs the page's code in Chromium on the validation rows of a split, and the served model on what comes out. It uses validation
+rows because the result may lead to another choice of format or quality; test rows stay untouched. Writes ``reencoding.json``
+and ``reencoding.md``.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from aiderm_trainer.evaluation.bootstrap import exact_interval_at_bound, replica
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = Path(__file__).with_name("reencoding.json")
-ENLARGED = 4  # times, before a smaller copy of the original size is made: as when 8,000 pixels become 2,000
+ENLARGED = 4  # factor before a smaller copy of the original size is made, as when 8,000 pixels become 2,000
 
-# What the page makes of a file; base64 in and out.
+# Encodes a file as the page does; base64 in and out.
 ENCODE = """async ([kind, encoded, enlarged]) => {
   const [bitmap, metadata] = await Promise.all(
     ['js/intake/bitmap.js', 'js/intake/metadata.js'].map((file) => import(new URL(file, location.href))));
@@ -63,7 +63,7 @@ ENCODE = """async ([kind, encoded, enlarged]) => {
     reader.onload = () => resolve(reader.result.split(',')[1]); reader.readAsDataURL(blob); });
 }"""
 
-# What comes in is compared with what goes out. The last two are not made by the page: of such files it warns.
+# Each variant's input is compared with its output. The page does not make the last two, but warns about such files.
 VARIANTS = {
     "metadata": "Metadata taken out",
     "png": "Turned, or cut to at most 4 megapixels (PNG)",
@@ -76,12 +76,12 @@ VARIANTS = {
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Logs nothing."""
 
 
 @contextmanager
 def page_of(chromium: str) -> Iterator[Page]:
-    """The page without a service: only its encoders run."""
+    """Opens the page without a service: only its encoders run."""
     handler = functools.partial(_Quiet, directory=str(ROOT / "frontend" / "public"))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -96,14 +96,14 @@ def page_of(chromium: str) -> Iterator[Page]:
 
 
 def saved(image: Image.Image, kind: str, **options: int) -> bytes:
-    """A file as Pillow writes it."""
+    """Encodes an image with Pillow."""
     file = io.BytesIO()
     image.convert("RGB").save(file, kind, **options)
     return file.getvalue()
 
 
 def pair(page: Page, kind: str, data: bytes) -> tuple[bytes, bytes]:
-    """The image as it would be sent unchanged, and as it is encoded."""
+    """Returns the image as it would be sent unchanged, and as it is encoded."""
     if kind == "webp80":
         return data, saved(Image.open(io.BytesIO(data)), "WEBP", quality=80)
     if kind == "jpeg60":
@@ -116,7 +116,7 @@ def pair(page: Page, kind: str, data: bytes) -> tuple[bytes, bytes]:
 
 
 def answer(data: bytes, manifest: Manifest, runtime: Runtime, rule: DecisionRule) -> tuple[str, float]:
-    """Decision and probability of malignancy; a refused file counts as a decision of its own."""
+    """Decision and probability of malignancy; a refused file counts as a separate decision."""
     try:
         found = assess(data, manifest=manifest, runtime=runtime, rule=rule, limits=Limits())
     except ImageError as error:
@@ -125,7 +125,7 @@ def answer(data: bytes, manifest: Manifest, runtime: Runtime, rule: DecisionRule
 
 
 def share(found: list[bool], groups: list[str]) -> dict[str, object]:
-    """How many, which share, and its 95% interval; photos of one lesion are one observation."""
+    """Count, share and the share's 95% interval; photos of one lesion are one observation."""
     values = np.asarray(found, np.float64)
     value = float(values.mean())
     if value in (0.0, 1.0):
@@ -139,7 +139,7 @@ def share(found: list[bool], groups: list[str]) -> dict[str, object]:
 def measured(
     rows: list[dict[str, str]], folder: Path, page: Page, model: tuple[Manifest, Runtime, DecisionRule]
 ) -> dict[str, object]:
-    """What changes for each variant."""
+    """Measures what changes for each variant."""
     groups = [row["group"] for row in rows]
     result: dict[str, object] = {}
     for kind, name in VARIANTS.items():

@@ -1,4 +1,4 @@
-"""Scaling: scoring against the physical limit, over cores and Ray nodes, and replicas of the API. See README.md."""
+"""Measures scaling: scoring against the physical limit, over cores and Ray nodes, and replicas of the API. See README.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROOT = HERE.parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 PORT = 26379
 CLIENTS = 8
-"""Of the API, for each core."""
+"""Clients of the API per core."""
 
 
 def chunks(files: list[Path], count: int) -> list[list[Item]]:
@@ -49,7 +49,7 @@ def chunks(files: list[Path], count: int) -> list[list[Item]]:
 
 
 def local(files: list[Path], model: Model, lanes: int, seconds: float) -> dict[str, float]:
-    """Images a second once the processes run, and their memory."""
+    """Measures the images per second once the processes run, and their memory."""
     done, began = 0, 0.0
     before = tree_memory(os.getpid()) - tree_memory(os.getpid(), children=False)
     with on_this_machine(chunks(files, 100_000), model, table_schema(model), jobs=lanes, timeout=60) as tables:
@@ -66,7 +66,7 @@ def local(files: list[Path], model: Model, lanes: int, seconds: float) -> dict[s
 
 
 def distributed(files: list[Path], model: Model, nodes: int, count: int) -> float:
-    """Images a second of a cluster: what ``count`` more images take, so that starting and ending do not count."""
+    """Measures a cluster's images per second by the time of ``count`` additional images, so that start and end do not count."""
 
     def seconds(images: int) -> float:
         began = time.perf_counter()
@@ -77,13 +77,13 @@ def distributed(files: list[Path], model: Model, nodes: int, count: int) -> floa
 
     with ray_nodes(nodes) as address:
         few = count // 4
-        seconds(few)  # once without being counted: files and Ray's own parts are read from the disk
+        seconds(few)  # warms up: files and Ray's own parts are read from the disk
         return count / (seconds(few + count) - seconds(few))
 
 
 @contextmanager
 def ray_nodes(count: int) -> Iterator[str]:
-    """A head node that does no work, and nodes of one core each, tied to different cores of this machine."""
+    """Starts a head node that does no work, and nodes of one core each, pinned to different cores of this machine."""
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
     common = ["--disable-usage-stats", "--object-store-memory=150000000"]
     cores = sorted(os.sched_getaffinity(0))
@@ -101,7 +101,7 @@ def ray_nodes(count: int) -> Iterator[str]:
 
 
 def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> list[dict[str, float]]:
-    """Replicas of the API of one core each, from one to as many as there are cores; and one of all cores."""
+    """Measures one-core replicas of the API, from one to as many as there are cores, and one replica with all cores."""
     cores = sorted(os.sched_getaffinity(0))
 
     def started(own: list[int]) -> Subject:
@@ -129,7 +129,7 @@ def replicas(bundle: Path, files: list[Path], seconds: float, folder: Path) -> l
 
 
 def load_on(running: list[Subject], files: list[Path], clients: int, seconds: float) -> dict[str, float]:
-    """Answers a second of all replicas together, with ``clients`` at each of them; and the memory of a replica."""
+    """Measures the answers per second of all replicas together, with ``clients`` on each, and the memory of a replica."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(running)) as pool:
@@ -140,7 +140,7 @@ def load_on(running: list[Subject], files: list[Path], clients: int, seconds: fl
 
 
 def row_bytes(model: Model, files: list[Path], folder: Path) -> float:
-    """Bytes of the table for each image before compression, which few distinct images would flatter."""
+    """Bytes of the table per image before compression; compressed, so few distinct images would take too little space."""
     out = folder / "scores.parquet"
     items = [Item(f"{path}-{index}", str(path)) for index in range(250) for path in files]
     score(Listing(items), model, out, partial(on_this_machine, jobs=2, timeout=60))
@@ -194,7 +194,7 @@ def main() -> None:
 def scoring(
     bundle: Path, model: Model, files: dict[str, list[Path]], cores: int, options: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
-    """Rounds of: the limit and the scorer on one core and on all, in turns."""
+    """Measures, in rounds, the limit and the scorer in turns, on one core and on all."""
     limits = {
         n: Limit("limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(n)]) for n in {1, cores}
     }
@@ -218,7 +218,7 @@ def scoring(
 
 
 def clusters(model: Model, files: list[Path], cores: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Rounds of: one node of one core, and as many as there are cores; beside each the same without Ray."""
+    """Measures, in rounds, one node of one core and as many as there are cores, and each of them without Ray."""
     found = []
     for turn in range(options.rounds):
         for nodes in (1, cores):

@@ -1,4 +1,4 @@
-"""docs/scale.md from result.json: what was measured, and what follows from it."""
+"""Writes docs/scale.md from result.json: what was measured, and what follows from it."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _archives(rate: float, image_bytes: float, row_bytes: float) -> Rows:
 
     Args:
         rate: images per second and core.
-        image_bytes: of one file.
-        row_bytes: of one row of the table, before compression.
+        image_bytes: size of one file.
+        row_bytes: size of one row of the table, before compression.
     """
     rows = []
     for images in IMAGES:

@@ -1,4 +1,4 @@
-"""Serving against peers and the physical limit, in one run, in turns, on the same cores: see README.md."""
+"""Measures serving against peers and the physical limit, in one run, in turns, on the same cores. See README.md."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ROOT = HERE.parents[1]
 LOCK = HERE / "requirements.lock"
 ENVIRONMENT = ROOT / ".cache" / "benchmarks" / "serving"
 CONCURRENCY = [1, 8, 32, 128]
-OVERLOAD_SECONDS = 10.0  # at least: a full queue is longer than a second
+OVERLOAD_SECONDS = 10.0  # at least, because answering a full queue takes longer than a second
 
 
 def peers_environment() -> Path:
-    """Installs the peers into an environment of their own, from the lock file; kept until the lock changes."""
+    """Installs the peers from the lock file into a separate environment, which is kept until the lock file changes."""
     stamp = ENVIRONMENT / "installed"
     if not stamp.exists() or stamp.read_text() != LOCK.read_text():
         print(f"installing the peers into {ENVIRONMENT.relative_to(ROOT)} (some minutes, once)", flush=True)
@@ -42,7 +42,7 @@ def peers_environment() -> Path:
 
 
 def one_round(running: list[Subject], files: dict[str, list[Path]], options: argparse.Namespace, turn: int) -> dict[str, Any]:
-    """Every cell once; the subjects' order changes from round to round."""
+    """Measures every cell once; the subjects' order changes from round to round."""
     cells: dict[str, Any] = {}
     order = running[turn % len(running) :] + running[: turn % len(running)]
     for kind in options.kinds:
@@ -56,7 +56,7 @@ def one_round(running: list[Subject], files: dict[str, list[Path]], options: arg
 
 
 def overload(subject: Subject, files: list[Path], seconds: float) -> dict[str, Any]:
-    """256 clients send twice the service's highest rate: how much of that rate is left, and how quickly it refuses the rest."""
+    """Sends twice the peak rate from 256 clients; measures the rate that is left, and how quickly the rest is refused."""
     peak = report.cell(subject.measure(files, 32, seconds))
     raw = subject.measure(files, 256, seconds, rate=2 * peak["rate"])
     found = report.cell(raw)

@@ -1,4 +1,4 @@
-"""Synthetic lesions as JPEG files of the sizes that clients send: the model's, a dermatoscope archive's, a phone's."""
+"""Writes synthetic lesions as JPEG files in the sizes that clients send: the model's, a dermatoscope archive's, a phone's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiderm_trainer.data.synthetic import lesion
 
 KINDS = {"224px": (224, 224), "600x450": (600, 450), "12MP": (4000, 3000)}
 COUNT = 4
-PAINTED = 1200  # larger ones are enlarged from this, with grain of their own: painting 12 megapixels takes gigabytes
+PAINTED = 1200  # larger images are enlarged from this size, with grain added: painting 12 megapixels takes gigabytes
 
 
 def write(folder: Path, kinds: Sequence[str] = tuple(KINDS), quality: int = 95) -> dict[str, list[Path]]:
@@ -26,7 +26,7 @@ def write(folder: Path, kinds: Sequence[str] = tuple(KINDS), quality: int = 95) 
             if side > PAINTED:
                 pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_CUBIC)
             pixels = pixels[(side - height) // 2 :][:height, (side - width) // 2 :][:, :width]
-            # A sensor's grain: without it a JPEG is far smaller, and decoded far sooner, than a camera's.
+            # Sensor grain: without it a JPEG is far smaller, and decodes far faster, than a camera's.
             grain = np.random.default_rng(seed).normal(0, 3, (*pixels.shape[:2], 1)).astype(np.float32)
             pixels = np.clip(pixels + grain, 0, 255).astype(np.uint8)
             path = folder / f"{kind}-{seed}.jpg"

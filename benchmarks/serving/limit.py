@@ -1,6 +1,6 @@
-"""The physical limit: decode and forward in f32 on the same cores, without a server; and no more of an answer than that.
+"""Measures the physical limit: decode and forward in f32 on the same cores, without a server or any other part of an answer.
 
-Reads one line of JSON a measurement from standard input and writes one line of JSON for it.
+Reads one line of JSON per measurement from standard input and writes one line of JSON for it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -
 
 
 def stages(runtime: Runtime, manifest: Manifest, images: list[bytes]) -> dict[str, float]:
-    """Milliseconds of processor time of each stage, measured alone, one image at a time: the least of three rounds."""
+    """Milliseconds of processor time of each stage, measured alone, one image at a time: the minimum of three rounds."""
     spec = manifest.input
     squares = [to_model_input(decode_image(image).pixels, spec.size, spec.geometry) for image in images]
 

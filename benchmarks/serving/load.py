@@ -17,7 +17,7 @@ WARM_UP = 0.15  # share of the time whose answers do not count
 
 @dataclass
 class Result:
-    """What a load saw; ``milliseconds`` are those of answers with status 200, ``refused`` those of all others."""
+    """Result of one load; ``milliseconds`` are the latencies of answers with status 200, ``refused`` those of all others."""
 
     seconds: float = 0.0
     answered: int = 0
@@ -27,7 +27,7 @@ class Result:
     refused: list[float] = field(default_factory=list)
     client_seconds: float = 0.0
     sent: int = 0
-    """Requests with an answer, those of the warm-up included."""
+    """Requests with an answer, including those of the warm-up."""
 
 
 def request(path: str, image: bytes, *, field_name: str = "file", host: str = "127.0.0.1") -> bytes:
@@ -39,7 +39,7 @@ def request(path: str, image: bytes, *, field_name: str = "file", host: str = "1
 
 
 class _Connection(asyncio.Protocol):
-    """Sends one request at a time and reads as much of the answer as tells where it ends."""
+    """Sends one request at a time and parses only as much of the answer as is needed to find its end."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -89,7 +89,7 @@ class _Connection(asyncio.Protocol):
                 waiter.set_exception(error)
 
     async def ask(self, data: bytes) -> int:
-        """The status of the answer."""
+        """Sends a request; returns the status of the answer."""
         if self.transport is None:
             raise ConnectionResetError("not connected")
         self._waiter = asyncio.get_running_loop().create_future()
@@ -101,11 +101,11 @@ async def drive(port: int, requests: list[bytes], concurrency: int, seconds: flo
     """Keeps ``concurrency`` clients busy for ``seconds``.
 
     Args:
-        port: on this machine.
-        requests: whole requests; each client goes through them from another one on.
+        port: port on this machine.
+        requests: complete requests; each client goes through them, starting at a different one.
         concurrency: clients with a connection each.
-        seconds: the first part of which warms up.
-        rate: requests a second of all clients together; as fast as they are answered when None.
+        seconds: duration; the first part is the warm-up.
+        rate: requests per second of all clients together; by default as fast as they are answered.
     """
     loop = asyncio.get_running_loop()
     result = Result()
@@ -121,7 +121,7 @@ async def drive(port: int, requests: list[bytes], concurrency: int, seconds: flo
         while time.perf_counter() < end:
             if interval is not None:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
-                due = max(due + interval, time.perf_counter() - interval)  # what was missed by more is not made up for
+                due = max(due + interval, time.perf_counter() - interval)  # a longer delay is not made up for
             started = time.perf_counter()
             try:
                 if connection.transport is None:

@@ -16,13 +16,13 @@ MAIN = "600x450"
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
-    """Of milliseconds; None of nothing."""
+    """A percentile of milliseconds; None without values."""
     found = list(values)
     return round(float(np.percentile(found, share)), 2) if found else None
 
 
 def cell(raw: dict[str, Any]) -> dict[str, Any]:
-    """What is kept of one measurement of one subject."""
+    """The figures that are kept of one measurement of one subject."""
     seconds, statuses = raw["seconds"], raw["statuses"]
     return {
         "rate": round(raw["answered"] / seconds, 2),
@@ -69,7 +69,7 @@ def spread(values: list[float]) -> dict[str, Any]:
 
 
 def ratios(rounds: list[dict[str, Any]], kind: str, concurrency: int, name: str, other: str, figure: str) -> list[float]:
-    """``figure`` of ``name`` over that of ``other``, of each round: both were measured in it, one after the other."""
+    """``figure`` of ``name`` divided by that of ``other``, for each round in which both were measured."""
     key = f"{kind}/{concurrency}"
     found = []
     for cells in rounds:
@@ -136,7 +136,7 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables."""
+    """The result as Markdown tables."""
     lines = [
         f"Measured on {result['cores']} cores of {result['processor']}, {result['measured']}, model {result['model']}, "
         f"{len(result['rounds'])} round(s) of {result['seconds']:g} s a cell. Ratios are taken inside a round; "
@@ -172,7 +172,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Requests a second as a share of the limit, a panel for each kind of image; PNG."""
+    """Plots requests per second as a share of the limit, with a panel for each kind of image, as a PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -204,7 +204,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 def write(result: dict[str, Any], folder: Path) -> None:
-    """result.json, result.md and result.png in ``folder``."""
+    """Writes result.json, result.md and result.png into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "result.md").write_text(markdown(result))

@@ -1,4 +1,4 @@
-"""What is measured: each in a process of its own, started by its own command, and asked over HTTP (the limit: over a pipe)."""
+"""The subjects that are measured: each runs in its own process and is queried over HTTP (the limit over a pipe)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Subject:
     """One way to serve the model.
 
     Attributes:
-        name: as it stands in the table.
-        command: that serves until it is ended.
-        environment: variables beside those of this process; ``{port}`` stands for the port.
-        folder: to run it in.
+        name: name in the table.
+        command: command that serves until it is stopped.
+        environment: variables in addition to those of this process; ``{port}`` stands for the port.
+        folder: working directory.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Subject:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, image: bytes, log: Path) -> None:
-        """Starts it, and waits for its first answer.
+        """Starts the subject and waits for its first answer.
 
         Raises:
-            SubjectError: it ended, or did not answer in time.
+            SubjectError: the subject ended, or did not answer in time.
         """
         self.port = _free_port()
         values = {key: value.format(port=self.port) for key, value in self.environment.items()}
@@ -71,7 +71,7 @@ class Subject:
         raise SubjectError(f"{self.name} did not answer within {START_SECONDS:g} s; see {log}")
 
     def measure(self, images: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
-        """One cell of the table; the load runs in a process of its own."""
+        """Measures one cell of the table; the load generator runs in a separate process."""
         command = [sys.executable, str(HERE / "load.py"), str(self.port), "/predict", *map(str, images)]
         command += [
             "--concurrency",
@@ -96,11 +96,11 @@ class Subject:
         return sum(map(_on_processor, threads)), _on_processor(Path(f"/proc/{pid}/task/{pid}"))
 
     def memory(self) -> float:
-        """Megabytes of its processes; what several share counts once."""
+        """Megabytes of its processes; memory that several share counts once."""
         return tree_memory(self.process.pid) if self.process else 0.0
 
     def stop(self) -> None:
-        """Ends it and its children."""
+        """Stops the subject and its children."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
@@ -114,7 +114,7 @@ class Limit(Subject):
     """Decode and forward without a server."""
 
     def start(self, image: bytes, log: Path) -> None:
-        """Starts it; it is ready once it has assessed an image."""
+        """Starts the process; it is ready once it has assessed an image."""
         began = time.perf_counter()
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -126,7 +126,7 @@ class Limit(Subject):
         self.ready_seconds = time.perf_counter() - began
 
     def measure(self, images: list[Path], concurrency: int, seconds: float, rate: float | None = None) -> dict[str, Any]:
-        """One cell of the table."""
+        """Measures one cell of the table."""
         found = self._ask({"images": [str(path) for path in images], "concurrency": concurrency, "seconds": seconds})
         count = len(found["milliseconds"])
         return asdict(load.Result(found["seconds"], count, {"200": count}, 0, found["milliseconds"]))
@@ -148,7 +148,7 @@ class Limit(Subject):
 
 
 def subjects(bundle: Path, size: int, cores: int, precisions: list[str], peers: Path | None) -> list[Subject]:
-    """The limit, this service in each precision of the bundle, and the peers where their environment is given."""
+    """The limit, this service in each precision of the bundle, and the peers if their environment is given."""
     ours = {
         "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
         "AIDERM_THREADS": str(cores), "AIDERM_LOG_FORMAT": "json",
@@ -185,7 +185,7 @@ def _free_port() -> int:
 
 
 def tree_memory(root: int, children: bool = True) -> float:
-    """Megabytes of a process and its descendants; what several share counts once."""
+    """Megabytes of a process and its descendants; memory that several share counts once."""
     return sum(_pss(pid) for pid in (_tree(root) if children else [root]))
 
 

@@ -1,4 +1,4 @@
-"""Images a second of this trainer's steps and of a plain Keras fit, in one run: see README.md."""
+"""Measures the images per second of this trainer's steps and of a plain Keras fit, in one run. See README.md."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZE = 224
 
 
 def plain_keras(pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], float]:
-    """Random layers in the model, all weights trained, ``model.fit``."""
+    """Returns a function that times ``model.fit`` with random layers in the model and all weights trained."""
     layers = keras.layers
     model = keras.Sequential(
         [
@@ -56,9 +56,9 @@ def plain_keras(pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], float
 
 
 def ours(images: Images) -> tuple[Callable[[int], float], Callable[[int], float]]:
-    """The steps of ``aiderm-train train --arch mobilenet_v2``, and their forward and backward passes alone, on one batch.
+    """Returns functions that time the steps of ``aiderm-train train --arch mobilenet_v2``, and their passes alone, on one batch.
 
-    Random weights take as long as pretrained ones.
+    The passes are forward and backward. Random weights take as long as pretrained ones.
     """
     model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=SIZE), 2).model
     first = model.layers.index(model.get_layer(BACKBONES["mobilenet_v2"].freeze_until))

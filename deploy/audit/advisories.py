@@ -1,4 +1,4 @@
-"""Looks for known advisories against every package in the locks: Python's with pip-audit, the TypeScript client's with npm audit.
+"""Looks for known advisories against all locked packages: Python's with pip-audit, the TypeScript client's with npm audit.
 
 Exit status 0: all packages were checked and none has an advisory. 1: there are advisories. 3: the data could not be reached, so
 nothing is known; pip-audit alone would report "no known vulnerabilities" then. ``make audit`` calls this script.
@@ -52,13 +52,13 @@ def locked() -> list[str]:
 
 
 def run(command: Sequence[str]) -> str:
-    """The standard output of a command, whatever its exit status: both tools use it for what they have found."""
+    """Returns a command's standard output, whatever its exit status: both tools report findings by a non-zero status."""
     found = subprocess.run([*command], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)  # noqa: S603
     return found.stdout or json.dumps({"error": found.stderr.strip().splitlines()[-1:]})
 
 
 def lists(requirements: Sequence[str]) -> Iterator[list[str]]:
-    """The first package alone, then lists in which each name occurs once: pip-audit refuses two versions of a package in one."""
+    """Yields the first package alone, then lists without repeated names: pip-audit refuses two versions of a package in one."""
     yield [*requirements[:1]]
     rest = [*requirements[1:]]
     while rest:
@@ -68,7 +68,7 @@ def lists(requirements: Sequence[str]) -> Iterator[list[str]]:
 
 
 def python(requirements: Sequence[str], run: Run = run) -> Outcome:
-    """pip-audit over the packages; if nothing is known about the first one, it is not asked for the others."""
+    """Runs pip-audit on the packages; if the first one cannot be checked, the others are not tried."""
     outcome = Outcome("Python")
     for part in lists(requirements):
         if outcome.unchecked and not outcome.checked:
@@ -102,7 +102,7 @@ def python(requirements: Sequence[str], run: Run = run) -> Outcome:
 
 
 def typescript(run: Run = run) -> Outcome:
-    """npm audit over the TypeScript client's lock."""
+    """Runs npm audit on the TypeScript client's lock file."""
     outcome = Outcome("TypeScript")
     if shutil.which("npm") is None:
         outcome.unchecked.append("npm was not found")
@@ -119,7 +119,7 @@ def typescript(run: Run = run) -> Outcome:
 
 
 def status(outcomes: Sequence[Outcome]) -> int:
-    """The exit status; a known advisory counts more than what could not be checked."""
+    """The exit status; known advisories take precedence over unchecked packages."""
     if any(outcome.advisories for outcome in outcomes):
         return FOUND
     return UNKNOWN if any(outcome.unchecked for outcome in outcomes) else 0

@@ -1,4 +1,4 @@
-"""Joins an image's Python and Debian packages to one CycloneDX document, checks it against the schema, and lists the licences."""
+"""Merges a container image's Python and Debian packages into a CycloneDX document, validates it, and lists the licences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 UNKNOWN = "not stated in the image"
-# Packages whose metadata name no licence; from the LICENSE files of their repositories.
+# Licences that the packages' metadata do not name; from the LICENSE files of their repositories.
 ELSEWHERE = {"keras": "Apache-2.0", "namex": "Apache-2.0", "protobuf": "BSD-3-Clause"}
 
 
@@ -37,14 +37,14 @@ def debian_packages(folder: Path) -> Iterator[Component]:
 
 
 def debian_licences(file: Path) -> list[str]:
-    """Short names of a machine-readable copyright file; empty where there is none."""
+    """Short names of the licences in a machine-readable copyright file; empty if there is no file."""
     if not file.is_file():
         return []
     return sorted(set(re.findall(r"^License: *(\S.*)$", file.read_text("utf-8", "replace"), re.M)))
 
 
 def licence_text(component: Component) -> str:
-    """What a component says of its licence, in one line."""
+    """The licences of a component, in one line."""
     said = []
     for licence in component.licenses:
         if isinstance(licence, DisjunctiveLicense):
@@ -56,7 +56,7 @@ def licence_text(component: Component) -> str:
 
 
 def main(name: str, image: str, folder: Path, target: Path) -> None:
-    """Writes both files of one image."""
+    """Writes both files of one container image."""
     python = folder / "python.json"
     bom = Bom.from_json(json.loads(python.read_text("utf-8"))) if python.exists() else Bom()
     bom.metadata.component = Component(type=ComponentType.CONTAINER, name=f"aiderm-{name}", version=image.rpartition(":")[2])

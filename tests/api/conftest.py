@@ -1,4 +1,4 @@
-"""A real server on a free port, and pictures of every kind that clients send."""
+"""A real server on a free port, and images of every kind that clients send."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aiderm_api.settings import Settings
 STARTERS = {"serve", "serve_once", "service", "client"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses
+@pytest.hookimpl(tryfirst=True)  # before -m selects tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent) and STARTERS & set(getattr(item, "fixturenames", ())):
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Running:
-    """A server in a thread, and a client for it."""
+    """A server that runs in a thread, with a client for it."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -57,7 +57,7 @@ class Running:
 
     @contextmanager
     def blocked(self) -> Iterator[threading.Event]:
-        """Every worker waits until the event is set."""
+        """Keeps every worker waiting until the event is set."""
         pool, gate = self.services.pool, threading.Event()
 
         async def block() -> None:
@@ -116,14 +116,14 @@ def starting(models_root: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def serve(models_root: Path) -> Iterator[Callable[..., Running]]:
-    """Starts servers with other settings than the shared one's."""
+    """Returns a function that starts servers with settings other than those of the shared ``service``."""
     with starting(models_root) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
 def serve_once(models_root: Path) -> Iterator[Callable[..., Running]]:
-    """The same, for all tests of a module."""
+    """Like ``serve``, but the servers run until all tests of the module are done."""
     with starting(models_root) as start:
         yield start
 
@@ -151,7 +151,7 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def png_of(red: int, green: int = 100, blue: int = 10, side: int = 120) -> bytes:
-    """A picture for which the tests' models answer with malignancy red/255 and novelty 10 * blue."""
+    """An image for which the tests' models return malignancy red/255 and novelty 10 * blue."""
     return encoded(plain(red, green, blue, side, side), "PNG")
 
 
@@ -197,7 +197,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def multipart(*parts: tuple[str, str | None, bytes], boundary: bytes = b"frontier", close: bool = True) -> bytes:
-    """A body of (name, filename or None, content) parts."""
+    """A multipart body with (name, filename or None, content) parts."""
     body = b""
     for name, filename, content in parts:
         suffix = "" if filename is None else f'; filename="{filename}"'
@@ -209,5 +209,5 @@ def multipart(*parts: tuple[str, str | None, bytes], boundary: bytes = b"frontie
 
 @pytest.fixture(scope="session")
 def forms() -> SimpleNamespace:
-    """The functions above: modules of tests cannot import each other."""
+    """The functions above, as a fixture because test modules cannot import each other."""
     return SimpleNamespace(multipart=multipart, png_of=png_of, encoded=encoded, plain=plain, wait_until=wait_until)

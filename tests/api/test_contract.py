@@ -1,4 +1,4 @@
-"""schemathesis against the running service: valid and broken pictures, valid and broken requests, all checks."""
+"""Runs schemathesis against the service with valid and broken images, valid and broken requests, and all checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import StopReason, events, from_schema
 
 VALID = ("jpeg", "png", "webp", "rotated", "cmyk", "greyscale", "16_bit", "alpha", "animated_gif")
-# A refused picture is a documented answer to a well-formed request; a malformed request never is.
+# A well-formed request may be refused because of its image, as documented; a malformed request must never succeed.
 SETTINGS = {
     "seed": 4,
     "phases": {"stateful": {"enabled": False}},
@@ -22,7 +22,7 @@ SETTINGS = {
 }
 
 
-@pytest.mark.filterwarnings("default")  # schemathesis' own
+@pytest.mark.filterwarnings("default")  # schemathesis emits warnings of its own
 @pytest.mark.parametrize(
     ("examples", "cases"),
     [
@@ -65,7 +65,7 @@ def test_the_service_keeps_its_contract(service, pictures, examples, cases):
     assert errors == []
     assert finished is StopReason.COMPLETED
     assert seen.total() >= cases, seen
-    # That both good and bad pictures, and requests, have really been sent; few cases need not hold every kind of bad one.
+    # Valid and broken images and requests were really sent; a short run need not include every kind of broken one.
     for path in ("/predict", "/predict/batch", "/predict/lesion", "/compare"):
         sent = {status for label, status in seen if label == f"POST {path}"}
         assert {200, 404} <= sent

@@ -1,4 +1,4 @@
-"""What keeps a request cheap: one test for each trick, so that none is lost unseen."""
+"""The optimisations that keep a request cheap: one test for each, so that none is lost unnoticed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_garbage_is_looked_for_among_new_objects_only(serve, unfrozen):
 
 
 def test_at_rest_garbage_is_looked_for_everywhere(unfrozen):
-    """A model that was replaced may be among what was kept out."""
+    """A model that has been replaced may be among the frozen objects, which garbage collection skips."""
     cycle = Cycle()
     cycle.itself = cycle
     gc.collect()
@@ -49,7 +49,7 @@ class Cycle:
 
 @pytest.fixture
 def post(service, forms):
-    """Sends a small prediction in one piece; returns the status line."""
+    """Returns a function that sends a small prediction in one piece and returns the status line."""
 
     def send(path: str = "/predict") -> bytes:
         body = forms.multipart(("file", "a.png", forms.png_of(230)))
@@ -67,7 +67,7 @@ def test_a_prediction_passes_by_the_routers(service, post, monkeypatch):
 
     monkeypatch.setattr(APIRouter, "__call__", broken)
     assert post() == b"HTTP/1.1 200 OK"
-    assert post("/predict?explain=false") == b"HTTP/1.1 500 Internal Server Error"  # a query is FastAPI's to judge
+    assert post("/predict?explain=false") == b"HTTP/1.1 500 Internal Server Error"  # a query string goes through FastAPI's router
 
 
 def test_a_prediction_crosses_three_layers_at_most(service):
@@ -76,11 +76,11 @@ def test_a_prediction_crosses_three_layers_at_most(service):
     while not isinstance(layer, DirectRoutes):
         crossed.append(type(layer).__name__)
         layer = layer.app
-    assert crossed == ["RequestContext"]  # with keys, or with the page in the same process, one more
+    assert crossed == ["RequestContext"]  # API keys, or the page in the same process, add one layer each
 
 
 def test_a_direct_route_answers_as_a_routed_one(client, forms):
-    """A query that changes nothing sends a request the other way."""
+    """A query string without effect sends a request through the router."""
     for files in (
         {"file": ("a.png", b"none")},
         {"file": ("a.png", b"")},

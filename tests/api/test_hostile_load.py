@@ -1,4 +1,4 @@
-"""Hostile images against a real process: its memory stays below 1 GB and returns to idle, and honest images are answered."""
+"""Hostile images sent to a real process: its memory stays below 1 GB and falls back to idle, and honest images are answered."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def hostile() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def running():
-    """The service as it is shipped: its address, and its memory."""
+    """The service with its shipped settings: its address and its memory."""
     with service() as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def honest() -> list[bytes]:
-    """Images of the size of a dermoscope's, in the common formats."""
+    """Images as large as those of a dermatoscope, in the common formats."""
     pixels = hostile_images.soft(600, 450)
     return [hostile_images.opencv(extension, pixels) for extension in (".jpg", ".png", ".webp", ".bmp")]
 
@@ -67,7 +67,7 @@ def test_memory_under_hostile_images_at_once(running, hostile, honest, capsys):
     figures = f"idle {idle / 1e6:.0f} MB, peak {memory.peak / 1e6:.0f}, afterwards {after / 1e6:.0f}"
     report(capsys, f"{AT_ONCE} at once: {figures}; {answers}")
     assert set(answers.hostile) <= ALLOWED
-    assert set(answers.honest) <= {200, 503}  # the uploads at once are more than the memory for uploads
+    assert set(answers.honest) <= {200, 503}  # together the uploads exceed the memory for uploads
     assert memory.peak < MOST_BYTES, figures
     assert after <= 1.1 * idle, figures
     assert post(url, honest[0]) == 200
@@ -84,7 +84,7 @@ def test_every_honest_image_is_answered_among_hostile_ones_at_the_rate_limit(run
 
 @pytest.mark.soak
 def test_honest_images_are_answered_soon_for_minutes(running, hostile, honest, capsys):
-    """The worst for the decoders: images that are decoded. The aim is 2 s on a machine that does nothing else."""
+    """Sends the images that cost decoders the most: valid ones. The target is 2 s on an otherwise idle machine."""
     url, memory = running
     costly = [hostile[name] for name in hostile_images.LEGAL]
     with memory.watched():

@@ -1,4 +1,4 @@
-"""The HTTP protocol on the direct port: bounds on heads, connections and pipelines, and headers that are ignored."""
+"""The HTTP protocol on the API's own port: limits on headers, connections and pipelining, and headers that are ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCK = b"y" * 8192
 
 
 def answer(connection: socket.socket) -> bytes:
-    """Everything until the server closes."""
+    """Reads everything until the server closes the connection."""
     parts = []
     while part := connection.recv(65536):
         parts.append(part)
@@ -31,7 +31,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def send_endlessly(connection: socket.socket, block: bytes) -> int:
-    """Until the server no longer takes it, or far beyond the bound."""
+    """Sends a block repeatedly until the server stops accepting it, or until far beyond the limit."""
     sent = 0
     try:
         while sent < 100 * MAX_HEAD_BYTES:
@@ -88,7 +88,7 @@ def test_what_no_route_can_answer_is_answered_with_a_problem(service, sent, stat
 def test_long_headers_pass_again_and_again_on_one_connection(service):
     request = GET + b"X-Long: " + b"y" * (MAX_HEAD_BYTES // 2) + b"\r\n"
     with service.connect() as connection:
-        for _ in range(4):  # together beyond the bound
+        for _ in range(4):  # together above the limit
             connection.sendall(request + b"\r\n")
             received = connection.recv(65536)
             assert received.startswith(b"HTTP/1.1 200 ")
@@ -100,13 +100,13 @@ def test_long_headers_pass_again_and_again_on_one_connection(service):
 
 @pytest.fixture
 def hasty(serve, monkeypatch):
-    """A service that waits for half a second where it usually waits longer."""
+    """A service that waits half a second for a request's head, and a second between requests."""
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
     return serve(keep_alive_seconds=1)
 
 
 def seconds_open(connection: socket.socket, dribble: bytes = b"") -> float:
-    """How long the server keeps a connection on which a byte at a time arrives."""
+    """How long the server keeps a connection open on which nothing, or repeatedly ``dribble``, arrives."""
     connection.settimeout(0.2)
     started = time.monotonic()
     while time.monotonic() - started < 20:
@@ -166,13 +166,13 @@ def test_a_busy_connection_is_kept(hasty, forms):
 
 
 def test_waiting_connections_make_room_for_others(serve):
-    """At the limit, /health and every other call are still answered: whoever sends nothing, or dribbles, goes first."""
+    """At the connection limit, new requests are still answered: connections that send nothing, or dribble, are closed first."""
     running = serve(limit_concurrency=10)
     with ExitStack() as stack:
         dribbling = [stack.enter_context(running.connect()) for _ in range(9)]
         for connection in dribbling:
             connection.sendall(b"GET /health HTT")
-        assert running.client.get("/health").status_code == 200  # so that these bytes have been read
+        assert running.client.get("/health").status_code == 200  # by now the server has read these bytes
         for _ in range(30):
             stack.enter_context(running.connect())
         for path in ("/health", "/models", "/health/live"):
@@ -216,7 +216,7 @@ def test_pipelined_requests_are_answered_up_to_a_bound(service):
                     break
                 answers += data.count(b"HTTP/1.1 200 ")
             assert answers == min(count, MAX_PIPELINED + 1)
-            if count > MAX_PIPELINED:  # the rest is dropped, and the connection ends
+            if count > MAX_PIPELINED:  # the rest is dropped and the connection closed
                 rest = []
                 with suppress(ConnectionResetError):
                     while data := connection.recv(65536):
@@ -229,7 +229,7 @@ def test_pipelined_requests_are_answered_up_to_a_bound(service):
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads /proc")
 @pytest.mark.parametrize("path", ["/health", "/openapi.json"])
 def test_150_connections_of_pipelined_requests_take_no_gigabyte(forms, capsys, path):
-    """Nobody reads the answers, which once piled up to 4.4 GB."""
+    """The clients do not read the responses, which once piled up to 4.4 GB."""
     block = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode() * 2000
     with shipped_service() as (url, memory), ExitStack() as stack:
         assert httpx.post(f"{url}/predict", files={"file": forms.png_of(200)}, trust_env=False).status_code == 200
@@ -247,12 +247,12 @@ def test_150_connections_of_pipelined_requests_take_no_gigabyte(forms, capsys, p
                     try:
                         connection.send(block)
                     except BlockingIOError:
-                        continue  # it is full: the server no longer takes more
+                        continue  # the buffer is full: the server accepts no more
                     except OSError:
                         refused += 1
                         open_ones.remove(connection)
                 time.sleep(0.05)
-            # Meanwhile and afterwards others are answered.
+            # Other clients are answered meanwhile and afterwards.
             assert httpx.get(f"{url}/health", timeout=60, trust_env=False).status_code == 200
             assert httpx.post(f"{url}/predict", files={"file": forms.png_of(200)}, timeout=60, trust_env=False).status_code == 200
         stack.close()
@@ -267,7 +267,7 @@ def test_150_connections_of_pipelined_requests_take_no_gigabyte(forms, capsys, p
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "split"])
 def test_an_upgrade_is_ignored_and_the_body_is_read(service, forms, framing):
-    """As `curl --http2` sends it."""
+    """The request is like that of `curl --http2`."""
     body = forms.multipart(("file", "a.png", forms.png_of(230)))
     head = (
         "POST /predict HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"

@@ -1,4 +1,4 @@
-"""Many requests: memory stays flat, and more load than fits costs no answer of what fits. Run by `make soak`."""
+"""Many requests: memory stays flat, and overload does not reduce the throughput. Run by `make soak`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.serving.subjects import Subject
 MODELS = Path(__file__).parents[2] / "models"
 REQUESTS = int(os.environ.get("AIDERM_SOAK_REQUESTS", "100000"))
 PART_SECONDS = 60.0
-MOST_MEGABYTES = 500  # with the 100 of its libraries' files; half of what hostile images may take
+MOST_MEGABYTES = 500  # includes the 100 of its libraries' files; half of the limit for hostile images
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def shipped(tmp_path, pictures):
 
 
 def resident(subject: Subject) -> float:
-    """Megabytes."""
+    """The resident memory of the process, in megabytes."""
     status = Path(f"/proc/{subject.process.pid}/status").read_text()
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
 
@@ -44,7 +44,7 @@ def resident(subject: Subject) -> float:
 @pytest.mark.soak
 def test_memory_is_flat_over_many_requests(shipped, pictures):
     answered, sizes = 0, []
-    shipped.measure(pictures, 32, PART_SECONDS)  # until the allocator has what it needs
+    shipped.measure(pictures, 32, PART_SECONDS)  # warms up the allocator
     while answered < REQUESTS:
         found = shipped.measure(pictures, 32, PART_SECONDS)
         assert found["broken"] == 0
@@ -65,15 +65,15 @@ def test_overload_costs_nothing_of_what_fits(shipped, pictures):
     assert flood["broken"] == 0
     assert set(flood["statuses"]) <= {"200", "503"}
     assert flood["statuses"].get("503", 0) > 0
-    assert flood["answered"] / flood["seconds"] >= 0.8 * rate  # the benchmark reports it exactly; this finds a collapse
+    assert flood["answered"] / flood["seconds"] >= 0.8 * rate  # only detects a collapse; the benchmark reports the figure
     refused = sorted(flood["refused"])
     assert refused[len(refused) // 2] <= 1000
 
 
 def test_the_load_tells_answers_from_refusals(service, pictures):
-    """The benchmark's client against a real server, in a few requests."""
+    """Runs the benchmark's client against a real server for a few requests."""
     subject = Subject("service", [], port=service.port)
-    for seconds in (1.0, 10.0, 60.0):  # a busy machine may answer nothing in the first of them
+    for seconds in (1.0, 10.0, 60.0):  # on a busy machine the first period may see no response
         found = subject.measure(pictures, 3, seconds)
         if found["answered"]:
             break
@@ -82,4 +82,4 @@ def test_the_load_tells_answers_from_refusals(service, pictures):
     assert found["answered"] == len(found["milliseconds"]) > 0
     missing = load.request("/nothing", pictures[0].read_bytes())
     assert asyncio.run(load.ask_once(service.port, missing)) == 404
-    assert asyncio.run(load.ask_once(1, missing)) is None  # nobody listens there
+    assert asyncio.run(load.ask_once(1, missing)) is None  # nothing listens on this port

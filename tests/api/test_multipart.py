@@ -1,4 +1,4 @@
-"""Malformed, oversized and endless uploads; memory stays flat and nothing reaches the disk."""
+"""Malformed, oversized and endless uploads: memory stays flat and nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refused(answer: httpx.Response, status: int, code: str) -> str:
 
 
 def whole_answer(connection: socket.socket) -> bytes:
-    """Headers and body: they may arrive apart, and the connection stays open a while for the rest of an upload."""
+    """Reads headers and body, which may arrive apart; the connection stays open a while for the rest of an upload."""
     received = b""
     while True:
         head, end, body = received.partition(b"\r\n\r\n")
@@ -60,7 +60,7 @@ def whole_answer(connection: socket.socket) -> bytes:
 
 
 def read(chunks: list[bytes], limits: UploadLimits = ONE, budget: MemoryBudget | None = None, end: bool = True, headers=TYPE):
-    """Runs read_uploads on a request whose body arrives in these chunks; without an end the client hangs up."""
+    """Runs read_uploads on a request whose body arrives in these chunks; unless ``end`` is set, the client hangs up."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     messages.append({"type": "http.request", "body": b"", "more_body": False} if end else {"type": "http.disconnect"})
     arriving = iter(messages)
@@ -115,7 +115,7 @@ def test_text_fields_beside_the_file_are_ignored_within_bounds(client, forms):
 def test_no_closing_boundary(client, forms, pictures, name):
     body = forms.multipart(("file", "a.jpg", pictures[name]), close=False)
     assert "closing" in refused(client.post("/predict", content=body, headers=TYPE), 400, "malformed_multipart")
-    # cut off in the middle of the file
+    # truncated in the middle of the file
     refused(client.post("/predict", content=body[: len(body) // 2], headers=TYPE), 400, "malformed_multipart")
 
 
@@ -145,7 +145,7 @@ def test_part_without_a_name(client):
 
 
 def answer_to_head(service, headers, body=b""):
-    """What the service answers to a request whose body does not come, but for its beginning."""
+    """The response to a request of which only the head and the beginning of the body are sent."""
     with service.connect() as connection:
         kind = b"Content-Type: multipart/form-data; boundary=frontier\r\n\r\n"
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + headers + kind + body)
@@ -176,7 +176,7 @@ def test_slow_uploads_are_cut_off(serve):
 
 @pytest.fixture(scope="module")
 def diskless(models_root: Path):
-    """The service in a process that the kernel lets write to no file at all; yields its address and pid."""
+    """Runs the service in a process that the kernel does not let write to any file; yields its address and pid."""
     environment = os.environ | {
         "AIDERM_MODELS_DIR": str(models_root),
         "AIDERM_PORT": "0",
@@ -239,7 +239,7 @@ def test_a_stream_of_100_mb_without_content_length(diskless, forms):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_the_answer_to_a_stream_comes_early(diskless):
-    """A client that stops to listen hears of the refusal soon after the limit, not at the end."""
+    """A client that stops sending to read gets the refusal soon after the limit, not at the end of the upload."""
     url, _ = diskless
     address, port = url.removeprefix("http://").split(":")
     with socket.create_connection((address, int(port)), timeout=30) as connection:
@@ -253,7 +253,7 @@ def test_the_answer_to_a_stream_comes_early(diskless):
 
 
 def test_a_large_picture_is_judged_without_a_disk(diskless, forms):
-    """Well above the spool limits of the usual form parsers."""
+    """The image is well above the size from which common form parsers spool to disk."""
     url, _ = diskless
     data = forms.png_of(230)
     padded = data[:-12] + b"".join(_padding_chunk() for _ in range(15)) + data[-12:]
@@ -280,7 +280,7 @@ def test_the_chunks_of_the_network_do_not_matter(forms, content, cuts, extra):
         return
     edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     chunks = [body[start:end] for start, end in itertools.pairwise(edges)]
-    for headers in (TYPE, TYPE | {"Content-Length": str(len(body))}):  # streamed; collected, as small bodies are
+    for headers in (TYPE, TYPE | {"Content-Length": str(len(body))}):  # streamed; and buffered, as small bodies are
         [upload] = read(chunks, headers=headers)
         assert upload.data == content
 
@@ -390,7 +390,7 @@ def test_boundary_parameter():
     ],
 )
 def test_a_part_with_only_an_extended_filename_is_a_file(disposition):
-    """RFC 5987; some HTTP libraries send nothing else for names that are not ASCII."""
+    """RFC 5987: for non-ASCII names some HTTP libraries send no other parameter."""
     body = b"--frontier\r\nContent-Disposition: " + disposition + b"\r\n\r\nabc\r\n--frontier--\r\n"
     assert read([body])[0].data == b"abc"
 
@@ -411,7 +411,7 @@ def test_an_extended_filename_over_http(client, forms):
 
 
 def test_batches_may_name_their_parts_with_brackets(client, forms):
-    """As PHP's and many JavaScript libraries' forms do."""
+    """PHP forms and many JavaScript libraries do so."""
     answer = client.post("/predict/batch", files=[("files[]", forms.png_of(230)), ("files", forms.png_of(9))])
     assert [item["assessment"]["decision"] for item in answer.json()["results"]] == ["suspicious", "low_suspicion"]
     refused(client.post("/predict", files={"file[]": forms.png_of(9)}), 400, "missing_file")

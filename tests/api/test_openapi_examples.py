@@ -1,4 +1,4 @@
-"""The OpenAPI document shows an example for every answer and every failure, and each keeps its schema."""
+"""The OpenAPI document has an example for every response and every failure, and each matches its schema."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def document() -> dict:
 
 
 def bodies(document):
-    """(operation, status, media type, its description) of every answer."""
+    """Yields (operation, status, media type, media type object) of every response that is not binary."""
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for status, response in operation["responses"].items():

@@ -93,7 +93,7 @@ def test_a_picture_at_work_for_each_core(monkeypatch):
 
 
 def test_a_misspelt_variable_is_told(monkeypatch):
-    """Ignored in silence, it would leave the service open."""
+    """If it were silently ignored, the service might run without protection."""
     monkeypatch.setenv("AIDERM_API_KEYS_FILE", "keys.json")
     monkeypatch.setenv("AIDERM_PORT", "8000")
     assert unknown_settings() == ["AIDERM_API_KEYS_FILE is no setting of the API; did you mean AIDERM_KEYS_FILE?"]

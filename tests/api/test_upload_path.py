@@ -1,4 +1,4 @@
-"""An upload goes through the packages in one direction, as docs/architecture.md draws it."""
+"""An upload passes through the packages in one direction, as docs/architecture.md shows."""
 
 import threading
 from functools import cache
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2] / "services"
 
 @cache
 def room_of(file):
-    """The package that a file of code belongs to, such as ``core/imaging``; None for code that is not ours."""
+    """The package that a source file belongs to, such as ``core/imaging``; None for code outside this project."""
     if not Path(file).is_relative_to(ROOT):
         return None
     package, _, _, *inside = Path(file).relative_to(ROOT).parts
@@ -25,7 +25,7 @@ def room_of_caller(frame):
 
 
 def test_an_upload_comes_back_to_at_most_two_packages(serve, forms):
-    """Counts the first calls of functions from another package, from the route's function to its answer."""
+    """Records each function's first call if it comes from another package, between the route's function and its response."""
     seen, entered = set(), []
 
     def watch(frame, event, _):
@@ -38,9 +38,9 @@ def test_an_upload_comes_back_to_at_most_two_packages(serve, forms):
         if code.co_name in ("predict", "_respond") or caller not in (None, room):
             entered.append((code.co_name, room))
 
-    threading.setprofile(watch)  # of the threads that the server starts
+    threading.setprofile(watch)  # applies to the threads that the server starts
     try:
-        service = serve(poll_seconds=60)  # looking for new models is another path
+        service = serve(poll_seconds=60)  # polling for new models must not be recorded
     finally:
         threading.setprofile(None)
     entered.clear()

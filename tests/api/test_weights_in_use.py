@@ -1,4 +1,4 @@
-"""Somebody truncates or overwrites the weights of a model that is serving: the process goes on, with the same answers."""
+"""When the weights of a serving model are truncated or overwritten, the process continues with the same results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ask(url: str, model: str) -> httpx.Response:
 
 
 def answered(url: str) -> tuple[str, str, float]:
-    """Version, decision and novelty, which every answer holds."""
+    """Version, decision and novelty score, which every assessment has."""
     answer = ask(url, "melanoma")
     assert answer.status_code == 200, answer.text
     found = answer.json()
@@ -40,14 +40,14 @@ def overwrite(file: Path) -> None:
 
 
 def weights(bundle: Path) -> list[Path]:
-    """Those of the SavedModel, and those of OpenVINO's own graph where the bundle has one."""
+    """The weights of the SavedModel, and those of the OpenVINO graph if the bundle has one."""
     return [file for name in ("variables/variables.data-*", "openvino.bin") for file in bundle.glob(name)]
 
 
 @pytest.mark.parametrize("damage", [truncate, overwrite])
 @pytest.mark.ci
 def test_damaged_weights_neither_end_the_process_nor_change_an_answer(damage, tmp_path, make_bundle):
-    shutil.copytree(MODELS / "melanoma", tmp_path / "melanoma")  # its weights fill many pages
+    shutil.copytree(MODELS / "melanoma", tmp_path / "melanoma")  # its weights fill many memory pages
     served = tmp_path / "melanoma" / (tmp_path / "melanoma" / "SERVING").read_text("utf-8").split()[0]
     standby = make_bundle(tmp_path, name="binary", classes=2)
     with service(tmp_path, AIDERM_POLL_SECONDS="0.1") as (url, _):
@@ -74,7 +74,7 @@ def test_damaged_weights_neither_end_the_process_nor_change_an_answer(damage, tm
         assert len(answers) >= seen + 12
         for version, decision, novelty in answers:
             assert (version, decision) == before[:2]
-            assert novelty == pytest.approx(before[2], rel=1e-3)  # one image and several at once are computed by two graphs
+            assert novelty == pytest.approx(before[2], rel=1e-3)  # different graphs compute one image and several at once
         refused = ask(url, "binary")
         assert (refused.status_code, refused.json()["code"]) == (503, "no_model")
         assert answered(url)[:2] == before[:2]

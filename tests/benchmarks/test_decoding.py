@@ -1,4 +1,4 @@
-"""benchmarks/decoding: the table is that of the numbers beside it."""
+"""The table in benchmarks/decoding matches the results beside it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Joules from counters that start again at 0, are missing, or may not be read."""
+"""Energy in joules from counters that wrap around to 0, are missing, or may not be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def package(folder: Path, number: int, microjoules: int) -> Path:
 def test_joules_of_all_packages(tmp_path: Path) -> None:
     package(tmp_path, 0, 1_000_000)
     package(tmp_path, 1, 5_000_000)
-    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, already counted there
+    (tmp_path / "intel-rapl:0:0").mkdir()  # a part of package 0, whose counter includes it
     energy = Energy(tmp_path)
     package(tmp_path, 0, 3_500_000)
     package(tmp_path, 1, 6_000_000)

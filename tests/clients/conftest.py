@@ -1,4 +1,4 @@
-"""A running service, a picture for each decision, and both Python clients behind one face."""
+"""A running service, an image for each decision, and both Python clients behind one interface."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ INSTALL = "Node.js 20.3 or newer with npm is missing: install it (from Debian 13
 
 @contextmanager
 def running(**settings: Any) -> Iterator[str]:
-    """The address of a service with these settings."""
+    """Runs a service with these settings; yields its address."""
     server = make_server(Settings(port=0, **settings))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -45,7 +45,7 @@ def running(**settings: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def models_dir(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that answers each of ``pictures`` with the decision that names it."""
+    """The folder of a model that assesses each of ``pictures`` with the decision after which it is named."""
     folder = tmp_path_factory.mktemp("models")
     make_bundle(folder)
     return folder
@@ -59,7 +59,7 @@ def service(models_dir: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def keyed(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
-    """A service that asks for keys: its address, a key, and one that may send one picture in a thousand seconds."""
+    """A service that requires API keys: its address, a key, and a key that may send one image per 1,000 seconds."""
     path = tmp_path_factory.mktemp("keys") / "keys.json"
     key, secret = new_key("clinic", rate=Rate(per_second=1000, burst=1000))
     slow, slow_secret = new_key("slow", rate=Rate(per_second=0.001, burst=1))
@@ -71,7 +71,7 @@ def keyed(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By decision: red steers the malignancy, blue the novelty."""
+    """Images by the decision that they get: red controls the malignancy, blue the novelty."""
     folder = tmp_path_factory.mktemp("pictures")
     colours = {"low_suspicion": (25, 10), "suspicious": (230, 10), "uncertain": (128, 10), "rejected": (230, 200)}
     for name, (red, blue) in colours.items():
@@ -80,7 +80,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class Blocking:
-    """An ``AsyncClient`` whose calls wait for their answer, so that one test serves both clients."""
+    """An ``AsyncClient`` whose calls block until they return, so that one test covers both clients."""
 
     def __init__(self, portal: anyio.from_thread.BlockingPortal, client: AsyncClient) -> None:
         self._portal, self._client = portal, client
@@ -92,7 +92,7 @@ class Blocking:
 
 @pytest.fixture(params=["sync", "async"])
 def make_client(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes clients of the kind in turn."""
+    """Returns a function that makes clients, synchronous or asynchronous ones by the fixture's parameter."""
     with ExitStack() as stack:
         if request.param == "sync":
             yield lambda *args, **kwargs: stack.enter_context(Client(*args, **kwargs))
@@ -114,7 +114,7 @@ def client(make_client: Make, service: str) -> Any:
 
 @pytest.fixture(scope="session")
 def npm() -> Npm:
-    """Runs npm for the TypeScript client, which is installed as package-lock.json says and compiled with its tests."""
+    """Returns a function that runs npm for the TypeScript client, installed by package-lock.json and compiled with its tests."""
     node, program = shutil.which("node"), shutil.which("npm")
 
     def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Both Python clients against a running service."""
+"""Tests both Python clients against a running service."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_several_images_of_one_lesion(client, pictures):
 def test_two_images_of_one_lesion_are_compared(client, pictures):
     answer = client.compare(pictures["suspicious"], pictures["low_suspicion"], explain=True)
     assert (answer.result, answer.growth, answer.overlay_png()) == ("not_comparable", None, None)
-    assert answer.reasons[0].code == "no_outline"  # of the tests' model
+    assert answer.reasons[0].code == "no_outline"  # the tests' model draws no outline
     assert [image.decision for image in answer.images] == [Decision.SUSPICIOUS, Decision.LOW_SUSPICION]
     with pytest.raises(aiderm_client.EmptyFile, match="index 1"):
         client.compare(pictures["suspicious"], b"")
@@ -111,11 +111,11 @@ def test_a_service_that_asks_for_keys(make_client, keyed, pictures):
             nobody.predict(pictures["suspicious"])
         assert nobody.health().status == "ok"
     slow = make_client(url, api_key=slow_key)
-    with suppress(aiderm_client.RateLimited):  # the other client may have used up its one picture
+    with suppress(aiderm_client.RateLimited):  # the test of the other client may have used up its one image
         slow.predict(pictures["suspicious"])
     with pytest.raises(aiderm_client.RateLimited) as error:
         slow.predict(pictures["suspicious"])
-    assert error.value.retry_after > 60  # which is why it was not waited for
+    assert error.value.retry_after > 60  # which is why the client did not wait
 
 
 def test_an_unhealthy_service_is_an_answer(make_client):
@@ -137,7 +137,7 @@ def test_the_key_goes_as_bearer_and_nowhere_else(make_client, pictures):
     [request] = seen
     assert request.url == "http://x/api/predict"
     assert request.headers["authorization"] == "Bearer secret-key"
-    assert b"suspicious.png" not in request.content  # a file's name may be a patient's
+    assert b"suspicious.png" not in request.content  # a file's name may contain a patient's name
     assert "secret-key" not in str(error.value) + repr(client)
 
 
@@ -181,7 +181,7 @@ def test_every_code_of_the_api_has_its_class():
     theirs = {
         kind.code for kind in vars(api_problems).values() if inspect.isclass(kind) and issubclass(kind, api_problems.ProblemError)
     }
-    # Nobody reads the first, and the second is of the Open Inference Protocol, which other clients speak.
+    # No client receives the first; the second belongs to the Open Inference Protocol, for which there are other clients.
     assert theirs - {"client_closed_request", "malformed_tensors"} <= ours
     assert {"unauthorized", "rate_limited", "method_not_allowed"} <= ours
     assert all(issubclass(getattr(aiderm_client, name), AidermError) for name in dir(aiderm_client) if name.endswith("Error"))

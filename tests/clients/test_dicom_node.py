@@ -1,4 +1,4 @@
-"""aiderm-dicom before a real DICOMweb server (Orthanc) and a folder: every image has one report, and no log names a patient."""
+"""aiderm-dicom with a real DICOMweb server (Orthanc) and a folder: every image gets one report, and no log names a patient."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def patient(number: int, **changes: object) -> bytes:
-    """A photograph of an invented patient, of a colour that the tests' model does not reject."""
+    """A photograph of an invented patient, in a colour that the tests' model does not reject."""
     colour = bytes([number % 250, 100, 10])
     return files.photograph(
         colour * (WIDTH * HEIGHT), WIDTH, HEIGHT, name=1000 + number,
@@ -47,7 +47,7 @@ def patient(number: int, **changes: object) -> bytes:
 
 @contextmanager
 def orthanc(folder: Path, port: int) -> Iterator[str]:
-    """The address of its DICOMweb root."""
+    """Runs Orthanc; yields the address of its DICOMweb root."""
     settings = {
         "Name": "tests", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "storage"),
         "HttpPort": port, "DicomPort": free_port(), "DicomServerEnabled": False, "AuthenticationEnabled": False,
@@ -80,14 +80,14 @@ def stow(url: str, photographs: list[bytes]) -> None:
 
 
 def stored(url: str, modality: str) -> list[bytes]:
-    """All instances of a modality, as the server holds them."""
+    """All instances of a modality, as the server has stored them."""
     root = url.removesuffix("/dicom-web")
     query = {"Level": "Instance", "Query": {"Modality": modality}}
     return [httpx.get(f"{root}/instances/{each}/file").content for each in httpx.post(f"{root}/tools/find", json=query).json()]
 
 
 def hold(url: str, bundles: Path, count: int, said: str, tmp_path: Path) -> None:
-    """Every patient has one valid report, one heatmap and one valid Bundle, and ``said`` names none."""
+    """Asserts that each patient has one valid report, one heatmap and one valid Bundle, and that ``said`` names no patient."""
     reports, heatmaps = stored(url, "SR"), stored(url, "OT")
     assert (len(reports), len(heatmaps)) == (count, count)
     assert {str(pydicom.dcmread(io.BytesIO(each)).PatientID) for each in reports} == {f"PATID-{n:05}-XQ" for n in range(count)}
@@ -112,7 +112,7 @@ def test_patients_in_by_stow_and_out_as_reports(count, service, tmp_path, capfd,
         arguments = ["--dicomweb", url, "--out", str(bundles), "--fhir", "--once", "--state", str(state)]
         for modality in ("XC", "SR", "OT"):
             arguments += ["--modality", modality]
-        # The service is away: everything waits.
+        # While the service is down, everything waits.
         assert dicom_node.main([*arguments, "--service", f"http://127.0.0.1:{free_port()}"]) == 1
         assert stored(url, "SR") == []
         assert dicom_node.main([*arguments, "--service", service]) == 0
@@ -123,13 +123,13 @@ def test_patients_in_by_stow_and_out_as_reports(count, service, tmp_path, capfd,
             "".join(capfd.readouterr()) + "".join(f"\n{record.name}: {record.getMessage()}" for record in caplog.records),
             tmp_path,
         )
-    # The archive is away, and comes back; nothing is done twice, and what the service wrote is no image to it.
+    # The archive goes down and comes back: nothing is done twice, and the node's own reports and heatmaps are skipped.
     assert dicom_node.main([*arguments, "--service", service]) == 1
     with orthanc(tmp_path, port) as url:
         assert dicom_node.main([*arguments, "--service", service]) == 0
         outcomes = [line.split(maxsplit=1)[1] for line in state.read_text().splitlines()]
         assert (outcomes.count("reported"), outcomes.count("skipped")) == (count, 2 * count)
-        # Even without its memory it stores the same instances again, not others.
+        # Without its state file it stores the same instances again, not new ones.
         state.unlink()
         assert dicom_node.main([*arguments, "--service", service]) == 0
         assert len(stored(url, "SR")) == count
@@ -138,7 +138,7 @@ def test_patients_in_by_stow_and_out_as_reports(count, service, tmp_path, capfd,
 def test_a_folder_of_images(service, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(dicom_node, "_SETTLED_SECONDS", 0)
     caplog.set_level("INFO")
-    source, target = tmp_path / "in", tmp_path / "in" / "out"  # its own reports lie among the images
+    source, target = tmp_path / "in", tmp_path / "in" / "out"  # its own reports are below the folder of images
     source.mkdir()
     for number in range(2):
         (source / f"IM{number}").write_bytes(patient(number))

@@ -1,4 +1,4 @@
-"""An Assessment as a FHIR R4 DiagnosticReport: against HL7's own schema, and what no schema says."""
+"""An Assessment as a FHIR R4 DiagnosticReport: validated with HL7's schema and with rules that no schema expresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = DOCUMENT["paths"]["/predict"]["post"]["responses"]["200"]["content"][
 
 @pytest.fixture(scope="module")
 def problems() -> Callable[[dict[str, Any]], list[str]]:
-    """What HL7's schema finds wrong with a DiagnosticReport."""
+    """A function that returns the errors that HL7's schema finds in a DiagnosticReport."""
     return fhir_validator()
 
 
@@ -48,7 +48,7 @@ def codes(concept: dict[str, Any]) -> list[str]:
 
 
 def every(node: Any) -> Any:
-    """Each (key, value) of a resource, at every depth."""
+    """Yields each (key, value) of a resource, at every depth."""
     pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in pairs:
         yield key, value
@@ -56,7 +56,7 @@ def every(node: Any) -> Any:
 
 
 def check(report: dict[str, Any]) -> None:
-    """R4's invariants that concern such a report: dom-2, dom-3, dom-4, ref-1, obs-6, obs-7, and required bindings."""
+    """Asserts the R4 invariants that apply to such a report: dom-2, dom-3, dom-4, ref-1, obs-6, obs-7, and required bindings."""
     ids = [item["id"] for item in report["contained"]]
     references = [value for key, value in every(report) if key == "reference"]
     local = {value.removeprefix("#") for value in references if value.startswith("#")}
@@ -218,7 +218,7 @@ def test_any_text_and_number_make_a_valid_report(problems, text, probability, sc
     check(report)
     assert observations(report)["malignancy"]["valueQuantity"]["value"] == probability
     narrative = Xhtml(report["text"]["div"])
-    assert set(narrative.tags) == {"div", "p"}  # no text becomes markup
+    assert set(narrative.tags) == {"div", "p"}  # text is never interpreted as markup
     assert text in narrative.data
 
 

@@ -1,4 +1,4 @@
-"""What is generated in clients/ is what the API's code generates now."""
+"""The generated files in clients/ match what the API's current code generates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLIENTS = Path(__file__).parents[2] / "clients"
 
 
 def test_openapi_json_is_the_apps_own(monkeypatch):
-    monkeypatch.setenv("AIDERM_METRICS", "false")  # no setting of the machine may show in it
+    monkeypatch.setenv("AIDERM_METRICS", "false")  # settings of the machine must not affect the document
     spec = importlib.util.spec_from_file_location("generate", CLIENTS / "generate.py")
     generate = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generate)
@@ -21,8 +21,8 @@ def test_openapi_json_is_the_apps_own(monkeypatch):
 
 
 def test_the_python_client_installs_by_itself(tmp_path):
-    """As `pip install ./clients/python` does; without its dependencies, which the test environment has."""
-    package = tmp_path / "python"  # setuptools would leave its folders behind
+    """Installs it like `pip install ./clients/python`, but without dependencies, which the test environment already has."""
+    package = tmp_path / "python"  # a copy, because setuptools leaves its folders behind
     shutil.copytree(CLIENTS / "python", package, ignore=shutil.ignore_patterns("*.egg-info", "build"))
     options = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", tmp_path / "installed"]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, package], check=True, timeout=120)

@@ -1,4 +1,4 @@
-"""The examples in the clients' READMEs run as they are written."""
+"""The examples in the clients' READMEs run as written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def example(language: str, readme: str, service: str) -> str:
 
 
 def run(command: list[str | Path | None], **environment: str) -> list[str]:
-    """The lines that a program prints, run from the repository's root."""
+    """Runs a program from the repository's root and returns the lines that it prints."""
     done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""When the Python clients try again, and how long they wait before."""
+"""When the Python clients retry, and how long they wait before that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def problem(status, **headers):
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """What the clients waited; they do not wait for it."""
+    """The pauses that the clients asked for, in seconds; no time passes."""
     waited: list[float] = []
 
     async def asleep(seconds):
@@ -40,7 +40,7 @@ def pauses(monkeypatch):
 
 @pytest.fixture
 def scripted(make_client, pauses):
-    """A client that meets these outcomes one after the other, and the list of the requests that it made."""
+    """Returns a function that makes a client whose requests get the given outcomes in turn, and the list of these requests."""
 
     def make(*outcomes, **settings):
         requests: list[httpx.Request] = []

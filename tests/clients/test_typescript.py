@@ -1,4 +1,4 @@
-"""The TypeScript client: compiles strictly, is what the OpenAPI document generates, and its own tests pass before a service."""
+"""The TypeScript client compiles in strict mode, matches the OpenAPI document, and passes its own tests against a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Roads to a Ray cluster that lead nowhere end soon, in a sentence; tests/trainer/study/test_study_cluster.py has the others."""
+"""Connecting to a Ray cluster that is not there fails soon, with a clear message.
+
+tests/trainer/study/test_study_cluster.py tests connections that succeed.
+"""
 
 import socket
 import sys
@@ -13,7 +16,7 @@ from aiderm_compute.ray_cluster import ClusterError, connect
 
 @contextmanager
 def listener() -> Iterator[int]:
-    """A port at which somebody listens, but no Ray: silent, as the kernel takes the connections and nobody reads."""
+    """A port that accepts connections but never answers: the kernel accepts them and no program reads."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

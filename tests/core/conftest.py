@@ -1,4 +1,4 @@
-"""Fixtures of the core's tests."""
+"""Fixtures for the tests of aiderm_core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiderm_core.bundle.manifest import Manifest
 
 @pytest.fixture(scope="session")
 def sound_bundle(tmp_path_factory: pytest.TempPathFactory, make_bundle: Any) -> Path:
-    """A complete bundle, promoted, that no test may change."""
+    """A complete, promoted bundle that no test may change."""
     bundle: Path = make_bundle(tmp_path_factory.mktemp("sound"))
     return bundle
 

@@ -1,4 +1,4 @@
-"""The whole path with a graph that answers what it was told to: no real one can be made to break its contract."""
+"""The whole assessment with a runtime of given outputs, because no real graph can be made to break its contract."""
 
 from __future__ import annotations
 

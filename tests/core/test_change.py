@@ -1,4 +1,4 @@
-"""Change between two photographs, on drawn lesions on drawn skin: nothing comes from nothing, and known growth is found."""
+"""Change between two synthetic photographs: no change is reported where there is none, and known growth is measured."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def photograph(
     texture: float = 6.0,
     lesion: tuple[int, int, int] = (110, 70, 50),
 ) -> Photograph:
-    """A lesion of an area that is larger by ``growth``, seen by a camera that is turned by ``turn`` degrees and shifted."""
+    """A lesion whose area is larger by the share ``growth``, seen by a camera that is turned by ``turn`` degrees and shifted."""
     y, x = np.mgrid[: 2 * SIDE, : 2 * SIDE].astype(np.float32) - (SIDE - 0.5)
     angle = np.arctan2(y, x)
     radius = RADIUS * np.sqrt(1 + growth) * (1 + 0.12 * np.cos(2 * angle + seed) + 0.06 * np.cos(3 * angle))
@@ -76,7 +76,7 @@ def test_growth_is_measured_whatever_the_camera_did(growth):
     assert found.growth.value == pytest.approx(100 * growth, abs=5)
     assert found.growth.low <= 100 * growth <= found.growth.high
     assert found.scale == pytest.approx(1 / 1.1, abs=0.01)
-    assert found.rotation == pytest.approx(70, abs=0.5)  # the camera turned the scene anticlockwise; back is clockwise
+    assert found.rotation == pytest.approx(70, abs=0.5)  # the scene was turned anticlockwise; back is clockwise
     assert found.changed is (growth > 0.05)
 
 
@@ -117,7 +117,7 @@ def test_the_light_may_not_differ_too_much():
 def test_bare_skin_does_not_tell_the_scale_but_spacing_does():
     bare, grown = photograph(texture=0.0), photograph(texture=0.0, zoom=1.15, turn=10)
     assert codes(compare(bare, grown)) == ["scale"]
-    for spacing, growth in ((0.05, 15**2 / 100 + 30), (0.05 / 1.15, 0)):  # as large as it looks, or only seen from nearer
+    for spacing, growth in ((0.05, 15**2 / 100 + 30), (0.05 / 1.15, 0)):  # it really grew, or was only seen from nearer
         known = [replace(bare, spacing=(0.05, 0.05)), replace(grown, spacing=(spacing, spacing))]
         found = compare(*known)
         assert codes(found) == []

@@ -1,4 +1,4 @@
-"""Several images of one lesion: what they say together, and when they may not."""
+"""Combining several images of one lesion, and when that is refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARES = st.floats(0.0, 1.0)
 
 
 def view(malignancy: float, manifest: Manifest, *, kind: int = 0, doubtful: bool = False) -> View:
-    """An image whose malignancy lies nearly all in the ``kind``-th malignant class."""
+    """An image whose malignancy is nearly all in one malignant class, the ``kind``-th; likewise for the benign classes."""
     malignant = np.array([label.malignant for label in manifest.labels])
     probabilities = np.empty(len(malignant))
     for group, weight in ((malignant, malignancy), (~malignant, 1 - malignancy)):
@@ -41,7 +41,7 @@ def codes(found) -> list[str]:
         ([0.9, 0.2], Decision.SUSPICIOUS, ["threshold"]),
         ([0.2, 0.2], Decision.UNCERTAIN, ["band"]),
         ([0.2, 0.1], Decision.UNCERTAIN, ["band"]),
-        ([0.14, 0.08], Decision.LOW_SUSPICION, ["threshold"]),  # beside the band, and not far from each other
+        ([0.14, 0.08], Decision.LOW_SUSPICION, ["threshold"]),  # combined outside the band, and close to each other
         ([0.2, 0.01], Decision.UNCERTAIN, ["disagreement"]),  # far from each other
         ([0.9, 0.01], Decision.UNCERTAIN, ["disagreement"]),
         ([0.25, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001], Decision.UNCERTAIN, ["disagreement"]),
@@ -72,7 +72,7 @@ def test_an_image_of_doubtful_quality_does_not_lower_the_suspicion(manifest):
 
 
 def test_two_images_that_are_sure_of_cancer_but_not_of_its_kind_stay_sure(manifest):
-    """The normalised geometric mean of all classes at once would say about 0.1."""
+    """The normalised geometric mean over all classes at once would give about 0.1."""
     found = combine([view(0.7, manifest, kind=0), view(0.7, manifest, kind=1)], manifest, RULE)
     assert found.malignancy == pytest.approx(0.7)
     assert found.probabilities[:2] == pytest.approx([found.probabilities[0]] * 2)

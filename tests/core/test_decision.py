@@ -1,4 +1,4 @@
-"""The first of rejected, uncertain, suspicious, low suspicion that holds."""
+"""The decision is the first of rejected, uncertain, suspicious and low suspicion that applies."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def codes(verdict: Verdict) -> list[str]:
         (0.9, 0.0, {}, (), Decision.SUSPICIOUS, ["threshold"]),
         (0.0, 0.0, {}, (), Decision.LOW_SUSPICION, ["threshold"]),
         (1.0, 1000.0, {}, (), Decision.SUSPICIOUS, ["threshold"]),
-        # the band is closed
+        # the band includes its ends
         (0.4, 0.0, {}, (), Decision.UNCERTAIN, ["band"]),
         (0.5, 0.0, {}, (), Decision.UNCERTAIN, ["band"]),
         (0.6, 0.0, {}, (), Decision.UNCERTAIN, ["band"]),
         (math.nextafter(0.4, 0), 0.0, {}, (), Decision.LOW_SUSPICION, ["threshold"]),
         (math.nextafter(0.6, 1), 0.0, {}, (), Decision.SUSPICIOUS, ["threshold"]),
-        # a poor picture cannot reassure, but it can alarm
+        # a poor image cannot reassure, but it can alarm
         (0.1, 0.0, {}, (WARNING,), Decision.UNCERTAIN, ["quality"]),
         (0.45, 0.0, {}, (WARNING,), Decision.UNCERTAIN, ["band", "quality"]),
         (0.55, 0.0, {}, (WARNING,), Decision.UNCERTAIN, ["band"]),
         (0.9, 0.0, {}, (WARNING,), Decision.SUSPICIOUS, ["threshold"]),
-        # advice decides nothing
+        # advice does not affect the decision
         (0.1, 0.0, {}, (ADVICE,), Decision.LOW_SUSPICION, ["threshold"]),
         (0.1, 0.0, {}, (ADVICE, WARNING), Decision.UNCERTAIN, ["quality"]),
-        # rejection comes before everything
+        # rejection takes precedence
         (0.9, 1000.1, {}, (), Decision.REJECTED, ["novelty"]),
         (0.5, math.inf, {}, (WARNING,), Decision.REJECTED, ["novelty"]),
         (0.9, 0.0, {"sharpness": 1.9, "glare": 0.0}, (WARNING,), Decision.REJECTED, ["quality_sharpness"]),

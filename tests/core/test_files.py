@@ -1,4 +1,4 @@
-"""A file that is replaced is the old one or the whole new one."""
+"""Replacing a file is atomic: it has either the old or the complete new content."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def stated(manifest: Manifest) -> Manifest:
 
 
 def test_a_rare_class_that_fits_well_beats_a_common_one_that_fits_badly(stated: Manifest) -> None:
-    found = most_likely(np.array([0.02, 0.01, 0.01, 0.6, 0.01, 0.3, 0.05]), stated)  # df thirty times its prior
+    found = most_likely(np.array([0.02, 0.01, 0.01, 0.6, 0.01, 0.3, 0.05]), stated)  # df is thirty times its prior
     assert found is not None
     assert (found.id, found.name, found.note) == ("df", "Dermatofibroma", NOTE)
     odds = np.array([0.2, 0.2, 0.25, 0.6 / 0.7, 0.125, 30.0, 2.5])
@@ -45,7 +45,7 @@ def test_an_assessment_carries_it(stated: Manifest, sound_bundle) -> None:
     found = assess(picture, manifest=stated, runtime=runtime, rule=stated.decision, limits=Limits(min_side=1))
     assert found.most_likely == most_likely(found.probabilities, stated)
     assert found.most_likely is not None
-    assert found.most_likely.id == "akiec"  # the rarest of the malignant classes, which share 210/255 alike
+    assert found.most_likely.id == "akiec"  # the malignant classes share 210/255 equally, so the rarest wins
 
 
 def test_a_prior_survives_the_manifest(stated: Manifest) -> None:

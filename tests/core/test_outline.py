@@ -1,4 +1,4 @@
-"""Shapes whose measures are known, and lesions laid over them."""
+"""Measures of known shapes, and lesions drawn in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = {"area": (1.0, 1.0), "diameter": (1.0, 1.0), "asymmetry": (0.0, 0.0), "b
 
 
 def polar(radius, centre=(MIDDLE, MIDDLE)):
-    """The mask inside a line given as radius by angle."""
+    """The mask of the region inside a line, which is given as a function from angle to radius."""
     angles = np.linspace(0, 2 * np.pi, 720, endpoint=False)
     line = np.stack([centre[0] + radius(angles) * np.cos(angles), centre[1] + radius(angles) * np.sin(angles)], axis=1)
     mask = np.zeros((SIDE, SIDE), np.uint8)
@@ -45,7 +45,7 @@ def test_an_ellipse_measures_the_same_however_it_is_turned(turn):
     assert found["area"] == pytest.approx(math.pi * 80 * 40 / SIDE**2, rel=0.03)
     assert found["diameter"] == pytest.approx(160 / SIDE, rel=0.02)
     assert found["asymmetry"] < 0.04
-    assert found["border"] == pytest.approx(1.19, abs=0.05)  # of an ellipse of two to one
+    assert found["border"] == pytest.approx(1.19, abs=0.05)  # for an ellipse with axes of 2:1
 
 
 def test_notches_raise_the_border_and_a_bulge_the_asymmetry():
@@ -85,7 +85,7 @@ def test_the_outline_lies_in_the_upright_image_with_what_was_measured():
     assert len(found.points) < 120
     area, asymmetry = found.measures["area"], found.measures["asymmetry"]
     assert (area.low, area.high) == pytest.approx((0.8 * area.value, 1.3 * area.value))
-    assert asymmetry.low == 0.0  # nothing is less than symmetric
+    assert asymmetry.low == 0.0  # nothing is more symmetric than 0
     assert asymmetry.high == pytest.approx(asymmetry.value + 0.1)
     assert found.present == ["dark_brown"]
 

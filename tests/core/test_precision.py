@@ -1,4 +1,4 @@
-"""Which variant answers."""
+"""The choice of the variant that serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results in order, no more of them at once than asked for."""
+"""Results come in order, and no more are computed ahead than allowed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_items_are_taken_no_faster_than_needed() -> None:
 
     results = prefetch(lambda number: number, items(), workers=2, ahead=3)
     assert next(results) == 0
-    assert taken == 4  # the one in use, and three beside it
+    assert taken == 4  # the one in use, and three ahead of it
     next(results)
     assert taken == 5
     results.close()

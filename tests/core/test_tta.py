@@ -1,4 +1,4 @@
-"""Eight orientations, one answer."""
+"""Test-time augmentation: eight orientations, one result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MALIGNANT = np.array([True, True, False])
 
 
 class Positions:
-    """A graph that sees where light falls: all its outputs depend on the orientation."""
+    """A runtime that depends on where bright pixels are, so all its outputs depend on the orientation."""
 
     name, precision = "openvino", "f32"
 
@@ -88,7 +88,7 @@ def test_a_shift_of_the_prior_passes_through_the_mean_of_log_odds(logits, shift)
     def log_odds(extra):
         values = np.array(logits) + extra * MALIGNANT
         probability = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-        # float64 up to the answer: what is tested is the formula, not the rounding
+        # float64 throughout, because this tests the formula and not the rounding
         outputs = Outputs(probability, probability[:, :2].sum(axis=1), np.zeros((VIEWS, 2, 2)), np.zeros(VIEWS))
         answer = pooled(outputs, MALIGNANT, "log_odds").probability.astype(np.float64)[0]
         return np.log(answer[:2].sum()) - np.log(answer[2])
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_it_runs_a_real_graph(sound_bundle, manifest):
-    """The graph's heatmap is brightest where green is: the pooled one must be too, and no picture may touch another."""
+    """The graph's heatmap is the green channel; the pooled one must match it, and no image may affect another."""
     pictures = np.full((2, 64, 64, 3), (200, 0, 20), np.uint8)
     pictures[0, :16, :16, 1] = 250
     pictures[1, 48:, :16, 1] = 250

@@ -1,4 +1,4 @@
-"""The real stack: images built from the Dockerfiles, started by docker compose on the engine that DOCKER_HOST names."""
+"""The real stack: images built from the Dockerfiles and started by docker compose on the engine that DOCKER_HOST names."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ HOW_TO = (
 
 @dataclass(frozen=True)
 class Stack:
-    """A compose project of its own, so that it meets no other stack of this machine."""
+    """A separate compose project, so that it does not conflict with other stacks on this machine."""
 
     project: str
     environment: Mapping[str, str]
     url: str = ""
 
     def compose(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """`docker compose …` of this project."""
+        """Runs `docker compose …` for this project."""
         command = ["docker", "compose", "--project-name", self.project, *arguments]
         return run(command, self.environment, check, timeout)
 
     def containers(self, service: str) -> list[str]:
-        """The ids of the service's containers, stopped ones included."""
+        """The ids of the service's containers, including stopped ones."""
         return self.compose("ps", "--all", "--quiet", service).stdout.split()
 
     def container(self, service: str) -> str:
@@ -56,7 +56,7 @@ class Stack:
         return identifier
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine says about the container."""
+        """The output of `docker inspect` for the service's container."""
         return json.loads(docker("inspect", self.container(service)))[0]
 
     def execute(self, service: str, *command: str) -> str:
@@ -64,12 +64,12 @@ class Stack:
         return docker("exec", self.container(service), *command)
 
     def logs(self, service: str) -> str:
-        """What the container has written, as it wrote it."""
+        """The unmodified output of the service's container."""
         result = run(["docker", "logs", self.container(service)])
         return result.stdout + result.stderr
 
     def address(self, service: str) -> str:
-        """The container's address in the internal network, which this host reaches too."""
+        """The container's address in the internal network, which this host can reach too."""
         return self.inspect(service)["NetworkSettings"]["Networks"][f"{self.project}_internal"]["IPAddress"]
 
 
@@ -86,13 +86,13 @@ def run(
 
 
 def docker(*arguments: str, timeout: float = 300) -> str:
-    """Standard output of `docker …`."""
+    """Runs `docker …` and returns its standard output."""
     return run(["docker", *arguments], timeout=timeout).stdout
 
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """Skips where no engine answers."""
+    """Skips the test if no engine answers."""
     if shutil.which("docker") is None:
         pytest.skip(HOW_TO)
     for command in (["docker", "info"], ["docker", "compose", "version"]):
@@ -107,13 +107,13 @@ def engine() -> None:
 
 
 def base_images() -> set[str]:
-    """The images that the Dockerfiles begin with."""
+    """The base images of the Dockerfiles."""
     files = [ROOT / "frontend" / "Dockerfile", ROOT / "services" / "Dockerfile"]
     return {name for file in files for name in re.findall(r"^(?:FROM |ARG NGINX_IMAGE=)(\S+:\S+)", file.read_text("utf-8"), re.M)}
 
 
 def provide(base: str) -> None:
-    """Where no registry is reached, another tag of the same image stands in for a base image."""
+    """Makes a base image available: pulls it or, if no registry can be reached, uses another tag of the same image."""
 
     def there() -> bool:
         return run(["docker", "image", "inspect", base], check=False).returncode == 0
@@ -130,7 +130,7 @@ def provide(base: str) -> None:
 
 @pytest.fixture(scope="session")
 def served_models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models that the repository ships; in a checkout without them, a bundle made for tests."""
+    """The models that the repository ships or, in a checkout without them, a bundle made for tests."""
     shipped = ROOT / "models"
     if (shipped / "melanoma" / "SERVING").is_file():
         return shipped
@@ -142,7 +142,7 @@ def served_models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="session")
 def assessed_lesion(served_models: Path) -> bytes:
-    """PNG of the first synthetic lesion that the served model does not reject, so that its answer holds a probability."""
+    """PNG of the first synthetic lesion that the served model does not reject, so that its assessment has a probability."""
     store = ModelStore(served_models)
     bundle = store.path("melanoma", store.serving("melanoma") or "")
     manifest = Manifest.load(bundle)
@@ -157,7 +157,7 @@ def assessed_lesion(served_models: Path) -> bytes:
 
 @pytest.fixture(scope="session")
 def project(engine: None, served_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A project with its images built and nothing started; what it left is removed at the end."""
+    """A project with its images built and nothing started; everything is removed at the end."""
     folder = tmp_path_factory.mktemp("stack")
     for name in ("data", "runs"):
         (folder / name).mkdir()
@@ -182,7 +182,7 @@ def project(engine: None, served_models: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def stack(project: Stack) -> Stack:
-    """nginx and the API, started as `docker compose up` does."""
+    """nginx and the API, started by `docker compose up`."""
     try:
         project.compose("up", "--detach", "--wait", "--wait-timeout", "120")
     except AssertionError as error:
@@ -193,7 +193,7 @@ def stack(project: Stack) -> Stack:
 
 @pytest.fixture(scope="session")
 def fleet(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Three small replicas of the API behind nginx, with models of their own; no client is limited. Tests leave it whole."""
+    """Three small API replicas behind nginx, with their own models and no rate limit. Tests must leave it intact."""
     models = tmp_path_factory.mktemp("fleet")
     name = "melanoma"
     source = Path(project.environment["AIDERM_MODELS"]) / name
@@ -208,14 +208,14 @@ def fleet(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         AIDERM_API_CPUS="1",
         AIDERM_THREADS="1",
         AIDERM_POLL_SECONDS="0.5",
-        AIDERM_AUDIT="/tmp/audit.jsonl",  # so that a full disk is met
+        AIDERM_AUDIT="/tmp/audit.jsonl",  # so that a full disk matters
     )
     with running(stack) as started:
         yield started
 
 
 def another(project: Stack, name: str, **environment: str) -> Stack:
-    """A project beside the first one, with tags of its own on the same images, and without limits of a client."""
+    """A second project with its own tags for the same images, and without limits per client."""
     for image in ("aiderm-api", "aiderm-frontend"):
         docker("tag", f"{image}:{project.environment['AIDERM_VERSION']}", f"{image}:{project.project}-{name}")
     port = free_port()
@@ -229,7 +229,7 @@ def another(project: Stack, name: str, **environment: str) -> Stack:
 
 @contextmanager
 def running(stack: Stack) -> Iterator[Stack]:
-    """Starts a project; at the end nothing of it is left, its tags neither."""
+    """Starts a project and removes it at the end, including its tags."""
     try:
         stack.compose("up", "--detach", "--wait", "--wait-timeout", "120", "--no-build")
         yield stack
@@ -244,6 +244,6 @@ def running(stack: Stack) -> Iterator[Stack]:
 
 
 def readable(folder: Path) -> None:
-    """Lets the containers' users read a temporary folder, which pytest makes private."""
+    """Makes a temporary folder, which pytest makes private, readable for the containers' users."""
     for path in [folder, *folder.rglob("*")]:
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))

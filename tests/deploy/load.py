@@ -1,8 +1,8 @@
-"""Steady load of predictions, and a count of what became of each: ``with Load([url], picture) as load: …; load.stop()``.
+"""Sends a steady load of predictions and records each outcome: ``with Load([url], picture) as load: …; load.stop()``.
 
-A number of clients each send one request after the other, a connection each, from a process of its own. With several addresses
-they are asked in turn, and one that takes no connection is passed over, as a load balancer does; a request is lost only when it
-was sent and got no 200, or when no address took it.
+It runs in a separate process. Several clients each send one request after the other, each on a new connection. Several addresses
+are used in turn, and one that accepts no connection is skipped, as a load balancer would do. So a request fails only if it was
+sent and got no assessment with status 200, or if no address accepted it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_REQUESTS = 20_000
 
 @dataclass(frozen=True)
 class Request:
-    """One request; times are of ``time.monotonic()``, which all processes of a machine share."""
+    """One request; times are from ``time.monotonic()``, a clock that all processes of a machine share."""
 
     identifier: str
     url: str
@@ -35,19 +35,19 @@ class Request:
     ended: float
     status: int
     error: str = ""
-    version: str = ""  # of the model that answered
+    version: str = ""  # of the model that made the assessment
     malignancy: float | None = None
-    code: str = ""  # of the problem that was answered
+    code: str = ""  # of the problem that was returned
 
     @property
     def failed(self) -> bool:
-        """Also when the answer is no assessment."""
+        """Whether the response is anything but an assessment with status 200."""
         return self.status != 200 or not self.version
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was sent while the load ran."""
+    """The requests that were sent while the load ran."""
 
     requests: list[Request]
 
@@ -56,7 +56,7 @@ class Report:
         return [request for request in self.requests if request.failed]
 
     def in_flight(self, moment: float) -> list[Request]:
-        """Those that had been sent and not yet answered."""
+        """The requests that had been sent and not yet answered at that moment."""
         return [request for request in self.requests if request.started <= moment < request.ended]
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Report:
 
 
 class Load:
-    """The process that asks; ``prefix`` is put before its command, for example to enter a network namespace."""
+    """The process that sends the load; ``prefix`` is put before its command, for example to enter a network namespace."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Load:
         return self
 
     def stop(self) -> Report:
-        """Sends nothing more, waits for the answers and returns the report, which it also prints."""
+        """Stops sending, waits for the pending responses, and prints and returns the report."""
         output, _ = self._process.communicate(timeout=MOST_SECONDS)
         assert self._process.returncode == 0, f"the load generator ended with {self._process.returncode}"
         self.report = Report([Request(**fields) for fields in json.loads(output)])
@@ -106,7 +106,7 @@ class Load:
 
 
 async def ask(urls: list[str], picture: bytes, client: httpx.AsyncClient) -> Request:
-    """One prediction, from the first of the addresses that takes the connection."""
+    """Requests one prediction from the first address that accepts the connection."""
     identifier = uuid.uuid4().hex
     for url in urls:
         started = time.monotonic()
@@ -134,7 +134,7 @@ async def ask(urls: list[str], picture: bytes, client: httpx.AsyncClient) -> Req
 
 
 async def generate(urls: list[str], picture: bytes, clients: int, pause: float, timeout: float) -> list[Request]:
-    """Asks until standard input ends, or the bounds of time or number are reached."""
+    """Sends requests until standard input ends, or the limit of time or number is reached."""
     requests: list[Request] = []
     stopped = asyncio.Event()
     turn = itertools.count()

@@ -1,4 +1,4 @@
-"""A Docker Swarm of machines made of namespaces (``tests/machines.py``), each with an engine of its own."""
+"""A Docker Swarm of machines made of namespaces (``tests/machines.py``), each with its own engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .conftest import run
 
 TOOLS = ("dockerd", "containerd", "iptables")
 SUBNET = "198.18.200"
-ROOT_FOLDER = Path("/var/tmp")  # large, and on a disk that the engine's overlays can use
+ROOT_FOLDER = Path("/var/tmp")  # has space, and is on a file system that supports the engine's overlays
 PREFIX = "aiderm-swarm-"
-# /sys belongs to the namespace too, except the cgroups.
+# The namespace also gets its own /sys, but keeps the cgroups.
 MACHINE = """
 set -e
 mkdir -p "$folder/cgroup"
@@ -43,9 +43,9 @@ exec dockerd --data-root "$folder/data" --exec-root "$folder/exec" --pidfile "$f
 
 @dataclass
 class Node(Machine):
-    """One engine."""
+    """A machine that runs one engine."""
 
-    layers: list[Path] = field(default_factory=list)  # of images, from another node
+    layers: list[Path] = field(default_factory=list)  # image layers of another node
 
     @property
     def url(self) -> str:
@@ -63,7 +63,7 @@ class Node(Machine):
         return run(["docker", "--host", self.host, *arguments], check=check, timeout=timeout).stdout.strip()
 
     def containers(self, service: str) -> list[str]:
-        """Ids of the running containers of a service on this node."""
+        """The ids of the service's running containers on this node."""
         return self.docker("ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={service}").split()
 
     def start(self, joined: Switch) -> None:
@@ -80,7 +80,7 @@ class Node(Machine):
 
 @dataclass
 class Cluster:
-    """A swarm of three managers and the way to them."""
+    """A swarm of three managers, and the network through which they are reached."""
 
     nodes: list[Node]
     switch: Switch
@@ -92,7 +92,7 @@ class Cluster:
 
     @property
     def enter(self) -> tuple[str, ...]:
-        """Put before a command, it runs where the nodes are reached."""
+        """The prefix that runs a command in the network namespace from which the nodes can be reached."""
         return self.switch.enter
 
     @property
@@ -101,7 +101,7 @@ class Cluster:
         return next(node for node in self.alive if node.docker(*query) == "true")
 
     def lose(self, node: Node) -> tuple[float, float]:
-        """The cable first, so that nobody is told; then all its processes at once.
+        """Loses a node without notice: cuts its cable first, then kills all its processes at once.
 
         Returns:
             Times of ``time.monotonic()`` between which the cable was cut.
@@ -116,7 +116,7 @@ class Cluster:
 
 @contextmanager
 def cluster(images: list[str]) -> Iterator[Cluster]:
-    """Starts the engines with images of the machine's own engine, and joins them; nothing is left at the end."""
+    """Starts the engines with images from this machine's engine and joins them; removes everything at the end."""
     for process, left in abandoned(ROOT_FOLDER, PREFIX):
         remove_cgroups(process)
         run(["rm", "-rf", str(left)])
@@ -143,7 +143,7 @@ def cluster(images: list[str]) -> Iterator[Cluster]:
 
 
 def give_images(nodes: list[Node], images: list[str], joined: Switch) -> None:
-    """Without a registry: the first node unpacks them; the others see its layers, which nobody changes."""
+    """Provides images without a registry: the first node unpacks them, and the others share its layers, which never change."""
     first, *others = nodes
     for node in nodes:
         node.folder.mkdir()
@@ -159,7 +159,7 @@ def give_images(nodes: list[Node], images: list[str], joined: Switch) -> None:
         store = node.folder / "data" / "overlay2"
         store.mkdir(parents=True)
         run(["cp", "-a", f"{first.folder}/data/image", f"{node.folder}/data/"])
-        run(["cp", "-a", f"{unpacked}/l", f"{store}/"])  # their short names
+        run(["cp", "-a", f"{unpacked}/l", f"{store}/"])  # the layers' short names
         node.layers = [layer for layer in unpacked.iterdir() if layer.name != "l"]
 
 

@@ -1,4 +1,4 @@
-"""Keys in the containers: made by the keys' command, asked for by the API, added by nginx from a secret."""
+"""API keys in the containers: created by the keys command, required by the API, and added by nginx from a secret."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.containers
 
 @pytest.fixture(scope="module")
 def keyed(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, str]]:
-    """A stack that asks for keys, and the key of a client of its own; its images are those of the other stack."""
+    """A stack that requires keys, and a client's key; it uses the images of ``project``."""
     folder: Path = tmp_path_factory.mktemp("keys")
-    folder.chmod(0o777 | 0o1000)  # whichever user the keys' command runs as
+    folder.chmod(0o777 | 0o1000)  # writable for whichever user the keys command runs as
     page = tmp_path_factory.mktemp("secret")
     page.chmod(0o755)
     environment = {
@@ -42,7 +42,7 @@ def keyed(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         (page / "page.key").write_text(stack.compose("run", "--rm", "-T", "keys", "add", "page", "--unlimited").stdout)
         (page / "page.key").chmod(0o644)
         own = stack.compose("run", "--rm", "-T", "keys", "add", "clinic", "--rate", "0.01", "--burst", "2").stdout.strip()
-        (folder / "keys.json").chmod(0o644)  # the API is another user
+        (folder / "keys.json").chmod(0o644)  # the API runs as another user
         stack.compose("up", "--detach", "--wait", "--wait-timeout", "120")
         url = f"http://127.0.0.1:{stack.compose('port', 'frontend', '8080').stdout.strip().rsplit(':', 1)[1]}"
         yield dataclasses.replace(stack, url=url), own
@@ -65,7 +65,7 @@ def test_nginx_adds_the_pages_key_and_passes_a_clients_own(keyed: tuple[Stack, s
         assert predict(Authorization=f"Bearer {own[:-2]}").status_code == 401
         assert [predict(Authorization=f"Bearer {own}").status_code for _ in range(3)] == [200, 200, 429]
         assert predict().status_code == 200, "the page has no part in a client's limit"
-        # The page's key shows nobody the metrics, whichever way they are written.
+        # The page's key gives no access to the metrics, however the path is spelled.
         for path in ("/api/metrics", "/api/%6detrics", "/api//metrics", "/api/x/../metrics", "/api/metrics?a=b"):
             assert client.get(path).status_code in {401, 404}, path
         assert client.get("/api/metrics", headers={"Authorization": f"Bearer {own}"}).status_code == 200

@@ -1,4 +1,4 @@
-"""`make backup` and `make restore`, in the API's image: what is damaged is neither saved nor put back."""
+"""`make backup` and `make restore` in the API's image: damaged models are neither saved nor restored."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = "melanoma"
 
 @pytest.fixture
 def kept(project: Stack, tmp_path: Path) -> Iterator[Stack]:
-    """A folder of models and one of backups, which belong to whoever runs the tests."""
+    """A stack with a folder of models and one of backups, which belong to whoever runs the tests."""
     shutil.copytree(Path(project.environment["AIDERM_MODELS"]) / NAME, tmp_path / "models" / NAME)
     (tmp_path / "backups").mkdir()
     folders = {f"AIDERM_{name.upper()}": str(tmp_path / name) for name in ("models", "backups")}

@@ -1,4 +1,4 @@
-"""deploy/archive.py by itself: what is saved comes back, with what served and with the digests of promotion."""
+"""deploy/archive.py by itself: a restore brings back the bundles, the serving version and the digests of promotion."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def archive() -> ModuleType:
 
 @pytest.fixture
 def store(tmp_path: Path, make_bundle: Any) -> ModelStore:
-    """Versions 1 and 2, of which 2 serves, and a third that was never promoted; beside it a folder for backups."""
+    """A store with versions 1 and 2, of which 2 serves, and a third that was never promoted; beside it a folder for backups."""
     models = tmp_path / "models"
     for version in ("1", "2", "3"):
         make_bundle(models, version=version, promote=version != "3")

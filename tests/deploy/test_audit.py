@@ -1,4 +1,4 @@
-"""`make audit`: what it finds, and that it never takes silence for good news."""
+"""`make audit` reports advisories, and never treats missing data as a good result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def audit() -> ModuleType:
 
 
 class PipAudit:
-    """Answers as pip-audit does, and notes what it was asked for."""
+    """Stands in for pip-audit and records the packages that it was asked about."""
 
     def __init__(self, known: bool = True, advisories: dict[str, str] | None = None, broken: bool = False) -> None:
         self.known, self.advisories, self.broken = known, advisories or {}, broken
@@ -85,10 +85,10 @@ def test_npm_is_understood(audit: ModuleType) -> None:
 @pytest.mark.ci
 @pytest.mark.filterwarnings("always:advisories:UserWarning")
 def test_no_locked_package_has_a_known_advisory() -> None:
-    """Says, in the list of warnings, where the data cannot be reached."""
+    """Lists, as a warning, the sources that could not be reached."""
     result = subprocess.run([ROOT / "deploy" / "audit" / "audit.sh"], capture_output=True, text=True, timeout=900)
     assert result.returncode in {0, 3}, result.stdout + result.stderr
     assert ("NOT CHECKED" in result.stdout) == (result.returncode == 3)
     if result.returncode == 3:
-        # An unknown is no failure of the project, and must be seen: what a test prints that passes is not.
+        # Missing data is no failure of the project but must be visible, and pytest hides the output of tests that pass.
         warnings.warn(f"advisories were not looked for everywhere:\n{result.stdout}", stacklevel=1)

@@ -1,4 +1,4 @@
-"""The stack as its users get it: built, started, asked through nginx, looked at from the engine, stopped."""
+"""The stack as users get it: built, started, queried through nginx, inspected through the engine, and stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containers
 
-# What a container has open, files already deleted included, and what lies in its writable folders.
+# The files that a container has open, including deleted ones, and those in its writable folders.
 OPEN_FILES = "ls -l /proc/[0-9]*/fd 2>/dev/null | sed -n 's/.* -> //p'; true"
 WRITTEN_FILES = "find /tmp /var/tmp /dev/shm -type f 2>/dev/null; true"
 DISCLAIMER = "not a diagnosis"
@@ -48,7 +48,7 @@ def lesion() -> bytes:
 
 @pytest.fixture(scope="module")
 def big_picture() -> bytes:
-    """About 19 MB that decode: noise does not compress."""
+    """A valid image of about 19 MB; noise does not compress."""
     data = png(np.random.default_rng(0).integers(0, 256, (2500, 2530, 3), dtype=np.uint8), level=0)
     assert 18_500_000 < len(data) < 20_000_000
     return data
@@ -65,7 +65,7 @@ def predict(client: httpx.Client, data: bytes, name: str = "lesion.png", **query
 
 
 def multipart(picture: bytes, host: str) -> tuple[bytes, bytes]:
-    """A whole request for a raw socket: its head, its body."""
+    """The head, without the request line, and the body of a request for a raw socket."""
     part = '\r\nContent-Disposition: form-data; name="file"; filename="slow.png"\r\nContent-Type: image/png\r\n\r\n'
     body = f"--{BOUNDARY}{part}".encode() + picture + f"\r\n--{BOUNDARY}--\r\n".encode()
     head = (
@@ -135,7 +135,7 @@ def test_prediction_of_a_synthetic_lesion(client: httpx.Client, lesion: bytes) -
     assert DISCLAIMER in assessment["disclaimer"]
     assert (assessment["malignancy"] is None) == (assessment["decision"] == "rejected")
     assert response.headers["x-request-id"] == assessment["request_id"]
-    # The same bytes again: the same numbers.
+    # The same bytes give the same numbers again.
     again = predict(client, lesion).json()
     assert again["malignancy"] == assessment["malignancy"]
     assert again["novelty"] == assessment["novelty"]
@@ -186,13 +186,13 @@ def test_upload_touches_no_disk(stack: Stack, client: httpx.Client, big_picture:
         kinds = ("/tmp", "/var", "/dev/shm", "/run")
         return {re.sub(r"/proc/\d+/", "/proc/N/", path) for path in found if path.startswith(kinds) or "(deleted)" in path}
 
-    assert predict(client, big_picture).status_code == 200  # whatever is opened once is open now
+    assert predict(client, big_picture).status_code == 200  # files that stay open after the first request are open now
     before = {service: traces(service) for service in services}
     host, port = stack.url.removeprefix("http://").split(":")
     head, body = multipart(big_picture, f"{host}:{port}")
 
     def during(address: tuple[str, int], path: bytes) -> dict[str, set[str]]:
-        """The traces while the last of the upload is still to come."""
+        """The traces while the end of the upload is still missing."""
         with closing(socket.create_connection(address, timeout=60)) as connection:
             connection.sendall(b"POST " + path + b" HTTP/1.1\r\n" + head + body[:-1_000_000])
             time.sleep(1)
@@ -203,10 +203,10 @@ def test_upload_touches_no_disk(stack: Stack, client: httpx.Client, big_picture:
         return found
 
     assert during((host, int(port)), b"/api/predict") == before
-    # The same at the API's own door, since nginx hands over only whole uploads.
+    # The same directly at the API, because nginx only passes on complete uploads.
     assert during((stack.address("api"), 8000), b"/predict") == before
     for service in services:
-        # The mount points of the temporary file systems and of models/ are the only difference to the image.
+        # Mount points are the only difference from the image.
         changed = {line[2:] for line in docker_diff(stack.container(service)) if line.startswith("A ")}
         assert changed <= {"/models", "/keys", "/run/secrets", "/run/secrets/page_key"}
 
@@ -238,7 +238,7 @@ def test_container_is_locked_down(stack: Stack, service: str) -> None:
     assert host["LogConfig"]["Config"]["max-size"]
     assert details["State"]["Health"]["Status"] == "healthy"
     assert all(not mount["RW"] for mount in details["Mounts"])
-    # And so it is in fact:
+    # The kernel confirms it:
     status = stack.execute(service, "cat", "/proc/1/status")
     assert re.search(r"^CapEff:\s+0+$", status, re.M)
     assert re.search(r"^CapBnd:\s+0+$", status, re.M)
@@ -296,7 +296,7 @@ def test_stop_lets_requests_in_progress_finish(stack: Stack, client: httpx.Clien
     assert state["ExitCode"] == 0, "it had to be killed"
     assert not state["OOMKilled"]
 
-    # Without an API the page still comes, and nginx speaks the API's language.
+    # Without the API, nginx still serves the page and returns problems in the API's format.
     assert client.get("/").status_code == 200
     problem = assert_problem(predict(client, lesion), 503, "no_model")
     assert problem["retry_after"] > 0

@@ -1,4 +1,4 @@
-"""The shipped configuration in a real nginx, in front of an API that notes what reaches it: limits, origins, hosts, headers."""
+"""The shipped configuration in a real nginx, before an API that records what reaches it: limits, origins, hosts, headers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INFER = "/api/v2/models/melanoma/infer"
 
 @dataclass
 class Api:
-    """Answers everything with 200 and remembers each request as (method, path, headers)."""
+    """Answers everything with 200 and records each request as (method, path, headers)."""
 
     server: ThreadingHTTPServer
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -79,19 +79,19 @@ Front = Callable[..., Server]
 
 @pytest.fixture(scope="module")
 def front(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    """Starts an nginx with settings of its own."""
+    """Returns a function that starts an nginx with given settings."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(run_nginx(tmp_path_factory.mktemp("nginx"), api.port, KEY, **options))
 
 
 @pytest.fixture(scope="module")
 def open_front(front: Front) -> Server:
-    """One nginx for the tests that meet no limit."""
+    """A shared nginx whose limits no test reaches."""
     return front(rate="10000r/s", burst=10000, AIDERM_CORS_ORIGINS="https://Clinic.example, https://other.example:8443")
 
 
 def raw(nginx: Server, method: str, target: str, host: str | None = "127.0.0.1", version: str = "1.1", body: bytes = b"x") -> int:
-    """Sends a request as it is written, which no HTTP library would do, and returns the status."""
+    """Sends a request verbatim, which no HTTP library would do, and returns the status."""
     head = f"{method} {target} HTTP/{version}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", nginx.port), timeout=30) as connection:
         connection.sendall(head.encode("latin-1") + (f"Host: {host}\r\n" if host else "").encode() + b"\r\n" + body)
@@ -144,7 +144,7 @@ TAKES_IMAGES = re.compile(r"/predict(/batch|/lesion)?|/compare|/v2/models/[^/]+(
 
 @dataclass
 class Limited:
-    """An nginx that lets its only client send four requests, then one a minute, and how many have passed so far."""
+    """An nginx that lets its only client send four requests and then one per minute, and the number that passed so far."""
 
     nginx: Server
     api: Api
@@ -152,7 +152,7 @@ class Limited:
     passed: int = 0
 
     def check(self) -> None:
-        """Counts what has reached the API and either carries something or is at a path that takes an image."""
+        """Counts the requests that reached the API and may carry an image, by method or path, and asserts the limit."""
         for method, path, _ in self.api.seen:
             takes_image = TAKES_IMAGES.fullmatch(unquote(path.split("?")[0]).strip())
             self.passed += takes_image is not None or method not in {"GET", "HEAD", "OPTIONS"}
@@ -185,7 +185,7 @@ def test_no_spelling_of_a_path_passes_the_rate_limit(limited: Limited, method: s
 
 
 def test_a_body_that_comes_with_a_question_is_limited_too(limited: Limited) -> None:
-    """Else it would hold as much memory as an upload."""
+    """Otherwise it could hold as much memory as an upload."""
     limited.api.seen.clear()
     for method in ("GET", "HEAD", "OPTIONS"):
         for path in ("/api/predict", "/api/predict/batch", "/api/predict/lesion", "/api/compare"):
@@ -239,7 +239,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_shape_of_a_request_passes_the_rate_limit(limited: Limited, shape: str) -> None:
-    """Whatever else than its path is odd about it; each is sent several times."""
+    """Requests that are unusual in anything but their path; each is sent several times."""
     limited.api.seen.clear()
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", limited.nginx.port), timeout=30) as connection:
@@ -260,7 +260,7 @@ PIECES = st.sampled_from(PARTS.split())
 
 @st.composite
 def spellings(draw: st.DrawFn) -> str:
-    """The path of the predictions, changed at random; or pieces of it in any order."""
+    """The path of predictions with random changes, or pieces of it in any order."""
     if draw(st.booleans()):
         return "/" + "".join(draw(st.lists(PIECES, max_size=8)))
     path = draw(st.sampled_from(["/api/predict", "/api/predict/batch", "/api/predict/lesion", "/api/compare", INFER]))
@@ -284,7 +284,7 @@ def test_no_random_spelling_passes_the_rate_limit(limited: Limited, target: str,
 
 
 def test_no_regular_expression_stops_before_a_line_break() -> None:
-    """In nginx $ also matches before a line break at the end; and every dot that is to match all must match line breaks."""
+    """No pattern uses ``$`` as an anchor, because in nginx it also matches before a line break at the end."""
     for file in FOLDER.glob("*"):
         for line in file.read_text("utf-8").splitlines():
             code = line.split("#", 1)[0]
@@ -303,7 +303,7 @@ def test_ipv6_clients_are_limited_by_network(front: Front, api: Api) -> None:
     assert [ask(f"203.0.113.{n}") for n in range(1, 6)] == [200] * 5
     assert [ask(f"::ffff:198.51.100.{n}") for n in range(1, 6)] == [200] * 5
     assert [ask("::ffff:198.51.100.1"), ask("198.51.100.1")] == [200, 429], "one address, written in two ways"
-    # Whatever a client writes itself stands before what the proxy adds.
+    # Addresses that a client sends itself precede the one that the proxy adds.
     assert [ask(f"192.0.2.{n}, 203.0.113.77") for n in range(1, 5)] == [200, 200, 429, 429]
 
 
@@ -316,7 +316,7 @@ def test_without_a_named_proxy_nobody_chooses_an_address(limited: Limited) -> No
 
 @contextmanager
 def open_requests(nginx: Server, count: int, head: str, address: Callable[[int], str]) -> Iterator[list[bytes]]:
-    """Requests whose bodies never end; the answers that came nevertheless."""
+    """Opens requests whose bodies never end; yields the responses that arrive nevertheless."""
     connections = []
     answers = []
     try:
@@ -380,7 +380,7 @@ def test_requests_of_all_clients_together_are_limited(front: Front, api: Api) ->
 
 
 def defaults() -> dict[str, str]:
-    """The values that the image starts with."""
+    """The default values in the image."""
     text = (FOLDER.parent / "Dockerfile").read_text("utf-8")
     return dict(re.findall(r"(AIDERM_[A-Z_]+)=(\S+)", text))
 
@@ -444,7 +444,7 @@ def own(nginx: Server) -> list[dict[str, str]]:
         {},
         {"Sec-Fetch-Site": "same-origin", "Origin": nginx.url},
         {"Sec-Fetch-Site": "none"},
-        {"Origin": f"https://{host}"},  # TLS ends in front of nginx
+        {"Origin": f"https://{host}"},  # TLS is terminated in front of nginx
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://clinic.example"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://other.example:8443"},
     ]
@@ -458,7 +458,7 @@ def test_pages_of_other_sites_send_nothing(open_front: Server, api: Api, headers
         answer = httpx.post(f"{open_front.url}{path}", content=b"x", headers=headers | keys, trust_env=False)
         assert "AIDERM_CORS_ORIGINS" in problem(answer, 403, "cross_site")
     assert api.seen == []
-    # A question passes, as a link would, without the page's key.
+    # A GET passes, as following a link would, but without the page's key.
     assert httpx.get(f"{open_front.url}/api/models", headers=headers, trust_env=False).status_code == 200
     assert "authorization" not in api.seen[-1][2]
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a running installation, under steady load through nginx: three replicas of the API, one of them struck."""
+"""Faults in a running installation under steady load through nginx: one of three API replicas is hit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ while True:
 
 @pytest.fixture
 def steady(fleet: Stack, assessed_lesion: bytes) -> Iterator[Load]:
-    """Load on the three replicas; whoever asks for it strikes, and stops it."""
+    """Load on the three replicas; the test causes the fault and stops the load."""
     with load_on(fleet, assessed_lesion) as load:
         time.sleep(1)
         yield load
@@ -50,7 +50,7 @@ def load_on(stack: Stack, assessed_lesion: bytes) -> Load:
 
 
 def all_answered(load: Load) -> Report:
-    """Stops the load: every request got an assessment, and the same one."""
+    """Stops the load and asserts that every request got the same assessment."""
     time.sleep(1)
     report = load.stop()
     assert len(report.requests) >= 10
@@ -81,7 +81,7 @@ def restarts(container: str) -> int:
 
 
 def direct(stack: Stack, container: str) -> str:
-    """A replica's own address, which this host reaches."""
+    """A replica's own address, which this host can reach."""
     return f"http://{details(container)['NetworkSettings']['Networks'][f'{stack.project}_internal']['IPAddress']}:8000"
 
 
@@ -111,7 +111,7 @@ def promote(stack: Stack, version: str) -> subprocess.CompletedProcess[str]:
 
 
 def add_version(stack: Stack, version: str) -> Path:
-    """The serving bundle again, as another version."""
+    """Adds a copy of the serving bundle as another version."""
     store = ModelStore(models(stack))
     served = store.path("melanoma", store.serving("melanoma"))
     with store.stage("melanoma", version) as folder:
@@ -165,7 +165,7 @@ def test_a_corrupt_bundle_is_refused_with_its_reason(fleet: Stack, steady: Load)
     refused = promote(fleet, "corrupt")
     assert refused.returncode != 0
     assert "is not what the manifest lists" in refused.stdout + refused.stderr
-    # And promoted by something that does not look, such as a copy between machines:
+    # The same, promoted without verification, for example by a copy between machines:
     digest = sha256_file(store.path("melanoma", "corrupt") / "manifest.json")
     (models(fleet) / "melanoma" / "corrupt.sha256").write_text(f"{digest}  corrupt/manifest.json\n")
     chosen = models(fleet) / "melanoma" / "SERVING"
@@ -264,7 +264,7 @@ def test_without_a_model_the_reason_is_told_until_one_appears(fleet: Stack, asse
 
 @pytest.fixture(scope="module")
 def unsteady_clock(project: Stack) -> Iterator[Stack]:
-    """A stack whose API takes the time from libfaketime: the machine's own clock is never touched."""
+    """A stack whose API gets the time from libfaketime; the machine's clock is never changed."""
     stack = another(project, "clock", AIDERM_API_MEMORY="768m")
     image = f"aiderm-api:{stack.environment['AIDERM_VERSION']}"
     recipe = f"""
@@ -300,7 +300,7 @@ def test_a_jump_of_the_clock_hinders_no_request(unsteady_clock: Stack, assessed_
 
 
 def set_clock(container: str, offset: str) -> None:
-    """At once: libfaketime ends a process that reads the file while it is empty."""
+    """Sets the clock atomically, because libfaketime ends a process that reads the file while it is empty."""
     docker("exec", container, "sh", "-c", f"echo {offset} > /tmp/next && mv /tmp/next /tmp/offset")
 
 
@@ -309,7 +309,7 @@ def docker_log(container: str) -> list[str]:
 
 
 def test_the_load_generator_counts_what_fails(assessed_lesion: bytes) -> None:
-    """Else a row of zeros would mean nothing."""
+    """Otherwise zero failures would prove nothing."""
     with Load(["http://127.0.0.1:9"], assessed_lesion, clients=1, pause=0.05) as load:
         threading.Event().wait(1)
         report = load.stop()

@@ -1,4 +1,4 @@
-"""The files around the code: locks, Dockerfiles, compose, settings, make. No engine needed."""
+"""Checks the files around the code: locks, Dockerfiles, compose, settings, make. Needs no engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiderm_core.bundle.store import ModelStore
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("api", "trainer", "scorer")
-LIBRARIES = ("core", "compute")  # that services are built on
+LIBRARIES = ("core", "compute")  # on which the services are built
 LOCKS = [*(ROOT / "services" / name / "requirements.lock" for name in SERVICES), ROOT / "tests/requirements.lock"]
 DOCKERFILES = [ROOT / "services/Dockerfile", ROOT / "frontend/Dockerfile"]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -26,7 +26,7 @@ COMPOSE_ONLY = re.compile(r"\$\{(AIDERM_[A-Z_]+):-([^}]*)\}")
 
 
 def requirements(lock: Path) -> dict[str, str]:
-    """Each pinned requirement with all its lines."""
+    """Each pinned requirement with all lines of its entry."""
     pattern = re.compile(r"^([a-z0-9][a-z0-9._-]*)==[^\n]*(?:\n    --hash=[^\n]*)*", re.M)
     blocks = list(pattern.finditer(lock.read_text("utf-8")))
     found = {block[1]: block[0] for block in blocks}
@@ -45,7 +45,7 @@ def version(entry: str) -> str:
 
 
 def environment_example() -> dict[str, str]:
-    """Variables of .env.example with the defaults shown there."""
+    """The variables in .env.example with the defaults shown there."""
     lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
     found = [line[1:].split("=", 1) for line in lines if re.match(r"#AIDERM_[A-Z_]+=", line)]
     assert len(found) == len({name for name, _ in found})
@@ -53,7 +53,7 @@ def environment_example() -> dict[str, str]:
 
 
 def repository_files() -> list[Path]:
-    """What a clone holds (and what the next commit would add to it)."""
+    """The files in a clone, and those that the next commit would add."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     listed = subprocess.run(
@@ -72,7 +72,7 @@ def test_lock_pins_every_line_with_a_checksum(lock: Path) -> None:
     assert len(found) > 20
     for name, entry in found.items():
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), f"{name} has no checksum"
-    # Whatever is neither pinned nor a checksum nor a comment would be something else: an option, an address, a path.
+    # Any line that is not a pin, a checksum or a comment would be an option, an address or a path.
     for line in lock.read_text("utf-8").splitlines():
         assert re.match(r"^([a-z0-9._-]+==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?|\s*#.*|)$", line), line
 
@@ -150,7 +150,7 @@ def test_repository_ships_whole_bundles_and_no_left_overs_of_an_export() -> None
 
 
 def stages(dockerfile: Path, **arguments: str) -> dict[str, tuple[str, str]]:
-    """Each stage of a Dockerfile by its name (its 0-based position where it has none): what it begins with, and its text."""
+    """The base image and the text of each stage of a Dockerfile, by the stage's name or, without one, its 0-based index."""
     text = dockerfile.read_text("utf-8")
     arguments = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.M)) | arguments
     text = re.sub(r"\$\{(\w+)\}", lambda found: arguments.get(found[1], found[0]), text)
@@ -178,7 +178,7 @@ def test_image_is_built_in_stages_for_an_unprivileged_user(service: str) -> None
     assert "HEALTHCHECK" in last
     assert "STOPSIGNAL" in last
     assert "org.opencontainers.image.licenses" in last
-    # An ENTRYPOINT takes away the CMD of the stage that it begins with.
+    # An ENTRYPOINT resets the CMD of the base image.
     assert "\nCMD " in last[last.rindex("\nENTRYPOINT") if "\nENTRYPOINT" in last else 0 :] or service == "frontend"
     built = COMPOSE["services"][service]["build"]
     assert built["dockerfile"] == str(dockerfile.relative_to(ROOT))
@@ -199,7 +199,7 @@ def test_build_context_holds_what_is_copied_and_little_else() -> None:
     for source in copied:
         assert any(rule == source or rule.startswith(source + "/") for rule in allowed), f"{source} is not in the build context"
     assert not [rule for rule in allowed if rule.startswith(("models", "tests", "data", "runs", ".git"))]
-    # Nothing is named that does not exist, or that no Dockerfile needs.
+    # Each entry exists, and some Dockerfile needs it.
     for rule in allowed:
         assert (ROOT / rule).exists(), f".dockerignore names {rule}, which does not exist"
         assert any(rule == source or rule.startswith(source + "/") for source in copied), f"no Dockerfile copies {rule}"
@@ -241,7 +241,7 @@ def test_compose_publishes_nginx_alone_and_isolates_the_api() -> None:
     assert services["api"]["networks"] == ["internal"]
     assert services["prometheus"]["networks"] == ["internal", "monitoring"]
     assert COMPOSE["networks"]["internal"] == COMPOSE["networks"]["monitoring"] == {"internal": True}
-    # Whatever is secret comes as a file: nothing in the environment of a container is.
+    # Secrets come as files, never in a container's environment.
     for name, entry in services.items():
         for variable in entry.get("environment", {}):
             assert not re.search(r"PASSWORD$|SECRET|TOKEN|_KEY$", variable), f"{name}: {variable}"
@@ -253,7 +253,7 @@ def test_environment_example_shows_every_setting_of_the_api_with_its_default() -
         variable = f"AIDERM_{name.upper()}"
         assert variable in shown, f".env.example lacks {variable}"
         if variable == "AIDERM_THREADS":
-            continue  # its default is compose's: see the next test
+            continue  # its default is in the compose file: see the next test
         parsed = Settings.model_validate({name: shown[variable]} if shown[variable] else {})
         assert getattr(parsed, name) == field.default, f"{variable}: shown {shown[variable]}, default {field.default}"
 
@@ -261,7 +261,7 @@ def test_environment_example_shows_every_setting_of_the_api_with_its_default() -
 def test_environment_example_shows_every_variable_of_compose_with_its_default() -> None:
     shown = environment_example()
     in_compose: dict[str, str] = {}
-    # The last one has the last word: a swarm's own defaults of the same variables stand in its comment.
+    # The last file takes precedence; other defaults for a swarm are mentioned in the comment in .env.example.
     for name in (
         "deploy/swarm/stack.sh",
         "deploy/swarm/stack.yml",
@@ -271,7 +271,7 @@ def test_environment_example_shows_every_variable_of_compose_with_its_default() 
     ):
         in_compose |= dict(COMPOSE_ONLY.findall((ROOT / name).read_text("utf-8")))
     for variable, default in in_compose.items():
-        expected = "auto" if variable == "AIDERM_LOG_FORMAT" else default  # the API's own default; compose's is in the comment
+        expected = "auto" if variable == "AIDERM_LOG_FORMAT" else default  # the API's default; that of compose is in the comment
         assert shown.get(variable) == expected, variable
     known = set(in_compose) | {f"AIDERM_{name.upper()}" for name in Settings.model_fields}
     assert set(shown) == known
@@ -296,7 +296,7 @@ def test_compose_gives_nginx_longer_than_the_api_and_the_api_longer_than_its_req
 
 @pytest.fixture
 def bare_machine(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A copy of the Makefile, and a path on which nothing but make, a shell and a few basic tools lie."""
+    """A copy of the Makefile, and an environment whose PATH has only make, a shell and a few basic tools."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("make", "sh", "cat", "cksum", "tr", "rm", "mkdir", "touch", "sed", "printf", "pwd", "dirname"):
@@ -331,7 +331,7 @@ def test_make_says_which_python_is_missing(bare_machine: tuple[Path, dict[str, s
 
 
 def fake_python(environment: dict[str, str]) -> Path:
-    """A Python 3.11 that makes real environments whose pip only notes what it was asked for."""
+    """A Python 3.11 that makes real environments in which pip only records its arguments."""
     program = Path(environment["PATH"]) / "python3.11"
     program.write_text(
         f"""#!/bin/sh
@@ -416,7 +416,7 @@ def test_ci_script_can_be_executed() -> None:
 
 
 def test_before_a_commit_runs_what_the_lock_pins() -> None:
-    """The hooks run from the project's environment, so that they agree with `make lint`."""
+    """The hooks run in the project's environment, so that they agree with `make lint`."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
     assert [repository["repo"] for repository in hooks] == ["local"]
     entries = [hook["entry"] for hook in hooks[0]["hooks"]]
@@ -427,7 +427,7 @@ def test_before_a_commit_runs_what_the_lock_pins() -> None:
 
 
 def ci(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`.ci/run` of a copy in which every step but those about the engine is a program that says it was called."""
+    """Runs `.ci/run` in a copy where the programs are replaced by scripts that print how they were called."""
     project = tmp_path / "project"
     for name in (".ci", "deploy/audit", ".venv/bin"):
         (project / name).mkdir(parents=True)

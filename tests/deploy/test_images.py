@@ -1,4 +1,4 @@
-"""What is inside the images, layer by layer, as somebody sees who unpacks them."""
+"""The contents of the images, layer by layer, as seen by someone who unpacks them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.containers
 
 BASES = {"api": "python:3.11-slim-bookworm", "frontend": "nginxinc/nginx-unprivileged:1.28-bookworm"}
 MEGABYTE = 1_000_000
-# Tools that only building needs, caches of packages, and what must never leave the machine that builds.
+# Build tools, package caches, and secrets that must never leave the build machine.
 TOOLS = re.compile(r"(^|/)bin/(gcc|g\+\+|cc|c\+\+|clang|make|ld|as|strip|git|pip[\d.]*|npm|node|wget)$")
 CACHES = re.compile(r"(^|/)(\.cache|pip/cache|__pypackages__|\.npm|apt/archives/.+\.deb|apt/lists/.+_Packages.*)(/|$)")
 SECRETS = re.compile(r"(^|/)(\.env|\.git|\.netrc|\.ssh|\.aws|\.docker|id_(rsa|ed25519)|keys\.json|[^/]+\.(key|p12|pfx))(/|$)")
@@ -38,7 +38,7 @@ def layers(image: str) -> list[str]:
 
 
 def own_files(image: str, base: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Everything in the layers that are not the base's, files that a later layer hides included."""
+    """Yields all files in the layers above the base, including files that a later layer hides."""
     inherited = len(layers(base))
     with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
         assert saving.stdout
@@ -56,7 +56,7 @@ def own_files(image: str, base: str) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
 
 
 def contents(image: str, base: str) -> dict[str, tuple[object, ...]]:
-    """All that a layer says of each file but its times."""
+    """Everything that the layers record of each file, except times."""
     return {
         entry.name: (entry.type, entry.mode, entry.uid, entry.gid, entry.linkname, hashlib.sha256(data).hexdigest())
         for entry, data in own_files(image, base)
@@ -79,7 +79,7 @@ def test_image_holds_no_compiler_no_cache_and_no_secret(project: Stack, service:
         assert not SECRET_TEXT.search(data), entry.name
         assert not entry.mode & 0o6000, f"{entry.name} would run as another user"
     assert found > 50
-    # And as a user of the container sees it, the base included:
+    # The same from inside a container, including the base:
     seen = docker("run", "--rm", "--entrypoint", "sh", image, "-c", "command -v gcc cc g++ make ld git pip npm node; true")
     assert not seen.strip()
 
@@ -101,7 +101,7 @@ def test_api_image_is_small_and_can_read_every_format(project: Stack) -> None:
     image = f"aiderm-api:{project.environment['AIDERM_VERSION']}"
     size = int(docker("image", "inspect", "--format", "{{.Size}}", image))
     assert size <= 685 * MEGABYTE, f"{size / MEGABYTE:.0f} MB"
-    # What was left out of it is none of what the service uses.
+    # Nothing that the service needs was left out.
     probe = "import PIL.ImageCms, PIL.features as f, cv2, openvino, aiderm_api.app; assert f.check('webp') and f.check('jpg')"
     docker("run", "--rm", "--network", "none", image, "python", "-c", probe)
 

@@ -1,4 +1,4 @@
-"""The manifests as `kubectl apply --kustomize` would send them: valid, consistent with each other and with the API, closed."""
+"""The manifests as `kubectl apply --kustomize` would send them: valid, consistent with the API, and locked down."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ci  # needs kustomize, which .ci/run installs
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 NAMESPACE = "aiderm"
-# Of the cluster, or made by hand as docs/kubernetes.md tells.
+# Provided by the cluster, or created by hand as docs/kubernetes.md describes.
 SECRETS = {"api-keys", "page-key", "aiderm-tls"}
 Document = dict[str, Any]
 
@@ -76,7 +76,7 @@ def documents(request: pytest.FixtureRequest) -> list[Document]:
 
 @pytest.fixture(scope="module")
 def writer() -> Document:
-    """The pod through which models are copied; the only file that is applied by itself."""
+    """The pod through which models are copied; the only manifest that is applied separately."""
     return yaml.safe_load((FOLDER / "models-writer.yaml").read_text("utf-8"))
 
 
@@ -99,7 +99,7 @@ def selected(documents: list[Document], labels: dict[str, str]) -> set[str]:
 
 
 def environment(documents: list[Document], name: str) -> dict[str, str]:
-    """What the container of a deployment gets, without what only the cluster knows."""
+    """The environment of a deployment's container, without values that only the cluster knows."""
     found: dict[str, str] = {}
     (container,) = pods(documents)[name]["spec"]["containers"]
     for source in container["envFrom"]:
@@ -207,7 +207,7 @@ def test_the_environment_is_what_the_programs_know(documents: list[Document]) ->
     assert all(f"{name}=" in dockerfile or f"${{{name}:-" in script for name in nginx)
     service = one(documents, "Service", "api")
     assert nginx["AIDERM_API_ADDRESS"] == f"api.$(POD_NAMESPACE).svc.cluster.local:{service['spec']['ports'][0]['port']}"
-    # nginx passes over a replica only if the name stands for the replicas themselves.
+    # Only if the name resolves to the replicas themselves can nginx skip one that fails.
     assert service["spec"]["clusterIP"] == "None"
 
 
@@ -300,7 +300,7 @@ def test_nginx_answers_to_the_gateways_names_and_believes_nobody_else(documents:
     settings = environment(documents, "frontend")
     hosts = {listener["hostname"] for listener in one(documents, "Gateway", "aiderm")["spec"]["listeners"]}
     assert set(settings["AIDERM_HOSTS"].split(",")) == hosts
-    # It takes the client's address from whoever may reach it, and only the gateway may.
+    # nginx trusts the client address from any peer that can reach it, and only the gateway can.
     assert "10.0.0.0/8" in settings["AIDERM_REAL_IP_FROM"].split(",")
     (rule,) = one(documents, "NetworkPolicy", "frontend")["spec"]["ingress"]
     assert [set(peer) for peer in rule["from"]] == [{"namespaceSelector"}]

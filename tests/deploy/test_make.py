@@ -1,4 +1,4 @@
-"""`make` installs one thing at a time, whatever is started at once."""
+"""Concurrent runs of `make` install one after the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# In the place of pip: says when it begins and ends, so that two at once show.
+# Stands in for pip and detects two runs at the same time.
 PIP = """#!/bin/sh
 [ ! -e busy ] || echo overlap >>pip.log
 touch busy; sleep 1; rm -f busy
@@ -36,7 +36,7 @@ def test_run_and_test_may_be_started_at_once(tmp_path: Path) -> None:
     said = [process.communicate(timeout=60)[0].decode() for process in ended]
     assert [process.returncode for process in ended] == [0, 0, 0], said
     lines = (tmp_path / "pip.log").read_text().splitlines()
-    assert len(lines) == 4, lines  # two for each set of packages, none for the make that found them installed
+    assert len(lines) == 4, lines  # two for each set of packages, and none for the make that found its set installed
     assert {line.split()[-1] for line in lines} == {
         "services/api/requirements.lock",
         "./services/api",

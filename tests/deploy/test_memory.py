@@ -1,4 +1,4 @@
-"""The API's container with its real memory limit: the worst legal images in every worker and a full queue; nothing is killed."""
+"""The API's container with its real memory limit: the worst legal images in all workers and a full queue kill no process."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.containers
 
-# Sides of squares: 50 megapixels, the most that is allowed, and sizes that the default budget of 440 MB for decoding admits.
+# Sides of square images: 50 megapixels, the maximum, and sizes that the default decoding budget of 440 MB admits.
 MOST, PNG_RGB, PNG_RGBA, WEBP = 7_070, 6_100, 4_900, 4_150
 AT_ONCE = 128
-# Kinds of which some are decoded, and so hold what they may.
+# Kinds of which at least some are decoded, so that their full memory is used.
 ADMITTED = {"png-rgb", "png-rgba", "webp", "jpeg"}
-# What an image that is refused or has to wait too long is told; never a connection that breaks off.
+# The statuses that an image may get if it is refused or waits too long; the connection must never break.
 ALLOWED = {200, 413, 415, 422, 429, 503, 504}
 
 
 def png(channels: int, side: int) -> bytes:
-    """A black PNG, compressed to a thousandth."""
+    """A black PNG, compressed to a thousandth of its pixels' size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -61,7 +61,7 @@ def webp_animation() -> bytes:
 
 
 def tiff_with_a_tile_larger_than_the_image() -> bytes:
-    """200 x 200 pixels, in one tile of 26,752 x 26,752 that is hardly filled."""
+    """A TIFF of 200 x 200 pixels in one tile of 26,752 x 26,752, which is almost empty."""
     side = 26_752
     tags = {256: 200, 257: 200, 258: 8, 259: 5, 262: 2, 277: 3, 322: side, 323: side, 324: 0, 325: 8}
     start = 8 + 2 + 12 * len(tags) + 4
@@ -71,7 +71,7 @@ def tiff_with_a_tile_larger_than_the_image() -> bytes:
 
 
 def bmp_of_jumps() -> bytes:
-    """A run-length encoded BMP that says nothing about its pixels."""
+    """A run-length encoded BMP that only skips pixels."""
     header = struct.pack("<IiiHHIIiiII", 40, MOST, MOST, 1, 8, 1, 0, 2835, 2835, 2, 0)
     data = b"\0\x02\xff\xff" * 20 + b"\0\1"
     return b"BM" + struct.pack("<IHHI", 14 + 40 + 8 + len(data), 0, 0, 14 + 40 + 8) + header + bytes(8) + data
@@ -98,12 +98,12 @@ def images() -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def small(project: Stack) -> Iterator[Stack]:
-    """The stack with the limits that it ships with, but nginx limits no client."""
+    """The stack with its shipped limits, except those of nginx for clients."""
     with running(another(project, "memory")) as started:
         yield started
 
 
-# Control groups of version 2, else of version 1.
+# Reads version 2 of the control groups, or version 1.
 STATISTICS = """
 cd /sys/fs/cgroup
 if [ -e memory.peak ]; then cat memory.peak memory.events
@@ -112,13 +112,13 @@ else cat memory/memory.max_usage_in_bytes memory/memory.oom_control; fi
 
 
 def statistics(stack: Stack) -> dict[str, int]:
-    """What the kernel counts for the container: ``peak`` in bytes, and events such as ``oom_kill``."""
+    """The kernel's statistics for the container: ``peak`` in bytes, and counts of events such as ``oom_kill``."""
     peak, *events = stack.execute("api", "sh", "-c", STATISTICS).splitlines()
     return {"peak": int(peak), **{name: int(count) for name, count in map(str.split, events)}}
 
 
 def send(stack: Stack, data: bytes) -> tuple[int, str]:
-    """The status, and the code of the problem; 0 where the connection broke off."""
+    """Sends an image; returns the status and the problem's code, or 0 and the error if the connection broke."""
     try:
         answer = httpx.post(f"{stack.url}/api/predict", files={"file": ("a", data)}, timeout=180, trust_env=False)
     except httpx.TransportError as error:

@@ -1,4 +1,4 @@
-"""Prometheus' rules and Grafana's dashboard: each alert fires when it should, and asks for what the API really measures."""
+"""Prometheus' rules and Grafana's dashboard: each alert fires when it should and uses series that the API really exports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.g
 
 A, B = 'job="aiderm-api", instance="a"', 'job="aiderm-api", instance="b"'
 MODEL = 'model="melanoma", version="3"'
-# Two replicas in good order; what an alert's own series name replaces the one of that name here.
+# Two healthy replicas; an alert's own series replace those of the same name here.
 QUIET = {
     f"up{{{A}}}": "1x120",
     f"up{{{B}}}": "1x120",
@@ -129,7 +129,7 @@ def test_prometheus_accepts_the_configuration(promtool: str, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def measured(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The name of every series that the API can show."""
+    """The names of all series that the API can export."""
     folder = tmp_path_factory.mktemp("measured")
     make_bundle(folder / "models")
     entry, key = new_key("prometheus")
@@ -159,7 +159,7 @@ def test_rules_and_dashboard_ask_for_what_the_api_measures(measured: set[str]) -
         asked |= set(re.findall(r"\b(?:aiderm|process)_[a-z_]+\b", expression))
     assert len(asked) > 20
     assert asked <= measured
-    # What the operator was promised a view of:
+    # The documentation promises a view of these:
     for part in ("request_seconds", "queue_depth", "shed", "problems", "decisions", "drift_psi"):
         assert any(part in query for query in QUERIES), part
 
@@ -188,7 +188,7 @@ def test_dashboard_is_whole() -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(fleet: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the compose file's Prometheus beside the fleet; the program is Debian's, laid out as in the named image."""
+    """Runs the compose file's Prometheus beside the fleet, with Debian's program in place of its image; yields its address."""
     image = f"aiderm-prometheus:{fleet.project}"
     recipe = """
 FROM debian:bookworm-slim

@@ -1,4 +1,4 @@
-"""`make rollout` and `make rollback` under steady load through nginx, with three replicas."""
+"""Runs `make rollout` and `make rollback` under steady load through nginx, with three replicas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def make(fleet: Stack, *arguments: str, **settings: str) -> subprocess.Completed
 
 
 def images(fleet: Stack) -> dict[str, str]:
-    """The image of every replica; all of them must be running and healthy, and none may be left over."""
+    """The image of every replica; asserts that there are exactly three, all running and healthy."""
     found = {}
     for container in fleet.containers("api"):
         state, image = docker("inspect", "--format", "{{.State.Status}}/{{.State.Health.Status}} {{.Image}}", container).split()
@@ -76,7 +76,7 @@ def test_rollout_and_rollback_lose_nothing(fleet: Stack, steady: Load) -> None:
     assert set(images(fleet).values()) == {old}
     assert tagged(fleet) == old, "what is started later is the older one too"
     nothing_lost(steady)
-    # What is as it should be is not started anew.
+    # Replicas that are up to date are not restarted.
     running = images(fleet)
     fleet.compose("up", "--detach", "--no-build", "api")
     assert images(fleet) == running

@@ -1,4 +1,4 @@
-"""The scorer's image, used as README.md and docs/cluster.md say: by compose on one machine, and as the nodes of a Ray cluster."""
+"""The scorer's image as README.md and docs/cluster.md use it: with compose on one machine, and as nodes of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOLDERS = ("data", "models", "scores")
 
 @pytest.fixture(scope="module")
 def scorer(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The scorer's image, built; synthetic lesions, one of them broken, and an ordinary user's empty folder for scores."""
+    """A stack with the scorer's image built, synthetic lesions, one broken image, and an ordinary user's empty scores folder."""
     root = tmp_path_factory.mktemp("archive")
     (root / "data").mkdir()
     (root / "scores").mkdir()
@@ -51,7 +51,7 @@ def rows(scorer: Stack, name: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def alone(scorer: Stack) -> list[dict[str, Any]]:
-    """What one container writes."""
+    """The table that a single container writes."""
     told = scorer.compose("run", "--rm", "-T", "scorer", "data", "--out", "scores/alone.parquet")
     assert f"{COUNT} rows" in told.stdout + told.stderr
     return rows(scorer, "alone.parquet")
@@ -65,7 +65,7 @@ def test_one_container_scores_a_folder(alone: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def head(scorer: Stack) -> Iterator[str]:
-    """A cluster of containers: a head that works on nothing, and two nodes of one core each."""
+    """A cluster of containers: a head that does no work, and two nodes with one core each."""
     network, image = f"{scorer.project}-ray", f"aiderm-scorer:{scorer.environment['AIDERM_VERSION']}"
     folders = [f"--volume={scorer.environment[f'AIDERM_{name.upper()}']}:/workspace/{name}" for name in FOLDERS]
     user = f"{scorer.environment['AIDERM_UID']}:{scorer.environment['AIDERM_GID']}"

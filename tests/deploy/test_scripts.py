@@ -1,4 +1,4 @@
-"""The scripts of deploy/ without an engine: where they lock, and what they refuse to publish."""
+"""The scripts in deploy/ without an engine: their locks, and what they refuse to publish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from .conftest import ROOT
 
-# What rollout.sh asks the engine before it locks; there are no replicas.
+# Answers the commands that rollout.sh runs before it locks; there are no replicas.
 DOCKER = """#!/bin/sh
 case "$*" in
 "compose config") echo "name: aiderm" ;;
@@ -22,7 +22,7 @@ esac
 
 @pytest.fixture
 def rollout(tmp_path: Path) -> Path:
-    """A project with the script and a docker that knows no containers."""
+    """A project with the script and a fake docker that has no containers."""
     (tmp_path / "project" / "deploy").mkdir(parents=True)
     script = tmp_path / "project" / "deploy" / "rollout.sh"
     shutil.copy(ROOT / "deploy" / "rollout.sh", script)

@@ -1,4 +1,4 @@
-"""The compose file on a Docker Swarm of three nodes: what it starts, and its faults under steady load on all nodes."""
+"""The compose file on a Docker Swarm of three nodes: what it starts, and faults under steady load on all nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.containers
 
 NAME = "aiderm"
 API, FRONTEND = f"{NAME}_api", f"{NAME}_frontend"
-# A new image is the old one with another label; one that never gets healthy has a health check that says no.
+# The new image is the old one with a label; the bad one never becomes healthy because its health check fails.
 DOCKERFILES = {
     "old": "FROM {image}\n",
     "new": "FROM {image}\nLABEL aiderm.test=new\n",
@@ -50,12 +50,12 @@ class Swarm:
         return run(command, environment, check=False, timeout=240)
 
     def load(self, picture: bytes, clients: int = 3) -> Load:
-        """Clients of all nodes."""
+        """Starts load with clients of all nodes."""
         urls = [node.url for node in self.cluster.nodes]
         return Load(urls, picture, clients=clients, pause=0.1, timeout=20, prefix=self.cluster.enter)
 
     def versions(self) -> list[str]:
-        """The images that the replicas of the API run, one for each replica."""
+        """The image of each API replica."""
         images = [
             node.docker("inspect", "--format", "{{.Config.Image}}", container)
             for node in self.cluster.alive
@@ -81,7 +81,7 @@ def swarm(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         **project.environment,
         "AIDERM_STACK": NAME,
         "AIDERM_MODELS": str(models),
-        "AIDERM_HTTP_ADDRESS": "0.0.0.0",  # of namespaces that nobody else reaches
+        "AIDERM_HTTP_ADDRESS": "0.0.0.0",  # addresses in namespaces that nothing else can reach
         "AIDERM_HTTP_PORT": "8080",
         "AIDERM_HOSTS": ",".join(f"{SUBNET}.{number}" for number in (1, 2, 3)),
         "AIDERM_RATE_LIMIT": "10000r/s",
@@ -97,7 +97,7 @@ def swarm(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for part in ("api", "frontend"):
             for version, text in DOCKERFILES.items():
                 source = f"aiderm-{part}:{project.environment['AIDERM_VERSION']}"
-                if part == "frontend":  # only the API's is bad
+                if part == "frontend":  # only the API has a bad version
                     text = DOCKERFILES["old"]
                 text = text.replace("{from_line}", DOCKERFILES["old"]).format(image=source)
                 build = ["docker", "build", "--quiet", "--tag", f"aiderm-{part}:{tag}-{version}", "-"]
@@ -113,7 +113,7 @@ def swarm(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def facts(node: Node, service: str) -> dict[str, object]:
-    """What the engine and the kernel say about the service's container on the node."""
+    """The engine's and the kernel's settings for the service's container on the node."""
     (container,) = node.containers(service)
     found = json.loads(node.docker("inspect", container))[0]
     status = node.docker("exec", container, "cat", "/proc/1/status")
@@ -133,7 +133,7 @@ def test_each_node_runs_a_hardened_replica_and_its_own_nginx(swarm: Swarm) -> No
     for node in swarm.cluster.nodes:
         assert facts(node, API) == {**safe, "memory": 512 << 20, "processes": 256}
         assert facts(node, FRONTEND) == {**safe, "memory": 1536 << 20, "processes": 64}
-        # The API is reached by no other way than nginx: it has no port, and no network with a way out.
+        # The API can only be reached through nginx: it has no published port and no external network.
         assert node.docker("port", node.containers(API)[0]) == ""
     assert (
         swarm.cluster.leader.docker("network", "inspect", f"{NAME}_internal", "--format", "{{.Driver}} {{.Internal}}")
@@ -142,7 +142,7 @@ def test_each_node_runs_a_hardened_replica_and_its_own_nginx(swarm: Swarm) -> No
 
 
 def deploy_without_loss(swarm: Swarm, picture: bytes, version: str) -> subprocess.CompletedProcess[str]:
-    """Deploys a version under load, of which nothing may be lost."""
+    """Deploys a version under load and asserts that no request is lost."""
     with swarm.load(picture) as load:
         time.sleep(2)
         updated = swarm.deploy(version)
@@ -170,7 +170,7 @@ def test_an_image_that_never_gets_healthy_is_rolled_back_and_loses_nothing(swarm
 
 
 def test_a_lost_node_takes_only_what_it_had_in_hand(swarm: Swarm, picture: bytes) -> None:
-    """The worst node to lose: the leading manager, with a replica and an nginx that clients use."""
+    """Loses the worst node: the leading manager, with a replica and an nginx that clients use."""
     node = swarm.cluster.leader
     details = [json.loads(node.docker("inspect", container))[0] for container in node.containers(API)]
     replicas = [detail["NetworkSettings"]["Networks"][f"{NAME}_internal"]["IPAddress"] for detail in details]
@@ -178,7 +178,7 @@ def test_a_lost_node_takes_only_what_it_had_in_hand(swarm: Swarm, picture: bytes
     with swarm.load(picture, clients=6) as load:
         time.sleep(4)
         before, moment = swarm.cluster.lose(node)
-        # Until the managers that are left have a new leader and know of the loss.
+        # Waits until the remaining managers have elected a leader and noticed the loss.
         eventually(
             lambda: "Down" in swarm.cluster.alive[0].docker("node", "ls", "--format", "{{.Status}}", check=False), 60, "Down"
         )
@@ -192,7 +192,7 @@ def test_a_lost_node_takes_only_what_it_had_in_hand(swarm: Swarm, picture: bytes
     assert len(report.requests) > 50
     assert [len(other.containers(API)) for other in swarm.cluster.alive] == [1, 1]
     assert {request.identifier for request in report.failures} <= in_hand
-    # Of those that other nodes' nginx had taken, only the ones that it had given to the lost node's replica.
+    # Of the requests that another node's nginx had accepted, only those passed to the lost node's replica may fail.
     log = "\n".join(other.docker("logs", container) for other in swarm.cluster.alive for container in other.containers(FRONTEND))
     entries = {
         entry["request_id"]: entry for entry in map(json.loads, filter(lambda line: line.startswith("{"), log.splitlines()))

@@ -1,4 +1,4 @@
-"""TLS at nginx, with a certificate made here: HTTP/2, HSTS, the way from http, renewal, slow clients."""
+"""TLS at nginx with a certificate made here: HTTP/2, HSTS, redirects from http, renewal, slow clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Site:
     port: int
 
     def curl(self, path: str, *arguments: str, plain: bool = False) -> tuple[str, dict[str, str], str]:
-        """The version of HTTP and status as `2 200`, the headers, the body."""
+        """Runs curl; returns the HTTP version and status as `2 200`, the headers and the body."""
         base = self.stack.url if plain else f"https://localhost:{self.port}"
         command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--cacert", str(self.folder / "fullchain.pem")]
         written = ["--dump-header", "-", "--write-out", "\n%{http_version} %{http_code}"]
@@ -147,7 +147,7 @@ def test_a_renewed_certificate_is_taken_over_without_a_restart(site: Site, tmp_p
     run(["deploy/tls/install.sh"], {**site.stack.environment, **renewal})
     renewed = (site.folder / "fullchain.pem").read_text()
     assert renewed != before
-    # Right after a reload old and new processes accept connections side by side.
+    # Right after a reload, old and new processes both accept connections.
     deadline = time.monotonic() + 10
     while served() != renewed:
         assert time.monotonic() < deadline, "the old certificate is still served"

@@ -1,4 +1,4 @@
-"""The trainer's image, used as the README says: `docker compose run --rm trainer …`, on a folder of labelled images."""
+"""The trainer's image as the README uses it: `docker compose run --rm trainer …` on a folder of labelled images."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ pytestmark = pytest.mark.containers
 
 @pytest.fixture(scope="module")
 def trainer(project: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The trainer's image, built, with synthetic lesions in its data folder and an ordinary user's empty folders for the rest."""
+    """A stack with the trainer's image built, synthetic lesions as data, and an ordinary user's empty folders for the rest."""
     root = tmp_path_factory.mktemp("training")
     for name in ("data", "runs", "models"):
         (root / name).mkdir()
     synthetic.dataset(root / "data", count=80, size=120)
-    # As root (in CI), a user whom this machine need not know; else whoever runs the tests.
+    # As root (in CI), a user that need not exist on this machine; otherwise the one who runs the tests.
     user, group = (1234, 1234) if os.getuid() == 0 else (os.getuid(), os.getgid())
     for path in [root / "runs", root / "models"]:
         os.chown(path, user, group)
@@ -52,7 +52,7 @@ def folder(trainer: Stack, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(trainer: Stack) -> Path:
-    """From images to a promoted bundle, each step a container of its own."""
+    """Goes from images to a promoted bundle, with one container per step."""
     train(trainer, "prepare", "data", "--out", "runs/split.csv")
     quick = ["--size", "48", "--epochs", "1", "--head-epochs", "1", "--batch", "16"]
     train(trainer, "train", "--split", "runs/split.csv", "--arch", "custom_cnn", "--out", "runs/tiny", *quick)
@@ -94,7 +94,7 @@ def test_evaluate_scores_the_bundle(trainer: Stack, trained: Path) -> None:
 
 @pytest.fixture
 def serving(trainer: Stack, trained: Path) -> Iterator[Stack]:
-    """A stack of its own that serves what the trainer's container wrote."""
+    """A separate stack that serves the model from the trainer's container."""
     stack = replace(
         trainer, project=f"{trainer.project}-tiny", environment={**trainer.environment, "AIDERM_DEFAULT_MODEL": "tiny"}
     )

@@ -1,4 +1,4 @@
-"""Two kept pictures of one spot, and what a server answers that compares them."""
+"""Two kept pictures of one spot, and a server's response to their comparison."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def circle(x: float, y: float, radius: float) -> list[list[float]]:
 
 
 def overlay() -> str:
-    """The later picture's square, with nothing in its first columns."""
+    """The later picture's square, with its first columns transparent."""
     x, y, side = REGION["x"], REGION["y"], REGION["width"]
     picture = cv2.imdecode(np.frombuffer(lesion(*LATER), np.uint8), cv2.IMREAD_COLOR)[y : y + side, x : x + side]
     cover = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
@@ -52,7 +52,7 @@ def overlay() -> str:
 
 
 def comparison(result: str = "changed", *codes: str, decisions: tuple[str, str] = ("uncertain", "uncertain"), **more: Any) -> str:
-    """An answer of the server."""
+    """The server's response to a comparison."""
     image = {"image": {"width": WIDTH, "height": HEIGHT}, "region": REGION}
     empty = dict.fromkeys(("growth", "colour_change", "colours", "registration", "outlines", "overlay", "overlay_region"))
     found = {
@@ -83,7 +83,7 @@ def answering(body: str) -> Callable[[Route], None]:
 
 
 def open_comparison(page: Page, *pictures: bytes) -> Locator:
-    """Keeps two pictures of a spot, and opens the dialog that compares them."""
+    """Keeps two pictures of a spot and opens the dialog that compares them."""
     page.evaluate(PUT, [base64.b64encode(data).decode() for data in pictures or (lesion(*EARLIER), lesion(*LATER))])
     page.locator(".card:has(.dates > li + li) .button.primary").click()
     dialog = page.get_by_role("dialog")

@@ -1,4 +1,4 @@
-"""A real Chromium before the real API: in one-process mode, or behind the real nginx where everything must run."""
+"""A real Chromium with the real API, in one-process mode or, where no test may be skipped, behind the real nginx."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-# Generous, so that a busy machine fails no test; no test waits for it where all is well.
+# Generous, so that no test fails on a busy machine; tests that pass never wait that long.
 TIMEOUT_MS = 20_000
 expect.set_options(timeout=TIMEOUT_MS)
-# Chromium writes a line for each answer of 4xx and 5xx, of which the page tells itself, and Playwright one for the worker.
+# Chromium logs every 4xx and 5xx response, which the page itself reports, and Playwright logs the blocked worker.
 EXPECTED_CONSOLE = ("Failed to load resource", "Service Worker registration blocked by Playwright")
 READY = "html[data-ready]"
-# what a reader chose to see, and the number and key of a tab with pictures at hand
+# what a reader chose to see, and the id and key of a tab that holds pictures
 CHOICES = {"aiderm-depth", "aiderm-keys", "aiderm-reader", "aiderm-tab"}
-# What the page would send of a file; both are base64.
+# Takes a file and returns what the page would send of it, both in base64.
 STRIP = """async (encoded) => {
   const { withoutMetadata } = await import(new URL('js/intake/metadata.js', location.href));
   const bytes = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
@@ -50,7 +50,7 @@ STRIP = """async (encoded) => {
     reader.onload = () => resolve(reader.result.split(',')[1] ?? ''); reader.readAsDataURL(blob); });
 }"""
 
-# Contrast of each text against what lies behind it, by WCAG 2.2's formula; only opaque colours are met on this page.
+# Contrast of each text with its background, by WCAG 2.2's formula; this page only has opaque colours.
 CONTRAST = """() => {
   const rgb = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 || n[3] > 0 ? n.slice(0, 3) : null; };
   const linear = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
@@ -72,7 +72,7 @@ CONTRAST = """() => {
 
 @contextmanager
 def run_service(models: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[Server]:
-    """Starts the API as `make run` does, or with an empty AIDERM_FRONTEND_DIR without the page; waits until it answers."""
+    """Starts the API like `make run`, or without the page if AIDERM_FRONTEND_DIR is empty; waits until it answers."""
     port = port or free_port()
     environment = os.environ | {
         "AIDERM_MODELS_DIR": str(models),
@@ -91,10 +91,10 @@ def run_service(models: Path, log: Path, port: int | None = None, **settings: st
 def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Serves the steerable model: mean red / 255 is the malignancy, mean blue above 100 is rejected.
 
-    Behind nginx where everything must run, as in CI; else in one process, as `make run`.
+    It runs behind nginx where no test may be skipped, as in CI, and otherwise in one process, like `make run`.
     """
     folder = tmp_path_factory.mktemp("page")
-    # dark pictures are warned of, so that each kind of answer can be had
+    # dark pictures get a warning, so that every kind of answer occurs
     make_bundle(folder / "models", quality={"brightness": {"worse": "low", "warn": 0.15}})
     if not os.environ.get("AIDERM_REQUIRE_ALL"):
         with run_service(folder / "models", folder / "api.log") as running:
@@ -109,7 +109,7 @@ def service(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium of the machine. For one module at a time: Playwright holds this thread's event loop while it lives."""
+    """The machine's Chromium, for one module at a time, because Playwright occupies this thread's event loop while it runs."""
     found = shutil.which(os.environ.get("AIDERM_CHROMIUM", "chromium"))
     if found is None:
         message = "Chromium is missing: install it with `sudo apt-get install chromium`"
@@ -124,7 +124,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Watch:
-    """What a page did that no page of this project may do."""
+    """What a page logged and requested, to find what no page of this project may do."""
 
     origin: str
     console: list[str]
@@ -136,12 +136,12 @@ NewPage = Callable[..., Page]
 
 @pytest.fixture
 def new_page(browser: Browser) -> Iterator[NewPage]:
-    """Opens pages, and afterwards holds each against the rules: no script error, nothing refused by the security policy,
-    no request to another origin, nothing left in the browser's storage but what a reader chose to see."""
+    """Opens pages and checks each afterwards: no script error, nothing blocked by the content security policy, no request to
+    another origin, no cookie, and only allowed keys in the browser's storage."""
     opened: list[tuple[BrowserContext, Page, Watch]] = []
 
     def open_page(url: str, *, width: int = 1280, height: int = 900, load: bool = True, **options: object) -> Page:
-        # requests of a service worker would pass by the routes that tests set
+        # a service worker's requests would bypass the routes that tests set
         options.setdefault("service_workers", "block")
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         context.set_default_timeout(TIMEOUT_MS)
@@ -169,7 +169,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
 
 @pytest.fixture
 def page(new_page: NewPage, service: Server) -> Page:
-    """The page before the steerable model."""
+    """The page with the steerable model."""
     return new_page(service.url)
 
 
@@ -197,12 +197,12 @@ def _assess(page: Page, data: bytes, name: str = "lesion.png", mime: str = "imag
 def _open_more(page: Page) -> None:
     closed = page.locator(".more-open[aria-expanded=false]")
     if closed.is_visible():
-        closed.evaluate("button => button.click()")  # the focus stays on the answer
+        closed.evaluate("button => button.click()")  # a click by script leaves the focus on the answer
 
 
 @pytest.fixture
 def stripped(page: Page) -> Callable[[bytes], bytes]:
-    """What the page would send of a file."""
+    """Returns what the page would send of a file."""
     return lambda data: base64.b64decode(page.evaluate(STRIP, base64.b64encode(data).decode()))
 
 
@@ -214,7 +214,7 @@ def plain() -> Callable[..., bytes]:
 
 @pytest.fixture(scope="session")
 def upload() -> Callable[..., FilePayload]:
-    """A file as Playwright hands it to a file input."""
+    """Makes a file for Playwright's ``set_input_files``."""
     return _upload
 
 
@@ -226,19 +226,19 @@ def choose() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def assess() -> Callable[..., None]:
-    """Chooses a picture and has it assessed; returns once there is an answer, and all of it is shown."""
+    """Chooses a picture and has it assessed; returns once the whole answer or a problem is shown."""
     return _assess
 
 
 @pytest.fixture(scope="session")
 def open_more() -> Callable[[Page], None]:
-    """Shows what stands behind an answer."""
+    """Opens the details of an answer."""
     return _open_more
 
 
 @pytest.fixture(scope="session")
 def sent_file() -> Callable[[Page, Callable[[], object]], bytes]:
-    """What the page sends as its file while an action runs; Playwright does not hand out files in a form."""
+    """Returns the file that the page sends during an action, because Playwright does not expose files in a form."""
 
     def read(page: Page, action: Callable[[], object]) -> bytes:
         page.evaluate(
@@ -267,11 +267,11 @@ def start_service() -> Callable[..., AbstractContextManager[Server]]:
 
 @pytest.fixture(scope="session")
 def start_nginx() -> Callable[..., AbstractContextManager[Server]]:
-    """Starts nginx as it is shipped in front of an API's port."""
+    """Starts nginx with its shipped configuration in front of an API's port."""
     return run_nginx
 
 
 @pytest.fixture(scope="session")
 def contrast() -> str:
-    """A script that lists visible texts below the contrast that WCAG 2.2 AA asks for."""
+    """A script that lists visible texts with less contrast than WCAG 2.2 AA requires."""
     return CONTRAST

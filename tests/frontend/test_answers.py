@@ -1,4 +1,4 @@
-"""Each decision in words, the numbers beside it, and the heatmap over the part that was assessed."""
+"""Each decision in words, its numbers, and the heatmap over the assessed region."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHATEVER = "If the spot is new, changing, bleeding or worries you, see a doctor 
 
 
 def shot(locator: Locator) -> np.ndarray:
-    """What is seen of it, BGR as signed integers."""
+    """A screenshot of the element: BGR as signed integers."""
     return cv2.imdecode(np.frombuffer(locator.screenshot(animations="disabled"), np.uint8), cv2.IMREAD_COLOR).astype(int)
 
 
@@ -85,7 +85,7 @@ def test_every_answer_ends_with_the_doctor_and_calls_nothing_benign(page: Page, 
 
 
 def test_a_sentence_where_the_first_class_and_the_decision_differ(page: Page, plain, assess) -> None:
-    # the steerable model shares malignancy among three classes and the rest among four
+    # the steerable model divides malignancy among three classes and the rest among four
     assess(page, plain(red=106))
     expect(page.locator(".differs")).to_contain_text("which is not malignant")
     assess(page, plain(red=40))
@@ -101,7 +101,7 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
         return (x - track["x"] - 1) / (track["width"] - 2)
 
     def drawn(share: float) -> float:
-        """Log-odds, from 0.1% to 99.9%."""
+        """The position on the scale, which shows log-odds from 0.1% to 99.9%."""
         return 0.5 + math.log(share / (1 - share)) / (2 * math.log(999))
 
     assert place(pin["x"] + pin["width"] / 2) == pytest.approx(drawn(min(0.999, max(0.001, red / 255))), abs=0.01)
@@ -109,11 +109,11 @@ def test_scale_shows_where_the_picture_stands(page: Page, plain, assess, red: in
     assert place(band["x"]) == pytest.approx(drawn(0.4), abs=0.01)
     assert place(band["x"] + band["width"]) == pytest.approx(drawn(0.6), abs=0.01)
     drawing = scale(page, ".scale")
-    for label in (".here", ".limit"):  # labels keep inside, also at the ends
+    for label in (".here", ".limit"):  # labels stay inside, even at the ends
         box = scale(page, label)
         assert drawing["x"] <= box["x"]
         assert box["x"] + box["width"] <= drawing["x"] + drawing["width"] + 0.5
-    # never a bare percentage: what it assumes stands beside it
+    # a percentage is never shown without what it assumes
     expect(page.locator("derm-scale")).to_contain_text("where 30 of 100 lesions that are examined are malignant")
     expect(page.locator("derm-scale")).to_contain_text("40% to 60%")
     expect(page.locator("derm-findings")).to_contain_text("if 30 of 100 lesions are malignant")
@@ -135,7 +135,7 @@ def test_another_share_of_cancers_moves_the_estimate_and_no_decision(page: Page,
     expect(verdict.locator("derm-scale")).to_contain_text("where 2 of 100 lesions that are examined are malignant")
     expect(verdict).to_have_attribute("data-decision", "suspicious")
     assert page.locator(".verdict .urgency").inner_text() == before
-    # the next answer is read in the same place
+    # the chosen place also applies to the next answer
     assess(page, plain(red=60))
     expect(chooser.locator("option:checked")).to_contain_text("Family practice")
     expect(page.locator("derm-scale")).to_contain_text("where 2 of 100 lesions")
@@ -188,7 +188,7 @@ def test_region_lies_where_it_was_judged(page: Page, plain, assess, width: int, 
 
 
 def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> None:
-    # In the steerable model the heatmap is the green channel: here a spot in the upper left of the assessed square.
+    # The steerable model's heatmap is the green channel: here a spot in the upper left of the assessed square.
     picture = np.full((450, 600, 3), (10, 20, 220), np.uint8)
     cv2.circle(picture, (75 + 140, 130), 60, (10, 255, 220), -1)
     done, data = cv2.imencode(".png", picture)
@@ -209,7 +209,7 @@ def test_heatmap_colours_the_place_that_the_model_names(page: Page, assess) -> N
 
     assert seen(75 + 140, 130) > 60
     assert seen(75 + 140, 130) > 3 * seen(75 + 360, 340)
-    assert change[:, : int(70 * zoom)].max() == 0  # nothing beside the region
+    assert change[:, : int(70 * zoom)].max() == 0  # nothing is drawn outside the region
     assert change[:, int(531 * zoom) :].max() == 0
 
 
@@ -257,7 +257,7 @@ def test_words_of_the_server_are_shown_where_the_page_has_none(page: Page, plain
 
 def test_rotated_photograph_is_shown_as_it_was_judged(page: Page, assess, plain) -> None:
     jpeg = plain(red=230, width=500, height=300, suffix=".jpg")
-    # EXIF orientation 6: a camera held upright, whose sensor lay on its side
+    # EXIF orientation 6: the camera was held upright, with its sensor on its side
     exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
     assess(page, jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:], "photo.jpg", "image/jpeg")
     photo, region = page.locator(".photo").bounding_box(), page.locator(".region").bounding_box()
@@ -267,7 +267,7 @@ def test_rotated_photograph_is_shown_as_it_was_judged(page: Page, assess, plain)
 
 
 def tiff(kind: str) -> bytes:
-    """600 x 450, suspicious red with a green spot of 100 pixels in the upper left."""
+    """A TIFF of 600 x 450 pixels, suspicious red with a green square of 100 pixels in the upper left."""
     picture = np.full((450, 600, 3), (230, 20, 10), np.uint8)
     picture[:100, :100] = (10, 250, 30)
     file = io.BytesIO()
@@ -330,13 +330,13 @@ def test_a_finger_scrolls_over_the_picture_and_the_heatmap_stays(new_page, servi
     finger((x, y))  # a tap
     expect(split).to_have_value("100")
     before = page.evaluate("() => window.scrollY")
-    finger(*((x - 4 * step, y - 12 * step) for step in range(10)))  # no finger goes straight up
+    finger(*((x - 4 * step, y - 12 * step) for step in range(10)))  # no finger moves exactly straight up
     expect(split).to_have_value("100")
     page.wait_for_function("before => window.scrollY > before", arg=before)
     page.locator(".region").scroll_into_view_if_needed()
     box = page.locator(".region").bounding_box()
     x, y = box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"]
-    finger(*((x - 0.05 * box["width"] * step, y) for step in range(11)))  # half of it to the left
+    finger(*((x - 0.05 * box["width"] * step, y) for step in range(11)))  # to the left by half the width
     assert 40 <= int(split.input_value()) <= 65
 
 

@@ -1,4 +1,4 @@
-"""Looking closely: picture and heatmap enlarged as one, the heatmap's lines, and what stays in sight and with the page."""
+"""Zooming: picture and heatmap are enlarged together; the heatmap's contour lines; which gestures stay with the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINES = """async ([values, width, level]) => {
 
 
 def spot() -> bytes:
-    """Red, and in the upper left of the assessed square a soft green spot, which is the steerable model's heatmap."""
+    """A red picture with a soft green spot in the upper left of the assessed square: the steerable model's heatmap."""
     picture = np.full((450, 600, 3), (10, 0, 220), np.uint8)
     rows, columns = np.mgrid[:450, :600]
     picture[..., 1] = 255 * np.exp(-((columns - 215) ** 2 + (rows - 150) ** 2) / (2 * 60**2))
@@ -46,12 +46,12 @@ def test_lines_lie_where_the_level_is_met(page: Page) -> None:
     radii = [math.hypot(x - 20.3, y - 18.6) for x, y in ring]
     assert radii == pytest.approx([9] * len(radii), abs=0.05)
     slope = columns / 39
-    (line,) = page.evaluate(LINES, [slope.ravel().tolist(), 40, 0.5])  # open, from one side to the other
+    (line,) = page.evaluate(LINES, [slope.ravel().tolist(), 40, 0.5])  # an open line, from one side to the other
     assert [x for x, _ in line] == pytest.approx([19.5] * 40)
     assert sorted(y for _, y in line) == list(range(40))
     two = np.maximum(cone, 1 - np.hypot(columns - 5, rows - 5) / 4)
     assert len(page.evaluate(LINES, [two.ravel().tolist(), 40, 0.4])) == 2
-    # two high corners that face each other: their middle settles whether a line goes around each
+    # two high corners opposite each other: the value in the middle decides whether each gets its own line
     for low, around_high in ((-0.5, True), (0.45, False)):
         found = page.evaluate(LINES, [[1, low, low, 1], 2, 0.5])
         from_the_top = next(line for line in found if any(y == 0 for _, y in line))
@@ -64,12 +64,12 @@ def test_heatmap_is_drawn_in_lines_that_leave_the_skin_in_sight(page: Page, asse
     assess(page, spot())
     expect(page.get_by_role("radio", name="Lines")).to_be_checked()
     page.wait_for_selector(".lines path.line", state="attached")
-    # around the spot, the narrower the higher
+    # the lines surround the spot, and higher levels are narrower
     rings = page.locator(".lines .line")
     sizes = []
     for ring in rings.all():
         bounds = ring.evaluate("path => { const { x, y, width, height } = path.getBBox(); return { x, y, width, height }; }")
-        if float(ring.get_attribute("data-level")) >= 0.2:  # whole inside the region
+        if float(ring.get_attribute("data-level")) >= 0.2:  # completely inside the region
             assert bounds["x"] + bounds["width"] / 2 == pytest.approx((215 - 75) / 450, abs=0.03)
             assert bounds["y"] + bounds["height"] / 2 == pytest.approx(150 / 450, abs=0.03)
         sizes.append(bounds["width"])
@@ -88,7 +88,7 @@ def test_heatmap_is_drawn_in_lines_that_leave_the_skin_in_sight(page: Page, asse
 
     assert 0 < changed(lines) < 0.15
     assert changed(colours) > 2 * changed(lines)
-    # white in a dark halo: one of them shows on any skin
+    # white with a dark halo, so that one of them is visible on any skin
     touched = lines[np.abs(lines - bare).sum(axis=2) > 30].sum(axis=1)
     assert touched.max() > 700
     assert touched.min() < 250
@@ -113,7 +113,7 @@ def test_wheel_drag_and_double_click_move_picture_and_heatmap_as_one(page: Page,
     assert by == pytest.approx(math.exp(0.8), rel=0.01)
     assert after[1]["width"] / before[1]["width"] == pytest.approx(by, rel=0.01)
     assert after[2] == before[2]
-    # what was under the pointer is there still, of both
+    # the point under the pointer stays there, in both
     for old, new in zip(before[:2], after[:2], strict=True):
         assert (x - new["x"]) / new["width"] == pytest.approx((x - old["x"]) / old["width"], abs=0.005)
         assert (y - new["y"]) / new["height"] == pytest.approx((y - old["y"]) / old["height"], abs=0.005)
@@ -124,7 +124,7 @@ def test_wheel_drag_and_double_click_move_picture_and_heatmap_as_one(page: Page,
     for old, new in zip(after[:2], moved, strict=True):
         assert new["x"] - old["x"] == pytest.approx(-60, abs=1)
         assert new["y"] - old["y"] == pytest.approx(-30, abs=1)
-    expect(page.get_by_role("slider", name="Covered by the heatmap")).to_have_value("100")  # the line stays where it is
+    expect(page.get_by_role("slider", name="Covered by the heatmap")).to_have_value("100")  # the dividing line stays where it is
     page.mouse.dblclick(x, y)
     expect(level).to_have_text("100%")
     page.mouse.dblclick(x, y)
@@ -137,7 +137,7 @@ def test_wheel_drag_and_double_click_move_picture_and_heatmap_as_one(page: Page,
     for _ in range(2):
         page.mouse.wheel(0, 400)
     assert page.evaluate("() => window.scrollY") == scrolled
-    # nothing beside the picture is ever seen
+    # nothing outside the picture becomes visible
     inner, outer = box(photo), box(frame)
     assert inner["x"] <= outer["x"] + 0.5
     assert inner["x"] + inner["width"] >= outer["x"] + outer["width"] - 0.5
@@ -153,7 +153,7 @@ def test_the_page_scrolls_over_a_picture_that_is_whole(page: Page, assess) -> No
         """() => [100, -100].map((deltaY) => !document.querySelector('.frame')
           .dispatchEvent(new WheelEvent('wheel', { deltaY, bubbles: true, cancelable: true })))"""
     )
-    assert taken == [False, False]  # on the way back at once: still the page's
+    assert taken == [False, False]  # scrolling back right away is still left to the page
     expect(page.locator(".zooms output")).to_have_text("100%")
 
 
@@ -175,10 +175,10 @@ def test_buttons_and_keys_zoom(page: Page, plain, assess, choose) -> None:
     assert page.evaluate("() => window.scrollY") == scrolled
     page.keyboard.press("0")
     expect(level).to_have_text("100%")
-    page.keyboard.press("ArrowDown")  # the page's again
+    page.keyboard.press("ArrowDown")  # the key scrolls the page again
     page.wait_for_function("before => window.scrollY > before", arg=scrolled)
     page.keyboard.press("+")
-    choose(page, plain(red=40), "other.png")  # another picture is whole
+    choose(page, plain(red=40), "other.png")  # another picture starts unzoomed
     expect(level).to_have_text("100%")
 
 

@@ -1,4 +1,4 @@
-"""Two kept pictures of a spot compared by the server: what is sent, what is said, and what is drawn."""
+"""The server's comparison of two kept pictures of a spot: what is sent, said and drawn."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ pytestmark = [pytest.mark.browser, pytest.mark.ci]
 
 @pytest.fixture
 def dialog(page: Page) -> Locator:
-    """Two pictures side by side, of which nothing was sent yet."""
+    """The dialog with two pictures side by side, before anything is sent."""
     return open_comparison(page)
 
 
 def ask(page: Page, dialog: Locator, reply: Callable[[Route], None]) -> Locator:
-    """Has the two compared, by the keyboard."""
+    """Has the two pictures compared, with the keyboard."""
     page.route(COMPARE, reply)
     dialog.get_by_role("button", name="Compare these two pictures").press("Enter")
     return dialog.locator(".findings-of-change")
 
 
 def pixel(page: Page, frame: Locator, x: float, y: float) -> list[int]:
-    """Colour (BGR) at a place of the frame, each 0..1."""
+    """The colour (BGR) at a point of the frame; ``x`` and ``y`` are 0..1."""
     shot = cv2.imdecode(np.frombuffer(frame.screenshot(), np.uint8), cv2.IMREAD_COLOR)
     height, width = shot.shape[:2]
     return shot[min(height - 1, round(y * height)), min(width - 1, round(x * width))].tolist()
@@ -54,10 +54,10 @@ def test_a_change_is_shown_with_its_range_and_leads_to_a_doctor(page: Page, dial
     expect(found).to_contain_text("about 12% larger, between 6% and 18%")
     expect(found).to_contain_text("The colour has changed. New colours: black · blue-grey. Colours no longer found: red.")
     expect(found).to_contain_text("The skin around the spot served to fit the two pictures together.")
-    expect(found).not_to_contain_text("CIELAB")  # that is for clinicians
-    expect(found).not_to_contain_text("server's")  # whose English the page needs not
+    expect(found).not_to_contain_text("CIELAB")  # this detail is for clinicians
+    expect(found).not_to_contain_text("server's")  # the page does not need the server's English text
 
-    # the later picture where it fits, at once or beside a line that the keyboard moves
+    # the later picture fitted onto the earlier one, blended or divided by a line that the keyboard moves
     frame = dialog.locator(".overlay")
     lines = dialog.locator(".overlay .outline .line")
     expect(lines).to_have_count(2)
@@ -68,7 +68,7 @@ def test_a_change_is_shown_with_its_range_and_leads_to_a_doctor(page: Page, dial
     dialog.get_by_label("Show both outlines").uncheck()
     expect(dialog.locator(".overlay .outline").first).to_be_hidden()
     slider = dialog.get_by_role("slider", name="Later picture on top")
-    edge = 0.5 + 95 / 450  # between both lesions' edges, in the middle of the height
+    edge = 0.5 + 95 / 450  # between the two lesions' edges, at half the height
     slider.fill("0")
     assert pixel(page, frame, edge, 0.5)[2] > 190  # skin
     slider.fill("100")
@@ -86,7 +86,7 @@ def test_a_change_is_shown_with_its_range_and_leads_to_a_doctor(page: Page, dial
     page.mouse.up()
     assert slider.input_value() == "90"
 
-    # other dates are another question
+    # choosing other dates clears the result
     dialog.locator("select").last.select_option("picture0")
     expect(found).to_have_count(0)
     expect(dialog.locator(".measure")).to_contain_text("Choose two different pictures.")
@@ -95,7 +95,7 @@ def test_a_change_is_shown_with_its_range_and_leads_to_a_doctor(page: Page, dial
 
 DOCTOR = "doctor"
 TABLE = [
-    # a range on both sides of no change, and nothing that reassures
+    # the range includes no change, and nothing reassures
     (
         comparison("no_change_found", "no_change", growth={"value": 1.8, "low": -5.9, "high": 10.1}, colours=None),
         "No change was found",
@@ -106,7 +106,7 @@ TABLE = [
         "The spot has changed",
         ["about 20% smaller, between 9% and 31%", "Show this spot to a doctor"],
     ),
-    # an answer about one picture is not taken back by what both show
+    # a comparison does not override the answer for one picture
     (
         comparison("no_change_found", "no_change", decisions=("low_suspicion", "suspicious")),
         "No change was found",
@@ -131,7 +131,7 @@ def test_each_result_has_its_words_and_its_advice(page: Page, dialog: Locator) -
         expect(found.get_by_role("heading", name=title)).to_be_focused()
         for each in words:
             expect(found).to_contain_text(each)
-        # anew, as for other dates
+        # starts over, by choosing other dates
         page.unroute(COMPARE)
         dialog.locator("select").last.select_option("picture0")
         dialog.locator("select").last.select_option("picture1")
@@ -147,19 +147,19 @@ def test_what_goes_wrong_is_said_and_can_be_tried_again(page: Page, dialog: Loca
     page.route(COMPARE, lambda route: route.abort("internetdisconnected"))
     measure.get_by_role("button", name="Try again", exact=True).click()
     expect(measure.get_by_role("heading", name="The service cannot be reached")).to_be_focused()
-    # a server of an older version
+    # an older server that cannot compare
     page.unroute(COMPARE)
     page.route(COMPARE, lambda route: route.fulfill(status=404, json={"code": "not_found", "status": 404}))
     measure.get_by_role("button", name="Try again").click()
     expect(measure.get_by_role("heading", name="This server cannot compare pictures")).to_be_focused()
     expect(measure.get_by_role("button")).to_have_count(0)
-    # nothing that is no answer is shown as one
+    # an invalid response is not shown as a result
     dialog.locator("select").first.select_option("picture1")
     dialog.locator("select").first.select_option("picture0")
     page.unroute(COMPARE)
     ask(page, dialog, answering(comparison("changed", "growth", growth={"value": None, "low": 0, "high": 1})))
     expect(measure.locator("derm-problem h2")).to_be_focused()
-    # it can be called off while it waits
+    # it can be cancelled while it waits
     page.unroute(COMPARE)
     page.route(COMPARE, lambda route: None)
     measure.get_by_role("button", name="Try again").click()

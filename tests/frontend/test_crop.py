@@ -1,4 +1,4 @@
-"""Cutting: never an answer beside another picture than the one that it was computed from, and a way back."""
+"""Cropping: an answer is only shown with the picture that it was computed from, and a crop can be undone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 
-# Holds the encoding of a cut picture back until window.release() is called.
+# Delays the encoding of a cropped picture until window.release() is called.
 SLOW_ENCODER = """() => {
   const toBlob = HTMLCanvasElement.prototype.toBlob;
   const released = new Promise((resolve) => { window.release = resolve; });
   HTMLCanvasElement.prototype.toBlob = function (...values) { released.then(() => toBlob.apply(this, values)); };
 }"""
-# The bytes of each file that is sent.
+# Records each file that is sent.
 KEEP_SENT = """() => {
   window.sent = [];
   const send = XMLHttpRequest.prototype.send;
@@ -30,12 +30,12 @@ AS_BASE64 = """(blob) => new Promise((resolve) => { const reader = new FileReade
 
 
 def shown(page: Page) -> bytes:
-    """What stands in the frame."""
+    """A screenshot of the picture in the frame."""
     return page.locator(".frame .photo").screenshot()
 
 
 def halves() -> bytes:
-    """600 x 400: suspicious red on the left, calm green on the right."""
+    """A picture of 600 x 400: suspicious red on the left, unsuspicious green on the right."""
     picture = np.full((400, 600, 3), (10, 120, 40), np.uint8)
     picture[:, :370] = (10, 20, 240)
     return cv2.imencode(".png", picture)[1].tobytes()
@@ -53,7 +53,7 @@ def test_the_old_picture_cannot_be_sent_while_the_cut_one_is_made(page: Page, up
     page.evaluate(SLOW_ENCODER)
     crop_to_the_right(page)
     page.get_by_role("button", name="Use this").click()
-    # by script, as fast as no finger is; and the whole queue as well
+    # by script, faster than any finger; also for the whole queue
     page.evaluate("() => document.querySelector('#assess').click()")
     page.evaluate("() => document.querySelector('#assess-all').click()")
     expect(page.get_by_role("dialog")).to_contain_text("being cut")
@@ -98,7 +98,7 @@ def test_an_answer_goes_when_its_picture_is_cut(page: Page, upload, assess) -> N
 
 
 def test_an_answer_whose_bytes_are_not_those_on_show_is_not_shown(page: Page) -> None:
-    """Whatever way it came about: the digest decides."""
+    """The digest decides, however the mismatch came about."""
     held = page.evaluate(
         """async () => {
           const { assessmentOf } = await import(new URL('js/check/state.js', location.href));
@@ -126,7 +126,7 @@ def test_the_crop_is_kept_and_can_be_undone(page: Page, upload, sent_file) -> No
     crop_to_the_right(page)
     page.get_by_role("button", name="Use this").click()
     expect(page.get_by_role("button", name="Assess this picture")).to_be_focused()
-    # opened again, it shows the square that was cut, and leaving it so changes nothing
+    # when reopened, it shows the cropped square, and confirming that changes nothing
     page.get_by_role("button", name="Crop or turn").click()
     expect(page.get_by_role("slider", name="From the left")).to_have_attribute("aria-valuetext", "380 pixels from the left")
     page.get_by_role("button", name="Use this").click()

@@ -1,4 +1,4 @@
-"""A DICOM photograph leaves the page without its patient, with the same pixels, and gets an answer."""
+"""The page sends a DICOM photograph without the patient's data and with the same pixels, and it gets an answer."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_only_the_pixels_and_their_description_are_sent(stripped):
         assert decode_image(sent).spacing == (0.025, 0.025)
         for value in (*files.SECRETS.values(), "1.2.826.0.1"):
             assert value.encode() not in sent, (name, value)
-    # nor what stands beside the pixels in a frame, even where it goes on in the next piece
+    # nor metadata inside a JPEG frame, even if it continues in the next fragment
     exif = Image.Exif()
     exif[0x010E] = "Zwetschkenbaum " * 900
     for pieces in (1, 4):
@@ -89,7 +89,7 @@ def test_outline_and_heatmap_lie_on_the_photograph(page: Page, assess) -> None:
     expect(page.locator(".photo")).to_be_visible()
     expect(page.locator(".no-preview")).to_be_hidden()
     expect(page.locator(".region")).to_be_visible()
-    # a picture that is cut out would have lost its scale
+    # a cropped picture would lose its scale
     expect(page.get_by_role("button", name="Crop or turn")).to_be_hidden()
     assert "Zwetschkenbaum" not in page.locator("body").inner_text()
     assess(page, kinds["ybr"], "other.dcm", "")

@@ -1,4 +1,4 @@
-"""The embeddable element, in a page of another origin, and the page for developers."""
+"""The embeddable element in a page of another origin, and the page for developers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ for (const type of ['picture', 'progress', 'assessment', 'problem'])
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A website that writes no log."""
+    """A web server that writes no log."""
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Discards the message."""
 
 
 @pytest.fixture
 def website(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Another origin: its address, and the folder that it serves."""
+    """A website at another origin: its address and the folder that it serves."""
     folder = tmp_path / "clinic"
     folder.mkdir()
     (folder / "host.js").write_text(LISTENER)
@@ -51,7 +51,7 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, website: tuple[str, Path]) -> Iterator[Visit]:
-    """Opens the other origin's page with the element in it."""
+    """Returns a function that opens the other origin's page with the element in it."""
     contexts = []
 
     def go(server: str, endpoint: str, more: str = "") -> Page:
@@ -84,12 +84,12 @@ def test_element_judges_on_a_page_of_another_origin(
         expect(go).to_be_focused()
         expect(go).to_have_accessible_description(re.compile("It is not stored and not logged."))
         expect(page.locator("lesion-check .photo")).to_be_visible()
-        assert sent == []  # nothing is sent by choosing
+        assert sent == []  # choosing a file sends nothing
         go.click()
         expect(page.get_by_role("heading", name="Suspicious")).to_be_focused()
         expect(page.locator("lesion-check .lines")).to_be_visible()
         expect(page.get_by_text("see a doctor whatever this says").first).to_be_visible()
-        # styles came in under a policy that allows none from the page
+        # the element's styles apply although the page's policy allows none of its own
         assert page.locator("lesion-check .verdict").evaluate("e => getComputedStyle(e).borderTopWidth") == "5px"
         seen = page.evaluate("() => window.seen")
         kinds = [kind for kind, _ in seen]
@@ -134,9 +134,9 @@ def test_each_element_speaks_its_own_language_and_fits_a_narrow_column(
         first.locator(".button.primary").click()
         expect(first.get_by_role("heading", name="Verdächtig")).to_be_focused()
         expect(second.locator(".verdict")).to_have_count(0)
-        # what is written later is in its language as well: a percentage of the slider
+        # text that is added later is in the element's language too, such as the slider's percentage
         expect(first.get_by_role("slider").first).to_have_attribute("aria-valuetext", "100\u00a0%")
-        # no text stands in a sliver beside another one
+        # no text is squeezed into a narrow column beside another
         narrow = first.locator(".legend dd").evaluate_all("all => Math.min(...all.map((e) => e.getBoundingClientRect().width))")
         assert narrow > 200
         first.evaluate("e => { e.lang = 'ar'; }")

@@ -1,4 +1,4 @@
-"""Whatever ExifTool can write into a picture leaves it before it is sent."""
+"""All metadata that ExifTool can write into a picture is removed before it is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from aiderm_core.imaging.decode import decode_image
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 SECRET = "Ada Lovelace"
-# In the encodings that ExifTool writes texts in.
+# The secret in the encodings in which ExifTool writes text.
 TRACES = [text.encode(code) for text in (SECRET, "Lovelace") for code in ("utf-8", "utf-16-le", "utf-16-be")]
 GROUPS = [
     "EXIF",
@@ -36,14 +36,14 @@ GROUPS = [
     "PhotoMechanic",
     "AFCP",
 ]
-# What else is in each group by its type: a number, a date, a place.
+# Tags whose type does not allow the secret: numbers, dates, places.
 VALUES = {
     "GPSLatitude": "52.5", "GPSLongitude": "13.4", "GPSLatitudeRef": "N", "GPSLongitudeRef": "E", "GPSAltitude": "34",
     "GPSDateStamp": "2024:05:01", "GPSTimeStamp": "10:00:00", "DateTimeOriginal": "2024:05:01 10:00:00",
     "CreateDate": "2024:05:01 10:00:00", "ModifyDate": "2024:05:01 10:00:00", "DateCreated": "2024:05:01",
     "TimeCreated": "10:00:00", "SerialNumber": SECRET, "FocalLength": "50", "ISO": "100", "ExposureTime": "1/60",
 }  # fmt: skip
-# What may be found in what is sent, by ExifTool's names: structure, orientation, colours; and what it says of any file.
+# Groups, by ExifTool's names, that a sent file may have: structure, orientation, colours, and what it reports for any file.
 ALLOWED = {
     "ExifTool",
     "System",
@@ -63,7 +63,7 @@ ALLOWED = {
 ALLOWED_TAGS = {
     "IFD0": {
         "JPEGTables",
-        "PreviewImage",  # as ExifTool calls strips that are JPEG streams
+        "PreviewImage",  # ExifTool's name for strips that are JPEG streams
         "SubfileType",
         "ImageWidth",
         "ImageHeight",
@@ -131,7 +131,7 @@ ALLOWED_TAGS = {
 
 
 def exiftool(*arguments: str | Path) -> str:
-    """Runs ExifTool; warnings of single tags are no failures."""
+    """Runs ExifTool; warnings about single tags are ignored."""
     program = shutil.which("exiftool")
     if program is None:
         message = "ExifTool is missing: install it with `sudo apt-get install libimage-exiftool-perl`"
@@ -144,14 +144,14 @@ def exiftool(*arguments: str | Path) -> str:
 
 @pytest.fixture(scope="module")
 def arguments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of arguments that sets every tag that ExifTool can write to a secret."""
+    """A file of ExifTool arguments that set every writable tag to a secret."""
     lines = []
     for group in GROUPS:
         listed = exiftool("-listw", f"-{group}:all").split()
         names = [name for name in listed if re.fullmatch(r"[A-Za-z][\w-]*", name)]
         lines += [f"-{group}:{name}={VALUES.get(name, SECRET)}" for name in names]
     assert len(lines) > 500
-    # blocks as a whole, and what is no tag
+    # whole blocks, and metadata that is not a tag
     folder = tmp_path_factory.mktemp("blocks")
     thumbnail = folder / "thumbnail.jpg"
     Image.new("RGB", (60, 40), (200, 30, 30)).save(thumbnail, comment=SECRET.encode())
@@ -163,7 +163,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def profile() -> bytes:
-    """An sRGB profile whose makers are named."""
+    """An sRGB profile that names its manufacturer and creator."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     for at in (48, 52, 80):
         data[at : at + 4] = b"ADA!"
@@ -195,12 +195,12 @@ def test_nothing_of_it_is_left(stripped: Callable[[bytes], bytes], arguments: Pa
     picture = tmp_path / f"picture.{name}"
     picture.write_bytes(FORMATS[name]())
     if name == "jpeg.tif":
-        # there ExifTool calls the pixels a preview, and would write another picture in their place
+        # here ExifTool takes the pixels for a preview and would replace them
         kept = [line for line in arguments.read_text().splitlines() if "PreviewImage" not in line]
         arguments = tmp_path / "arguments"
         arguments.write_text("\n".join(kept))
     exiftool("-m", "-overwrite_original", "-@", arguments, picture)
-    before = picture.read_bytes() + SECRET.encode()  # and behind the picture's end
+    before = picture.read_bytes() + SECRET.encode()  # also after the end of the picture
     assert sum(before.count(trace) for trace in TRACES) > (1 if name in ("gif", "big.tif") else 50)
     after = stripped(before)
     assert [trace for trace in (*TRACES, b"ADA!") if trace in after] == []
@@ -212,7 +212,7 @@ def test_nothing_of_it_is_left(stripped: Callable[[bytes], bytes], arguments: Pa
             continue
         assert group in ALLOWED, key
         assert group not in ALLOWED_TAGS or tag in ALLOWED_TAGS[group], key
-    # and the picture is what it was, colours and orientation included
+    # the picture is unchanged, including colours and orientation
     one, other = decode_image(before[: -len(SECRET)]), decode_image(after)
     assert np.array_equal(one.pixels, other.pixels)
     assert one.notes == other.notes

@@ -1,4 +1,4 @@
-"""The ways a picture comes in, the way it goes out, and what a keyboard can do."""
+"""How a picture is chosen and sent, and the use of the page with a keyboard."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import CDPSession, Page, expect
 
 pytestmark = pytest.mark.browser
 
-# Makes a File in the page, as dropping and pasting hand it over.
+# Makes a File in the page, as dropping and pasting do.
 FILE = "(encoded, name, type) => new File([Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0))], name, { type })"
 DROP = f"""([files, kind]) => {{
   const make = {FILE};
@@ -33,7 +33,7 @@ def expect_ready(page: Page) -> None:
 
 
 def slow_uplink(page: Page, bytes_per_second: int) -> CDPSession:
-    """Until the session is detached."""
+    """Throttles uploads until the session is detached."""
     session = page.context.new_cdp_session(page)
     session.send("Network.enable")
     session.send(
@@ -45,14 +45,14 @@ def slow_uplink(page: Page, bytes_per_second: int) -> CDPSession:
 
 @pytest.fixture(scope="module")
 def noise() -> bytes:
-    """A picture of about a megabyte, since noise does not compress."""
+    """A picture of about one megabyte; noise does not compress."""
     done, data = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (600, 600, 3), np.uint8))
     assert done
     return data.tobytes()
 
 
 def tab_through_buttons(page: Page, *names: str) -> None:
-    """The focus is on the first of these buttons, and the next key leads to the next."""
+    """Asserts that the focus is on the first of these buttons and that Tab moves it from one to the next."""
     for name in names:
         expect(page.get_by_role("button", name=name)).to_be_focused()
         page.keyboard.press("Tab")
@@ -71,7 +71,7 @@ def test_choosing_shows_the_picture_upright(page: Page, plain: Callable[..., byt
 
 def test_dropping_anywhere(page: Page, plain) -> None:
     drag = [[as_file(plain())], "dragenter"]
-    assert page.evaluate(DROP, drag) is False  # taken over, so the browser does not open the file
+    assert page.evaluate(DROP, drag) is False  # the event is handled, so the browser does not open the file
     assert page.evaluate("() => document.body.hasAttribute('data-dragging')")
     assert page.evaluate(DROP, [[as_file(plain())], "drop"]) is False
     assert not page.evaluate("() => document.body.hasAttribute('data-dragging')")
@@ -138,14 +138,14 @@ def test_cancelling_goes_back_to_the_picture(page: Page, noise: bytes, choose) -
     assert failed.value.url.endswith("/api/predict?explain=true")
     expect_ready(page)
     expect(page.locator("#status")).to_contain_text("Cancelled")
-    # and it can be sent once more
+    # it can be sent again
     slow.detach()
     page.get_by_role("button", name="Assess this picture").click()
     expect(page.locator(".verdict")).to_be_visible()
 
 
 def test_keyboard_alone_is_enough(page: Page, plain, upload) -> None:
-    # listens from before the first key: only some round trips later does Chromium hand its dialog over for certain
+    # listens before the first key, because Chromium intercepts its dialog reliably only some round trips later
     with page.expect_file_chooser() as opened:
         page.keyboard.press("Tab")
         expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()

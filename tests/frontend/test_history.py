@@ -1,4 +1,4 @@
-"""The history on this device: off until asked for, compared, exported, imported, deleted."""
+"""The history on this device: off by default; comparing, exporting, importing and deleting."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def save_export(page: Page, to: Path) -> None:
     expect(page.locator("#transfer-said")).to_contain_text("was read back and checked")
 
 
-# Puts pictures into the history as other versions and browsers have left them there.
+# Puts pictures into the history as other versions and browsers would have stored them.
 PUT = """async ([name, files]) => {
   const { turnOn, write } = await import(new URL('js/history/store.js', location.href));
   await turnOn();
@@ -81,7 +81,7 @@ def test_pictures_without_a_proper_type_come_back(page: Page, plain, tmp_path: P
         return (await readAll()).pictures.map(({ picture }) => picture.type); }"""
     )
     assert types == ["image/jpeg", "image/png", "image/bmp", "image/tiff", "image/webp"]
-    # also the one that this browser shows nowhere by itself
+    # including the TIFF, which this browser cannot display itself
     page.wait_for_function("() => [...document.querySelectorAll('.dates img')].every(({ naturalWidth }) => naturalWidth === 600)")
 
 
@@ -103,7 +103,7 @@ def test_an_export_that_does_not_read_back_is_not_handed_out(page: Page, plain) 
     put(page, "two", (small, "image/png"), (large, "image/png"))
     downloads: list[object] = []
     page.on("download", lambda started: downloads.append(started))
-    page.evaluate(  # as if the disk had given back other bytes than were written
+    page.evaluate(  # as if the disk returned other bytes than were written
         """(size) => { const slice = Blob.prototype.slice;
         Blob.prototype.slice = function (from, to, type) {
           return slice.call(this, from, to - from === size ? to - 1 : to, type);
@@ -197,7 +197,7 @@ def answer_with(file: Path) -> Callable[[Route], None]:
 
 @pytest.mark.soak
 def test_500_megabytes_of_every_type_go_out_and_come_back(page: Page, tmp_path: Path) -> None:
-    """Real files of 8 to 15 MB; afterwards each has the bytes, the type and the day that it had."""
+    """Uses real files of 8 to 15 MB; afterwards each has the same bytes, type and day as before."""
     noise = np.random.default_rng(0).integers(0, 256, (2000, 1700, 3), np.uint8)
     wide = np.random.default_rng(1).integers(0, 256, (3200, 3000), np.uint8)
     for kind, options in KINDS.items():
@@ -248,11 +248,11 @@ def test_the_day_is_set_when_a_picture_is_kept(page: Page, plain, assess) -> Non
     assess(page, plain(red=60))
     page.get_by_role("button", name="Turn on the history").click()
     day = page.locator(".keep").get_by_label("Date of the picture")
-    assert day.input_value() == page.evaluate("() => new Date().toLocaleDateString('sv')")  # today, unless it is changed
+    assert day.input_value() == page.evaluate("() => new Date().toLocaleDateString('sv')")  # today is the default
     for wrong in ("", "2999-01-01"):
         day.fill(wrong)
         page.get_by_role("button", name="Keep this picture").click()
-        expect(day).to_be_focused()  # the browser says beside it what is allowed
+        expect(day).to_be_focused()  # the browser shows what is allowed
     page.get_by_label("Where on the body?").select_option("neck")
     day.fill("2023-05-17")
     page.get_by_role("button", name="Keep this picture").click()
@@ -286,7 +286,7 @@ def test_keep_compare_export_delete_import(page: Page, plain, assess, tmp_path: 
     page.get_by_role("button", name="Compare two dates").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator(".pair img")).to_have_count(2)
-    for part in (".pair", ".measure"):  # nothing is measured unless it is asked for
+    for part in (".pair", ".measure"):  # nothing is measured without a request
         expect(dialog.locator(part)).not_to_contain_text("%")
     dialog.get_by_role("slider", name="Later picture on top").fill("100")
     assert dialog.locator(".overlay .layer").evaluate("layer => getComputedStyle(layer).opacity") == "1"
@@ -315,7 +315,7 @@ def test_keep_compare_export_delete_import(page: Page, plain, assess, tmp_path: 
 
     page.set_input_files("#import", export)
     expect(page.get_by_text("2 pictures were imported.")).to_be_visible()
-    page.set_input_files("#import", export)  # once more: the same pictures, not twice as many
+    page.set_input_files("#import", export)  # importing again adds no duplicates
     expect(mole.locator("img")).to_have_count(2)
     assert mole.locator("img").first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 600
     mole.get_by_role("button", name="Delete the picture").first.click()
@@ -359,5 +359,5 @@ def test_photographing_again_lays_the_earlier_picture_over_the_live_one(page: Pa
     expect(page.locator("#check")).to_be_visible()
     page.get_by_role("button", name="Assess this picture").click()
     expect(page.locator(".verdict")).to_be_visible()
-    # the spot is known
+    # the spot is already selected
     expect(page.get_by_label("Which spot?").locator("option:checked")).to_have_text("Upper back: the dark one")

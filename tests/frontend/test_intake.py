@@ -1,4 +1,4 @@
-"""Several pictures, cropping and turning, the camera, and what is said before anything is sent."""
+"""Several pictures, cropping and turning, the camera, and warnings before anything is sent."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.ci]
 
 
 def decoded(data: bytes) -> np.ndarray:
-    """The picture, BGR."""
+    """Decodes a picture to BGR."""
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
 def quarters() -> bytes:
-    """600 x 400: grey above, red below on the left, and green there on the right."""
+    """A picture of 600 x 400: grey at the top, red at the bottom left and green at the bottom right."""
     picture = np.full((400, 600, 3), 90, np.uint8)
     picture[200:, :300] = (0, 0, 255)
     picture[200:, 300:] = (0, 255, 0)
@@ -41,7 +41,7 @@ def test_several_pictures_one_after_another(page: Page, plain: Callable[..., byt
     expect(first).to_contain_text("Suspicious")
     expect(last).to_contain_text("Low suspicion")
     assert len(sent) == 2
-    # each answer stays with its picture
+    # each answer belongs to its picture
     first.locator(".queue-choose").click()
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
     expect(page.locator(".photo")).to_have_attribute("alt", re.compile("first.png"))
@@ -77,7 +77,7 @@ def test_turning_keeps_the_whole_picture(page: Page, upload, sent_file) -> None:
     page.get_by_role("button", name="Use this").click()
     picture = decoded(sent_file(page, page.get_by_role("button", name="Assess this picture").click))
     assert picture.shape == (600, 400, 3)
-    assert picture[10, 10].tolist() == [0, 0, 255]  # what was below on the left is above on the left
+    assert picture[10, 10].tolist() == [0, 0, 255]  # the bottom left is now the top left
     assert picture[590, 10].tolist() == [0, 255, 0]
 
 
@@ -118,7 +118,7 @@ def test_camera_without_the_lens_leads_to_advice(page: Page) -> None:
     expect(page.locator("main")).to_have_attribute("data-state", "empty")
 
 
-# Keeps every stream that the page got, so that its state can be asked for later.
+# Records every stream that the page gets, so that its state can be read later.
 KEEP_STREAMS = """() => {
   window.streams = [];
   const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
@@ -141,7 +141,7 @@ def test_live_camera_takes_the_centred_square_and_takes_it_again(page: Page) -> 
     assert page.evaluate(STATES) == ["live"]
     page.get_by_role("button", name="Take the picture").click()
     expect(page.get_by_role("heading", name="Is this picture good?")).to_be_focused()
-    assert page.evaluate(STATES) == ["ended"]  # nothing films while somebody looks
+    assert page.evaluate(STATES) == ["ended"]  # the camera is off during the review
     shown = page.locator("dialog canvas").evaluate("canvas => [canvas.width, canvas.height]")
     page.get_by_role("button", name="Take it again").click()
     expect(page.locator("dialog video")).to_be_visible()
@@ -154,7 +154,7 @@ def test_live_camera_takes_the_centred_square_and_takes_it_again(page: Page) -> 
     assert size[0] == size[1] > 100
     assert page.locator("video").count() == 0
     assert page.evaluate(STATES) == ["ended", "ended"]
-    # after the answer the next one is one click away
+    # after the answer, one click starts the next photograph
     page.get_by_role("button", name="Assess this picture").click()
     page.get_by_role("button", name="Take another photograph").click()
     expect(page.get_by_role("heading", name="Is a dermatoscope lens on the camera?")).to_be_focused()
@@ -170,7 +170,7 @@ def test_no_camera_stays_on_when_the_dialog_is_left(page: Page, leave: str) -> N
         page.keyboard.press("Escape")
     elif leave == "history":
         page.evaluate("() => { location.hash = 'history'; }")
-    else:  # which the browser tells with this event
+    else:  # the browser signals it with this event
         page.evaluate("() => window.streams[0].getTracks()[0].dispatchEvent(new Event('ended'))")
         expect(page.get_by_role("dialog")).to_contain_text("The camera could not be started, or it stopped.")
     expect(page.locator("video")).to_have_count(0)

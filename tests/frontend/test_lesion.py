@@ -1,4 +1,4 @@
-"""The lesion's outline over the picture, what was measured inside for clinicians, and its correction by hand."""
+"""The lesion's outline over the picture, its measurements for clinicians, and its correction by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiderm_core.imaging.geometry import Region
 from aiderm_core.outline import SIDE, measure_lesion, shape
 
 pytestmark = pytest.mark.browser
-REGION = {"x": 75, "y": 0, "width": 450, "height": 450}  # of a picture of 600 x 450
+REGION = {"x": 75, "y": 0, "width": 450, "height": 450}  # in a picture of 600 x 450
 MEASURES = ("area", "diameter", "asymmetry", "border")
 SHAPE = """async ([masks, lines]) => {
   const { maskOf, shapeOf } = await import(new URL('js/lesion/shape.js', location.href));
@@ -37,7 +37,7 @@ ROWS = """async ([observed, corrected]) => {
 
 
 def masks() -> list[np.ndarray]:
-    """A tilted ellipse, a spot with a bay, and one with lobes that touches the edge of the square."""
+    """A tilted ellipse, a spot with a notch, and a lobed spot that touches the edge of the square."""
     drawn = [np.zeros((SIDE, SIDE), np.uint8) for _ in range(3)]
     cv2.ellipse(drawn[0], (100, 120), (70, 35), 30, 0, 360, 1, cv2.FILLED)
     cv2.ellipse(drawn[1], (110, 110), (60, 50), 10, 0, 360, 1, cv2.FILLED)
@@ -50,7 +50,7 @@ def masks() -> list[np.ndarray]:
 
 
 def lesion() -> dict:
-    """An answer's lesion: an ellipse around the middle of the region."""
+    """The lesion in an answer: an ellipse around the middle of the region."""
     angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
     line = np.stack([300 + 110 * np.cos(angles), 225 + 70 * np.sin(angles)], axis=1).round(1)
     values = {"area": 0.119, "diameter": 0.489, "asymmetry": 0.04, "border": 1.09}
@@ -61,7 +61,7 @@ def lesion() -> dict:
 
 @pytest.fixture
 def outlined(page: Page) -> Page:
-    """The page before a model that outlines each lesion."""
+    """The page with a model that outlines each lesion."""
 
     def answer(route: Route) -> None:
         found = route.fetch()
@@ -72,7 +72,7 @@ def outlined(page: Page) -> Page:
 
 
 def place(locator: Locator) -> tuple[float, float, float, float]:
-    """Left, top, width and height, in pixels of the picture."""
+    """Left, top, width and height of an element, in pixels of the picture."""
     page = locator.page
     region, box = page.locator(".region").bounding_box(), locator.bounding_box()
     assert region is not None
@@ -135,7 +135,7 @@ def test_clinicians_see_outline_and_observations_and_lay_readers_no_number(outli
 
 
 def opened_shows(page: Page, points: str | None, diameter: str) -> None:
-    """The one kept picture, opened in the history, has this outline and this longest diameter."""
+    """Asserts that the one kept picture, opened in the history, has this outline and longest diameter."""
     page.get_by_role("button", name="Open the picture of").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator(".traced .line")).to_have_attribute("points", points or "")
@@ -156,7 +156,7 @@ def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     card, drawn = page.locator("derm-lesion"), page.locator(".region .outline .line")
     before = drawn.get_attribute("points")
     page.get_by_role("button", name="Correct the outline").click()
-    handle = page.get_by_role("button", name="Point 1 of 24")  # the rightmost place of the ellipse
+    handle = page.get_by_role("button", name="Point 1 of 24")  # the rightmost point of the ellipse
     expect(handle).to_be_focused()
     box = handle.bounding_box()
     assert box is not None
@@ -185,7 +185,7 @@ def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     page.get_by_role("button", name="Turn on the history").click()
     page.get_by_role("button", name="Keep this picture").click()
     expect(page.get_by_text("The picture is kept on this device.")).to_be_visible()
-    # what is kept follows a later correction, also after a reload
+    # the kept outline follows a later correction, also after a reload
     expect(page.locator("#kept")).to_be_visible()
     page.reload()
     page.wait_for_selector("html[data-ready]")
@@ -215,7 +215,7 @@ def test_the_outline_is_corrected_by_hand_and_the_decision_stays(
     page.get_by_role("button", name="Back to the model's outline").click()
     assert drawn.get_attribute("points") == before
     expect(card).not_to_contain_text("corrected by hand")
-    # the model's is what is kept again
+    # the model's outline is kept again
     page.get_by_role("link", name="History").click()
     opened_shows(page, before, "49% (37% to 73%)")
 
@@ -253,7 +253,7 @@ def test_lengths_are_in_millimetres_where_the_file_states_a_scale(page: Page) ->
     assert found["measured"]["area_mm2"] == pytest.approx(5 * 5, rel=0.03)
     in_words = [f"{found['measured']['area_mm2']:.1f} mm²", f"{found['measured']['diameter_mm']:.1f} mm"]
     assert found["hand"][1::2] == in_words
-    # a service that states the scale alone, and none
+    # a service that states only the scale, and one that states none
     assert page.evaluate(ROWS, [{"region": REGION, "image": image, "lesion": lesion()}, line])["model"][1] == "12% (8.9% to 18%)"
     without = page.evaluate(ROWS, [{"region": REGION, "image": image | {"pixel_spacing_mm": None}, "lesion": lesion()}, line])
     assert "Without a scale" in without["lead"]

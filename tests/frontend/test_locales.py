@@ -1,4 +1,4 @@
-"""The strings of each language: none missing, none left over, none in the code; read without a browser."""
+"""The strings of each language: none missing, unused or hard-coded; needs no browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.pseudo import LONGER, pseudo
 
 PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
 SOURCES = [*sorted((PUBLIC / "js").rglob("*.js")), *sorted((PUBLIC / "embed").rglob("*.js"))]
-# CLDR's plural categories of the whole numbers that the page counts
+# CLDR's plural categories for the whole numbers that the page shows
 PLURALS = {
     "en": {"one", "other"},
     "de": {"one", "other"},
@@ -78,12 +78,12 @@ def test_no_string_is_missing(language: str) -> None:
 @pytest.mark.parametrize("language", sorted(set(PLURALS) - {"en"}))
 def test_strings_are_translated(language: str) -> None:
     own = strings(language)
-    # names, formats, and words that are alike
+    # short strings may be equal: names, formats, and words that are the same in both languages
     said = {key: re.sub(r"\{\w+\}", "", " ".join(forms(value))) for key, value in ENGLISH.items()}
     assert [key for key, words in said.items() if own[key] == ENGLISH[key] and len(words) > 20] == []
 
 
-# a dotted path in quotes, or in backquotes with places: verdict.${decision}.title
+# a dotted path in quotes, or in backquotes with placeholders: verdict.${decision}.title
 KEY = re.compile(r"""(["`])((?:[a-z][A-Za-z]*|\$\{[^}`]+\})(?:\.(?:[\w-]|\$\{[^}`]+\})+)+)\1""")
 DIRECT = re.compile(r"""\b(?:t|texts|has)\(\s*"([^"]+)\"""")
 BY_CODE_OF_THE_SERVER = {"quality", "note", "problem", "reason", "class"}
@@ -105,7 +105,7 @@ def _pattern(key: str) -> str:
 
 
 class Texts(HTMLParser):
-    """Texts and attributes of the page's markup, with the key that names them."""
+    """Collects texts and attributes of the page's markup with their string keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Texts(HTMLParser):
 
 
 def test_markup_says_what_the_english_strings_say() -> None:
-    """It is painted before any script runs."""
+    """The markup is shown before any script runs."""
     parser = Texts()
     parser.feed((PUBLIC / "index.html").read_text("utf-8"))
     without_key = {text for key, text in parser.found if key is None}
@@ -150,9 +150,9 @@ def test_markup_says_what_the_english_strings_say() -> None:
 def test_no_sentence_stands_in_the_code(file: Path) -> None:
     source = re.sub(r"/\*.*?\*/|^\s*//.*?$|\s//\s.*?$", "", file.read_text("utf-8"), flags=re.S | re.M)
     if file.name == "integrate.js":
-        source = source.split("const ATTRIBUTES")[1]  # before it stand programs, which no language translates
+        source = source.split("const ATTRIBUTES")[1]  # the part before it has code samples, which are not translated
     literals = re.findall(r'"((?:[^"\\\n]|\\.)*)"', source)
-    # two words or more, of letters, the first capital: a sentence or a label
+    # two or more words of letters, starting with a capital: a sentence or a label
     spoken = [text for text in literals if re.match(r"[A-Z][a-z]+ [a-z]+", text)]
     assert spoken == []
 
@@ -178,7 +178,7 @@ def test_language_made_for_tests_keeps_places_and_is_longer() -> None:
 
 
 def test_french_signs_stand_on_the_line_of_their_word() -> None:
-    """A no-break space before them, and inside quotation marks."""
+    """There is a no-break space before them and inside quotation marks."""
     for key, value in strings("fr").items():
         for text in forms(value):
             assert not re.search(r" [;:!?»%]|« ", text), key
@@ -197,7 +197,7 @@ def test_each_string_has_a_note_for_translators_that_explains_its_places() -> No
     notes = NOTES["notes"]
     assert set(notes) == set(ENGLISH)
     said = [entry["note"] for entry in notes.values()]
-    assert sorted(said) == sorted(set(said))  # each is about its own string
+    assert sorted(said) == sorted(set(said))  # no two strings share a note
     for key, entry in notes.items():
         assert len(entry["note"]) > 10, key
         assert entry["note"] not in forms(ENGLISH[key]), key
@@ -224,7 +224,7 @@ def test_buttons_that_texts_name_are_called_so(language: str) -> None:
 
 
 def test_the_model_page_names_metrics_that_a_manifest_holds() -> None:
-    """It shows those that it has a name for, in the order in which the trainer wrote them."""
+    """The page shows the metrics that it has names for, in the order in which the trainer wrote them."""
     named = {key.removeprefix("metric.") for key in ENGLISH if key.startswith("metric.")}
     models = PUBLIC.parents[1] / "models" / "melanoma"
     manifest = models / (models / "SERVING").read_text().strip() / "manifest.json"

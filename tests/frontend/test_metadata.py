@@ -1,4 +1,4 @@
-"""Place, device, time and comments leave the file before it is sent; pixels, orientation and colour profile do not."""
+"""Place, device, time and comments are removed before a file is sent; pixels, orientation and colour profile are kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORIENTATION = 6
 
 
 def picture() -> Image.Image:
-    """Structured, so that a re-encoding would show."""
+    """A picture with texture, so that re-encoding would be detected."""
     return Image.fromarray(np.random.default_rng(3).integers(0, 255, (112, 160, 3), np.uint8))
 
 
@@ -93,7 +93,7 @@ def test_only_the_picture_is_left(stripped: Callable[[bytes], bytes], make: Call
     assert np.array_equal(np.asarray(new.convert("RGB")), np.asarray(old.convert("RGB")))
     block = new.getexif()
     assert block.get(0x0112) == old.getexif().get(0x0112)
-    if new.format != "TIFF":  # whose structure is made of such entries
+    if new.format != "TIFF":  # TIFF itself consists of such entries
         assert set(block) <= {0x0112}
     assert not block.get_ifd(0x8825)
     assert cv2.imdecode(np.frombuffer(after, np.uint8), cv2.IMREAD_COLOR) is not None or new.format == "GIF"

@@ -1,4 +1,4 @@
-"""The model page: the card, metrics with intervals, and curves of what serves, from the API."""
+"""The model page: model card, metrics with intervals, and curves of the serving model, from the API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def shipped(start_service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the page before the shipped model, read from its bundle alone."""
+    """The address of a page with the shipped model, served from its bundle alone."""
     with start_service(ROOT / "models", tmp_path_factory.mktemp("shipped") / "log") as service:
         yield service.url
 
@@ -36,7 +36,7 @@ def test_metrics_curves_and_card_are_those_of_the_bundle(new_page, shipped: str)
     expect(row).to_contain_text(f"{metric['value']:.3f}")
     expect(row).to_contain_text(f"{metric['ci95'][0]:.3f} to {metric['ci95'][1]:.3f}")
     expect(page.locator("svg.chart")).to_have_count(5)
-    # a curve ends where its numbers end
+    # the curve ends at its last data point
     rates = report["segments"]["test"]["roc"]
     points = page.locator("svg.chart .line").first.get_attribute("d").lstrip("M").split("L")
     assert len(points) == len(rates["false_positive_rate"])

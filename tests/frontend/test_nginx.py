@@ -1,4 +1,4 @@
-"""What can be checked in nginx' configuration without nginx; tests/deploy/test_edge.py runs it."""
+"""Checks nginx' configuration without nginx; tests/deploy/test_edge.py runs it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_uploads_reach_the_apis_limit_and_stay_in_memory(location: str, limit: s
     allowed = Settings.model_fields[limit].default
     through = megabytes(location, "client_max_body_size")
     assert allowed + 64 * 1024 < through < 1.3 * allowed
-    # Also in chunks of a kilobyte, whose framing counts: what does not fit would be written to a file.
+    # The framing of chunks, here of a kilobyte, counts too; a body that does not fit would be written to a file.
     assert megabytes(location, "client_body_buffer_size") >= 1.05 * through
 
 
@@ -55,7 +55,7 @@ def test_own_failures_are_problems_with_a_code() -> None:
     answers = re.findall(r"return (\d+) '(\{.*\})';", TEMPLATE)
     bodies = [(int(status), json.loads(body)) for status, body in answers]
     problems = [(status, body) for status, body in bodies if "error" not in body]
-    inference = [(status, body) for status, body in bodies if "error" in body]  # the Open Inference Protocol's form
+    inference = [(status, body) for status, body in bodies if "error" in body]  # in the form of the Open Inference Protocol
     assert [status for status, body in inference if list(body) == ["error"]] == [413, 429, 503, 504]
     assert {problem["code"]: status for status, problem in problems} == CODES
     for status, problem in problems:
@@ -76,7 +76,7 @@ def test_settings_of_the_template_are_described() -> None:
 
 
 def headers(name: str) -> dict[str, str]:
-    """Each line has the form that the API's one-process mode reads too."""
+    """Reads a file of headers; asserts that the API's one-process mode could read each line too."""
     lines = [line for line in (NGINX / name).read_text("utf-8").splitlines() if line and not line.startswith("#")]
     matches = [re.fullmatch(r'add_header ([A-Za-z-]+) "([^"]+)" always;', line) for line in lines]
     return dict(match.groups() for match in matches if match or pytest.fail(f"not a line that both read: {lines}"))
@@ -105,7 +105,7 @@ def test_policy_of_the_page() -> None:
 
 
 def test_parts_of_the_page_may_be_loaded_by_others() -> None:
-    """The embeddable element is; without its headers on each of fifty files the first visit is a quarter lighter."""
+    """The embeddable element needs it. These assets have fewer headers, which makes the first visit a quarter lighter."""
     sent = headers("asset-headers.conf")
     assert sent["Access-Control-Allow-Origin"] == "*"
     assert sent["X-Content-Type-Options"] == "nosniff"
@@ -151,13 +151,13 @@ def test_a_secret_that_is_no_key_stops_nginx_from_starting(tmp_path: Path, text:
 
 def test_one_key_is_added_in_one_place() -> None:
     assert TEMPLATE.count("proxy_set_header Authorization $aiderm_authorization;") == 1
-    # A location with a proxy_set_header of its own would inherit none.
+    # A location with its own proxy_set_header would inherit none of the others.
     for block in TEMPLATE.split("location ")[1:]:
         assert "proxy_set_header" not in block.split("\n    }", 1)[0]
 
 
 def test_a_location_with_limits_or_headers_of_its_own_has_them_all() -> None:
-    """nginx inherits such directives only where there is none of the same name."""
+    """nginx inherits such directives only if the location has none of the same name."""
     for block in re.split(r"^ +location ", TEMPLATE, flags=re.M)[1:]:
         if "limit_conn " in block:
             assert {"aiderm_requests", "aiderm_all_requests"} <= set(re.findall(r"limit_conn (\w+)", block)), block

@@ -1,4 +1,4 @@
-"""A queue of pictures over a reload, a visit elsewhere, a network that goes, a server that stops, and a phone that sleeps."""
+"""A queue of pictures survives a reload, navigation, a network outage, a server that stops, and a sleeping phone."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Upload = Callable[..., FilePayload]
 
 @pytest.fixture(scope="module")
 def pictures(plain: Plain, upload: Upload) -> list[FilePayload]:
-    """Each with an answer of its own: a place in the list, a name, and a shade of red."""
+    """Pictures with different answers: each has its own position, name and shade of red."""
     return [upload(plain(red=20 + 4 * at, width=120, height=120), f"{at:02d}.png") for at in range(COUNT)]
 
 
 @pytest.fixture
 def seen(page: Page) -> list[int]:
-    """How often the server has answered."""
+    """The statuses of the server's responses so far."""
     answers: list[int] = []
     page.on("response", lambda response: answers.append(response.status) if "/predict" in response.url else None)
     page.on("dialog", lambda dialog: dialog.accept())
@@ -48,14 +48,14 @@ def seen(page: Page) -> list[int]:
 
 
 def start(page: Page, pictures: list[FilePayload], answered: int) -> None:
-    """Sends them, until some are answered."""
+    """Sends the pictures and waits until some are answered."""
     page.set_input_files("#choose", pictures)
     page.get_by_role("button", name=f"Assess all {len(pictures)} pictures").click()
     page.wait_for_function("([selector, count]) => document.querySelectorAll(selector).length >= count", arg=[RESULTS, answered])
 
 
 def all_there(page: Page, pictures: list[FilePayload]) -> None:
-    """Each picture has one answer, that of its own pixels."""
+    """Asserts that each picture has one answer, for its own pixels."""
     expect(page.locator(RESULTS)).to_have_count(len(pictures), timeout=60_000)
     expect(page.locator("#run-bar")).to_be_hidden()
     names = Counter(page.locator(".queue-name").all_inner_texts())
@@ -78,9 +78,9 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(page: Page, seen: list[int]
     page.wait_for_selector(READY)
     all_there(page, pictures)
     expect(page.locator("#kept")).to_contain_text("this browser keeps pictures and answers on your device, encrypted")
-    # what was answered is not sent again; only that on its way, and answers of the last moment, may be twice
+    # answered pictures are not sent again, except those in flight or answered at the last moment
     assert len(seen) <= COUNT + COUNT // 5
-    # nothing of it can be read on the device without this tab's key
+    # without this tab's key, none of it can be read on the device
     rows = page.evaluate(
         """async () => {
           const database = await new Promise((resolve) => { const request = indexedDB.open('aiderm-queue');
@@ -97,7 +97,7 @@ def test_a_reload_in_the_middle_goes_on_where_it_was(page: Page, seen: list[int]
     for row in rows:
         for clear in (b"PNG", b".png", b"suspicious", b"malignancy"):
             assert clear not in bytes(row)
-    # a second reload finds all of it again, and sends nothing
+    # a second reload restores everything and sends nothing
     count = len(seen)
     page.reload()
     page.wait_for_selector(READY)
@@ -124,7 +124,7 @@ def test_back_and_forth_brings_them_back(page: Page, service: Server, seen: list
 def test_pictures_added_after_a_reload_are_kept_beside_the_others(
     page: Page, seen: list[int], pictures: list[FilePayload]
 ) -> None:
-    """Whatever the random number of the tab looks like: base64 has slashes."""
+    """This holds for any random tab id, even with slashes, which base64 may contain."""
     page.evaluate("() => sessionStorage.setItem('aiderm-tab', JSON.stringify({id: 'a/9/c', key: btoa('k'.repeat(32))}))")
     for count in (2, 4, 6):
         page.set_input_files("#choose", pictures[count - 2 : count])
@@ -137,7 +137,7 @@ def test_pictures_added_after_a_reload_are_kept_beside_the_others(
 
 
 def test_what_happens_before_they_are_back_does_not_wipe_them(page: Page, seen: list[int], plain: Plain, upload: Upload) -> None:
-    """The queue is empty until all is read; a box that is ticked, or a phone that sleeps, meanwhile writes nothing."""
+    """The queue is empty until everything is read; until then a ticked box or a sleeping phone must not write anything."""
     page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(plain(red=40), "b.png")])
     eventually(lambda: page.evaluate(KEPT) == 2, 20, "the pictures are kept")
     page.add_init_script(
@@ -158,7 +158,7 @@ def test_what_happens_before_they_are_back_does_not_wipe_them(page: Page, seen: 
 
 
 def test_what_was_said_of_a_picture_comes_back(page: Page, seen: list[int], plain: Plain, upload: Upload) -> None:
-    """One picture is kept as many are: its answer, what was ticked, what was refused, and how it was cut."""
+    """A single picture is kept like many: its answer, ticked boxes, refused files, and its crop."""
     page.set_input_files("#choose", [upload(plain(red=230), "a.png"), upload(b"%PDF", "b.pdf", "application/pdf")])
     page.locator("#edit").click()
     expect(page.locator("dialog[open] :focus")).to_be_visible()
@@ -213,12 +213,12 @@ def test_a_page_that_sleeps_wakes_with_all_of_it(page: Page, seen: list[int], pi
     session = page.context.new_cdp_session(page)
     held: list[Route] = []
     start(page, pictures, 5)
-    page.route("**/api/predict*", lambda route: held.append(route), times=1)  # asleep, it is answered by nobody
+    page.route("**/api/predict*", lambda route: held.append(route), times=1)  # while asleep, it gets no response
     page.wait_for_timeout(500)
     session.send("Page.setWebLifecycleState", {"state": "frozen"})
     time.sleep(2)
     for route in held:
-        route.abort("connectionaborted")  # as a network does that was away
+        route.abort("connectionaborted")  # as after a lost network
     session.send("Page.setWebLifecycleState", {"state": "active"})
     all_there(page, pictures)
     assert seen.count(200) <= COUNT
@@ -233,7 +233,7 @@ def test_others_cannot_read_what_a_closed_tab_left(new_page, service: Server, pl
     other.goto(service.url)
     other.wait_for_selector(READY)
     expect(other.locator("main")).to_have_attribute("data-state", "empty")
-    # what is older than a day goes when anyone opens the page
+    # data older than a day is deleted when anyone opens the page
     age = """async () => { const database = await new Promise((resolve) => { const request = indexedDB.open('aiderm-queue');
         request.onsuccess = () => resolve(request.result); });
       const stores = database.transaction(['pictures', 'states'], 'readwrite');

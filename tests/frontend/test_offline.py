@@ -1,4 +1,4 @@
-"""Installable, and at hand without a network; the first visit costs little and is soon usable."""
+"""The page can be installed and works offline; the first visit is small and soon usable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Route, expect
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 PUBLIC = Path(__file__).resolve().parents[2] / "frontend" / "public"
 BUDGET = 80_000
-CONTROLLED = "() => navigator.serviceWorker.controller !== null"  # and so it has kept what it keeps
+CONTROLLED = "() => navigator.serviceWorker.controller !== null"  # then the worker has cached its files
 
 
 def test_manifest_names_what_there_is() -> None:
@@ -57,7 +57,7 @@ def test_opens_without_a_network_with_the_history_readable(new_page, service, pl
     assert page.locator(".dates img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 600
     page.get_by_role("navigation").get_by_role("link", name="Model").click()
     expect(page.get_by_text("needs a connection to the server").or_(page.get_by_text("cannot be reached")).first).to_be_visible()
-    # no picture and no answer went into the worker's cache
+    # the worker caches no picture and no answer
     kept = page.evaluate("async () => (await (await caches.open('aiderm-page')).keys()).map(({ url }) => url)")
     assert kept
     assert not [url for url in kept if "/api/" in url or url.startswith("blob:")]
@@ -65,7 +65,7 @@ def test_opens_without_a_network_with_the_history_readable(new_page, service, pl
 
 @pytest.mark.parametrize("language", ["en", "ar"])
 def test_first_visit_stays_within_its_budget(browser: Browser, service, language: str) -> None:
-    """Bytes as the network log counts them, until the page is ready for a picture and its worker has what it keeps."""
+    """Counts the bytes in the network log until the page is ready for a picture and its worker has cached its files."""
     context = browser.new_context(locale=language)
     page = context.new_page()
     session = context.new_cdp_session(page)
@@ -79,7 +79,7 @@ def test_first_visit_stays_within_its_budget(browser: Browser, service, language
     page.wait_for_function(CONTROLLED)
     loaded = sum(sizes.values())
     assert loaded > 20_000
-    # what the worker fetched beside: what the page has loaded already comes out of the browser's cache
+    # adds the worker's other files; those that the page has already loaded come from the browser's cache
     kept = page.evaluate("async () => (await (await caches.open('aiderm-page')).keys()).map(({ url }) => url)")
     for url in set(kept) - set(names.values()):
         answer = page.request.get(url)
@@ -92,14 +92,14 @@ def test_first_visit_stays_within_its_budget(browser: Browser, service, language
 
 
 def test_nothing_is_found_out_late(browser: Browser, service) -> None:
-    """On a slow phone each round trip counts; benchmarks/page takes the time, which on a busy machine says nothing."""
+    """Each round trip counts on a slow phone. benchmarks/page measures time, which means nothing on a busy machine."""
     context = browser.new_context(service_workers="block")
     page = context.new_page()
     before_ready: list[str] = []
     page.on("request", lambda request: before_ready.append(request.url))
     page.goto(service.url)
     page.wait_for_selector("html[data-ready]")
-    # what does not stand in the markup is fetched one round trip later
+    # a script that the markup does not name is fetched one round trip later
     markup = (PUBLIC / "index.html").read_text("utf-8")
     late = [url for url in before_ready if url.endswith(".js") and url.removeprefix(service.url + "/") not in markup]
     context.close()

@@ -1,4 +1,4 @@
-"""The page before a picture is chosen: what it says, how it is built, how it fits."""
+"""The page before a picture is chosen: its text, structure and layout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_whom_it_is_for_and_the_choice_stand_on_the_first_screen_of_a_phone(new_
         question, choice = page.locator(".drop-question").bounding_box(), page.locator("#choose").bounding_box()
         assert question["y"] + question["height"] <= choice["y"], language
         assert choice["y"] + choice["height"] <= 740, language
-        assert page.locator(".guide").bounding_box()["y"] > choice["y"], language  # one screen further down
+        assert page.locator(".guide").bounding_box()["y"] > choice["y"], language  # below the choice
         assert overflow(page) <= 0, language
         assert page.locator("nav").evaluate("nav => nav.scrollWidth <= nav.clientWidth"), language
         assert small_targets(page) == [], language

@@ -1,4 +1,4 @@
-"""What is printed or saved as PDF."""
+"""The page as it is printed or saved as PDF."""
 
 from __future__ import annotations
 

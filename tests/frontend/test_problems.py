@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in words: files refused here, files refused by the server, the service in trouble."""
+"""Messages for everything that can go wrong: files refused by the page or by the server, and service failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def expect_problem(page: Page, title: str) -> None:
 
 
 def answer(status: int, body: str | None = None, **headers: str) -> Callable[[Route], None]:
-    """Answers in the server's place, as a proxy before it does."""
+    """Answers in place of the server, as a proxy in front of it would."""
     kind = "application/problem+json" if body and body.startswith("{") else "text/html"
     return lambda route: route.fulfill(status=status, body=body or "<html>nginx</html>", content_type=kind, headers=headers)
 
@@ -131,11 +131,11 @@ def test_deadline_of_the_server(new_page, start_service, make_bundle, tmp_path: 
         expect(page.get_by_role("button", name=re.compile("^Try again"))).to_be_visible()
 
 
-FOR_PROGRAMS = {"not_acceptable", "malformed_tensors"}  # the page asks for no other form, and sends no tensors
+FOR_PROGRAMS = {"not_acceptable", "malformed_tensors"}  # the page requests no other media type and sends no tensors
 
 
 def test_every_code_of_the_api_has_words() -> None:
-    """In English; that no language lacks a string, test_locales says."""
+    """Checks English; test_locales checks that no language lacks a string."""
 
     def codes(kind: type[problems.ProblemError]) -> set[str]:
         return {kind.code}.union(*(codes(below) for below in kind.__subclasses__()))
@@ -153,7 +153,7 @@ def test_unknown_code_still_shows_the_servers_words(page: Page, plain, assess, c
     expect(page.get_by_role("button", name="Try again")).to_be_enabled()
 
 
-# --- the way there -----------------------------------------------------------------------------------------------
+# --- on the way to the server ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Several pictures: what a finished run says, what one failure does to the others, and where the focus is meanwhile."""
+"""Several pictures: the summary of a finished run, the effect of one failure on the others, and the focus meanwhile."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Upload = Callable[..., FilePayload]
 
 
 def busy(seconds: int) -> Callable[[Route], None]:
-    """Refuses as nginx does beyond its limit."""
+    """Refuses requests as nginx does above its rate limit."""
     body = f'{{"status": 429, "code": "rate_limited", "detail": "Slow down.", "request_id": "r", "retry_after": {seconds}}}'
     return lambda route: route.fulfill(status=429, body=body, headers={"Retry-After": str(seconds)})
 
@@ -28,7 +28,7 @@ def row(page: Page, name: str):
 def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain: Plain, upload: Upload) -> None:
     page = new_page(service.url, width=360, height=740)
     files = [
-        upload(plain(red=30), "last.png"),  # the one that is looked at while the others are assessed
+        upload(plain(red=30), "last.png"),  # the picture on show while the others are assessed
         upload(plain(red=230), "second.png"),
         upload(plain(red=230, blue=220), "photograph.png"),
         upload(b"%PDF", "note.pdf", "application/pdf"),
@@ -46,7 +46,7 @@ def test_a_finished_queue_says_how_many_are_suspicious(new_page, service, plain:
     names = page.locator(".queue-name").all_inner_texts()
     assert names[:2] == ["first.png", "second.png"]
     assert names[-1] == "last.png"
-    # the answer that is shown is that of the most suspicious picture, with its name and thumbnail
+    # the answer of the most suspicious picture is shown, with its name and thumbnail
     expect(page.locator(".verdict")).to_have_attribute("data-decision", "suspicious")
     expect(page.locator("#answer-of")).to_have_text("first.png")
     for name in ("first.png", "last.png"):
@@ -65,7 +65,7 @@ def test_a_single_answer_carries_its_name(new_page, service, plain: Plain, asses
     expect(heading).to_be_focused()
     for shown in (page.locator("#answer-of"), heading):
         expect(shown).to_be_in_viewport(ratio=1)
-        covered = page.locator(".disclaimer").bounding_box()  # which stays in sight above
+        covered = page.locator(".disclaimer").bounding_box()  # the disclaimer stays visible above
         assert shown.bounding_box()["y"] >= covered["y"] + covered["height"]
     assert heading.get_attribute("aria-describedby") == "answer-name"
 
@@ -83,7 +83,7 @@ def test_what_is_broken_is_passed_over_and_what_must_wait_is_sent_again(page: Pa
     expect(page.locator(".queue-counts")).to_have_text("Failed: 1")
     expect(row(page, "cut.jpg")).to_contain_text("Failed")
     assert sorted(sent) == [200, 200, 200, 422, 429]
-    # what can only fail again is not offered again
+    # a picture that can only fail again is not offered again
     expect(page.locator("#assess-all")).to_be_hidden()
 
 
@@ -114,7 +114,7 @@ def test_fifty_pictures_take_one_click_behind_the_shipped_limits(
         page.get_by_role("button", name="Assess all 50 pictures").click()
         expect(page.locator(".queue li[data-state=result]")).to_have_count(50, timeout=120_000)
         expect(page.locator("#queue-title")).to_be_focused()
-        # number 45 of the list: its answer is in sight at once
+        # the answer of number 45 in the list is visible at once
         page.locator(".queue-choose").nth(44).click()
         expect(page.locator("#answer-of")).to_be_in_viewport()
         name = page.locator(".queue-name").nth(44).inner_text()
@@ -148,7 +148,7 @@ def test_cancelling_leaves_the_rest_to_be_sent(page: Page, plain: Plain, upload:
     page.route(PREDICT, lambda route: None, times=1)
     page.set_input_files("#choose", [upload(plain(red=230), f"{name}.png") for name in "abc"])
     page.get_by_role("button", name="Assess all 3 pictures").click()
-    row(page, "c.png").locator(".queue-choose").click()  # Cancel is there whatever picture is looked at
+    row(page, "c.png").locator(".queue-choose").click()  # Cancel is available whichever picture is shown
     page.get_by_role("button", name="Cancel").click()
     expect(page.locator(".queue li[data-state=ready]")).to_have_count(3)
     page.get_by_role("button", name="Assess all 3 pictures").click()
@@ -179,7 +179,7 @@ def test_the_focus_stays_on_the_page_when_pictures_are_removed(page: Page, plain
     page.set_input_files("#choose", [upload(plain(red=230), f"{name}.png") for name in "abc"])
     for name in "abc":
         button = page.get_by_role("button", name=f"Remove {name}.png")
-        if name == "c":  # the last one has no list any more
+        if name == "c":  # a single picture is not shown as a list
             page.get_by_role("button", name="Start over").click()
         else:
             button.focus()

@@ -1,4 +1,4 @@
-"""What went wrong in ordinary use: paper, heavily compressed files, words that follow the numbers, folders, several answers."""
+"""Problems found in ordinary use: printing, heavy compression, wording that fits the numbers, folders, several answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAVY = """async (encoded) => {
 
 
 def photograph(kind: str, **options: object) -> bytes:
-    """Noise over a gradient, so that compression has something to leave out."""
+    """Noise over a gradient, so that compression loses detail."""
     rng = np.random.default_rng(1)
     slope = np.linspace(60, 220, 320)[None, :, None] + rng.normal(0, 25, (240, 320, 3))
     file = io.BytesIO()
@@ -46,7 +46,7 @@ def test_heavy_compression_is_seen_in_the_file(page: Page) -> None:
     }
     for other in (photograph("WEBP", lossless=True), photograph("PNG"), photograph("JPEG", quality=20)[:300], b"\xff\xd8\xff"):
         heavy = page.evaluate(HEAVY, base64.b64encode(other).decode())
-        assert heavy is other.startswith(b"\xff\xd8\xff\xe0")  # its table comes first
+        assert heavy is other.startswith(b"\xff\xd8\xff\xe0")  # the truncated JPEG: its quantisation table comes first
 
 
 def test_heavy_compression_is_said_before_and_after_the_answer(page: Page, assess, choose) -> None:
@@ -63,7 +63,7 @@ def test_heavy_compression_is_said_before_and_after_the_answer(page: Page, asses
     expect(page.locator("#concerns")).to_contain_text("The picture is heavily compressed")
     page.get_by_role("button", name="Assess this picture").click()
     expect(page.locator(".warnings")).to_contain_text("can be another one for the original file")
-    # what fits best at even prevalence, with what that means
+    # the best fit at even prevalence, with an explanation
     expect(page.locator(".evenly")).to_contain_text("If all kinds were equally common, “Melanoma” would fit best (62%).")
     expect(page.locator(".evenly")).to_contain_text("it decides nothing")
 
@@ -95,7 +95,7 @@ def test_low_suspicion_says_how_many_cancers_the_models_test_missed(page: Page, 
 
 @pytest.mark.parametrize("language", ["en", "de", "ar"])
 def test_paper_is_one_sheet(new_page, service, language: str, plain, choose, open_more) -> None:
-    # upright, uncertain, and dark, which is warned of: as long as an answer gets
+    # the longest answer: an upright, uncertain picture with a warning because it is dark
     page = new_page(service.url + f"?lang={language}")
     choose(page, plain(red=110, green=5, blue=5, width=400, height=600))
     page.locator("#assess").click()
@@ -135,9 +135,9 @@ def test_all_answers_as_a_table_and_as_files(page: Page, plain, upload, tmp_path
     page.get_by_role("button", name="Show as a table").click()
     table = page.get_by_role("dialog")
     names = table.locator("tbody th")
-    expect(names).to_have_text(["b.png", "c.png", "d.jpg", "=a, 1.png"])  # the most urgent first
+    expect(names).to_have_text(["b.png", "c.png", "d.jpg", "=a, 1.png"])  # most urgent first
     expect(table.locator("tbody tr").first).to_contain_text("90.2%")
-    assert "%" not in table.locator("tbody tr").nth(1).inner_text()  # that was not assessed
+    assert "%" not in table.locator("tbody tr").nth(1).inner_text()  # this picture was not assessed
     table.get_by_role("button", name="Estimate").click()
     table.get_by_role("button", name="Estimate").click()
     expect(names.last).to_have_text("b.png")
@@ -150,7 +150,7 @@ def test_all_answers_as_a_table_and_as_files(page: Page, plain, upload, tmp_path
 
     rows = list(csv.DictReader(io.StringIO(saved("CSV"))))
     by_name = {row["name"]: row for row in rows}
-    assert set(by_name) == {"'=a, 1.png", "b.png", "c.png", "d.jpg"}  # no spreadsheet runs it as a formula
+    assert set(by_name) == {"'=a, 1.png", "b.png", "c.png", "d.jpg"}  # escaped, so that no spreadsheet runs it as a formula
     assert by_name["b.png"]["decision"] == "suspicious"
     assert float(by_name["b.png"]["probability"]) == pytest.approx(0.902, abs=0.001)
     assert by_name["c.png"]["probability"] == by_name["c.png"]["class_mel"] == ""
@@ -172,7 +172,7 @@ def test_all_answers_as_a_table_and_as_files(page: Page, plain, upload, tmp_path
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_dropped_folder_brings_its_pictures(page: Page, plain, tmp_path: Path, beside: bool) -> None:
-    """As the browser hands them over: a script cannot make up a folder."""
+    """Uses real drag events, because a script cannot create a folder."""
     folder = tmp_path / "pictures"
     (folder / "inner").mkdir(parents=True)
     for name in ("a.png", ".hidden.png", "inner/b.png"):
@@ -188,7 +188,7 @@ def test_a_dropped_folder_brings_its_pictures(page: Page, plain, tmp_path: Path,
 
 def test_a_drawn_picture_is_tried_with_one_click(new_page, service) -> None:
     page = new_page(service.url, width=360, height=740)
-    # what can be done stands on the first screen
+    # the options are on the first screen
     expect(page.get_by_text("Do you have a dermatoscope picture?")).to_be_in_viewport()
     expect(page.locator("#choose")).to_be_in_viewport(ratio=1)
     page.get_by_text("No, I have none").click()
@@ -205,7 +205,7 @@ def test_a_reload_asks_before_it_drops_an_unfinished_queue(page: Page, plain, up
     assert asked == []
     page.set_input_files("#choose", [upload(plain(red=red), f"{red}.png") for red in (40, 230)])
     page.get_by_role("button", name="Assess all 2 pictures").focus()
-    page.keyboard.press("Tab")  # a browser asks nobody who did nothing
+    page.keyboard.press("Tab")  # browsers only ask after a user action
     page.reload()
     assert asked == ["beforeunload"]
 
@@ -238,7 +238,7 @@ def test_the_history_is_put_right(page: Page, plain, assess) -> None:
     dialog.get_by_label("Which spot?").select_option(label="Elsewhere: spot 0")
     dialog.get_by_role("button", name="Save").click()
     expect(page.get_by_text("The change is saved.")).to_be_focused()
-    expect(page.locator(".dates time")).to_have_text(["February 29, 2024", re.compile(r"\d{4}$")])  # one spot, the oldest first
+    expect(page.locator(".dates time")).to_have_text(["February 29, 2024", re.compile(r"\d{4}$")])  # one spot, oldest first
     page.get_by_role("button", name="Rename the spot").click()
     page.get_by_role("dialog").get_by_label("Where on the body?").select_option("leftArm")
     page.get_by_role("dialog").get_by_role("button", name="Save").click()

@@ -1,4 +1,4 @@
-"""The table of what the page's encoders do to the answers is that of the result beside it."""
+"""The table of how the page's encoders affect answers matches the result beside it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "page"
 def test_the_table_is_that_of_the_result() -> None:
     result = json.loads((FOLDER / "reencoding.json").read_text("utf-8"))
     assert (FOLDER / "reencoding.md").read_text("utf-8") == table(result)
-    # what the page promises: no metadata, and the same pixels
+    # the page promises to remove metadata and keep the pixels
     assert result["variants"]["metadata"]["probability_moved"] == {"median": 0.0, "most": 0.0}
     assert result["variants"]["png"]["decision_changed"]["count"] == 0

@@ -1,4 +1,4 @@
-"""The page with a synthetic lesion, at a phone's and a desk's width; `AIDERM_SCREENSHOTS=1` keeps the pictures in docs/."""
+"""Takes screenshots with a synthetic lesion at phone and desktop width; `AIDERM_SCREENSHOTS=1` saves them in docs/."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEEP = os.environ.get("AIDERM_SCREENSHOTS") == "1"
 
 @pytest.fixture(scope="module")
 def shown(start_service, make_bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the page: before the shipped model for pictures that are kept, else before the steerable one."""
+    """The page's address: with the shipped model if screenshots are saved, otherwise with the steerable one."""
     folder = tmp_path_factory.mktemp("screenshots")
     models = ROOT / "models"
     if not KEEP:
@@ -29,19 +29,19 @@ def shown(start_service, make_bundle, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def sample(kind: str) -> bytes:
-    """A drawn lesion of the page's gallery, which the shipped model answers."""
+    """A synthetic lesion from the page's gallery."""
     return (ROOT / "frontend" / "public" / "img" / "samples" / f"{kind}.jpg").read_bytes()
 
 
 def check(file: Path, width: int) -> None:
     screen = cv2.imread(str(file))
-    assert screen.shape[1] == width  # nothing stands out at the side
+    assert screen.shape[1] == width  # nothing extends beyond the side
     assert screen.std() > 10
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where pictures go: kept, or gone with the test."""
+    """The folder for screenshots: docs/, or a temporary one."""
     chosen = ROOT / "docs" / "screenshots" if KEEP else tmp_path
     chosen.mkdir(parents=True, exist_ok=True)
     return chosen
@@ -55,7 +55,7 @@ def test_screens(new_page, shown: str, assess, folder: Path, name: str, width: i
     expect(page.locator("derm-service")).to_contain_text("version")
     page.screenshot(path=folder / f"{name}-start.png", full_page=True)
     picture = sample("suspicious")
-    # the picture that README's examples send
+    # the picture in the README's examples
     cv2.imwrite(str(folder / "lesion.png"), cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR))
     assess(page, picture)
     expect(page.locator(".verdict")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The second reader: an assessment before the model's answer is shown, another one after it, and both in a file."""
+"""Second reader: readers assess before the model's answer is shown and again after it; both are exported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def reading(new_page: Callable[..., Page], service: Server) -> Page:
 
 
 def nothing_is_seen(page: Page) -> None:
-    """No word, number, mark, order or table of an answer is on the page, or said."""
+    """Asserts that the page reveals nothing of an answer, in words, numbers, marks or a table."""
     assert (
         page.evaluate("() => /suspic|malign|uncertain|estimate|probab/i.test(document.body.innerText + document.title)") is False
     )
@@ -63,8 +63,8 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
     expect(waiting).to_have_count(3)
     expect(page.locator("#run-bar")).to_be_hidden()
     nothing_is_seen(page)
-    expect(page.locator(".queue-name")).to_have_text(["40.png", "230.png", "128.png"])  # not by urgency
-    # nor after a reload
+    expect(page.locator(".queue-name")).to_have_text(["40.png", "230.png", "128.png"])  # not sorted by urgency
+    # still hidden after a reload
     eventually(lambda: "aiderm-queue" in page.evaluate(DATABASES), 20, "the pictures are kept")
     page.wait_for_timeout(300)
     page.reload()
@@ -74,7 +74,7 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
 
     expect(page.get_by_label("Name or number of the case")).to_have_value("1")
     page.get_by_label("Name or number of the case").fill("naevus, left")
-    page.get_by_role("button", name="Save and show").click()  # without a decision
+    page.get_by_role("button", name="Save and show").click()  # without a decision this does nothing
     nothing_is_seen(page)
     say(page, "Refer or biopsy", 70, "Save and show")
     verdict = page.locator(".verdict")
@@ -110,7 +110,7 @@ def test_the_answer_is_shown_after_the_reader_has_committed_and_both_are_exporte
     expect(dialog).to_contain_text("1 of 1 cases is complete.")
     dialog.get_by_role("button", name="Delete all cases").click()
     eventually(lambda: "aiderm-readings" not in page.evaluate(DATABASES), 20, "the readings are gone")
-    # turned off, nothing is held back any more
+    # when it is turned off, nothing is held back
     dialog.get_by_role("checkbox").uncheck()
     dialog.get_by_role("button", name="Close").click()
     expect(waiting).to_have_count(0)

@@ -1,4 +1,4 @@
-"""Sentences that the server writes in English stand on the page in its language, or are marked as English."""
+"""The page shows the server's English sentences in its own language, or marks them as English."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVED = """async ([language, sentences]) => {
   await useWords('answer');
   return sentences.map((text) => { const shown = served(text); return [shown.lang ?? '', shown.textContent ?? shown]; });
 }"""
-# Their details hold what one request was about, which nobody but the operator can mend.
+# Their details describe a single request and help only the operator.
 FOR_OPERATORS = {
     "malformed_request", "malformed_multipart", "missing_file", "unauthorized", "cross_site", "not_found", "unknown_model",
     "invalid_parameter", "undecodable", "not_acceptable",
@@ -33,7 +33,7 @@ FOR_OPERATORS = {
 
 
 def sentences() -> list[str]:
-    """What the trainer and the shipped models say, and each refusal that a picture or a busy service can bring."""
+    """Sentences of the trainer and the shipped models, and the refusals that a picture or a busy service can cause."""
     said = [INTENDED_USE, *_limitations(OWN, 224, 0.95), *_limitations(BINARY, 224, 0.9)]
     for file in sorted((ROOT / "models").glob("*/*/manifest.json")):
         manifest = json.loads(file.read_text("utf-8"))
@@ -47,13 +47,13 @@ def test_sentences_of_the_server_are_translated(page: Page) -> None:
     said = sentences()
     for language in TRANSLATIONS:
         shown = page.evaluate(SERVED, [language, said])
-        assert [text for text, (marked, _) in zip(said, shown, strict=True) if marked] == []  # none is left in English
+        assert [text for text, (marked, _) in zip(said, shown, strict=True) if marked] == []  # none is still in English
         for text, (_, words) in zip(said, shown, strict=True):
             assert words != text
             assert "{" not in words
             numbers = {number.replace(",", "") for number in re.findall(r"\d[\d,]*", text.replace("%", " 100"))}
             written = {re.sub(r"\D", "", number) for number in re.findall(r"\d[\d.,\s\u2009\u202f]*", words)}
-            assert written <= numbers, (language, words)  # and none is made up
+            assert written <= numbers, (language, words)  # no number is invented
         assert page.evaluate(SERVED, [language, ["The flux is low."]]) == [["en", "The flux is low."]]
     assert page.evaluate(SERVED, ["en", said]) == [["en", text] for text in said]
 

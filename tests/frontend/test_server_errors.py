@@ -1,4 +1,4 @@
-"""Every error in words, really returned by the real API through the real nginx, with keys and limits small enough to meet."""
+"""Every error message, for errors that the real API returns through the real nginx, with small limits."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LIMITS = {
     "AIDERM_MAX_INFLIGHT_BYTES": str(MAX_BYTES),
     "AIDERM_MAX_PIXELS": "300000",
 }
-# Shown by no page of this server: the client has hung up; no browser sends such a thing; the page is of this site and host.
+# The page never shows these: the client has hung up, no browser sends such requests, or the page is on this site and host.
 NOT_SHOWN = {"client_closed_request", "malformed_request", "headers_too_large", "request_timeout", "cross_site", "unknown_host"}
-NOT_SHOWN |= {"not_acceptable", "malformed_tensors"}  # the page asks for no other form, and sends no tensors
-# Makes the model fail on every picture, as a broken graph would, after it has passed its self-test.
+NOT_SHOWN |= {"not_acceptable", "malformed_tensors"}  # the page requests no other media type and sends no tensors
+# Makes the model fail on every picture after it has passed its self-test, as a broken graph would.
 FAILING = """import sys
 if sys.argv[:1] == ["-m"]:
     import aiderm_api.serving.service as service
@@ -46,7 +46,7 @@ if sys.argv[:1] == ["-m"]:
 
 @dataclass
 class Fronts:
-    """Addresses of nginx before one API, each with another key or limit."""
+    """Addresses of several nginx servers, each with another key, limit or API."""
 
     plain: str
     without_key: str
@@ -103,12 +103,12 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
 
 
 def noise(side: int) -> bytes:
-    """A picture whose size on disk is about that of its pixels."""
+    """A picture whose file is about as large as its pixels."""
     return encoded(".png", np.random.default_rng(0).integers(0, 255, (side, side, 3), np.uint8))
 
 
 def shown(page: Page, answered: Response, code: str, *, again: bool) -> None:
-    """The page says in words what the server has just answered."""
+    """Asserts that the page shows the problem that the server has just returned."""
     body = answered.json()
     assert (answered.status, body["status"], body["code"]) == (body["status"], answered.status, code)
     assert answered.headers["content-type"].startswith("application/problem+json")
@@ -126,7 +126,7 @@ def shown(page: Page, answered: Response, code: str, *, again: bool) -> None:
 
 
 def changed(**overrides: object) -> Callable[[Route], None]:
-    """Hands the page's own request on to the server otherwise than the page made it, as something in between might."""
+    """Changes the page's request on its way to the server, as an intermediary might."""
     return lambda route: route.continue_(**overrides)
 
 
@@ -139,9 +139,9 @@ def part_of(file: bytes) -> bytes:
 
 
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(200)
-# What is chosen, or how the request is changed; and whether the same picture may be sent again.
+# The chosen file, changes to the request, and whether the same picture may be sent again.
 REFUSED: dict[str, tuple[Callable[..., bytes], dict[str, object] | None, bool]] = {
-    # the page itself sends no such thing
+    # the page itself would not send this file
     "unsupported_type": (lambda plain: plain(), {"headers": FORM, "post_data": part_of(HEIC)}, False),
     "undecodable": (lambda plain: encoded(".tiff", np.ones((110, 110), np.float32)), None, False),
     "truncated": (lambda plain: plain(suffix=".jpg")[:-400], None, False),
@@ -180,7 +180,7 @@ def test_requests_that_the_api_refuses(new_page, fronts: Fronts, plain, assess) 
 
 
 def refused(page: Page, assess, picture: bytes, code: str, *, again: bool) -> Response:
-    """The server's answer for a picture that it does not assess, after the page has shown it."""
+    """Sends a picture that the server refuses; returns the response once the page shows the problem."""
     with page.expect_response(PREDICT) as answered:
         assess(page, picture)
     shown(page, answered.value, code, again=again)
@@ -196,7 +196,7 @@ def test_a_page_whose_key_is_missing(new_page, fronts: Fronts, plain, assess) ->
 
 @pytest.mark.parametrize("limit", ["slow_key", "slow_address"])
 def test_more_pictures_than_are_allowed(new_page, fronts: Fronts, plain, assess, limit: str) -> None:
-    """By the API, which counts for each key; by nginx, which counts for each address."""
+    """The API counts per key, nginx per address."""
     page = new_page(getattr(fronts, limit))
     for _ in range(3):
         with page.expect_response(PREDICT) as answered:
@@ -215,7 +215,7 @@ def test_more_uploads_than_fit_then_again(new_page, fronts: Fronts, plain, asses
     head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1:{fronts.api}\r\nAuthorization: Bearer {fronts.key}\r\n"
     head += f"Content-Type: {FORM['content-type']}\r\n"
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
-    with socket.create_connection(("127.0.0.1", fronts.api)) as held:  # one that takes nearly all the room, and does not end
+    with socket.create_connection(("127.0.0.1", fronts.api)) as held:  # an unfinished upload that takes nearly all the memory
         held.sendall(f"{head}Content-Length: {MAX_BYTES}\r\n\r\n".encode() + part + bytes(MAX_BYTES - 5_000))
         refused(page, assess, noise(110), "overloaded", again=True)
     button = page.locator("derm-problem .actions .button")
@@ -239,4 +239,4 @@ def test_an_answer_that_does_not_come_in_time(new_page, fronts: Fronts, plain, a
 def test_a_model_that_fails(new_page, fronts: Fronts, plain, assess) -> None:
     page = new_page(fronts.failing)
     assert refused(page, assess, plain(), "internal_error", again=True).status == 500
-    expect(page.locator("derm-problem")).not_to_contain_text("graph")  # the cause is for the log
+    expect(page.locator("derm-problem")).not_to_contain_text("graph")  # the cause belongs in the log

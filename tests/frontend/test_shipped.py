@@ -1,4 +1,4 @@
-"""The main path with the shipped models behind the real nginx: the page shows what they answered, and which one it was."""
+"""The main path with the shipped models behind the real nginx: the page shows their answers and names the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aiderm_trainer.data.synthetic import lesion
 
 pytestmark = [pytest.mark.browser, pytest.mark.ci]
 MODELS = Path(__file__).resolve().parents[2] / "models"
-# Names without digits: an answer without a number must have none on the page.
+# The names have no digits, because the page must show none for an answer without numbers.
 PICTURES = {"ash.jpg": "suspicious", "birch.jpg": "uncertain", "cedar.jpg": "other", "elm.jpg": "low"}
 TITLES = {"suspicious": "Suspicious", "low_suspicion": "Low suspicion", "uncertain": "Uncertain", "rejected": "Not assessed"}
 
@@ -37,7 +37,7 @@ def synthetic(seed: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def shipped(start_service, start_nginx, tmp_path_factory) -> Iterator[str]:
-    """Address of the page before what the repository ships."""
+    """The page's address with the models that the repository ships."""
     folder = tmp_path_factory.mktemp("shipped")
     with (
         start_service(MODELS, folder / "api.log", AIDERM_FRONTEND_DIR="") as api,
@@ -47,7 +47,7 @@ def shipped(start_service, start_nginx, tmp_path_factory) -> Iterator[str]:
 
 
 def shows(page: Page, answer: dict) -> None:
-    """What stands on the page is what the API answered."""
+    """Asserts that the page shows the API's answer."""
     verdict = page.locator(".verdict")
     expect(verdict).to_have_attribute("data-decision", answer["decision"])
     expect(verdict.get_by_role("heading", level=2)).to_contain_text(TITLES[answer["decision"]])
@@ -98,7 +98,7 @@ def test_two_kept_pictures_are_compared(new_page, shipped: str) -> None:
     dialog.get_by_role("button", name="Compare these two pictures").click()
     found = dialog.locator(".findings-of-change")
     expect(found.get_by_role("heading", name="The spot has changed")).to_be_focused()
-    expect(found).to_contain_text("Show this spot to a doctor, whatever the comparison says.")  # it is suspicious alone
+    expect(found).to_contain_text("Show this spot to a doctor, whatever the comparison says.")  # it is suspicious on its own
     value, low, high = (int(share) for share in re.findall(r"(\d+)%", found.inner_text()))
     assert low < value < high
     assert value == pytest.approx(100 * (1.2**2 - 1), abs=6)
@@ -107,7 +107,7 @@ def test_two_kept_pictures_are_compared(new_page, shipped: str) -> None:
 
 
 def test_the_drawn_pictures_show_every_kind_of_answer(shipped: str) -> None:
-    """Of the model that serves; `python frontend/tools/choose_samples.py` chooses others after another one was promoted."""
+    """After another model is promoted, `python frontend/tools/choose_samples.py` chooses new samples."""
     answers = {}
     for file in sorted((MODELS.parent / "frontend" / "public" / "img" / "samples").glob("*.jpg")):
         answer = httpx.post(f"{shipped}/api/predict", files={"file": file.read_bytes()}, timeout=60).json()

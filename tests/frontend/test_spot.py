@@ -1,4 +1,4 @@
-"""Several photographs of one spot: one answer, and what became of each photograph."""
+"""Several photographs of one spot: a common answer, and the result for each photograph."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_photographs_of_one_spot_have_one_answer(
     dialog = page.get_by_role("dialog", name="Add a photograph of the same spot")
     dialog.locator("input").set_input_files([upload(plain(red=40), "again.png")])
     expect(dialog.get_by_role("alert")).to_have_text("That photograph is already here.")
-    # one that is suspicious alone, and one that the model rejects
+    # one that is suspicious on its own, and one that the model rejects
     dialog.locator("input").set_input_files([upload(plain(red=230), "b.png"), upload(plain(red=60, blue=220), "c.png")])
     expect(verdict).to_have_attribute("data-decision", "uncertain")
     expect(verdict.locator("h2")).to_be_focused()
@@ -51,7 +51,7 @@ def test_photographs_of_one_spot_have_one_answer(
     page.locator("input[value=clinical]").check()
     expect(rows.nth(1).locator(".own")).to_have_text("Suspicious, 90.2%")
 
-    # each can be looked at, by its own heatmap and figures
+    # each can be viewed with its own heatmap and figures
     sources = [page.locator(".photo").get_attribute("src")]
     card.get_by_role("button", name="Photograph 2", exact=True).click()
     expect(card.get_by_role("button", name="Photograph 2", exact=True)).to_be_focused()
@@ -59,7 +59,7 @@ def test_photographs_of_one_spot_have_one_answer(
     assert len(set(sources)) == 2
     expect(verdict).to_have_attribute("data-decision", "uncertain")
 
-    # all of it is there after a reload, and nothing is sent again
+    # a reload restores everything and sends nothing
     answers: list[str] = []
     page.on("response", lambda response: answers.append(response.url) if "/predict" in response.url else None)
     page.wait_for_timeout(500)
@@ -94,7 +94,7 @@ def test_photographs_are_pasted_dropped_and_taken(
     rows, dialog = page.locator("derm-spot li"), page.locator("dialog.spot-add")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     ask(page)
-    dialog.locator("h2").click()  # which takes the focus away from the buttons
+    dialog.locator("h2").click()  # moves the focus away from the buttons
     page.evaluate("() => navigator.clipboard.writeText('no picture')")
     page.keyboard.press("Control+v")
     expect(dialog.get_by_role("alert")).to_have_text("There was no picture in that")
@@ -116,7 +116,7 @@ def test_photographs_are_pasted_dropped_and_taken(
     dialog.get_by_role("button", name="Take a photograph").click()
     page.get_by_role("button", name="No", exact=True).click()
     page.get_by_role("dialog").last.get_by_role("button", name="Close").click()
-    expect(dialog).to_be_visible()  # nothing was taken: another way can be chosen
+    expect(dialog).to_be_visible()  # no photograph was taken, so another option can be chosen
     dialog.get_by_role("button", name="Take a photograph").click()
     for step in ("Yes, the lens is on", "Take the picture", "Use this picture"):
         page.get_by_role("button", name=step).click()
@@ -141,7 +141,7 @@ def test_the_history_keeps_every_photograph_once(
     page.get_by_role("button", name="Keep these pictures").click()
     expect(page.get_by_text("The pictures are kept on this device.")).to_be_visible()
     sizes = [[len(first), len(second)]]
-    assert page.evaluate(KEPT) == sizes  # the one that was kept before is among them
+    assert page.evaluate(KEPT) == sizes  # includes the one that was kept before
 
     page.get_by_role("link", name="History", exact=True).click()
     expect(page.locator(".mole-head")).to_contain_text("2 pictures")

@@ -1,4 +1,4 @@
-"""Every string in context: the page for reviewers, in each language."""
+"""The page that shows reviewers every string in context, in each language."""
 
 from __future__ import annotations
 

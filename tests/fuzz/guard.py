@@ -1,4 +1,4 @@
-"""What every fuzz target holds to: no crash, and no input that takes longer or more memory than it may."""
+"""Runs a fuzz target with limits: an input must not crash it, take too long or use too much memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import atheris
 
 MOST_SECONDS = 0.1
 MOST_BYTES = 50_000_000
-_WARM = 1_000  # inputs after which every module is loaded
+_WARM = 1_000  # number of inputs after which all modules are loaded
 _PAGE = resource.getpagesize()
 
 
 def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
-    """Runs ``target`` under libFuzzer with its arguments; the last one is a folder for the corpus, which gets the seeds first."""
+    """Runs ``target`` under libFuzzer with the command line's arguments; the seeds go to the last one, the corpus folder."""
     corpus = Path(sys.argv[-1])
     for number, seed in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(seed)
@@ -32,7 +32,7 @@ def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
         target(data)
         if time.thread_time() - start > MOST_SECONDS:
             again = time.thread_time()
-            target(data)  # a garbage collection may have come in between
+            target(data)  # garbage collection may have interfered
             if time.thread_time() - again > MOST_SECONDS:
                 raise TimeoutError(f"an input of {len(data)} bytes takes {time.thread_time() - again:.3f} s")
 
@@ -41,6 +41,6 @@ def fuzz(target: Callable[[bytes], None], seeds: list[bytes]) -> None:
 
 
 def limit_memory() -> None:
-    """Lets the next input allocate ``MOST_BYTES`` beyond what the process has; more is a MemoryError, which is a crash."""
+    """Lets the next input allocate at most ``MOST_BYTES`` more; beyond that a MemoryError counts as a crash."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * _PAGE + MOST_BYTES, resource.RLIM_INFINITY))

@@ -22,7 +22,7 @@ _NAMES = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "dicom")
 
 
 def target(data: bytes) -> None:
-    """One input: a file, or, where its magic bytes say nothing, a byte for the format and a file."""
+    """Tests one input: a file or, if its magic bytes are unknown, a byte that selects the format and a file."""
     name = sniff(data)
     if name is None:
         name, data = _NAMES[data[0] % len(_NAMES)] if data else "jpeg", data[1:]
@@ -39,7 +39,7 @@ def target(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """Small files of all formats, with what they may carry, and the hostile ones that are small."""
+    """Small files of all formats with their optional parts, and small hostile ones."""
     image = Image.new("RGB", (120, 110), (90, 60, 30))
     profile = hostile_images.profile_with(b"rTRC", b"curv" + bytes(8))
     exif = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x112, 3, 1, 6, 0)

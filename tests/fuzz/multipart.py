@@ -18,14 +18,14 @@ from aiderm_api.errors.problems import ProblemError
 from aiderm_api.memory_budget import MemoryBudget
 from aiderm_api.serving.exceptions import ServingError
 
-_MOST_PIECES = 100  # more only cost time
+_MOST_PIECES = 100  # more would only cost time
 _LOOP = asyncio.new_event_loop()
 _BUDGET = MemoryBudget(200_000)
 _LIMITS = [UploadLimits("file", 10_000, 10_000, 5.0), UploadLimits("files", 10_000, 50_000, 5.0, max_files=3)]
 
 
 def target(data: bytes) -> None:
-    """One input: a byte that chooses the limits and the size of pieces, a line for the content type, and the body."""
+    """Tests one input: a byte that selects the limits and the chunk size, a line with the content type, and the body."""
     choice, (content_type, _, body) = data[0] if data else 0, data[1:].partition(b"\n")
     piece = max((1, 7, 100, 100_000)[choice >> 1 & 3], len(body) // _MOST_PIECES)
     limits = _LIMITS[choice & 1]
@@ -54,7 +54,7 @@ def _receiver(body: bytes, piece: int) -> Callable[[], Awaitable[dict[str, Any]]
 
 
 def seeds() -> list[bytes]:
-    """Forms as browsers and libraries send them, and broken ones."""
+    """Forms like those of browsers and libraries, and broken ones."""
     kind = b"multipart/form-data; boundary=XX\n"
     part = b'--XX\r\nContent-Disposition: form-data; name="%s"; filename="a.jpg"\r\nContent-Type: image/jpeg\r\n\r\n%s\r\n'
     text = b'--XX\r\nContent-Disposition: form-data; name="note"\r\n\r\nhello\r\n'

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads bytes from strangers: each target for ten minutes, or its seeds alone."""
+"""Coverage-guided fuzzing of the parsers of untrusted bytes: each target for ten minutes, or only its seeds."""
 
 from __future__ import annotations
 

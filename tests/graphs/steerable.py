@@ -1,7 +1,7 @@
-"""Writes the graphs that a plain-coloured image steers: red is malignancy, green the heatmap, blue novelty.
+"""Writes graphs whose outputs are controlled by the image's colour: red is malignancy, green the heatmap, blue novelty.
 
-The result is committed, because importing TensorFlow and tracing takes longer than most tests that need a bundle:
-`python tests/graphs/steerable.py` after a change here.
+The result is committed, because importing TensorFlow and tracing takes longer than most tests that need a bundle.
+Run `python tests/graphs/steerable.py` after a change here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 
 
 def expected_outputs(red: float, blue: float, classes: int) -> tuple[list[float], float, float]:
-    """Probability, malignancy and novelty that the graph gives for a plain-coloured image."""
+    """The graph's class probabilities, malignancy and novelty for a plain-coloured image."""
     malignancy, novelty = red / 255, blue * 10
     malignant = [label[2] for label in LABELS[classes]]
     inside, outside = malignancy / sum(malignant), (1 - malignancy) / (classes - sum(malignant))

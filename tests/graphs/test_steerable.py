@@ -1,4 +1,4 @@
-"""The committed graphs give what the fixtures say that they give."""
+"""The committed graphs return the outputs that the fixtures promise."""
 
 from __future__ import annotations
 

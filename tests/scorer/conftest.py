@@ -1,4 +1,4 @@
-"""Pictures whose answers are known, and a store that answers as tests want."""
+"""Images with known results, and a store whose responses tests control."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Hook = Callable[[], bytes | None]
 
 
 def picture(red: int, green: int = 100, blue: int = 20, side: int = 120) -> bytes:
-    """A PNG of one colour: the hand-made bundle answers ``red / 255``."""
+    """A PNG of one colour, to which the tests' bundle assigns the malignancy ``red / 255``."""
     done, data = cv2.imencode(".png", np.full((side, side, 3), (blue, green, red), np.uint8))
     assert done
     return data.tobytes()
 
 
 def fill(folder: Path, count: int, side: int = 120) -> list[Path]:
-    """``count`` good pictures in a folder."""
+    """Writes ``count`` valid images into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{index:04d}.png" for index in range(count)]
     for index, path in enumerate(paths):
@@ -41,7 +41,7 @@ def fill(folder: Path, count: int, side: int = 120) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory, make_bundle: Any) -> Path:
-    """A folder of models that no test may change: ``melanoma`` 1, promoted."""
+    """A folder of models that no test may change, with ``melanoma`` 1 promoted."""
     root: Path = tmp_path_factory.mktemp("models")
     make_bundle(root)
     return root
@@ -49,12 +49,12 @@ def models(tmp_path_factory: pytest.TempPathFactory, make_bundle: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def model(models: Path) -> Model:
-    """The bundle in ``models``."""
+    """The model in ``models``."""
     return Model.load(ModelStore(models).path("melanoma", "1"))
 
 
 class Remote:
-    """Serves files by HTTP, and as an S3 bucket; a hook is called whenever its file is asked for, and may answer."""
+    """Serves files over HTTP and as an S3 bucket; a file's hook is called when it is requested, and may replace its content."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -100,14 +100,14 @@ class Remote:
             daemon_threads = True
 
             def handle_error(self, request: Any, address: Any) -> None:
-                """A client that went away is what some tests are about."""
+                """Ignores clients that disconnect, because some tests do so on purpose."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def listing(self, prefix: str) -> bytes:
-        """What is in the bucket under a prefix."""
+        """The S3 listing of the bucket's files under a prefix."""
         found = [(name, data) for name, data in sorted(self.files.items()) if name.startswith(prefix)]
         entries = "".join(
             f"<Contents><Key>{escape(name)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>1</ETag>"
@@ -122,7 +122,7 @@ class Remote:
 
 @pytest.fixture
 def remote() -> Iterator[Remote]:
-    """A store on this machine, empty."""
+    """An empty store on this machine."""
     served = Remote()
     yield served
     served.server.shutdown()
@@ -131,7 +131,7 @@ def remote() -> Iterator[Remote]:
 
 @pytest.fixture
 def s3(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets ``s3://archive/`` be the bucket of ``remote``, here and in processes that are started."""
+    """Makes ``s3://archive/`` the bucket of ``remote``, in this process and in its children."""
     options = {"anon": True, "endpoint_url": remote.address, "client_kwargs": {"region_name": "us-east-1"}}
     monkeypatch.setitem(fsspec.config.conf, "s3", options)
     monkeypatch.setenv("FSSPEC_S3", json.dumps(options))

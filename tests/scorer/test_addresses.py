@@ -1,4 +1,4 @@
-"""Addresses that lists name: read only where the operator allows it, and never a private network by a detour."""
+"""Addresses in lists are read only if the operator allows it, and never lead to a private network indirectly."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_private_address_is_read_only_where_it_is_named(remote: Remote) -> Non
     assert fetch(address, Allowed.parse([remote.address]), 1) == b"ab"
     with pytest.raises(OSError, match="not public"):
         fetch(address, Allowed.parse(["http"]), 10)
-    with pytest.raises(OSError, match="not public"):  # another port is another service
+    with pytest.raises(OSError, match="not public"):  # another port may be another service
         fetch(address, Allowed.parse(["http", "http://127.0.0.1:1"]), 10)
 
 
@@ -108,7 +108,7 @@ def test_public_addresses(ip: str) -> None:
 
 
 def test_what_comes_with_a_redirect_is_not_read(remote: Remote) -> None:
-    """It may never end."""
+    """The body of a redirect may never end."""
     remote.files = {"a.png": b"abc"}
     sent = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Members of archives: found as the standard library finds them, read by themselves, damaged ones told."""
+"""Members of archives: found as by the standard library, read one by one, and reported if damaged."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def member(kind: bytes, size: int, name: str = "././@LongLink") -> bytes:
 
 
 def bomb(kind: bytes) -> Iterator[bytes]:
-    """A tar whose header says that 1.5 GB of name, or of pax records, follow; and they do."""
+    """Yields a tar whose header announces 1.5 GB of name or pax records, which do follow."""
     size = 1_500_000_000
     yield member(kind, size)
     if kind in (tarfile.XHDTYPE, tarfile.XGLTYPE):
@@ -163,7 +163,7 @@ def bomb(kind: bytes) -> Iterator[bytes]:
 
 
 def most_memory(path: Path) -> int:
-    """Bytes that listing an archive takes at its peak, in a process of its own that has 1 GB of address space to spare."""
+    """The growth of peak memory, in bytes, while a separate process lists an archive."""
     program = """
 import resource, sys
 from aiderm_scorer.archives import members
@@ -184,7 +184,7 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
     with gzip.open(path, "wb", compresslevel=1) as file:
         for index, block in enumerate(bomb(kind)):
             file.write(block)
-            if index == 20:  # 200 MB show it as well as 1.5 GB
+            if index == 20:  # 200 MB show the problem as well as 1.5 GB
                 break
     assert most_memory(path) < 50_000_000
 
@@ -226,7 +226,7 @@ def test_what_unpacks_to_a_thousand_times_its_size_is_given_up(tmp_path: Path, s
 
 
 def test_files_with_holes_are_told_and_passed_by(tmp_path: Path) -> None:
-    """The map of holes goes on for blocks; what follows is found all the same."""
+    """The map of holes continues over several blocks; the next members are still found."""
     path = tmp_path / "x.tar"
     header = bytearray(member(tarfile.GNUTYPE_SPARSE, 512, "holes.jpg"))
     header[482] = 1

@@ -1,4 +1,4 @@
-"""The command as it is used: every image accounted for, whatever it is, and whatever stops the run."""
+"""The command as it is used: every image is accounted for, whatever it is and whatever stops the run."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_stopped_in_any_way_the_same_command_goes_on(
 
     remote.hooks["slow.png"] = hang
     arguments = (tmp_path / "images", slow, "--out", out, "--models", models, "--jobs", "1")
-    # A job in a shell's background ignores SIGINT, and so would what it starts.
+    # A background job of a shell ignores SIGINT, and its child processes would inherit that.
     process = start(*arguments, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     end = time.monotonic() + 60
     while sum(pq.read_metadata(part).num_rows for part in parts.glob("[0-9]*.parquet")) < 64:

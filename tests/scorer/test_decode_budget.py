@@ -1,4 +1,4 @@
-"""Worker processes share what decoding may cost."""
+"""Worker processes share one decoding budget."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_large_images_are_decoded_by_one_process_at_a_time_and_a_kill_lets_go() 
     process.start()
     assert here.poll(60)
     budget = SharedBudget(4, 1000)
-    with budget.admit(250):  # its own part
+    with budget.admit(250):  # within the process's own share
         pass
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(decode, budget)

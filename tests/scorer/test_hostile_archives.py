@@ -1,4 +1,4 @@
-"""Archives that are made to hang, to take memory, to lose images, or to be many images of few bytes."""
+"""Archives made to hang the reader, exhaust memory, lose images, or pass few bytes off as many images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGE = b"no image, but bytes that are known again"
 END = bytes(1024)
 MOST_BYTES = 100_000_000
 Outcome = Callable[[str, bytes], list[tuple[str, bytes | str]]]
-SECONDS = 60  # what would hang would do so for hours
+SECONDS = 60  # an archive that hangs would do so for hours
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads /proc")
 
@@ -34,7 +34,7 @@ def padded(data: bytes) -> bytes:
 
 
 def header(name: str = "bad.jpg", size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A tar's header; the size in binary, which may be negative or beyond everything."""
+    """A tar header with a binary size, which may be negative or huge."""
     info = tarfile.TarInfo(name)
     info.type = kind
     raw = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -52,9 +52,9 @@ GOOD = header("good.jpg", len(IMAGE)) + padded(IMAGE)
 
 
 def read_all(path: str) -> tuple[list[tuple[str, bytes | str]], int]:
-    """Each image of an archive, with its bytes or why there are none; and the bytes of memory that this took."""
+    """Each image of an archive with its bytes or its problem, and the memory that reading took, in bytes."""
     status = Path("/proc/self/status")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before, found = memory(status, "VmRSS"), []
     with open(path, "rb") as file, Reader(10_000) as reader:  # noqa: PTH123
         for item in members(path, file):
@@ -71,14 +71,14 @@ def memory(status: Path, name: str) -> int:
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[multiprocessing.pool.Pool]:
-    """One that can be ended when it hangs."""
+    """A process that can be ended if it hangs."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         yield pool
 
 
 @pytest.fixture
 def outcome(process: multiprocessing.pool.Pool, tmp_path: Path) -> Outcome:
-    """Gives the images of an archive, found by a process that has a minute and little memory."""
+    """Returns a function that reads an archive's images in a process, within a minute and little memory."""
 
     def find(name: str, data: bytes) -> list[tuple[str, bytes | str]]:
         path = tmp_path / name
@@ -93,7 +93,7 @@ def outcome(process: multiprocessing.pool.Pool, tmp_path: Path) -> Outcome:
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
 @pytest.mark.parametrize("size", [-1, -512, -1024, -(10**12), 10**15, 2**62, 2**63, 2**80])
 def test_sizes_below_zero_or_beyond_everything_are_told(outcome: Outcome, suffix: str, size: int) -> None:
-    """A step back would lead to the same header again, and one beyond the end of a stream would take hours."""
+    """A negative size would lead back to the same header, and skipping past the end of a stream would take hours."""
     data = GOOD + header(size=size) + GOOD + END
     found = outcome(f"x{suffix}", gzip.compress(data) if suffix == ".tar.gz" else data)
     assert found[0] == ("good.jpg", IMAGE)
@@ -122,7 +122,7 @@ def test_sizes_in_extended_headers_are_checked_as_well(outcome: Outcome, record:
     ids=["digits", "zero", "negative", "long", "short", "off by one", "no value"],
 )
 def test_extended_headers_that_are_none_are_told_at_once(outcome: Outcome, records: bytes) -> None:
-    """A megabyte of digits took ``tarfile`` hours."""
+    """``tarfile`` took hours for a megabyte of digits."""
     (problem,) = outcome("x.tar", pax(records) + GOOD + END)
     assert "a pax header is damaged" in str(problem[1])
 
@@ -165,7 +165,7 @@ def test_links_devices_and_odd_names_are_rows_and_lead_nowhere(tmp_path: Path) -
 
 
 def test_a_dictionary_of_gigabytes_is_not_made(outcome: Outcome) -> None:
-    """The block's header names it; what is unpacked would fill it."""
+    """The block's header requests the dictionary; the decompressed data would fill it."""
     plain = header("z.jpg", 10**9) + bytes(300_000_000)
     data = bytearray(lzma.compress(plain, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0}]))
     length = (data[12] + 1) * 4
@@ -188,7 +188,7 @@ def test_streams_of_xz_may_follow_one_another(outcome: Outcome) -> None:
 
 
 def zip_of(*entries: dict[str, int | bytes]) -> bytes:
-    """A zip whose directory says of each entry what the entry says, whatever lies there."""
+    """A zip with a directory as ``entries`` describe it, whether or not it matches the data."""
     local, directory = b"", b""
     for entry in entries:
         name, data = bytes(entry.get("name", b"a.jpg")), bytes(entry.get("data", IMAGE))
@@ -216,7 +216,7 @@ def test_zip64_sizes_that_lie_cost_only_their_member(outcome: Outcome, size: int
 
 
 def test_members_that_share_bytes_are_refused_but_one(outcome: Outcome) -> None:
-    """One image that is thousands would take hours; and deflated members may hold one another (Fifield's bomb)."""
+    """One image listed thousands of times would take hours, and members may contain one another (Fifield's zip bomb)."""
     once = {"place": 0, "data": IMAGE}
     found = outcome("x.zip", zip_of({}, *[once | {"name": b"%d.jpg" % index} for index in range(5000)], {"name": b"z.jpg"}))
     assert len(found) == 5002
@@ -228,7 +228,7 @@ def test_members_that_share_bytes_are_refused_but_one(outcome: Outcome) -> None:
 
 
 def test_a_member_that_takes_gigabytes_for_few_bytes_is_not_read(outcome: Outcome) -> None:
-    """Empty blocks of deflate may come as often as they like."""
+    """A deflate stream may have any number of empty blocks."""
     squeezed = b"\0\0\0\xff\xff" * 100_000 + zlib.compress(IMAGE, wbits=-15)
     ((_, problem),) = outcome("x.zip", zip_of({"data": squeezed, "method": 8, "size": len(IMAGE), "crc": zlib.crc32(IMAGE)}))
     assert "allowed: at most 10,000" in str(problem)
@@ -241,7 +241,7 @@ def test_names_in_the_directory_count_and_may_be_empty(outcome: Outcome) -> None
 
 
 def test_honest_archives_of_other_programs_are_read(outcome: Outcome) -> None:
-    """What the checks must not refuse: every format of tar, and a program before a zip."""
+    """The checks must accept every tar format, and a zip after a program."""
     for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=kind, pax_headers={"comment": "all of them"}) as archive:

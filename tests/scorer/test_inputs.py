@@ -1,4 +1,4 @@
-"""What the user names becomes one item an image."""
+"""The user's inputs are turned into one item per image."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_lists_name_only_what_the_operator_allows(tmp_path: Path) -> None:
 
 def test_pipes_and_lines_without_end_are_refused(tmp_path: Path) -> None:
     for name in ("list.csv", "list.txt", "archive.zip"):
-        os.mkfifo(tmp_path / name)  # which would be waited for
+        os.mkfifo(tmp_path / name)  # opening a pipe would block
         with pytest.raises(InputError, match="no regular file"):
             find([str(tmp_path / name)])
     for name, text in (("a.txt", "a.jpg\n" + "b" * 2_000_000), ("a.csv", "path\na.jpg\n" + "b," * 1_000_000)):
@@ -218,7 +218,7 @@ def test_pipes_and_lines_without_end_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_of_more_rows_than_bytes_is_refused(tmp_path: Path) -> None:
-    """Some kilobytes of Parquet are a thousand million rows, each of which would be one of the table of scores."""
+    """A few kilobytes of Parquet can be a billion rows, each of which would become a row of scores."""
     bomb = tmp_path / "bomb.parquet"
     pq.write_table(pa.table({"path": pa.nulls(1_500_000, pa.string())}), bomb)
     assert bomb.stat().st_size < 10_000

@@ -1,4 +1,4 @@
-"""One answer for each lesion that a list names: as the API gives it, resumed, and withheld where an image is missing."""
+"""One result per lesion in a list: the same as the API's, resumed after a stop, and withheld if an image is missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiderm_scorer.lists import ListError
 
 from .conftest import picture
 
-# lesion -> file name -> red of the picture, whose malignancy is red / 255; the band is 0.4..0.6
+# lesion -> file name -> the image's red; the malignancy is red / 255, and the band is 0.4..0.6
 LESIONS = {
     "A": {"a1.png": 230, "a2.png": 200},
     "B": {"b1.png": 20, "b2.png": 230},

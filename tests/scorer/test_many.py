@@ -1,4 +1,4 @@
-"""100,000 images, one in a hundred broken, in folders, archives and a list; stopped on the way: every one is accounted for."""
+"""Scores 100,000 images, one in a hundred broken, in folders, archives and a list: after stops, each is accounted for."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from aiderm_trainer.data.synthetic import lesion
 pytestmark = pytest.mark.soak
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 100_000
-EVERY = 100  # one of so many is broken
+EVERY = 100  # one in 100 is broken
 LESIONS = 200
-IN_FOLDERS, IN_TARS, IN_ZIPS = 60_000, 20_000, 10_000  # and the rest in a list
+IN_FOLDERS, IN_TARS, IN_ZIPS = 60_000, 20_000, 10_000  # the rest is in a list
 A_FOLDER = 5_000
 
 
@@ -43,7 +43,7 @@ def png(width: int, height: int, content: bytes) -> bytes:
 
 
 def zipped(data: bytes) -> bytes:
-    """The picture with an archive behind it."""
+    """The image with a zip archive appended."""
     behind = io.BytesIO()
     with zipfile.ZipFile(behind, "w") as archive:
         archive.writestr("payload.js", "alert(1)")
@@ -56,7 +56,7 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-# What becomes of a good JPEG, and the error that it must be told by.
+# The error that must be reported, and how it is made from a valid JPEG.
 BROKEN: list[tuple[str, Callable[[bytes], bytes]]] = [
     ("empty_file", lambda data: b""),
     ("unsupported_type", lambda data: b"<html><body>404 Not Found</body></html>"),
@@ -74,13 +74,13 @@ BROKEN: list[tuple[str, Callable[[bytes], bytes]]] = [
 
 
 def images() -> Iterator[tuple[bytes, str | None]]:
-    """Bytes of each image and the error that it has."""
+    """Yields the bytes of each image and its error, if any."""
     lesions = [lesion(seed, seed % 2 == 0, 224)[..., ::-1] for seed in range(LESIONS)]
     for index in range(COUNT):
         turn, shift = divmod(index // LESIONS, 25)
         pixels = np.roll(np.rot90(lesions[index % LESIONS], turn % 4), shift - 12, axis=turn % 2)
         data = encoded(".jpg", np.ascontiguousarray(pixels))
-        # Each its own, as pictures of patients are: a comment at its beginning.
+        # A comment at the beginning makes every file unique, like real images.
         note = f"image {index}".encode()
         data = data[:2] + b"\xff\xfe" + struct.pack(">H", len(note) + 2) + note + data[2:]
         if index % EVERY == EVERY // 2:
@@ -91,7 +91,7 @@ def images() -> Iterator[tuple[bytes, str | None]]:
 
 
 def archive(folder: Path) -> tuple[list[Path], dict[str, tuple[str | None, str | None]]]:
-    """Writes all of it; returns what to score, and by name each image's checksum and error."""
+    """Writes all inputs; returns them, and each image's checksum and error by name."""
     expected: dict[str, tuple[str | None, str | None]] = {}
     inputs = [folder / "folders", *(folder / f"{number}.tar" for number in range(2)), folder / "a.zip", folder / "list.csv"]
     with tarfile.open(inputs[1], "w") as tar0, tarfile.open(inputs[2], "w") as tar1, zipfile.ZipFile(inputs[3], "w") as packed:
@@ -117,7 +117,7 @@ def archive(folder: Path) -> tuple[list[Path], dict[str, tuple[str | None, str |
                 path.parent.mkdir(parents=True, exist_ok=True)
                 listed.append(str(path.relative_to(folder)))
                 found = str(path)
-                if error == "truncated":  # of a list also what is not there
+                if error == "truncated":  # a list may also name a missing file
                     error, data = "unreadable", None
                 else:
                     path.write_bytes(data)

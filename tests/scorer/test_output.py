@@ -1,4 +1,4 @@
-"""The table while it grows: nothing twice, nothing lost, nothing half-written."""
+"""The growing table has no duplicate, lost or half-written rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(names: Sequence[str], table_schema: pa.Schema, error: str | None = None
 
 
 class Killed(BaseException):
-    """Ends a block as a kill would, but for what a kill cannot run."""
+    """Ends a block like a kill, except that clean-up code still runs."""
 
 
 @settings(deadline=None, max_examples=25)

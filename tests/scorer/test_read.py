@@ -1,4 +1,4 @@
-"""Bytes of an item, or why there are none."""
+"""Reading an item gives its bytes or the reason why there are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Ray cluster gives the table that this machine gives, whatever dies on the way."""
+"""A Ray cluster produces the same table as this machine, even if processes or nodes die."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .conftest import fill, picture
 pytestmark = pytest.mark.soak
 COMMAND = (sys.executable, "-m", "aiderm_scorer.cli")
 COUNT = 320
-SIDE = 2500  # large ones take long enough for something to happen on the way
+SIDE = 2500  # large images take long enough to interrupt the run
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    """A head without cores to work with, and two nodes of one core."""
+    """A cluster of three nodes with one CPU each; the head is one of them."""
     with ray_cluster(nodes=3) as running:
         yield running
 
@@ -40,7 +40,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(cluster: RayCluster, images: Path, models: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The table that this machine writes."""
+    """The table that a run without a cluster writes."""
     out = tmp_path_factory.mktemp("local") / "s.parquet"
     cluster.run([*COMMAND, images, "--out", out, "--models", models, "--jobs", "1"])
     rows: list[dict[str, Any]] = pq.read_table(out).to_pylist()

@@ -1,4 +1,4 @@
-"""A process that assesses: what ends it is blamed on the image in hand, and on no other."""
+"""If a worker process dies, only the image that it was assessing is blamed."""
 
 from __future__ import annotations
 

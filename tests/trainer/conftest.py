@@ -1,4 +1,4 @@
-"""A manifest and scores to evaluate, made up for the tests of evaluation and export."""
+"""An invented manifest and scores for the tests of evaluation and export."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -61,7 +61,7 @@ def _sample_manifest(**changes: object) -> Manifest:
 
 
 def _sample_rows(count: int, seed: int = 0, split: str = "test", sources: tuple[str, ...] = ("a", "b")) -> list[Row]:
-    """Rows in groups of one to three; about half of them lack a dx."""
+    """Rows in random groups of about two; about half of the rows lack a dx."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(count):
@@ -74,7 +74,7 @@ def _sample_rows(count: int, seed: int = 0, split: str = "test", sources: tuple[
 
 
 def _sample_scores(count: int = 400, seed: int = 0, split: str = "test", sources: tuple[str, ...] = ("a", "b")) -> Scores:
-    """Scores that tell the labels apart, though not perfectly."""
+    """Scores that separate the labels, though not perfectly."""
     rows = _sample_rows(count, seed, split, sources)
     rng = np.random.default_rng(seed + 1)
     logits = rng.normal(size=(count, len(LABELS)))
@@ -105,7 +105,7 @@ def sample_scores():
 
 @pytest.fixture(scope="session")
 def synthetic_split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """SPLIT.csv of 240 synthetic lesions, and their folder."""
+    """The split file of 240 synthetic lesions, and their folder."""
     data = dataset(tmp_path_factory.mktemp("lesions"), 240, seed=5, size=112)
     split = data.parent / "split.csv"
     prepare(data, split, progress=False)

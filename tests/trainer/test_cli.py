@@ -1,4 +1,4 @@
-"""The README's way: prepare, train, export, evaluate, recalibrate, promote, and a prediction served over HTTP."""
+"""The README's workflow: prepare, train, export, evaluate, recalibrate, promote, and a prediction served over HTTP."""
 
 import asyncio
 import json
@@ -22,10 +22,10 @@ from aiderm_trainer.cli import app
 from aiderm_trainer.data.synthetic import lesion
 from aiderm_trainer.export.saved_model import calibration_of
 
-# Small, and as short as can be: these tests are about the way, not about the numbers.
+# Small and as short as possible: these tests check the workflow, not the numbers.
 QUICK = ["--epochs", "1", "--head-epochs", "1", "--batch", "16"]
 SIZES = {"custom_cnn": "48", "mobilenet_v2": "64", "resnet50_v2": "64", "efficientnet_v2_b0": "64"}
-LARGER = "96"  # Inception takes no less than 75
+LARGER = "96"  # Inception needs at least 75
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -35,7 +35,7 @@ def run(*arguments: object, code: int = 0) -> str:
 
 
 def make(arch: str, split: Path, data: Path, root: Path, *more: str) -> Path:
-    """Trains, exports and promotes by the commands; returns the folder of models."""
+    """Runs the commands to train, export and promote; returns the folder of models."""
     where = ["--data", data, "--out", root / "runs" / arch, "--size", SIZES.get(arch, LARGER)]
     run("train", "--split", split, "--arch", arch, "--weights", "none", *where, *QUICK, *more)
     name = arch.replace("_", "-")
@@ -51,7 +51,7 @@ def models(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPath
 
 
 def check(bundle: Path) -> None:
-    """Both engines, the golden inputs and the manifest agree; no weight is stored twice."""
+    """Asserts that both engines, the golden inputs and the manifest agree, and that no weight is stored twice."""
     manifest = verify(bundle)
     assert "roc_auc" in manifest.metrics["test"]
     with_tf, with_openvino = load_runtime("tensorflow", bundle), load_runtime("openvino", bundle)
@@ -80,23 +80,23 @@ def test_training_ends_in_a_bundle_that_keeps_the_contract_and_is_served(models:
 @pytest.mark.soak
 @pytest.mark.parametrize("arch", [name for name in NAMES if name != "custom_cnn"])
 def test_so_does_every_other_architecture(arch: str, synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
-    # From random weights, batch norm needs some steps before its statistics let anything through.
+    # With random weights, batch norm needs some steps before its statistics pass any signal.
     folder = make(arch, *synthetic_split, tmp_path, "--epochs", "4")
     check(folder / arch.replace("_", "-") / "1")
     serve(folder, arch.replace("_", "-"))
 
 
 def _parameters(bundle: Path) -> int:
-    """Bytes of all variables that the graph uses."""
+    """The size of all variables that the graph uses, in bytes."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(bundle))  # held: the signature keeps only weak references
+    loaded = tf.saved_model.load(str(bundle))  # kept alive, because the signature holds only weak references
     variables = loaded.signatures["serving_default"].variables
     return sum(int(np.prod(v.shape)) * v.dtype.size for v in variables)
 
 
 def serve(models: Path, name: str) -> None:
-    """Asks the API itself, with the bundle that was just trained."""
+    """Sends a request to the API, which serves the bundle that was just trained."""
     _, png = cv2.imencode(".png", cv2.cvtColor(lesion(8, True, 160), cv2.COLOR_RGB2BGR))
     application = create_app(Settings(models_dir=models, default_model=name, _env_file=None))
 

@@ -1,4 +1,4 @@
-"""Nothing but the manifest knows which diseases a model tells apart: other ones go the whole way without a change of code."""
+"""Only the manifest knows a model's classes: other diseases work from training to serving without a change of code."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ CLASSES = {"Plaque psoriasis": True, "Atopic eczema": True, "healthy-skin": Fals
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of three classes that no table of this software knows, and of one that it does."""
+    """Images of three classes that are in no table of this software, and of one that is."""
     root = tmp_path_factory.mktemp("rashes")
     for number, (name, positive) in enumerate(CLASSES.items()):
         (root / name).mkdir()

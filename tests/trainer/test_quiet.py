@@ -1,4 +1,4 @@
-"""TensorFlow's start-up messages stay off the terminal, unless somebody asks for them."""
+"""TensorFlow's start-up messages are hidden unless they are requested."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def test_libraries_are_silenced_before_they_are_imported(options, given, level):
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a command as a user does: in a process of its own."""
+    """Runs a command in a separate process, as a user would."""
     command = [sys.executable, "-m", "aiderm_trainer.cli", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)

@@ -1,4 +1,4 @@
-"""BentoML with one worker process a core."""
+"""BentoML with one worker process per core."""
 
 from __future__ import annotations
 

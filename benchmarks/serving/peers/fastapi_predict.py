@@ -1,4 +1,4 @@
-"""FastAPI as most tutorials write it: ``model.predict`` inside of an asynchronous route."""
+"""FastAPI as most tutorials write it: ``model.predict`` inside an asynchronous route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LitServe with one worker process a core."""
+"""LitServe with one worker process per core."""
 
 from __future__ import annotations
 

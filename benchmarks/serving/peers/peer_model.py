@@ -1,4 +1,4 @@
-"""What every peer does with an image, and the shipped graph behind one function. Runs in the peers' environment."""
+"""What all peers share: the preprocessing of images and the shipped graph. Runs in the peers' environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ cv2.setNumThreads(1)
 
 
 def prepare(data: bytes) -> np.ndarray:
-    """Decodes, cuts the centred square and shrinks it by areas, as the model was trained: uint8 ``[1, S, S, 3]``."""
+    """Decodes, crops the central square and shrinks it by area averaging, as in the model's training: uint8 ``[1, S, S, 3]``."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     height, width = pixels.shape[:2]
     side = min(height, width)
@@ -33,7 +33,7 @@ def prepare(data: bytes) -> np.ndarray:
 
 
 def answer(outputs: dict[str, Any]) -> dict[str, Any]:
-    """What a client gets."""
+    """The answer to a client."""
     return {
         "malignancy": float(outputs["malignancy"][0]),
         "novelty": float(outputs["novelty"][0]),

@@ -1,4 +1,4 @@
-"""A service that asks for keys: who gets in, how fast, and what a browser is told."""
+"""A service that requires API keys: access, rate limits, and the headers that browsers get."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORIGIN = "https://clinic.example"
 
 @pytest.fixture
 def keys(tmp_path: Path):
-    """Adds keys to a file; returns secrets."""
+    """Returns a function that adds keys to a file and returns their secrets."""
 
     class Keys:
         path = tmp_path / "keys.json"
@@ -119,7 +119,7 @@ def test_several_images_in_one_request_count_as_many_as_they_are(serve, keys, fo
         assert client.post(path, files=[("files", forms.png_of(230))] * count, headers=named[path]).status_code == 200
         refused = client.post("/predict", files={"file": forms.png_of(230)}, headers=named[path])
         assert refused.status_code == 429
-        seconds = 100 * (count - burst + 1)  # until the debt is paid and one more may come
+        seconds = 100 * (count - burst + 1)  # until the bucket is out of debt and admits one more
         assert seconds - 50 <= int(refused.headers["retry-after"]) <= seconds
 
 

@@ -1,4 +1,4 @@
-"""The file of keys, what a running service makes of it, and the command that writes it."""
+"""The key file, how a running service reads it, and the command that writes it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_nothing_else_opens_the_door(tmp_path_factory, text):
 def test_the_file_is_private_and_stays_as_its_owner_made_it(path):
     add(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.chmod(0o644)  # it holds hashes: the operator may let another user's service read it
+    path.chmod(0o644)  # it holds only hashes, so the operator may let a service of another user read it
     add(path, "other")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [entry.name for entry in path.parent.iterdir()] == ["keys.json"]
@@ -127,7 +127,7 @@ def test_a_folder_in_which_anybody_may_put_files_is_refused(tmp_path):
     folder.chmod(0o777)
     with pytest.raises(KeysError, match="chmod o-w"):
         KeyRing(folder / "keys.json")
-    folder.chmod(0o1777)  # as /tmp: only the owner may replace a file
+    folder.chmod(0o1777)  # like /tmp: only the owner may replace a file
     assert KeyRing(folder / "keys.json").valid == 1
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_its_reader_may_not_read_is_named(path, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything, so file modes would not do
     with pytest.raises(KeysError, match=rf"cannot be read by user {os.geteuid()}: Permission denied.*chmod 644"):
         KeyRing(path)
 
@@ -189,7 +189,7 @@ def test_a_running_service_follows_the_file_and_believes_no_broken_one(path):
 
 def test_command_adds_lists_and_revokes(path, capsys, monkeypatch):
     monkeypatch.setenv("AIDERM_KEYS_FILE", str(path))
-    monkeypatch.setenv("AIDERM_PORT", "no")  # what the service would not start with does not matter here
+    monkeypatch.setenv("AIDERM_PORT", "no")  # the service would not start with this, but the command ignores it
     status, secret, said = command(capsys, "add", "clinic a", "--expires", "30", "--rate", "2.5")
     assert (status, secret.count("\n")) == (0, 1)
     assert secret.strip() not in said

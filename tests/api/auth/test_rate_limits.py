@@ -1,4 +1,4 @@
-"""Token buckets, at a clock of the tests' own."""
+"""Token buckets, with a clock that the tests control."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_burst_then_the_rate():
     assert bucket.take() == pytest.approx(0.25)
     clock.now += 0.25
     assert bucket.take() == 0
-    clock.now += 100  # no more than a burst is saved
+    clock.now += 100  # saves up one burst at most
     assert [bucket.take() for _ in range(4)][:3] == [0, 0, 0]
     assert bucket.take() > 0
 
@@ -44,7 +44,7 @@ def test_a_batch_is_paid_for_afterwards():
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 16)), max_size=60), st.floats(0.1, 20), st.integers(1, 30))
 def test_no_pattern_gets_more_than_burst_and_rate(calls, per_second, burst):
-    """Up to the last batch that was let in, which may go into debt by what it holds."""
+    """The last batch that was admitted is left out: it may put the bucket into debt by its size."""
     clock = Clock()
     bucket = TokenBucket(Rate(per_second=per_second, burst=burst), clock)
     admitted, last = 0, 0

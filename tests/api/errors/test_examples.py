@@ -1,4 +1,4 @@
-"""The examples of problems in the OpenAPI document are texts that the service really writes: each is provoked here."""
+"""The problem examples in the OpenAPI document are texts that the service really returns: each one is provoked here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every failure is a problem document, whoever raised it."""
+"""Every failure is a problem document, wherever it was raised."""
 
 from __future__ import annotations
 

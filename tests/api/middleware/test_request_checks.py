@@ -1,4 +1,4 @@
-"""Hosts, control characters in paths, and the headers that every answer carries."""
+"""Host names, control characters in paths, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_control_characters_in_paths_are_refused(service, path):
 
 @pytest.fixture(scope="module")
 def limited(models_root, tmp_path_factory, serve_once):
-    """A service whose only key may send one image and then nothing for a long time."""
+    """A service whose only key may send one image, and no other for the next 1,000 seconds."""
     file = tmp_path_factory.mktemp("keys") / "keys.json"
     key, secret = new_key("one", rate=Rate(per_second=0.001, burst=1))
     with changing(file) as keys:
@@ -69,7 +69,7 @@ SPELLINGS = st.builds(
 @given(spelling=SPELLINGS)
 @settings(max_examples=120, deadline=None)
 def test_any_spelling_of_a_path_costs_or_fails(limited, forms, spelling):
-    """The key's only image is spent first; whatever still reached a model afterwards would have passed by the limit."""
+    """The first request uses up the key's only image, so any later request that reaches a model has bypassed the rate limit."""
     running, key = limited
     body = forms.multipart(("file", "a.png", forms.png_of(200)), ("files", "a.png", forms.png_of(200)))
     form = "Content-Type: multipart/form-data; boundary=frontier"

@@ -1,4 +1,4 @@
-"""One process for page and API."""
+"""One process serves both the page and the API."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_unknown_paths_are_problems(serve, site):
         "/js//app.js",
         "/api//predict",
     ):
-        answer = client.get(f"{client.base_url}".rstrip("/") + path)  # whole, or httpx would drop a slash
+        answer = client.get(f"{client.base_url}".rstrip("/") + path)  # the whole URL, because httpx would drop a slash
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
         assert answer.json()["code"] == "not_found"
     assert client.post(f"{client.base_url}".rstrip("/") + "//predict").status_code == 404

@@ -1,4 +1,4 @@
-"""Answers to requests whose body has not been read."""
+"""Responses to requests whose body has not been read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def read_all(scope, receive, send):
 
 
 def answer(app, chunks, headers, **options):
-    """Runs an application; returns what it sent and how many chunks were never asked for."""
+    """Runs an application; returns what it sent and how many chunks it left unread."""
     arriving = iter(chunks)
     left = len(chunks)
     sent = []

@@ -1,4 +1,4 @@
-"""An answer as FHIR and as DICOM: valid, traceable to the answer's numbers, and with the references of its image."""
+"""An assessment as FHIR and as DICOM: valid, with the assessment's numbers, and with references to its image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def answer(name: str) -> Assessment:
     found = Assessment.model_validate(EXAMPLES[name]["value"])
     if name != "rejected":
         found.heatmap = heatmap_uri(np.linspace(0, 1, 49, dtype=np.float32).reshape(7, 7), 64)
-    if found.lesion:  # as of a file that says how large a pixel is
+    if found.lesion:  # as if the file stated its pixel spacing
         found.lesion.diameter_mm = MeasureOut(value=6.2, low=5.1, high=7.4)
         found.lesion.area_mm2 = MeasureOut(value=21.5, low=15.0, high=30.1)
     return found
@@ -49,7 +49,7 @@ def read(data: bytes) -> pydicom.Dataset:
 
 
 def items(dataset):
-    """Each content item of a structured report, at every depth."""
+    """Yields each content item of a structured report, at every depth."""
     for item in dataset.get("ContentSequence", ()):
         yield item
         yield from items(item)
@@ -73,7 +73,7 @@ def test_every_object_keeps_to_its_definition(name, tmp_path):
     assert dciodvfy(written(structured_report(found, image, images)), tmp_path) == []
     for each in images:
         assert dciodvfy(written(each), tmp_path) == []
-        assert dciodvfy(FILE[:-200], tmp_path) != []  # it does find errors
+        assert dciodvfy(FILE[:-200], tmp_path) != []  # the validator does find errors
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -114,7 +114,7 @@ def test_the_structured_report_says_what_the_answer_says(name):
         assert [value for key, value in measured if key == "area_mm2_span"] == [15.0, 30.1]
         named = [(units[key].CodeValue, units[key].CodingSchemeDesignator) for key in ("diameter_mm", "area_mm2", "area")]
         assert named == [("mm", "UCUM"), ("mm2", "UCUM"), ("1", "UCUM")]
-    # every number in a sentence is one of the measurements
+    # every number in the text is one of the measurements
     said = {float(text) for text in re.findall(r"\d+\.\d+", comment)}
     known = [value for _, value in measured]
     assert said
@@ -143,7 +143,7 @@ def test_the_segmentation_covers_the_inside_of_the_outline():
     segment = read(written(segmentation(found, source())))
     assert segment.pixel_array.shape == (found.image.height, found.image.width)
     expected = found.lesion.area.value * found.region.width * found.region.height
-    assert segment.pixel_array.sum() == pytest.approx(expected, rel=0.3)  # the example's outline is a rough one
+    assert segment.pixel_array.sum() == pytest.approx(expected, rel=0.3)  # the example's outline is rough
     assert (segment.pixel_array[0, 0], segment.pixel_array[200, 300]) == (0, 1)
     assert {keyword: str(segment[keyword].value) for keyword in files.SECRETS} == files.SECRETS
 
@@ -185,7 +185,7 @@ def test_names_in_other_alphabets_arrive():
     assert read(written(structured_report(answer("suspicious"), source(data)))).PatientName == "Люкceмбypг^"
 
 
-PLAIN = files.photograph(bytes([200, 100, 10]) * 200 * 150, 200, 150)  # which the tests' models do not reject
+PLAIN = files.photograph(bytes([200, 100, 10]) * 200 * 150, 200, 150)  # the tests' models do not reject this colour
 
 
 def post(client, accept, data=PLAIN, **query):

@@ -1,4 +1,4 @@
-"""Requests that browsers send for pages of other sites."""
+"""Requests that browsers send on behalf of other sites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def scope(**headers: str) -> dict:
         {},
         {"host": "a.example"},
         {"host": "a.example", "origin": "https://a.example"},
-        {"host": "a.example", "origin": "http://a.example"},  # a proxy took TLS off
+        {"host": "a.example", "origin": "http://a.example"},  # a proxy terminated TLS
         {"host": "a.example:80", "origin": "http://a.example"},
         {"host": "a.example:8000", "origin": "http://a.example:8000", "sec_fetch_site": "same-origin"},
         {"host": "a.example", "origin": "null", "sec_fetch_site": "same-origin"},

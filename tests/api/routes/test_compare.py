@@ -16,7 +16,7 @@ NUMBERS = ("growth", "colour_change", "colours", "registration", "outlines")
 
 @pytest.fixture(scope="module")
 def shipped(serve_once):
-    """With the model that is shipped, for only that draws outlines."""
+    """A client of a service with the shipped model, the only one here that draws outlines."""
     return serve_once(models_dir=ROOT / "models").client
 
 
@@ -61,7 +61,7 @@ def test_explain_lays_the_later_image_over_the_earlier_one(shipped):
     overlay = cv2.imdecode(np.frombuffer(base64.b64decode(answer["overlay"].partition(",")[2]), np.uint8), cv2.IMREAD_UNCHANGED)
     assert overlay.shape == (SIDE, SIDE, 4)
     under, shown = wide[:, 80 : 80 + SIDE], overlay[..., 3] == 255
-    shown[:, :20] = False  # what the earlier image has from beyond the later one's edge
+    shown[:, :20] = False  # here the earlier image shows skin beyond the later one's edge
     assert shown.mean() > 0.7
     apart = [np.abs(overlay[..., :3] / 1.03 - np.roll(under, shift, 1))[shown].mean() for shift in (0, 3, -3)]
     assert apart[0] < 0.7 * min(apart[1:]), "three pixels beside it fits less"
@@ -73,7 +73,7 @@ def test_explain_lays_the_later_image_over_the_earlier_one(shipped):
 
 
 def test_what_stands_in_the_way(client, forms):
-    """With the tests' model, which draws no outline; blue 255 is too novel."""
+    """Uses the tests' model, which draws no outline; blue 255 is above its novelty limit."""
     found = {
         "no_outline": compare(client, forms.png_of(230), forms.png_of(20)),
         "rejected": compare(client, forms.png_of(20), forms.png_of(20, 100, 255), query="?explain=true"),

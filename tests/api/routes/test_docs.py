@@ -1,4 +1,4 @@
-"""/docs comes from this service alone, under a policy that lets nothing else in."""
+"""/docs loads everything from this service, under a content security policy that allows nothing else."""
 
 from __future__ import annotations
 

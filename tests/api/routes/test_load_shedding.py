@@ -1,4 +1,4 @@
-"""Overload: refusals that cost nothing, and connections that outlive them."""
+"""Overload: refusing a request is cheap, and its connection stays open."""
 
 from __future__ import annotations
 

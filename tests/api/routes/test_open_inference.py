@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over real HTTP: by Triton's own client, and by hand where a client would not send it."""
+"""The Open Inference Protocol over real HTTP, with Triton's client and with handwritten requests that no client would send."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def server(service):
 
 
 def image(*reds: int, blue: int = 10) -> np.ndarray:
-    """For each red, an image that the tests' model answers with malignancy red/255 and novelty 10 * blue."""
+    """For each red, an image for which the tests' model returns malignancy red/255 and novelty 10 * blue."""
     return np.stack([np.full((SIZE, SIZE, 3), (red, 100, blue), np.uint8) for red in reds])
 
 

@@ -42,7 +42,7 @@ def problem_of(response, status, code):
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted(client, pictures, name):
-    # the client's word for the type is not believed
+    # the content type that the client declares is ignored
     answer = client.post("/predict", files={"file": ("a.txt", pictures[name], "text/plain")})
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -201,7 +201,7 @@ def test_a_batch_that_the_service_fails_is_no_success(serve, forms):
 
 
 def queued_request(running, forms):
-    """A request that waits for a worker: its thread, and the list that its answer will come into."""
+    """Sends a request that waits for a worker; returns its thread, and the list to which its response will be added."""
     answers = []
     thread = threading.Thread(target=lambda: answers.append(running.client.post("/predict", files={"file": forms.png_of(230)})))
     thread.start()
@@ -259,7 +259,7 @@ def test_requests_in_progress_are_finished_on_shutdown(serve, forms):
 
 
 def test_thorough_judges_by_a_rule_of_its_own(client, forms):
-    """The graph answers alike for every orientation, so only the rule differs: 230/255 lies above 0.5 and inside 0.85..0.95."""
+    """The graph's output is equal in all orientations, so only the rule differs: 230/255 is above 0.5 and inside 0.85..0.95."""
     plain = client.post("/predict?model=binary", files={"file": forms.png_of(230)}).json()
     thorough = client.post("/predict?model=binary&thorough=true&explain=true", files={"file": forms.png_of(230)}).json()
     assert (plain["thorough"], plain["decision"], plain["malignancy"]["threshold"]) == (False, "suspicious", 0.5)
@@ -311,7 +311,7 @@ def lesion_of(client, *contents, path="/predict/lesion"):
 
 
 def test_lesion(client, pictures, forms):
-    """Band 0.4..0.6, so 105/255 and 150/255 lie inside it; blue 255 is too novel to count."""
+    """The threshold is 0.5 and the band 0.4..0.6; blue 255 is above the novelty limit, so that image is left out."""
     two = lesion_of(client, forms.png_of(230), forms.png_of(200), path="/predict/lesion?explain=true")
     single = [client.post("/predict", files={"file": forms.png_of(red)}).json() for red in (230, 200)]
     assert [item["assessment"]["malignancy"] for item in two["images"]] == [answer["malignancy"] for answer in single]
@@ -343,7 +343,7 @@ def test_lesion(client, pictures, forms):
 
 
 def test_the_same_file_counts_once(client, pictures, forms):
-    """Else a copy would look like a second photograph that agrees."""
+    """Otherwise a copy would look like a second photograph that agrees."""
     low, suspicious, novel = forms.png_of(20), forms.png_of(230), forms.png_of(230, 100, 255)
     alone = lesion_of(client, low, low)
     assert (alone["decision"], alone["counted"], alone["spread"]) == ("low_suspicion", [0], None)

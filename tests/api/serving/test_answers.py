@@ -1,4 +1,4 @@
-"""What a graph may never get away with."""
+"""Outputs that break the graph's contract are never passed on to clients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiderm_core.runtime import Outputs
 
 
 class Answering:
-    """A graph that answers whatever it was told to: no real one can be made to break its contract."""
+    """A runtime with given outputs, because no real graph can be made to break its contract."""
 
     name, precision = "openvino", "f32"
 
@@ -95,16 +95,16 @@ def test_the_lesion_is_described_where_the_model_outlines_it(answer_to, models_r
     lesion = answer_to(runtime, explain=True, manifest=outlining).lesion
     assert lesion.area.value == pytest.approx(0.25, abs=0.02)
     assert (lesion.area.low, lesion.area.high) == pytest.approx((0.9 * lesion.area.value, 1.2 * lesion.area.value))
-    assert np.mean(lesion.outline, axis=0) == pytest.approx([60, 60], abs=2)  # of the 120 pixels of the image
+    assert np.mean(lesion.outline, axis=0) == pytest.approx([60, 60], abs=2)  # the middle of an image of 120 pixels
     assert sum(colour.share for colour in lesion.colours) == pytest.approx(1.0)
     assert (lesion.diameter_mm, lesion.area_mm2) == (None, None)
     plain = bytes([200, 255, 10]) * 200 * 150
     dicom = files.photograph(plain, 200, 150, PixelSpacing=[0.02, 0.05])
     measured = answer_to(runtime, explain=True, manifest=outlining, image=dicom).lesion
-    assert measured.diameter_mm.value == pytest.approx(math.hypot(75 * 0.02, 75 * 0.05), rel=0.03)  # half of 150 pixels each way
+    assert measured.diameter_mm.value == pytest.approx(math.hypot(75 * 0.02, 75 * 0.05), rel=0.03)  # half of 150 pixels both ways
     assert measured.area_mm2.value == pytest.approx(lesion.area.value * 150 * 0.02 * 150 * 0.05)
     assert answer_to(runtime, explain=False, manifest=outlining).lesion is None
-    assert answer_to(runtime, explain=True).lesion is None  # a manifest that does not say how well
+    assert answer_to(runtime, explain=True).lesion is None  # this manifest does not state how accurate outlines are
     rejected = answer_to(Answering([0.9, 0.1], 0.9, novelty=2000, outline=inside), explain=True, manifest=outlining)
     assert rejected.lesion is None
 

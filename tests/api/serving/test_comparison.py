@@ -1,4 +1,4 @@
-"""What clients are told of two images of one lesion."""
+"""The response to two images of one lesion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRIANGLE = np.array([[1.0, 1.0], [9.0, 1.0], [5.0, 8.26]])
 
 
 def change(**fields):
-    """Of a lesion that looks the same in both images; ``fields`` say otherwise."""
+    """The change of a lesion that looks the same in both images, with ``fields`` replaced."""
     usual = {
         "obstacles": (),
         "matrix": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
@@ -108,7 +108,7 @@ def drawn(*arguments):
 
 
 def test_the_later_image_is_laid_where_it_lies_on_the_earlier_one():
-    """A dot at (150, 110) of the later upright image, which lies at (140, 130) of the earlier one, twice as large there."""
+    """A dot at (150, 110) in the later upright image appears at (140, 130) in the earlier one, at twice the size."""
     region = Region(100, 0, 200, 200)
     later = np.zeros((100, 100, 3), np.uint8)  # half of the region's pixels
     later[53:57, 23:27] = (255, 128, 0)  # RGB, around (25, 55): 150, 110 in the upright image
@@ -119,7 +119,7 @@ def test_the_later_image_is_laid_where_it_lies_on_the_earlier_one():
     assert len(x) == pytest.approx(16**2, rel=0.1)
     assert overlay[130, 40].tolist() == [0, 128, 255, 255]
     moved = drawn(change(matrix=np.array([[1.0, 0.0, 50.0], [0.0, 1.0, 0.0]])), later, region, region)
-    assert (moved[100, :49, 3].max(), moved[100, 52:199, 3].min()) == (0, 255)  # transparent where it has nothing
+    assert (moved[100, :49, 3].max(), moved[100, 52:199, 3].min()) == (0, 255)  # transparent where the later image has no pixels
     assert overlay_uri(change(obstacles=(Reason("focus", "Blurred."),)), later, region, region) is None
 
 

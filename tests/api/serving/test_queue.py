@@ -56,7 +56,7 @@ def test_jobs_leave_the_event_loop_free(make_pool):
     async def run():
         task = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
         await until(lambda: pool.running == 1)
-        gate.set()  # would never be reached if the job blocked the loop
+        gate.set()  # never reached if the job blocked the event loop
         return await task
 
     assert asyncio.run(run()) is True
@@ -160,7 +160,7 @@ def test_closing_finishes_what_waits_and_takes_nothing_new(make_pool):
 
 
 def hints_in(make_pool, workers, jobs):
-    """What jobs are told of the cores that they may use, which are all submitted before the first one goes on."""
+    """The performance hints that jobs get when all are submitted before the first one finishes."""
     pool, gate, hints = make_pool(workers=workers), threading.Event(), []
 
     def job(ticket):
@@ -187,7 +187,7 @@ def test_one_worker_alone_never_leaves_cores_idle(make_pool):
 
 
 class Hand:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self):
         self.now = 0.0
@@ -208,7 +208,7 @@ def test_what_could_not_be_answered_in_time_is_refused_at_once(make_pool):
             await pool.run(slow)
         running = asyncio.create_task(pool.run(lambda _: gate.wait(10)))
         await until(lambda: pool.running == 1)
-        first = asyncio.create_task(pool.run(lambda _: True))  # nobody waits: let in, whatever the average says
+        first = asyncio.create_task(pool.run(lambda _: True))  # the queue is empty, so it is admitted whatever the average is
         await until(lambda: pool.depth == 1)
         with pytest.raises(OverloadedError, match="1 images are waiting already") as caught:
             await pool.run(lambda _: True)
@@ -331,7 +331,7 @@ def test_slow_items_that_fail_late_count_as_long_ones(make_pool):
 
 @pytest.mark.parametrize("fate", ["fails", "is refused", "is late"])
 def test_an_error_keeps_no_upload_alive(make_pool, fate):
-    """Garbage that only a collection finds piles up under load, by as much as all uploads since the last one."""
+    """Uploads in reference cycles would pile up under load until the next garbage collection."""
     pool, gate = make_pool(workers=1, queue_size=1, deadline_seconds=0.3 if fate == "is late" else 10.0), threading.Event()
 
     class Upload:

@@ -1,4 +1,4 @@
-"""Promotion without a restart, and everything that may be wrong with a bundle."""
+"""Promotion without a restart, and everything that can be wrong with a bundle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def damage(bundle):
 
 
 def reseal(bundle, **changes):
-    """Another bundle of the same version, as whoever may write the folder can make it; promoted like any other."""
+    """Replaces a bundle by another one of the same version, as anyone with write access could, and promotes it."""
     manifest = Manifest.load(bundle)
     seal(bundle, Manifest.model_validate(manifest.model_dump() | changes))
     bundle.with_name(f"{bundle.name}.sha256").unlink()
@@ -35,12 +35,12 @@ def reseal(bundle, **changes):
 
 
 def type_a_threshold(bundle, threshold):
-    """Edits the manifest as a text editor does."""
+    """Edits the manifest as text, without sealing the bundle again."""
     path = bundle / "manifest.json"
     text = path.read_text()
     assert '"threshold": 0.5' in text
     path.write_text(text.replace('"threshold": 0.5', f'"threshold": {threshold}').replace("0.6", "1.0"))
-    assert Manifest.load(bundle).decision.threshold == threshold  # a valid manifest
+    assert Manifest.load(bundle).decision.threshold == threshold  # the manifest is still valid
 
 
 def test_serves_what_is_promoted(tmp_path, make_bundle):
@@ -179,7 +179,7 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path, make_bundle):
     registry = registry_of(tmp_path)
     type_a_threshold(bundle, 0.99)
     registry.refresh()
-    assert registry.get().rule.threshold == 0.5  # what was loaded before
+    assert registry.get().rule.threshold == 0.5  # the model that was loaded before
     assert "manifest.json is not the one that was promoted" in registry.health().models["melanoma"].reason
     assert registry_of(tmp_path).health().status == "unavailable"
 
@@ -232,7 +232,7 @@ def test_over_http_while_requests_go_on(tmp_path, make_bundle, serve, forms):
     broken = make_bundle(tmp_path, version="3", promote=False)
     ModelStore(tmp_path).pin("melanoma", "3")
     damage(broken)
-    # Not by promote, which would refuse it: the file may also rot after its promotion.
+    # Written directly, because promote would refuse it: a file may also be damaged after its promotion.
     (tmp_path / "melanoma" / "SERVING").write_text("3\n")
     forms.wait_until(lambda: running.client.get("/health").json()["status"] == "degraded")
     assert version() == "2"
@@ -291,7 +291,7 @@ def test_no_model_over_http(tmp_path, serve, forms):
 
 
 def with_form(bundle, **changes):
-    """Adds an int8 form that is the same graph in OpenVINO's own format."""
+    """Adds an int8 variant, which is the same graph in OpenVINO's own format."""
     import openvino as ov
 
     manifest = Manifest.load(bundle)
@@ -329,7 +329,7 @@ def test_a_reduced_form_must_answer_its_own_golden_inputs(tmp_path, make_bundle)
     golden["cases"][0]["malignancy"] = 0.999
     with_form(bundle, golden=golden)
     assert "differs from the manifest" in reduced(tmp_path).health().models["melanoma"].reason
-    assert registry_of(tmp_path).health().status == "ok"  # f32 has its own
+    assert registry_of(tmp_path).health().status == "ok"  # f32 has its own golden inputs
 
 
 def test_another_model_sleeps_until_it_is_asked(serve, tmp_path, make_bundle, forms):

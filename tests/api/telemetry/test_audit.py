@@ -1,4 +1,4 @@
-"""The audit trail: one line an answer, and no silence about a line that is missing."""
+"""The audit trail: one line per response, and a record of every gap."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_events_are_numbered_dated_and_private(tmp_path):
 
 
 def test_record_waits_for_nobody_and_a_gap_is_told(tmp_path):
-    """A named pipe whose reader stops reading."""
+    """The trail goes to a named pipe whose reader stops reading."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -101,7 +101,7 @@ def test_a_full_disk_loses_lines_and_says_so(monkeypatch, tmp_path):
     def limited(descriptor: int, data: bytes) -> int:
         if descriptor != trail._descriptor or not full.is_set():
             return write(descriptor, data)
-        if len(data) > 10:  # the disk takes the beginning of a line, and then nothing
+        if len(data) > 10:  # the disk takes the beginning of a line and is then full
             return write(descriptor, data[:10])
         raise OSError(28, "No space left on device")
 

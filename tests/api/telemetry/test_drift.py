@@ -1,4 +1,4 @@
-"""Distributions against the reference, and when they count as drift."""
+"""Compares distributions with the reference, and tests when a difference counts as drift."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aiderm_api.telemetry.drift import MIN_ANSWERS, MIN_SHARE, Distribution, Dri
 from aiderm_core.bundle.manifest import Histogram, Manifest
 
 EDGES = [float(edge) for edge in np.linspace(0, 1, 21)]
-# As scores lie: half of them next to zero, few in the middle.
+# Distributed like real scores: many next to zero, few in the middle.
 SCORES = Histogram(edges=EDGES, counts=[742, 90, 67, 55, 41, 47, 36, 31, 25, 27, 23, 17, 25, 19, 20, 31, 26, 30, 36, 123])
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=20)
 
 
 def test_psi_is_the_formula():
-    # Shares 1/4, 3/4 and 3/4, 1/4 after half a count in each bin.
+    # With half a count added to each bin, the shares are 1/4, 3/4 and 3/4, 1/4.
     assert psi([1, 4], [4, 1]) == pytest.approx((4.5 / 6 - 1.5 / 6) * math.log(3) * 2)
 
 
@@ -51,7 +51,7 @@ def test_chance_holds_in_simulation_and_a_shift_is_seen():
     _, joined = join_bins(SCORES)
     shares = np.array(joined) / sum(joined)
     limit = psi_by_chance(len(joined), sum(joined), 1000)
-    # Both samples vary: the reference is one too.
+    # Both samples vary, because the reference is a sample too.
     same = [psi(random.multinomial(sum(joined), shares).tolist(), random.multinomial(1000, shares).tolist()) for _ in range(2000)]
     assert np.mean(np.array(same) > limit) < 0.01
     assert limit < 0.1
@@ -77,7 +77,7 @@ def test_the_window_forgets_and_the_total_does_not():
     distribution.observe(0.99)
     index, chance = distribution.drift()
     assert index > 1 > chance
-    # Now answers as in the reference: they push the others out.
+    # Scores distributed as in the reference push the earlier ones out of the window.
     for place, count in enumerate(SCORES.counts):
         for _ in range(round(count / sum(SCORES.counts) * 400)):
             distribution.observe(place / 20 + 0.025)
@@ -120,7 +120,7 @@ def test_metrics_of_models_that_serve_and_of_no_others():
     registry.register(monitor)
     for _ in range(150):
         monitor.observe(manifest, 0.97, 99.0)
-    monitor.observe(manifest, None, 99.0)  # rejected: it has no score
+    monitor.observe(manifest, None, 99.0)  # a rejected image has no score
     monitor.observe(newer, 0.5, 0.5)
     text = generate_latest(registry).decode()
     labels = f'model="melanoma",version="{version}"'

@@ -1,4 +1,4 @@
-"""Request ids, metrics and logs; no trace of a picture in either."""
+"""Request ids, metrics and logs, none of which contains any trace of an image."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_metrics(serve, forms):
     assert "aiderm_inflight_bytes 0.0" in lines
     assert "aiderm_models_serving 2.0" in lines
     for stage in ("receive", "queue", "decode", "quality", "forward", "respond", "total"):
-        # Both pictures arrived; the second was refused.
+        # Both images arrived; the second was refused.
         assert f'aiderm_stage_seconds_count{{stage="{stage}"}} {2.0 if stage == "receive" else 1.0}' in lines
     info = 'architecture="steerable",default="true",model="melanoma",precision="f32",runtime="openvino",version="1"'
     assert f"aiderm_model_info{{{info}}} 1.0" in lines
@@ -79,7 +79,7 @@ def test_metrics_and_docs_can_be_switched_off(serve):
 
 @pytest.fixture
 def logged(monkeypatch):
-    """Everything that is logged, as text; logging is put back afterwards."""
+    """Captures everything that is logged as text; restores the logging configuration afterwards."""
     stream = io.StringIO()
     root = logging.getLogger()
     before = root.handlers[:], root.level

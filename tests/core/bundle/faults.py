@@ -1,4 +1,4 @@
-"""A file system that fails on purpose: at the n-th call a process dies, an error comes up, or the disk is full from then on."""
+"""A file system that fails on purpose: at the n-th call the process dies, an error occurs, or the disk becomes full."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _NEED_SPACE = frozenset({"write", "create", "mkdir", "fsync", "rename", "replace
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL: afterwards no call of the process has any effect, not even those of its clean-up."""
+    """Simulates SIGKILL: afterwards no call of the process has any effect, not even in its clean-up."""
 
 
 class FailingDisk:
-    """Counts the file-system calls of this process while it is ``active``, and lets the n-th one fail.
+    """Counts the file-system calls of this process while it is ``active``, and makes the n-th one fail.
 
     Args:
-        kind: ``kill``: the process dies before the call, of a write in its middle; ``error``: this call fails with EIO;
-            ``full``: this call and all later ones that need space fail with ENOSPC.
-        at: the call's number, from 1; none fails when 0.
-        die: what ends the process.
+        kind: ``kill``: the process dies before the call, or halfway through if it is a write; ``error``: this call fails with
+            EIO; ``full``: this call and all later ones that need space fail with ENOSPC.
+        at: the call's number, from 1; with 0 none fails.
+        die: a function that ends the process; by default only ``Killed`` is raised.
     """
 
     def __init__(self, kind: Kind = "kill", at: int = 0, die: Callable[[], None] | None = None) -> None:
@@ -45,7 +45,7 @@ class FailingDisk:
         self._real_open = io.open
 
     def before(self, call: str) -> bool:
-        """Counts a call; raises what it shall fail with. True: do half of it, then ``end``."""
+        """Counts a call and raises its error, if any. If True is returned, the caller must do half the write and call ``end``."""
         if self.dead:
             raise Killed
         self.calls += 1
@@ -71,7 +71,7 @@ class FailingDisk:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Replaces the calls while the block runs; then closes what a dead process left open, as the kernel would."""
+        """Replaces the calls while the block runs, then closes what a dead process left open, as the kernel would."""
         with suppress(Killed):
             try:
                 for name in _CALLS:
@@ -106,7 +106,7 @@ class FailingDisk:
 
     def _open(self, file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
         writes = any(letter in mode for letter in "wxa+")
-        if not options.get("opener"):  # which calls os.open
+        if not options.get("opener"):  # an opener calls os.open, which is counted
             self.before("create" if writes else "open")
         if not writes:
             opened = self._real_open(file, mode, *arguments, **options)
@@ -122,13 +122,13 @@ class FailingDisk:
 
 
 class _Written:
-    """An unbuffered file whose every write is a call: nothing reaches the disk later than it was written."""
+    """An unbuffered file: each write is a counted call and reaches the disk at once."""
 
     def __init__(self, file: Any, disk: FailingDisk) -> None:
         self._file, self._disk = file, disk
 
     def write(self, data: bytes) -> int:
-        """Writes, or writes half and ends the process."""
+        """Writes all the data, or writes half of it and ends the process."""
         if self._disk.before("write"):
             self._file.write(bytes(data)[: len(data) // 2])
             self._disk.end()

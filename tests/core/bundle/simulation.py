@@ -1,4 +1,4 @@
-"""A seeded simulation of a store of bundles under kills, I/O errors and a full disk, with a ledger of what must be true.
+"""A seeded simulation of a bundle store under kills, I/O errors and a full disk, checked against a ledger of expected state.
 
 Replay a run with ``python -m tests.core.bundle.simulation SEED``: it prints each step.
 """
@@ -29,7 +29,7 @@ Tree = dict[str, bytes]
 
 
 def write_bundle(folder: Path, version: str, content: str) -> None:
-    """A sound bundle of a few bytes that no engine can load; ``content`` is its architecture and in its weights."""
+    """Writes a valid bundle of a few bytes that no engine can load; ``content`` is its architecture and part of its weights."""
     (folder / "variables").mkdir()
     (folder / "saved_model.pb").write_bytes(b"graph")
     (folder / "variables" / "weights").write_bytes(f"weights of {content}".encode() * 20)
@@ -63,23 +63,23 @@ def write_bundle(folder: Path, version: str, content: str) -> None:
 
 
 def read_tree(folder: Path) -> Tree:
-    """Every file's bytes by its relative path."""
+    """Returns the bytes of every file by its relative path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class ViolationError(AssertionError):
-    """Something that must never be true."""
+    """An invariant does not hold."""
 
 
 @dataclass
 class Ledger:
-    """What the operator knows.
+    """The state of the store as the operator knows it.
 
     Attributes:
-        trees: by version, the sound bundles that there ever were of it.
-        pinned: the SHA-256 of the manifest that a version was promoted with first.
+        trees: by version, all valid bundles that it ever had.
+        pinned: by version, the SHA-256 of the manifest with which it was first promoted.
         serving: the version that serves.
-        previous: what served before it.
+        previous: the version that served before.
     """
 
     trees: dict[str, list[Tree]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Ledger:
 
 
 class Simulation:
-    """One run: steps that the seed chooses, most of them with a fault, and after each what must hold."""
+    """One run: steps chosen by the seed, most of them with a fault, and a check of the invariants after each."""
 
     def __init__(self, seed: int, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
         self.random = random.Random(seed)
@@ -101,10 +101,10 @@ class Simulation:
         self._made = 0
 
     def run(self) -> None:
-        """Does all steps.
+        """Performs all steps.
 
         Raises:
-            ViolationError: with the steps that led there.
+            ViolationError: an invariant does not hold; the message lists the steps that led there.
         """
         for version in VERSIONS[:2]:
             self._stage(self.store, version, self._source(version))
@@ -114,7 +114,7 @@ class Simulation:
             self.step()
 
     def step(self) -> None:
-        """One operation, its fault if there is one, and the checks."""
+        """Performs one operation, with a fault if one was chosen, and the checks."""
         action = self.random.choices(["promote", "rollback", "stage", "copy", "delete", "tamper"], [6, 4, 2, 2, 1, 1])[0]
         version = self.random.choice(VERSIONS)
         operation = self._operation(action, version)
@@ -136,7 +136,7 @@ class Simulation:
         self.check(target)
 
     def violation(self, text: str) -> ViolationError:
-        """The error, with how to get there again."""
+        """Returns an error that lists the steps that led there."""
         return ViolationError(f"{text}\n" + "\n".join(self.log))
 
     # Operations
@@ -157,7 +157,7 @@ class Simulation:
         return lambda store: self._tamper(store, version)
 
     def _source(self, version: str) -> Path:
-        """A new sound bundle, which lies elsewhere."""
+        """Writes a new valid bundle outside the store."""
         self._made += 1
         source = self.folder / "elsewhere" / str(self._made)
         source.mkdir(parents=True)
@@ -176,7 +176,7 @@ class Simulation:
             shutil.copytree(source, folder, dirs_exist_ok=True)
 
     def _copy(self, store: ModelStore, version: str, source: Path) -> None:
-        """As ``cp -r`` does: file by file, right where it is served from."""
+        """Copies file by file, like ``cp -r``, directly to where the version is served from."""
         shutil.copytree(source, store.root / NAME / version)
 
     def _tamper(self, store: ModelStore, version: str) -> None:
@@ -186,7 +186,7 @@ class Simulation:
         if self.random.random() < 0.5:
             path, sound = bundle / MANIFEST_FILE, self.sound(version)
             path.write_bytes(path.read_bytes().replace(b'"threshold": 0.5', b'"threshold": 0.55'))
-            if sound and version not in self.ledger.pinned:  # before its first promotion that makes another sound bundle
+            if sound and version not in self.ledger.pinned:  # a version that was never promoted stays valid
                 self.ledger.trees[version].append(read_tree(bundle))
         else:
             with suppress(FileNotFoundError):
@@ -194,7 +194,7 @@ class Simulation:
                 path.write_bytes(path.read_bytes()[:-1] + b"!")
 
     def _count(self, operation: Callable[[ModelStore], None]) -> int:
-        """How many file-system calls an operation makes; done on a copy of the store."""
+        """Counts the file-system calls of an operation by running it on a copy of the store."""
         with self._copied() as store:
             disk = FailingDisk()
             self._do(operation, store, disk)
@@ -216,7 +216,7 @@ class Simulation:
     # The ledger
 
     def sound(self, version: str) -> bool:
-        """Whether a version on the disk is what was once made whole, and what was promoted if it ever was."""
+        """Whether a version on disk is one of its complete bundles, and the promoted one if it was ever promoted."""
         folder = self.store.root / NAME / version
         if not folder.is_dir():
             return False
@@ -229,7 +229,7 @@ class Simulation:
         return sha256_file(self.store.root / NAME / version / MANIFEST_FILE)
 
     def _note(self, action: str, version: str, target: str | None, existed: bool) -> None:
-        """Takes over what was done, or what was left of it."""
+        """Records in the ledger what the operation did, or the part of it that took effect."""
         folder = self.store.root / NAME
         if action == "stage" and not existed and not (folder / f"{version}.sha256").exists():
             self.ledger.pinned.pop(version, None)
@@ -242,13 +242,13 @@ class Simulation:
         if now != self.ledger.serving and target is not None and now == target:
             self.ledger.serving, self.ledger.previous = now, self.ledger.serving
 
-    # What must hold
+    # Invariants
 
     def check(self, target: str | None) -> None:
-        """Nothing lost, no wrong model, nothing unverified; promoting and rolling back stay possible.
+        """Checks that nothing is lost, that no wrong or unverified model is accepted, and that promotion and rollback still work.
 
         Raises:
-            ViolationError: one of these is not so.
+            ViolationError: one of these does not hold.
         """
         text = (self.store.root / NAME / "SERVING").read_text()
         if text != f"{self.ledger.serving}\n":
@@ -294,7 +294,7 @@ class Simulation:
 
 
 class _Copy:
-    """A copy of a store that goes with the block."""
+    """A copy of a store that is removed at the end of the block."""
 
     def __init__(self, store: ModelStore) -> None:
         self._store = store
@@ -308,13 +308,13 @@ class _Copy:
 
 
 def simulate(seed: int, tell: Callable[[str], None] = lambda text: None) -> None:
-    """Runs one simulation in a folder of its own."""
+    """Runs one simulation in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="aiderm-simulation-", dir=memory()) as folder:
         Simulation(seed, Path(folder), tell).run()
 
 
 def memory() -> str | None:
-    """A folder in memory where there is one: nothing here needs to survive."""
+    """Returns a folder in memory, because no data here needs to last; None where there is no such folder."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

@@ -1,4 +1,4 @@
-"""A manifest is complete and consistent, or it is refused with the reason."""
+"""A manifest that is incomplete or inconsistent is refused with the reason."""
 
 from __future__ import annotations
 

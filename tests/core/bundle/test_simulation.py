@@ -1,4 +1,4 @@
-"""A store under kills, I/O errors and a full disk: nothing is lost, no wrong model serves, nothing unverified is accepted."""
+"""A store under kills, I/O errors and a full disk: nothing is lost, and no wrong or unverified model serves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def store(folder: Path) -> ModelStore:
-    """Three versions; 2 serves, 1 did before."""
+    """A store with three versions: 2 serves, and 1 served before it."""
     models = ModelStore(folder / "models")
     for version in ("1", "2", "3"):
         with models.stage(NAME, version) as staged:
@@ -69,7 +69,7 @@ OPERATIONS: list[tuple[str, Callable[[ModelStore], object], str]] = [
 
 
 def check_both_ways(store: ModelStore, after: str) -> None:
-    """The old version serves, or the new one, each with the one before it to return to; and promoting goes on."""
+    """Asserts that the old or the new version serves, that rollback goes to the version before it, and that promotion works."""
     before = {"2": "1", after: "2"}
     serving = store.serving(NAME)
     assert serving in before

@@ -1,4 +1,4 @@
-"""A version is whole and verified, or it is not there; one of them serves."""
+"""A version in the store is complete and verified, or absent; one version serves."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from aiderm_core.bundle.store import BundleError, ModelStore, seal, sha256_file,
 
 @pytest.fixture
 def bundle(sound_bundle: Path, tmp_path: Path) -> Path:
-    """A copy that a test may break."""
+    """A copy of the bundle that a test may damage."""
     return Path(shutil.copytree(sound_bundle, tmp_path / "copy"))
 
 
 @pytest.fixture
 def store(sound_bundle: Path, tmp_path: Path) -> ModelStore:
-    """Versions 1, 2 and 10 of melanoma; none promoted."""
+    """A store with versions 1, 2 and 10 of melanoma, none of them promoted."""
     models = ModelStore(tmp_path / "models")
     for version in ("1", "10", "2"):
         add(models, sound_bundle, version)
@@ -295,7 +295,7 @@ def edit_threshold(bundle: Path) -> None:
     text = path.read_text()
     path.write_text(text.replace('"threshold": 0.5', '"threshold": 0.55'))
     assert path.read_text() != text
-    verify(bundle)  # of itself it is sound
+    verify(bundle)  # the bundle itself is still consistent
 
 
 def test_promotion_writes_the_digest_of_the_manifest(store: ModelStore) -> None:

@@ -1,8 +1,9 @@
-"""Mutates pictures of every format and decodes them: `python tests/core/imaging/fuzz_images.py FIRST COUNT REPORT [dicom]`.
+"""Mutates images of every format and decodes them: `python tests/core/imaging/fuzz_images.py FIRST COUNT REPORT [dicom]`.
 
-A process of its own, so that a crash of a decoder ends this and not the tests. The mutation at work always stands in REPORT; a
-number is the same mutation wherever it runs, so FIRST=N COUNT=1 repeats it. One that takes more than DEADLINE seconds of the
-processor ends the process. At the end REPORT holds what was answered, and how the memory grew, that of the decoder processes too.
+It is a separate process, so that a crash of a decoder does not end the tests. REPORT always holds the number of the current
+mutation. A number gives the same mutation on every machine, so FIRST=N COUNT=1 repeats it. A mutation that takes more than
+DEADLINE seconds of CPU time ends the process. At the end REPORT holds the outcomes and the growth of memory, also that of the
+decoder processes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
 
 
 def corpus() -> dict[str, bytes]:
-    """Valid pictures of every format, compression, colour space and frame count that decode differently."""
+    """Valid images, one for each combination of format, compression, colour space and frame count that decodes differently."""
     rng = np.random.default_rng(0)
     pixels = cv2.resize(rng.integers(0, 256, (12, 15, 3), np.uint8), (60, 48), interpolation=cv2.INTER_CUBIC)
     rgb = Image.fromarray(pixels)
@@ -101,7 +102,7 @@ def mutated(files: list[bytes], seed: int) -> bytes:
     for _ in range(rng.choice([1, 1, 1, 2, 3, 5, 9])):
         if not data:
             break
-        # Headers and directories stand at the start, or in a TIFF at the end.
+        # Headers and directories are at the start or, in a TIFF, at the end.
         where = rng.random()
         if where < 0.55:
             at = rng.randrange(min(len(data), 400))
@@ -138,7 +139,7 @@ def mutated(files: list[bytes], seed: int) -> bytes:
 
 
 def with_sums(data: bytes) -> bytes:
-    """A PNG whose chunks have right checksums, so that the mutation gets past them."""
+    """Corrects the checksums of a PNG's chunks, so that the mutation gets past them."""
     out, at = [PNG], len(PNG)
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -151,7 +152,7 @@ def with_sums(data: bytes) -> bytes:
 
 
 def check(data: bytes) -> str:
-    """What is said of a file; anything but a picture or an ImageError is a fault."""
+    """Decodes a file and returns the outcome; anything but a valid image or an ImageError with a known code raises."""
     try:
         image = decode_image(data, LIMITS, SIZE)
     except ImageError as error:
@@ -167,7 +168,7 @@ def check(data: bytes) -> str:
 
 
 def memory(line: str) -> int:
-    """Bytes that a line of /proc/self/status names; getrusage would count the peak of the process that started this one."""
+    """Bytes from a line of /proc/self/status; getrusage would include the peak of the process that started this one."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(each.split()[1]) * 1024 for each in status if each.startswith(line))
 

@@ -1,4 +1,4 @@
-"""Valid images of every format and variant that Pillow and OpenCV can write; the same number is the same file anywhere."""
+"""Generates valid images of every format and variant that Pillow and OpenCV can write; a number always gives the same file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ORIENTATION = 274
 
 @dataclass(frozen=True)
 class PeerImage:
-    """A file, and what it was made of."""
+    """A file, and the pixels and options that it was made from."""
 
     name: str
     data: bytes

@@ -1,4 +1,4 @@
-"""Small files that claim or unfold to a lot: each is refused, or decoded at the cost of its picture, in a watched process."""
+"""Small files that claim, or decompress to, a lot of data: each is refused, or costs no more to decode than its pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 WIDTH, HEIGHT = 150, 120
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
 MEGABYTE = 1_000_000
-# Linux counts the most memory that was held anew after a 5 is written to clear_refs.
+# Writing 5 to clear_refs resets the peak of resident memory (VmHWM) on Linux.
 WATCH = """
 import json, sys, time, warnings
 from pathlib import Path
@@ -53,7 +53,7 @@ def encode(form: str, image: Image.Image = PICTURE, **options: Any) -> bytes:
 
 @cache
 def zeros() -> bytes:
-    """150 megabytes of zeros, deflated to a thousandth."""
+    """150 megabytes of zeros, compressed to a thousandth of that."""
     squeeze = zlib.compressobj(6)
     return b"".join([*(squeeze.compress(bytes(MEGABYTE)) for _ in range(150)), squeeze.flush()])
 
@@ -83,7 +83,7 @@ def png_unfolding() -> bytes:
 
 
 def tiff(strips: bytes, compression: int, behind: int | None = None, **changes: int) -> bytes:
-    """A little-endian RGB TIFF of one strip; ``behind`` is where its next directory stands."""
+    """A little-endian RGB TIFF with one strip; ``behind`` is the offset of its next directory."""
     tags = {256: WIDTH, 257: HEIGHT, 258: 8, 259: compression, 262: 2, 273: 0, 277: 3, 278: HEIGHT, 279: len(strips)}
     tags |= {int(tag.removeprefix("tag")): value for tag, value in changes.items()}
     start = 8 + 2 + 12 * len(tags) + 4
@@ -117,7 +117,7 @@ def frames(form: str, count: int) -> bytes:
 
 
 BOMBS: dict[str, tuple[Any, set[str], int]] = {
-    # name: how it is made, what may be said, megabytes that it may cost
+    # name: how to make it, allowed outcomes, megabytes that it may cost
     "png picture": (png_unfolding, {"png"}, 20),
     "png text": (lambda: png_with(chunk(b"zTXt", b"a\0\0" + zeros())), {"png", "undecodable"}, 20),
     "png texts": (png_of_texts, {"png", "undecodable"}, 90),
@@ -141,7 +141,7 @@ BOMBS: dict[str, tuple[Any, set[str], int]] = {
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each of them cost; the first decoding of all loads the decoders, and is no bomb."""
+    """The cost of decoding each bomb; ordinary files are decoded first, to load the decoders."""
     folder = tmp_path_factory.mktemp("bombs")
     for number, form in enumerate(("PNG", "TIFF", "GIF", "WEBP", "BMP", "JPEG")):
         (folder / f" {number}").write_bytes(encode(form))
@@ -164,4 +164,4 @@ def test_it_costs_what_its_picture_costs(name: str, found: dict[str, Any]) -> No
     cost = found[name]
     assert cost["answer"] in allowed, cost
     assert cost["grown"] < megabytes * MEGABYTE, cost
-    assert cost["seconds"] < 10, cost  # of the processor: a hang, not a timing
+    assert cost["seconds"] < 10, cost  # CPU time; detects a hang, and is not a benchmark

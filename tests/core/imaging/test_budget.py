@@ -1,4 +1,4 @@
-"""Decoding waits for room in the process's budget, in the order of arrival, and never beyond its deadline."""
+"""Decoding waits for room in the process's memory budget, in order of arrival, but not beyond its deadline."""
 
 from __future__ import annotations
 

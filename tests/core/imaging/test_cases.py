@@ -1,4 +1,4 @@
-"""Files that other programs get wrong: the pixels that a colour-managed viewer shows, or a refusal by name."""
+"""Files that other programs get wrong: they decode as in a colour-managed viewer, or are refused with the right code."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_collected_files(name: str) -> None:
     truth = np.asarray(Image.open(SHARED / "images" / f"{name}.truth.png").convert("RGB")).astype(int)
     difference = np.abs(found.astype(int) - truth)
     if name.endswith(".jpg"):
-        assert difference.mean() <= 2  # they differ from their truth by their own compression
+        assert difference.mean() <= 2  # lossy compression makes them differ from the true pixels
     else:
         assert difference.max() <= 4
 
@@ -99,7 +99,7 @@ def test_a_destroyed_block_is_refused_or_changes_nothing(name: str, filling: int
     whole = outcome(data)
     assert not isinstance(whole, str), whole
     for tenth in range(10):
-        at = max(512, len(data) * tenth // 10)  # colour tables, which no format protects, stand before that
+        at = max(512, len(data) * tenth // 10)  # before that are colour tables, which no format protects
         damaged = data[:at] + bytes([filling]) * 512 + data[at + 512 :]
         found = outcome(damaged)
         assert isinstance(found, str) or np.array_equal(found, whole), f"block at {at} of {len(data)}"

@@ -1,4 +1,4 @@
-"""What decoding is estimated to hold at once, against what it holds: every variant of every format, each in a fresh process."""
+"""Compares estimated with measured peak memory of decoding: every variant of every format, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ pytestmark = [
 ]
 
 MOST_ABOVE = 3
-# Pages of libraries count as held when they are first read: without them this one holds 23 MB of 79 that are estimated.
+# Pages of libraries count as held when first read. This variant reads few: it holds 23 MB where 79 are estimated.
 FARTHER_ABOVE = {"tiff L tiff_adobe_deflate": 3.6}
 SMALL_SIDE = 300
 SIDE = 2_000
-"""4 megapixels: what every decoder holds whatever the image is, is little beside that."""
-# Linux counts the most memory that was held anew after a 5 is written to clear_refs. The small file loads the decoder.
+"""4 megapixels: compared with this, the memory that a decoder needs for any image is small."""
+# Writing 5 to clear_refs resets the peak of resident memory (VmHWM) on Linux. Decoding the small file loads the decoder.
 WATCH = """
 import json, os, sys, warnings
 from pathlib import Path
@@ -74,13 +74,13 @@ for line in sys.stdin:
 
 @dataclass
 class Watcher:
-    """A process that decodes each file in a fresh process of its own."""
+    """A process that decodes each file in a fresh child process."""
 
     process: subprocess.Popen[str]
     folder: Path
 
     def grown(self, make: Callable[[int], bytes], data: bytes, size: int | None) -> int:
-        """Bytes that decoding ``data`` held at most."""
+        """Returns the peak growth of memory, in bytes, while ``data`` is decoded."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         small, large = self.folder / "small", self.folder / "large"
@@ -113,7 +113,7 @@ def image(side: int, mode: str) -> Image.Image:
             return Image.fromarray(pixels(side, 4), mode)
         case "LA":
             return Image.fromarray(pixels(side, 4), "RGBA").convert("LA")
-    return Image.fromarray(pixels(side)).convert(mode)  # P: the 216 colours of the web
+    return Image.fromarray(pixels(side)).convert(mode)  # mode P uses the 216 web colours
 
 
 def file(mode: str, form: str, **options: Any) -> Callable[[int], bytes]:
@@ -131,7 +131,7 @@ def deep_png(channels: int) -> Callable[[int], bytes]:
 
 
 def moving(mode: str, form: str, **options: Any) -> Callable[[int], bytes]:
-    """An animation, whose first frame alone is decoded."""
+    """An animation, of which only the first frame is decoded."""
 
     def make(side: int) -> bytes:
         first = image(side, mode)
@@ -141,7 +141,7 @@ def moving(mode: str, form: str, **options: Any) -> Callable[[int], bytes]:
 
 
 def planar_tiff(bits: int) -> Callable[[int], bytes]:
-    """An uncompressed RGB TIFF that stores plane after plane."""
+    """An uncompressed RGB TIFF with separate colour planes."""
 
     def make(side: int) -> bytes:
         plane = side * side * bits // 8
@@ -163,7 +163,7 @@ def planar_tiff(bits: int) -> Callable[[int], bytes]:
 
 
 def run_lengths(bits: int) -> Callable[[int], bytes]:
-    """A bitmap whose rows are runs of 200 pixels."""
+    """A run-length encoded BMP whose rows are runs of 200 pixels."""
 
     def make(side: int) -> bytes:
         colours = 1 << bits
@@ -177,7 +177,7 @@ def run_lengths(bits: int) -> Callable[[int], bytes]:
 
 
 def dicom(stored: Callable[[np.ndarray], bytes], syntax: str | None = None, **options: Any) -> Callable[[int], bytes]:
-    """A DICOM photograph, encapsulated where a syntax is named."""
+    """A DICOM photograph, encapsulated if a transfer syntax is given."""
     if syntax is None:
         return lambda side: dicom_files.photograph(stored(pixels(side)), side, side, **options)
     return lambda side: dicom_files.encapsulated(stored(pixels(side)), syntax=syntax, **options)(side, side)
@@ -260,7 +260,7 @@ SLOW = ("tiff RGBA tiff_lzw", "tiff CMYK tiff_lzw", "tiff LAB tiff_lzw")  # rand
 CASES = [
     pytest.param(name, size, marks=pytest.mark.soak if name in SLOW else ())
     for name in VARIANTS
-    for size in ([None, 224] if name.startswith("jpeg") else [None])  # JPEG at a scale too
+    for size in ([None, 224] if name.startswith("jpeg") else [None])  # JPEG is also decoded at a reduced scale
 ]
 
 
@@ -270,7 +270,7 @@ def test_the_estimate_is_no_lower_and_little_higher_than_what_is_held(name: str,
     planned = plan(data, Limits(max_bytes=10**9), size, stoppable=False)
     estimated = decoding_bytes(planned.header, len(data), planned.scale)
     held, above = 0, FARTHER_ABOVE.get(name, MOST_ABOVE)
-    for _ in range(3):  # short of memory, the kernel may have taken pages back meanwhile
+    for _ in range(3):  # when memory is short, the kernel may have reclaimed pages meanwhile
         held = max(held, watcher.grown(VARIANTS[name], data, size))
         if estimated <= above * held:
             break

@@ -1,4 +1,4 @@
-"""Every file gives upright sRGB pixels or an ImageError with its code."""
+"""Every file decodes to upright sRGB pixels or raises an ImageError with the right code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aiderm_core.imaging.image import DecodedImage
 from aiderm_core.imaging.limits import Limits
 
 HEIGHT, WIDTH = 120, 150
-# Four flat quarters of different colours: lossy formats keep them, and every orientation is told apart.
+# Four plain quarters of different colours: lossy formats preserve them, and they distinguish every orientation.
 COLOURS = np.array([[[220, 40, 30], [40, 200, 60]], [[30, 60, 210], [230, 200, 170]]], np.uint8)
 PICTURE = COLOURS.repeat(HEIGHT // 2, 0).repeat(WIDTH // 2, 1)
 CODES = {"empty_file", "unsupported_type", "undecodable", "truncated", "too_small", "too_many_pixels", "too_large"}
@@ -51,7 +51,7 @@ def refusal(data: bytes, limits: Limits | None = None) -> ImageError:
 
 
 def assert_quarters(pixels: np.ndarray, expected: np.ndarray = COLOURS, tolerance: int = 0) -> None:
-    """Holds the centre of each quarter against ``expected`` [2, 2, 3]."""
+    """Compares the centre of each quarter with ``expected`` [2, 2, 3]."""
     height, width = pixels.shape[:2]
     middles = pixels[height // 4 :: height // 2, width // 4 :: width // 2][:2, :2]
     assert np.abs(middles.astype(int) - expected.astype(int)).max() <= tolerance, middles
@@ -63,7 +63,7 @@ RAMP8 = (RAMP16 >> 8).astype(np.uint8)[..., None].repeat(3, 2)
 
 
 def tiff_by_hand(samples: np.ndarray, bits: int, photometric: int = 1, extra: tuple[tuple[int, int], ...] = ()) -> bytes:
-    """A little-endian greyscale TIFF whose directory stands before the pixels."""
+    """A little-endian greyscale TIFF whose directory precedes the pixels."""
     tags = {256: samples.shape[1], 257: samples.shape[0], 258: bits, 259: 1, 262: photometric, 277: 1, 278: samples.shape[0]}
     tags |= {273: 0, 279: samples.nbytes, **dict(extra)}
     tags[273] = 8 + 2 + 12 * len(tags) + 4
@@ -71,7 +71,7 @@ def tiff_by_hand(samples: np.ndarray, bits: int, photometric: int = 1, extra: tu
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + b"\0\0\0\0" + samples.tobytes()
 
 
-# The formats that people send
+# Common formats
 
 
 @pytest.mark.parametrize(
@@ -127,10 +127,10 @@ def photo(width: int, height: int, seed: int = 0) -> np.ndarray:
         (2400, 1800, 224, 4),
         (3600, 4001, 224, 8),
         (900, 896, 224, 2),
-        (2000, 895, 224, 1),  # half of it would leave less than twice the input
+        (2000, 895, 224, 1),  # at half the scale, it would be less than twice the model's input
         (1024, 768, 384, 1),
         (1600, 1537, 384, 2),
-        (1600, 1600, 96, 2),  # the quality is measured at 224, whatever the model wants
+        (1600, 1600, 96, 2),  # quality is measured at 224, whatever the model's input size
     ],
 )
 def test_large_jpeg_is_decoded_at_a_smaller_scale(width: int, height: int, size: int, scale: int) -> None:
@@ -199,7 +199,7 @@ def test_same_bytes_give_the_same_pixels_in_every_thread() -> None:
             assert np.array_equal(first, again.pixels)
 
 
-# Odd pixels
+# Unusual pixel formats
 
 
 @pytest.mark.parametrize(
@@ -282,11 +282,11 @@ def test_lab_tiff() -> None:
         ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"),
     )
     assert lab is not None
-    # eight bits of Lab are coarser than eight bits of RGB
+    # 8-bit Lab is coarser than 8-bit RGB
     assert_quarters(decode_image(encode(lab, "TIFF")).pixels, tolerance=8)
 
 
-# Transparency: over white, as viewers show it
+# Transparency: composited over white, as viewers do
 
 ALPHA = np.array([[[255], [0]], [[128], [255]]], np.uint8)
 OVER_WHITE = (np.round((COLOURS * (ALPHA / 255)) + 255 * (1 - ALPHA / 255))).astype(np.uint8)
@@ -336,7 +336,7 @@ def test_opaque_alpha_changes_nothing() -> None:
 
 
 def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
-    """EXIF 2.3: where row 0 and column 0 of the stored picture lie in the scene."""
+    """Turns stored pixels upright by EXIF 2.3, which defines where row 0 and column 0 are in the scene."""
     turned = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}[orientation]
     mirrored = stored[:, ::-1] if orientation in (2, 4, 5, 7) else stored
     return np.rot90(mirrored, turned)
@@ -623,7 +623,7 @@ def test_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
         patched(encode(PICTURE, "PNG"), 60, b"\xff" * 20),
         patched(encode(PICTURE, "WEBP"), 40, b"\xff" * 100),
         b"\xff\xd8" + b"\xff\xda\0\x02" * 500 + b"\xff\xd9",
-        # costly when read naively: runs of fill bytes, millions of empty segments
+        # slow to read naively: runs of fill bytes, millions of empty segments
         b"\xff\xd8" + b"\xff" * 5_000_000,
         b"\xff\xd8" + b"\xff\xfe\0\x02" * 1_000_000,
         encode(PICTURE, "PNG")[:33] + chunk(b"abCd", b"") * 1_000_000 + encode(PICTURE, "PNG")[33:],
@@ -694,7 +694,7 @@ def test_any_bytes_behind_magic(magic: bytes, data: bytes) -> None:
     assert_picture_or_error(magic + data)
 
 
-# From the picture to the model
+# From the image to the model's input
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
@@ -729,7 +729,7 @@ def test_model_input_averages_areas() -> None:
 @pytest.mark.parametrize("side", [225, 230, 231, 425, 426, 448, 450, 481, 482, 600, 896])
 def test_model_input_is_the_mean_of_areas_at_any_ratio(side: int) -> None:
     texture = cv2.GaussianBlur(np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8), (0, 0), 1.5)
-    picture = np.pad(texture, ((0, 0), (40, 41), (0, 0)))  # what lies outside the square is not read
+    picture = np.pad(texture, ((0, 0), (40, 41), (0, 0)))  # pixels outside the centre square are not read
     areas = cv2.resize(texture, (224, 224), interpolation=cv2.INTER_AREA).astype(int)
     difference = np.abs(to_model_input(picture, 224).astype(int) - areas)
     assert difference.mean() < 0.2

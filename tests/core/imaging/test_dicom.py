@@ -1,4 +1,4 @@
-"""DICOM photographs: every coding and colour space gives the image's pixels, and no refusal names a value."""
+"""DICOM photographs: every encoding and colour space decodes to the right pixels, and no error message contains a value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_pixels_are_those_of_the_image(name: str) -> None:
     image = decode_image(KINDS[name])
     expected = files.coloured(PIXELS) if "palette" in name else PIXELS
     difference = np.abs(image.pixels.astype(int) - expected)
-    # YCbCr of 8 bits rounds, and 4:2:2 halves the chroma of neighbours.
+    # 8-bit YCbCr rounds, and 4:2:2 averages the chroma of neighbours.
     assert difference.max() <= (24 if "4:2:2" in name else 3 if "ybr" in name else 0)
     assert difference.mean() < 2
     assert (image.format, image.width, image.height) == ("dicom", WIDTH, HEIGHT)

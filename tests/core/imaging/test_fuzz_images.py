@@ -1,4 +1,4 @@
-"""Mutated pictures of every format: no crash, no hang, no memory kept; each is decoded or refused with its code."""
+"""Mutated images of every format: no crash, no hang, no leak; each is decoded or refused with a known code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fuzz(first: int, count: int, report: Path, seconds: float, *kind: str) -> di
 def hold(found: dict[str, Any], count: int) -> None:
     answers, memory = found["answers"], found["memory"]
     assert sum(answers.values()) == count
-    # The mutations reach the decoders: some pictures survive, and each kind of refusal is met.
+    # The mutations reach the decoders: some images still decode, and each kind of refusal occurs.
     assert answers["decoded"] > count / 20
     for code in ("undecodable", "truncated", "unsupported_type", "too_many_pixels"):
         assert answers[code] > 0, code
@@ -80,7 +80,7 @@ def test_a_mutation_is_the_same_every_time() -> None:
 
 
 def test_a_crash_is_reported_with_its_mutation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # In place of the JPEG decoder, one that dies of a file without the usual marker.
+    # Replaces the JPEG decoder by one that aborts on a file without the usual marker.
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nfrom aiderm_core.imaging.decoders import jpeg\nwhole = jpeg.samples_of\n"
         "usual = lambda data: b'JFIF' in data[:20] or b'Adobe' in data\n"

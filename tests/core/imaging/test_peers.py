@@ -1,4 +1,4 @@
-"""Pixels that other programs show: each generated file against Pillow with colour management, and against libvips."""
+"""Compares the pixels of generated files with Pillow, with colour management, and with libvips."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def differences(numbers: range, folder: Path | None) -> list[str]:
-    """What differs from Pillow, or from libvips where a folder for its files is given."""
+    """Describes the files whose pixels differ from Pillow's, or from those of libvips if a folder for its files is given."""
     found = []
     for number in numbers:
         file = peer_image(number)
@@ -89,8 +89,8 @@ def differences(numbers: range, folder: Path | None) -> list[str]:
 
 
 def vips_shows_it_as_meant(file: PeerImage) -> bool:
-    """Not BMP, which libvips does not read; not inks without a profile, for which it assumes its own press; not CIELAB, which
-    it takes for that of daylight (D65), where Little CMS and Photoshop take that of profiles (D50)."""
+    """Whether libvips shows the file correctly: not BMP, which it cannot read; not CMYK without a profile, for which it assumes
+    its own; not CIELAB, for which it assumes D65, while Little CMS and Photoshop assume the D50 of profiles."""
     return file.mode not in ("CMYK", "LAB") and not file.data.startswith(b"BM")
 
 

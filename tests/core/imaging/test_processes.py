@@ -1,4 +1,4 @@
-"""Decoding in processes of their own: whatever takes long ends at its deadline, within its memory, and gives the same pixels."""
+"""Decoding in separate processes: a slow image is stopped at its deadline, memory is limited, and the pixels are the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiderm_core.imaging.processes import DecoderProcesses, shared
 
 
 def large(extension: str) -> bytes:
-    """An image that takes longer than quick ones may."""
+    """An image that is too slow to be decoded in this process."""
     pixels = hostile_images.soft(3000, 2200)
     if extension == ".jpg":
         return hostile_images.opencv(extension, np.tile(pixels, (2, 2, 1)), cv2.IMWRITE_JPEG_QUALITY, 75)

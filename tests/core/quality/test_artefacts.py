@@ -35,7 +35,7 @@ def test_hair_is_found_in_any_direction_dark_or_light(angle: float, shade: int, 
     plane = skin(seed)
     for off in (-40, 0, 40):
         line(plane, angle, off, shade)
-    # Three hairs of two pixels, or one to two at half the side, as long as their chords of the disc.
+    # Three hairs two pixels wide, one to two at half the side; each is as long as its chord of the disc.
     chords = sum(2 * math.sqrt((0.45 * 112) ** 2 - (off / 2) ** 2) for off in (-40, 0, 40))
     assert 0.5 * chords / DISC < hair_cover(plane) < 2.5 * chords / DISC
 
@@ -64,7 +64,7 @@ def test_skin_spots_and_a_net_are_no_hair(seed: int) -> None:
 
 
 def openings(plane: np.ndarray) -> np.ndarray:
-    """The union of openings of a plane, 0 or 1, by lines of 20 pixels in 16 directions, one by one as they are defined."""
+    """Reference: the union of the openings of a binary plane by lines of 20 pixels in 16 directions, computed by definition."""
     padded = np.pad(plane, 24)
     union = np.zeros_like(padded)
     octave = [(1, 0), (4, 1), (2, 1), (3, 2), (1, 1), (2, 3), (1, 2), (1, 4)]
@@ -128,7 +128,7 @@ def test_uneven_lines_are_no_ruler() -> None:
         for x in np.cumsum(np.random.default_rng(seed).uniform(4, 22, 12)):
             cv2.line(plane, (round(x), 214), (round(x), 204), 40, 1, cv2.LINE_AA)
         values.append(ruler_contrast(plane))
-    assert np.median(values) < even / 3  # the weak sides of lines that stand nearly right
+    assert np.median(values) < even / 3  # nearly even lines still give a weak contrast
     assert max(values) < even / 2
 
 

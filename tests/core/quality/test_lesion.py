@@ -1,4 +1,4 @@
-"""A lesion that stands out is found where it lies; in doubt nothing is said."""
+"""A lesion that stands out is located; in doubt None is returned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def skin(seed: int = 0, size: int = 224) -> np.ndarray:
 
 
 def with_lesion(x: float, y: float, radius: int = 30, colour: tuple[int, int, int] = (110, 70, 60), seed: int = 0) -> np.ndarray:
-    """A round lesion with a soft edge, its centre so far off the middle in shares of the side."""
+    """A round lesion with a soft edge; ``x`` and ``y`` are its centre's offset from the middle as shares of the side."""
     picture = skin(seed)
     cover = np.zeros(picture.shape[:2], np.uint8)
     cv2.circle(cover, (round(111.5 + x * 224), round(111.5 + y * 224)), radius, 255, -1)
@@ -48,8 +48,8 @@ def test_offset_is_the_centroids_distance_from_the_middle(distance: float, angle
         skin(),
         np.random.default_rng(0).integers(0, 256, (224, 224, 3), np.uint8),
         with_lesion(0, 0, colour=(195, 152, 133)),  # hardly darker than the skin
-        np.maximum(with_lesion(-0.25, 0, 25) // 2, with_lesion(0.25, 0, 25) // 2),  # nothing left of either
-        np.minimum(with_lesion(-0.25, 0, 25), with_lesion(0.25, 0, 25)),  # two of one size
+        np.maximum(with_lesion(-0.25, 0, 25) // 2, with_lesion(0.25, 0, 25) // 2),  # hardly anything of either is left
+        np.minimum(with_lesion(-0.25, 0, 25), with_lesion(0.25, 0, 25)),  # two of the same size
         np.tile(np.linspace(60, 220, 224, dtype=np.uint8)[None, :, None], (224, 1, 3)),  # light from one side
     ],
     ids=["uniform", "skin", "noise", "faint", "none", "two", "gradient"],

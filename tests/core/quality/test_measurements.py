@@ -1,4 +1,4 @@
-"""Each metric sees its own fault and no other's."""
+"""Each metric detects its own defect and no other."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_warnings_have_sentences_and_an_order() -> None:
     assert [warning.code for warning in found] == list(METRICS)
     for warning in found:
         assert isinstance(warning, QualityWarning)
-        assert warning.text.count(".") >= 2  # what is wrong, and what to do
+        assert warning.text.count(".") >= 2  # it says what is wrong and what to do
 
 
 def test_no_limit_no_warning() -> None:

@@ -1,4 +1,4 @@
-"""Two engines, one answer."""
+"""TensorFlow and OpenVINO return the same outputs."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_engines_agree(convolution: Path) -> None:
     one, other = (load_runtime(engine, convolution).run(batch) for engine in ENGINES)
     for name in OUTPUTS:
         assert np.allclose(getattr(one, name), getattr(other, name), atol=1e-4), name
-    assert np.ptp(one.malignancy) > 1e-3  # they agree on something that varies
+    assert np.ptp(one.malignancy) > 1e-3  # the outputs vary, so the agreement means something
 
 
 def test_a_picture_gets_the_same_answer_alone_and_in_a_batch(runtime: Runtime) -> None:
@@ -183,7 +183,7 @@ def test_openvino_computes_in_f32_on_one_core_for_each_caller_and_on_all_for_one
     assert len(runtime._one_core.compiled) == threads
     for graph in runtime._one_core.compiled:
         assert graph.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32
-        # OpenVINO has no thread of its own for it: it computes in the caller's.
+        # OpenVINO starts no thread for this: it computes in the caller's.
         assert (graph.get_property("NUM_STREAMS"), graph.get_property("INFERENCE_NUM_THREADS")) == (0, 0)
     together = [
         (graph.get_property("INFERENCE_PRECISION_HINT"), graph.get_property("INFERENCE_NUM_THREADS"))

@@ -13,7 +13,7 @@ from aiderm_trainer.config import ConfigError, TrainConfig
 
 @pytest.fixture(scope="module")
 def mobilenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weights file as keras saves it, with weights that are surely none of a fresh network."""
+    """A weights file saved by Keras, whose weights differ from those of any new network."""
     keras.utils.set_random_seed(5)
     path = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
     keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(96, 96, 3)).save_weights(path)
@@ -66,7 +66,7 @@ def test_layers_can_be_frozen_by_name_or_by_fraction(mobilenet_file: Path) -> No
         return len(build(config, 2, load=False).model.trainable_variables)
 
     assert trained("block_13_expand") < trained("block_6_expand")
-    assert trained("1.0") == 4  # the head's two layers
+    assert trained("1.0") == 4  # the weights and biases of the head's two layers
     with pytest.raises(ConfigError, match=r"freeze-until.*'block_99'"):
         trained("block_99")
 
@@ -91,7 +91,7 @@ CHEAP = ("mobilenet", "mobilenet_v3_small", "vgg16", "convnext_tiny", "xception"
 @pytest.mark.parametrize("arch", [n if n in CHEAP else pytest.param(n, marks=pytest.mark.soak) for n in BACKBONES])
 def test_every_backbone_is_used_as_its_entry_says(arch: str) -> None:
     spec = BACKBONES[arch]
-    # As a run is restored: pretrained, but without the download.
+    # Built like a run that is restored: pretrained, but without the download.
     network = build(TrainConfig(arch=arch, size=96, dense=()), 7, load=False)
     assert network.taps == spec.taps
     maps = [network.model.get_layer(name).output.shape for name in spec.depths if name in {x.name for x in network.model.layers}]
@@ -104,7 +104,7 @@ def test_every_backbone_is_used_as_its_entry_says(arch: str) -> None:
     trained = [layer.name for layer in network.model.layers if layer.trainable_weights]
     assert names.index(trained[0]) >= names.index(spec.freeze_until)
     assert names.index(trained[0]) <= names.index(spec.freeze_until) + 2, "no more than a batch norm lies between"
-    if arch == "mobilenet_v2":  # the measured layer, which is trained: the fixed map has layers of its own
+    if arch == "mobilenet_v2":  # its novelty layer is trained, so the fixed feature map has its own layers
         return
     assert names.index(spec.novelty) < names.index(spec.freeze_until)
     assert {id(v) for v in network.novelty.variables} <= {id(v) for v in network.model.variables}, "the fixed map is a copy"

@@ -1,4 +1,4 @@
-"""The Lite networks compute what their ImageNet weights compute, with no PyTorch at hand."""
+"""The Lite networks compute the same as the original ones with ImageNet weights, checked without PyTorch."""
 
 import pickle
 import struct
@@ -20,7 +20,7 @@ State = dict[str, np.ndarray]
 
 
 def convolution(x: np.ndarray, kernel: np.ndarray, stride: int, groups: int = 1) -> np.ndarray:
-    """PyTorch's layout, ``[N, C, H, W]`` and ``[O, I / groups, k, k]``, with TensorFlow's "same" padding; in float64."""
+    """Convolves float64 in PyTorch's layout, ``[N, C, H, W]`` and ``[O, I / groups, k, k]``, with TensorFlow's "same" padding."""
     size, side = kernel.shape[-1], x.shape[-1]
     total = max((-(-side // stride) - 1) * stride + size - side, 0)
     before = total // 2
@@ -40,7 +40,7 @@ def norm(x: np.ndarray, state: State, name: str) -> np.ndarray:
 
 
 def reference(state: State, image: np.ndarray) -> np.ndarray:
-    """Logits ``[N, 1000]`` of scaled images ``[N, 3, S, S]``, written down from the paper and MobileNetV2's block."""
+    """Logits ``[N, 1000]`` of scaled images ``[N, 3, S, S]``, implemented from the paper and MobileNetV2's block."""
 
     def relu6(x: np.ndarray) -> np.ndarray:
         return np.clip(x, 0, 6)
@@ -71,7 +71,7 @@ def test_outputs_are_those_of_the_published_weights(name: str) -> None:
     network = lite(name, include_top=True, weights="imagenet", input_shape=(64, 64, 3))
     expected = reference(state, scaled.transpose(0, 3, 1, 2).astype(np.float64))
     assert np.abs(keras.ops.convert_to_numpy(network(scaled)) - expected).max() < 1e-4
-    assert expected.std() > 0.5  # not all alike
+    assert expected.std() > 0.5  # the logits differ from each other
 
 
 def test_the_backbone_is_cut_frozen_and_scaled_as_the_table_says() -> None:

@@ -1,4 +1,4 @@
-"""Networks that compute in 8-bit integers: what is rounded, how close they stay, and that runtimes agree."""
+"""Networks in 8-bit integers: what is rounded, how close they stay to the original, and that runtimes agree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def original():
     keras.utils.set_random_seed(0)
     network = build(TrainConfig(arch="mobilenet_v2", weights="none", size=SIZE, taps=("block_5_add",), dense=(8,)), 2)
     images = lesions(16, 0)
-    for layer in network.model.layers:  # statistics as after a training: with those of a new network its maps fade away
+    for layer in network.model.layers:  # statistics as after training; with those of a new network, the maps vanish
         if isinstance(layer, keras.layers.BatchNormalization):
             probe = keras.Model(network.model.input, layer.input)(images).numpy()
             layer.moving_mean.assign(probe.mean((0, 1, 2)))
@@ -50,7 +50,7 @@ def test_every_convolution_reads_a_rounded_map_and_holds_its_batch_norm(original
     )
     for layer in convolutions:
         source = layer.input._keras_history.operation
-        if isinstance(source, keras.layers.ZeroPadding2D):  # before it, so that runtimes still pad inside the convolution
+        if isinstance(source, keras.layers.ZeroPadding2D):  # rounded before it, so that runtimes pad inside the convolution
             source = source.input._keras_history.operation
         assert isinstance(source, Rounded), layer.name
     assert {layer.name for layer in original.layers} <= {layer.name for layer in model.layers}
@@ -83,7 +83,7 @@ def test_an_activation_inside_a_convolution_keeps_its_bias():
 
 @pytest.mark.parametrize("convolution", [keras.layers.Conv2D(6, 3), keras.layers.Conv2D(6, 1), keras.layers.DepthwiseConv2D(3)])
 def test_weights_to_come_make_up_for_the_rounding_of_those_before(convolution):
-    """Of maps whose channels go together, as those of a network do, sums come out closer than with each weight rounded alone."""
+    """If channels correlate, as in real networks, the sums are closer than when each weight is rounded independently."""
     keras.utils.set_random_seed(1)
     inputs = keras.Input((12, 12, 4), name="image")
     small = keras.Model(inputs, keras.layers.ReLU()(type(convolution).from_config(convolution.get_config())(inputs)))
@@ -105,7 +105,7 @@ def test_it_answers_almost_as_the_original(original, model):
     images = lesions(48, 100)
     before, after = original.predict(images, verbose=0)[:, 0], model.predict(images, verbose=0)[:, 0]
     assert np.corrcoef(before, after)[0, 1] > 0.95
-    assert np.abs(before - after).max() > 0  # it is rounded
+    assert np.abs(before - after).max() > 0  # rounding has an effect
 
 
 def test_integers_and_floats_answer_bit_by_bit_alike(model, tmp_path: Path):

@@ -10,7 +10,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
 
 
 def halved(until: str) -> keras.Model:
-    """mobilenet_v2 with random weights, frozen up to a layer as a pretrained one would be."""
+    """mobilenet_v2 with random weights, frozen up to a layer like a pretrained one."""
     model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=64, seed=1), 3).model
     first = model.layers.index(model.get_layer(until))
     for i, layer in enumerate(model.layers):
@@ -33,7 +33,7 @@ def test_the_parts_compose_to_the_network(until: str) -> None:
 
 
 def test_a_shortcut_is_not_cut_through() -> None:
-    frozen, _ = cut(halved("block_5_project")) or (None, None)  # inside a residual block: its input is the cut
+    frozen, _ = cut(halved("block_5_project")) or (None, None)  # inside a residual block, so it is cut at the block's input
     assert frozen is not None
     assert frozen.output.shape[1:] == (8, 8, 32)
 

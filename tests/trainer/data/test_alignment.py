@@ -1,4 +1,4 @@
-"""Copies that hashes cannot see: parts of a picture, zoomed or turned by any angle."""
+"""Finds copies that hashes miss: parts of an image that are zoomed or turned by any angle."""
 
 import cv2
 import numpy as np
@@ -48,7 +48,7 @@ def test_transformed_copies_are_found_and_nothing_else(lesions, kind):
 
 
 def test_hashes_miss_most_of_them(lesions):
-    """Why the embedding stage is there."""
+    """This is why there is an embedding stage."""
     copies = [turned(p, 30) for p in lesions]
     found = find_near_duplicates(np.stack([thumbnail(p) for p in [*lesions, *copies]]))
     assert len(found) < COUNT / 2
@@ -60,7 +60,7 @@ def test_plain_pictures_have_nothing_to_align():
 
 def test_nearest_neighbours_by_cosine():
     rng = np.random.default_rng(0)
-    base = rng.normal(size=(40, 32)).astype(np.float32) + 5  # what is common to all must not count
+    base = rng.normal(size=(40, 32)).astype(np.float32) + 5  # the component that all share must not count
     embedding = np.concatenate([base, base + rng.normal(scale=0.05, size=base.shape).astype(np.float32)])
     assert nearest(embedding, cosine=0.9) == [(i, i + 40) for i in range(40)]
     assert nearest(embedding[:1]) == []

@@ -56,7 +56,7 @@ def test_shift_moves_the_picture_no_further_than_it_may() -> None:
 def test_an_artefact_changes_the_picture_but_not_its_form(artefact) -> None:
     views = [artefact(PICTURE, np.random.default_rng(seed)) for seed in range(8)]
     assert all(view.shape == PICTURE.shape and view.dtype == np.uint8 for view in views)
-    assert sum(not np.array_equal(view, PICTURE) for view in views) >= 6  # a stroke may fall outside
+    assert sum(not np.array_equal(view, PICTURE) for view in views) >= 6  # a stroke may be drawn outside the image
 
 
 def test_half_scale_keeps_the_picture_and_softens_its_finest_detail() -> None:

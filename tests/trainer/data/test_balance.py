@@ -23,7 +23,7 @@ def test_the_offset_is_what_the_domain_gives_away() -> None:
     offsets = domain_offsets(DOMAINS, MALIGNANT, weights)
     assert len(set(offsets[:100].tolist())) == 1
     assert offsets[100] < -1 < -0.5 < offsets[0] < 0.5
-    # A domain of which little is known is taken as ordinary.
+    # A domain with few rows is treated like an average one.
     few = domain_offsets(["a"] * 100 + ["b"], np.array([i % 2 == 0 for i in range(100)] + [True]), np.ones(101))
     assert abs(few[-1]) < 0.3
 

@@ -110,7 +110,7 @@ def test_outlined_lesions_are_painted_over_with_a_label_by_lot_and_transplanted_
             for index, image, label, lesson in zip(batches.order(epoch), images, labels, taught, strict=True):
                 kind = "shown" if image[15, 16].min() < 60 else "painted"
                 seen[kind].append((int(index), tuple(label)))
-                assert tuple(lesson) == (tuple(targets[index]) if kind == "shown" else (0, 0))  # teachers know no skin
+                assert tuple(lesson) == (tuple(targets[index]) if kind == "shown" else (0, 0))  # teachers know no bare skin
     assert all(label == tuple(targets[index]) for index, label in seen["shown"])
     assert len(seen["painted"]) == pytest.approx(30, abs=20)  # a tenth of 300
     for side in (0, 1):

@@ -4,7 +4,7 @@ import pytest
 
 from aiderm_trainer.data.class_names import ClassName, parse_archive_diagnosis
 
-# As the archive's own schema lists them: isic-metadata 4.12, DiagnosisEnum.
+# All diagnoses in the archive's schema: isic-metadata 4.12, DiagnosisEnum.
 DIAGNOSES = (Path(__file__).parent / "archive_diagnoses.txt").read_text("utf-8").splitlines()
 # Carcinomas in situ, which the archive calls indeterminate and HAM10000's akiec counts as malignant.
 IN_SITU = "Indeterminate epidermal proliferations"

@@ -1,4 +1,4 @@
-"""Simulated close-ups: the same lesion, smaller, in other light; what is fitted to is not what is evaluated."""
+"""Simulated close-ups show the same lesion smaller and in other light; fitting and evaluation use different ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Domains are found from the surroundings of a lesion, and say where they give the label away."""
+"""Domains are found from a lesion's surroundings, and domains that give the label away are reported."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ def row(i: int, malignant: bool = False, domain: str = "", source: str = "s", bi
 
 
 def image(camera: int, lesion: int, seed: int) -> np.ndarray:
-    """Skin as one of two cameras shows it, with one of two lesions."""
+    """One of two lesions on skin, as one of two cameras shows it."""
     rng = np.random.default_rng(seed)
     skin = np.full((96, 96, 3), [(225, 185, 165), (190, 120, 115)][camera], np.float64) + rng.normal(
         0, 2 + 6 * camera, (96, 96, 3)

@@ -102,7 +102,7 @@ def test_joined_groups_are_the_connected_components(count, data):
     pairs = data.draw(st.lists(st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)), max_size=12))
     before = rows(groups, shas)
     after = join_groups(before, pairs)
-    # Reference: spread labels until nothing changes.
+    # Reference: propagate labels until nothing changes.
     component = list(range(count))
     links = [(i, j) for i in range(count) for j in range(i) if groups[i] == groups[j] or shas[i] == shas[j]] + pairs
     changed = True

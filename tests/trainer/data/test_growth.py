@@ -1,4 +1,4 @@
-"""Lesions that are made larger by a known amount."""
+"""Enlarging lesions by a known amount."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def test_a_camera_never_mirrors():
     assert all((each.shape, each.dtype) == (image.shape, np.uint8) for each in turned)
     quarter = [np.rot90(image[80:144, 80:144], turns) for turns in range(4)]
     disc = np.hypot(*np.mgrid[-31.5:32, -31.5:32]) < 30
-    for each in turned:  # the middle of any turn keeps its mean colour
+    for each in turned:  # turning keeps the mean colour of the middle
         assert each[80:144, 80:144][disc].mean() == pytest.approx(quarter[0][disc].mean(), abs=2)

@@ -1,4 +1,4 @@
-"""Fetching from a server that speaks the ISIC Archive's API v2, and misbehaves as servers do."""
+"""Downloads from a fake server with the ISIC Archive's API v2, which also fails as real servers do."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from aiderm_trainer.data.sources.isic import ArchiveQuery, fetch
 from aiderm_trainer.data.split import read_split
 from aiderm_trainer.data.synthetic import lesion
 
-PAGE = 3  # the server's own limit
+PAGE = 3  # the server's page size
 
 
 class Archive(ThreadingHTTPServer):
-    """An archive with images, and a list of mishaps for the next requests of a path."""
+    """A fake archive with images, and faults for the next requests of a path."""
 
     daemon_threads = True
 
@@ -138,7 +138,7 @@ def dropped(handler, data):
 
 
 def truncated(handler, data):
-    """Fewer bytes than the record says, under an honest Content-Length."""
+    """Sends fewer bytes than the record states, with a Content-Length that matches them."""
     handler.answer(200, data[: len(data) // 2])
     return True
 
@@ -166,7 +166,7 @@ def archive():
 
 @pytest.fixture
 def get(archive, tmp_path):
-    """Fetches into tmp_path/isic; waits are noted, not waited for."""
+    """Returns a function that downloads into tmp_path/isic; waits are recorded and take no time."""
     waits = []
 
     def run(request=ArchiveQuery(), attempts=4, **options):  # noqa: B008
@@ -212,13 +212,13 @@ def test_pages_licences_and_labels_become_a_table_that_prepare_takes(archive, ge
     mel = rows["ISIC_0000021"]
     assert (mel["licence"], mel["attribution"], mel["source"]) == ("CC-BY-NC", "Clínic, B", "Clínic, B")
     assert (mel["age"], mel["sex"], mel["localization"]) == ("55", "female", "lower extremity")
-    assert mel["group"] == rows["ISIC_0000020"]["group"] == "IP_1"  # one lesion, whose patient only one image names
+    assert mel["group"] == rows["ISIC_0000020"]["group"] == "IP_1"  # one lesion, of which only one image names the patient
     for row in rows.values():
         data = (get.out / row["path"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == row["sha256"]
         assert data == archive.files[f"/files/full/{int(row['isic_id'][5:])}"]
     assert not (tmp_path / "ISIC_0000035.jpg").exists()
-    assert len(archive.times("/images/?")) == 8  # pages
+    assert len(archive.times("/images/?")) == 8  # pages in total
     prepare(get.out / "isic.csv", tmp_path / "split.csv", near_duplicates=False, progress=False)
     split = read_split(tmp_path / "split.csv")
     assert Counter(row.dx for row in split) == {"nv": 12, "mel": 2, "akiec": 1, "": 1}
@@ -237,7 +237,7 @@ def test_what_is_finished_is_not_fetched_again_and_what_was_damaged_is(archive, 
     assert (get.out / "isic.csv").read_bytes() == before
     damaged = get.out / "images" / "ISIC_0000002.jpg"
     content = bytearray(damaged.read_bytes())
-    content[-30] ^= 1  # same size, another checksum
+    content[-30] ^= 1  # same size, different checksum
     damaged.write_bytes(content)
     (get.out / "images" / "ISIC_0000003.jpg").unlink()
     with (get.out / "ledger.jsonl").open("a") as file:
@@ -287,8 +287,8 @@ def test_busy_servers_are_waited_for_as_long_as_they_ask(archive, get):
     archive.mishaps["/files/full/1"] = [status(429, Retry_After="7"), status(503, Retry_After="100000")]
     archive.mishaps["/api/v2/images/"] = [status(429, Retry_After="Thu, 01 Jan 1970 00:00:00 GMT"), status(502)]
     assert get().rows == 1
-    assert get.waits[0] == 0.0  # a date that is over
-    assert 0.5 <= get.waits[1] <= 2.0  # no word of it: backing off
+    assert get.waits[0] == 0.0  # a date in the past
+    assert 0.5 <= get.waits[1] <= 2.0  # no Retry-After header, so it backs off
     assert get.waits[2:] == [7.0, 300.0]
 
 

@@ -1,4 +1,4 @@
-"""A split with copies on two sides must not pass, whatever its table says."""
+"""A split with copies in two parts must be refused, whatever its table says."""
 
 import hashlib
 import shutil
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def planted(tmp_path):
-    """Twelve different lesions on three sides, and a way to plant one more image."""
+    """Twelve different lesions in three parts of a split, and a function that plants another image."""
     rows = []
 
     def plant(name, pixels=None, split="test", group=None, content=None):
@@ -42,7 +42,7 @@ def named(leaks):
 
 
 def embed(pictures):
-    """Colour statistics: enough to propose copies of twelve lesions."""
+    """Colour statistics, which suffice to find candidate copies among twelve lesions."""
     return np.concatenate([pictures.mean((1, 2)), pictures.std((1, 2))], axis=1).astype(np.float32)
 
 
@@ -57,7 +57,7 @@ def test_a_planted_file_group_and_copy_are_named(planted):
     plant("copy.png", content=(root / "0.png").read_bytes())
     plant("turned.jpg", np.ascontiguousarray(np.rot90(lesion(3, False, 256))))
     plant("same lesion.png", lesion(50, False, 256), group="g-6.png")
-    plant("harmless.jpg", lesion(9, False, 256)[:, ::-1], split="train")  # 9 stands in train, too
+    plant("harmless.jpg", lesion(9, False, 256)[:, ::-1], split="train")  # 9 is in train, too
     leaks = find_leaks(rows, root, progress=False)
     assert named(leaks) == [
         ("group", "6.png", "same lesion.png"), ("file", "0.png", "copy.png"), ("near-duplicate", "3.png", "turned.jpg"),
@@ -94,7 +94,7 @@ def test_the_command_ends_with_2(planted):
     run = CliRunner().invoke(app, ["check-leaks", str(split), "--data", str(root)])
     assert run.exit_code == 2
     assert "near-duplicate: 1.png in validation and again.jpg in test" in run.output
-    # a table that says so itself
+    # the table itself shows the leak
     split.write_text(split.read_text().replace("g-again.jpg", "g-1.png"))
     run = CliRunner().invoke(app, ["check-leaks", str(split), "--data", str(root)])
     assert run.exit_code == 2
@@ -120,8 +120,8 @@ def test_prepare_groups_what_the_embedding_finds(tmp_path):
 
 def test_a_repaired_split_keeps_what_was_trained_on_and_passes(planted):
     root, rows, plant = planted
-    plant("copy.png", content=(root / "0.png").read_bytes())  # 0 stands in train, the copy in test
-    plant("turned.jpg", np.ascontiguousarray(np.rot90(lesion(4, False, 256))))  # 4 stands in validation
+    plant("copy.png", content=(root / "0.png").read_bytes())  # 0 is in train, the copy in test
+    plant("turned.jpg", np.ascontiguousarray(np.rot90(lesion(4, False, 256))))  # 4 is in validation
     at = {row.path: position for position, row in enumerate(rows)}
     found = find_leaks(rows, root, progress=False)
     mended = repaired(rows, [(at[leak.first.path], at[leak.second.path]) for leak in found])

@@ -38,7 +38,7 @@ def test_painting_over_leaves_skin_and_no_lesion(seed: int, radius: int) -> None
     assert painted is not None
     assert painted.shape == picture.shape
     assert painted.dtype == np.uint8
-    assert np.abs(painted.astype(int) - (220, 180, 160)).max() < 40  # a hole's edge and the grain, but no pigment
+    assert np.abs(painted.astype(int) - (220, 180, 160)).max() < 40  # only the hole's edge and grain, but no pigment
     assert np.array_equal(painted, paint_over(picture, mask, np.random.default_rng(seed)))
 
 
@@ -67,7 +67,7 @@ def test_a_transplanted_lesion_keeps_its_pixels_and_gets_another_ground() -> Non
         assert np.abs(moved[disc(10) > 0].astype(int) - (70, 40, 30)).max() <= 1
         assert not np.array_equal(moved[:5], picture[:5]) or np.allclose(moved[:5], picture[:5], atol=2)
     plain = transplant(picture, mask, ground, np.random.default_rng(1))
-    # The ground's colour lies between the two skins: moved towards the lesion's own, never past it.
+    # The new skin's colour is moved towards the lesion's own skin, but not past it.
     assert (plain[0, 0] >= (120, 80, 60)).all()
     assert (plain[0, 0] <= (220, 180, 160)).all()
 

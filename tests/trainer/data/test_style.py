@@ -20,7 +20,7 @@ def test_the_skin_takes_the_other_colour_and_the_lesion_stays_darker() -> None:
     assert after is not None
     assert np.abs(after[0] - other[0]).max() < 6 < np.abs(own[0] - other[0]).max()
     assert styled[28:36, 28:36].mean() < styled[2:10, 2:10].mean() - 40
-    assert np.abs(restyle(pale, own, other, 0.0).astype(int) - pale).max() <= 4  # of 8-bit Lab's rounding
+    assert np.abs(restyle(pale, own, other, 0.0).astype(int) - pale).max() <= 4  # caused by rounding in 8-bit Lab
 
 
 def test_a_black_border_stays_black_and_is_no_skin() -> None:

@@ -41,7 +41,7 @@ def test_impossible_pictures_are_refused(arguments):
 
 
 def describe(pixels):
-    """Colours inside the lesion and the shape of its border: what the ABCD rule looks at."""
+    """Colours inside the lesion and the shape of its border, as used by the ABCD rule."""
     lab = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB)[9:-9, 9:-9]
     light = cv2.GaussianBlur(lab[..., 0], (0, 0), 1.5)
     mask = (light < (np.percentile(light, 2) + np.percentile(light, 85)) / 2).astype(np.uint8)

@@ -72,7 +72,7 @@ def test_undefined_replicates_are_left_out_and_counted():
     y, score = np.array([1] + [0] * 9), np.linspace(0, 1, 10)
     estimate = bootstrap([str(i) for i in range(10)], lambda w: {"auc": metrics.roc_auc(y, score, w)}, 500)["auc"]
     assert estimate.value == 0
-    assert 500 * 0.25 < estimate.undefined < 500 * 0.45  # (9/10)^10 = 0.35 of the draws miss the only positive
+    assert 500 * 0.25 < estimate.undefined < 500 * 0.45  # (9/10)^10 = 0.35 of the draws lack the only positive
     assert estimate.ci95 is None
 
 

@@ -1,4 +1,4 @@
-"""A score that is nothing but the camera looks good over the archive, and must not inside a domain."""
+"""A score that only reflects the camera looks good over the whole archive, but must not look good within a domain."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ FAST = {"replicates": 100, "seed": 0}
 
 @pytest.fixture(scope="module")
 def cameras(sample_rows):
-    """600 rows of two cameras: the old one took few malignant lesions, and naevi that nobody biopsied."""
+    """600 rows of two cameras, of which the old one has few malignant lesions; most benign ones were not biopsied."""
     rng = np.random.default_rng(3)
     rows, domains, biopsied = [], [], []
     for row in sample_rows(600, seed=3):
@@ -41,7 +41,7 @@ def test_a_score_that_is_the_camera_is_exposed(cameras, sample_manifest):
     rng = np.random.default_rng(0)
     score = np.where(np.array(domains) == "new", 0.7, 0.3) + rng.uniform(-0.1, 0.1, len(rows))
     found, of = report_of(rows, domains, biopsied, score, sample_manifest())
-    assert sk.roc_auc_score(of.malignant, of.malignancy) > 0.7  # what the whole archive says
+    assert sk.roc_auc_score(of.malignant, of.malignancy) > 0.7  # over the whole archive it looks good
     assert found.biopsied["mean_auc_inside"].value == pytest.approx(0.5, abs=0.08)
     (pair,) = found.cameras
     assert (pair.higher, pair.lower) == ("new", "old")

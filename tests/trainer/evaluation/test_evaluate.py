@@ -32,7 +32,7 @@ def labels_of(scores):
 
 @pytest.fixture(scope="module")
 def written(sample_scores, sample_manifest, tmp_path_factory):
-    """A report's folder, and the scores, manifest, history and metrics in it."""
+    """A report's folder, and the scores, manifest, history and metrics that were written to it."""
     scores, manifest = sample_scores(1500), sample_manifest()
     history = [{"epoch": i, "loss": 1.0 / i, "val_auc": 0.5 + 0.1 * i} for i in (1, 2, 3)] + [{"epoch": 4, "loss": float("nan")}]
     folder = tmp_path_factory.mktemp("written") / "bundle" / "report"
@@ -86,7 +86,7 @@ def test_classes_count_where_known_and_scc_counts_as_akiec(sample_scores, sample
 def test_decisions_are_those_of_serving(sample_scores, sample_manifest):
     scores, manifest = sample_scores(400), sample_manifest()
     for i in range(0, 400, 10):
-        scores.measures[i]["sharpness"] = 0.5  # below the limit of rejection
+        scores.measures[i]["sharpness"] = 0.5  # below the rejection limit
     for i in range(5, 400, 10):
         scores.measures[i]["sharpness"] = 5.0  # a warning: low suspicion becomes uncertain
     p, low, high = scores.malignancy, *manifest.decision.uncertain
@@ -272,7 +272,7 @@ def test_the_page_stands_alone_beside_its_plots_and_says_what_the_report_says(wr
     metric = result["test/source=b"]["roc_auc"]
     assert f"{metric.value:.3f} ({metric.ci95[0]:.3f} to {metric.ci95[1]:.3f})" in page
     assert report_schema.EvaluationReport.model_validate_json((folder / REPORT_FILE).read_bytes()).errors[0].sha256[:16] in page
-    assert page.count("Not measured") == 10  # everything that was not asked for
+    assert page.count("Not measured") == 10  # everything that was not requested
     headers = re.findall(r"<thead><tr>(.*?)</tr></thead><tbody>(.*?)</tbody>", page)
     assert len(headers) > 5
     for head, body in headers:

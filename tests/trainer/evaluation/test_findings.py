@@ -72,7 +72,7 @@ def test_everything_that_is_asked_for_is_in_report_page_and_plots(scored, tmp_pa
     assert found.learning_curve[0].domain == "elsewhere"
     assert found.outlines.count == 12
     assert (found.close_ups.count, found.close_ups.undecodable) == (3, 1)
-    assert found.close_ups.accepted.value == 0  # blue steers novelty beyond its limit
+    assert found.close_ups.accepted.value == 0  # their blue puts novelty above its limit
     assert found.close_ups.accepted.ci95[1] > 0.3
     assert found.close_ups.auroc.value == 1
 
@@ -96,7 +96,7 @@ def test_without_a_request_subgroups_come_from_the_pictures_alone(scored):
     assert found.orientations is None
     assert {each.name for each in found.domains.domains} == {row.domain for row in scores.rows}
     assert {name.split("=")[0] for name in found.metrics()} <= {"test/biopsied", "test/domain"}
-    assert "roc_auc" not in found.domains.biopsied  # nobody knows what was biopsied
+    assert "roc_auc" not in found.domains.biopsied  # it is unknown what was biopsied
 
 
 def test_pictures_of_errors_are_kept_out_of_git(scored, tmp_path):

@@ -19,14 +19,14 @@ def test_more_images_calibrate_better_and_find_the_threshold():
     points = learning_curve(domain(1200, 2.5, 1.5), 0.1, recalibration_fit(0.95), draws=15)
     by_size = {point.images: point for point in points}
     assert list(by_size) == [0, 25, 50, 100, 200]
-    assert by_size[0].ece > 0.2  # two log-odds too high
+    assert by_size[0].ece > 0.2  # the stated log-odds are far too high
     assert by_size[0].within_bound == 0
     assert by_size[200].ece < by_size[25].ece < by_size[0].ece
     assert by_size[200].ece < 0.05
     assert by_size[200].within_bound > by_size[25].within_bound
     assert by_size[200].sensitivity == pytest.approx(0.95, abs=0.04)
     assert by_size[200].sensitivity_low > by_size[25].sensitivity_low - 0.05
-    assert by_size[0].specificity < by_size[200].specificity  # everything was called suspicious
+    assert by_size[0].specificity < by_size[200].specificity  # almost everything was called suspicious
 
 
 def test_the_fit_never_sees_what_it_is_tested_on():

@@ -1,4 +1,4 @@
-"""The measurement of changes: kinds of pairs, their figures by hand, and the document."""
+"""Measuring change detection: kinds of pairs, metrics checked by hand, and the document."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_figures_by_hand():
 
 
 class Darker:
-    """A graph that outlines what is darker than the skin; no lesion is suspicious."""
+    """A runtime that outlines everything darker than the skin and finds no lesion suspicious."""
 
     name, precision = "openvino", "f32"
 

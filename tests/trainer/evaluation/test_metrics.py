@@ -10,7 +10,7 @@ from aiderm_trainer.evaluation import metrics
 
 @st.composite
 def labelled_scores(draw):
-    """Both labels, scores with many ties, whole-number weights."""
+    """Draws samples with both labels, scores with many ties, and integer weights."""
     count = draw(st.integers(4, 40))
     positive = np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     positive[:2] = True, False

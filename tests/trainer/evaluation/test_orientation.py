@@ -16,7 +16,7 @@ FAST = {"replicates": 50, "seed": 0, "progress": False}
 
 
 class UpperHalf:
-    """A graph that reads only the upper half of an image."""
+    """A runtime that reads only the upper half of an image."""
 
     def __init__(self, runtime):
         self.name, self.precision, self.runtime = runtime.name, runtime.precision, runtime
@@ -29,7 +29,7 @@ class UpperHalf:
 
 @pytest.fixture(scope="module")
 def halves(make_bundle, tmp_path_factory):
-    """A bundle that reads the mean colour, 12 plain images, 12 that are red above and not below, and its scores."""
+    """A bundle that reads the mean colour, and its scores of 12 plain images and 12 that are red only in the upper half."""
     folder = tmp_path_factory.mktemp("orientation")
     bundle = make_bundle(folder / "models")
     rows = []
@@ -50,7 +50,7 @@ def test_a_graph_that_reads_one_side_depends_on_the_orientation(halves):
     found = measure_orientations(ScoredSplit(UpperHalf(runtime), scores, root, manifest, "test"), **FAST)
     assert found.count == 24
     assert set(found.metrics) == set(DEFINITIONS)
-    assert found.metrics["side_depends"].value == pytest.approx(0.5)  # the plain images look alike however they lie
+    assert found.metrics["side_depends"].value == pytest.approx(0.5)  # the plain images look the same in every orientation
     assert found.metrics["decision_depends"].value >= 0.5
     assert found.metrics["spread"].value > 0.1
 
@@ -61,7 +61,7 @@ def test_a_graph_that_reads_the_mean_colour_does_not(halves):
     assert found.count == 10
     for name in ("side_depends", "decision_depends", "both_answers"):
         assert found.metrics[name].value == 0
-        assert found.metrics[name].ci95[1] > 0.1  # ten images promise little
+        assert found.metrics[name].ci95[1] > 0.1  # ten images cannot prove much
 
 
 def test_shares_follow_their_definitions(halves):

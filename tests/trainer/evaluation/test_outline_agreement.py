@@ -42,8 +42,8 @@ def test_a_lesion_painted_over_leaves_neither_its_colour_nor_its_edge():
     painted = paint_over(np.round(pixels).astype(np.uint8), spot, 3).astype(float)
     assert np.abs(painted[spot].mean(axis=0) - clean[spot].mean(axis=0)).max() < 6
     left, right = painted[spot & (np.arange(160) < 65)[None]].mean(), painted[spot & (np.arange(160) > 95)[None]].mean()
-    assert right - left > 4  # the shading of the skin goes on through the hole
-    assert painted[spot].std(axis=0).mean() == pytest.approx(clean[spot].std(axis=0).mean(), rel=0.5)  # and so does its grain
+    assert right - left > 4  # the skin's shading continues through the hole
+    assert painted[spot].std(axis=0).mean() == pytest.approx(clean[spot].std(axis=0).mean(), rel=0.5)  # and so does the grain
     far = ~disc(160, 0.36)
     assert np.array_equal(painted[far], np.round(pixels)[far])
 
@@ -59,7 +59,7 @@ def test_without_skin_nothing_is_painted():
 def test_outlines_of_any_size_are_laid_on_the_judged_region(tmp_path):
     cv2.imwrite(str(tmp_path / "square.png"), disc(112).astype(np.uint8) * 255)
     wide = np.zeros((60, 80), np.uint8)
-    wide[:, 10:70] = disc(60).astype(np.uint8)  # ones, not 255
+    wide[:, 10:70] = disc(60).astype(np.uint8)  # a mask of 0 and 1 instead of 0 and 255
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((60, 60), np.uint8))
     for name in ("square", "wide"):
@@ -89,7 +89,7 @@ def test_outlines_are_found_by_the_images_name(sample_rows, tmp_path):
 
 @pytest.mark.slow
 def test_a_model_that_reads_the_lesion_alone_knows_nothing_once_it_is_painted_over(make_bundle, tmp_path):
-    """Red steers the bundle's malignancy, green its heatmap: malignant lesions are red and green, benign ones bluish."""
+    """Red controls the bundle's malignancy, green its heatmap: malignant lesions are red and green, benign ones are not red."""
     bundle = make_bundle(tmp_path / "models")
     (tmp_path / "masks").mkdir()
     rng, rows = np.random.default_rng(0), []
@@ -107,7 +107,7 @@ def test_a_model_that_reads_the_lesion_alone_knows_nothing_once_it_is_painted_ov
     found = measure_outlines(ScoredSplit(runtime, scores, tmp_path, manifest, "test"), files, replicates=100, seed=0)
     value = {name: metric.value for name, metric in found.metrics.items()}
     assert (found.count, found.blank, found.unpaintable) == (40, 0, 0)
-    assert value["energy_inside"] > 0.75  # the heatmap has 8 x 8 cells: some bleed over the edge
+    assert value["energy_inside"] > 0.75  # the heatmap has only 8 x 8 cells, some of which extend over the edge
     assert value["peak_inside"] == 1
     assert found.metrics["peak_inside"].ci95[0] < 1
     assert 0.3 < value["area_inside"] < 0.4

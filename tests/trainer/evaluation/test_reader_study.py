@@ -1,4 +1,4 @@
-"""Readers of known ability, a published example, and tables that cannot be analysed."""
+"""Simulated readers of known ability, a published example, and tables that cannot be analysed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aiderm_trainer.evaluation.obuchowski_rockette import components, difference
 from aiderm_trainer.evaluation.reader_study import auc_figure, reader_study
 from aiderm_trainer.evaluation.reader_table import COLUMNS, ReaderTableError, read_reader_tables
 
-# Van Dyke et al. (1993): five readers, 114 cases, two ways of reading; as chapter "Coding illustrations of the OR method" of
-# D. Chakraborty's RJafroc book gives the AUCs, the jackknife's covariances and the result.
+# Van Dyke et al. (1993): five readers, 114 cases, two modalities. The AUCs, jackknife covariances and results are those in the
+# chapter "Coding illustrations of the OR method" of D. Chakraborty's RJafroc book.
 VAN_DYKE = np.array(
     [
         [0.91964573, 0.85877617, 0.90386473, 0.97310789, 0.82979066],
@@ -47,7 +47,7 @@ def test_the_published_example():
 
 
 def ratings(rng: np.random.Generator, readers: int, malignant: np.ndarray, gain: float, *, noise: float = 0.3) -> np.ndarray:
-    """``[2, R, K]``: cases of random difficulty, readers of random ability; ``gain`` more separation with the model."""
+    """``[2, R, K]``: cases of random difficulty, readers of random ability; the model increases the separation by ``gain``."""
     cases = len(malignant)
     difficulty = rng.normal(0, 0.7, cases) + rng.normal(0, 0.4, (2, 1, cases))
     ability = rng.normal(0, 0.25, (1, readers, 1)) + rng.normal(0, noise, (2, readers, 1))
@@ -139,7 +139,7 @@ def test_figures_by_hand(tmp_path):
         assert (reader.figures[name].without.value, reader.figures[name].with_model.value) == pytest.approx(values), name
     assert ann.advice["switched_right"].value == 1.0  # cases 1 and 3
     assert ann.advice["followed_wrong"].value == 1.0  # case 4
-    assert bob.advice["followed_right"].value == 0.5  # cases 1 and 4; that of case 3 is none
+    assert bob.advice["followed_right"].value == 0.5  # cases 1 and 4; case 3 has no advice
     assert bob.advice["switched_wrong"].value == 1.0  # case 2: unsure counts as a referral
     assert (ann.advice["corrected"].value, ann.advice["misled"].value) == (0.5, 0.25)
     strict = study_of(tmp_path / "t.csv", unsure="no_refer")

@@ -18,7 +18,7 @@ SPEC = Input(size=64)
 
 
 class MeanColour:
-    """A runtime whose malignancy is the mean red: it shows which picture it got."""
+    """A runtime whose malignancy is the mean red, which shows which image it got."""
 
     name, precision = "mean", "f32"
 
@@ -35,7 +35,7 @@ class MeanColour:
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Seven pictures of unlike sizes, with their rows."""
+    """Seven images of different sizes, with their rows."""
     rows = []
     for i in range(7):
         pixels = lesion(i, malignant=bool(i % 2), size=120)
@@ -127,6 +127,6 @@ def test_a_real_bundle_is_scored_through_its_runtime(pictures, make_bundle, tmp_
     bundle = make_bundle(tmp_path / "models", classes=2)
     scores = score_bundle(load_runtime("openvino", bundle, threads=1), Manifest.load(bundle).input, rows, root, 3, progress=False)
     colour = score_bundle(MeanColour(), SPEC, rows, root, progress=False)
-    assert scores.malignancy == pytest.approx(colour.malignancy, abs=1e-4)  # that bundle's malignancy is the mean red as well
+    assert scores.malignancy == pytest.approx(colour.malignancy, abs=1e-4)  # this bundle's malignancy is the mean red as well
     assert scores.probability[:, 0] == pytest.approx(scores.malignancy, abs=1e-5)
     assert np.isfinite(scores.novelty).all()

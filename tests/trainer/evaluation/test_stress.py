@@ -13,7 +13,7 @@ from aiderm_trainer.evaluation.scores import ScoredSplit, score_bundle
 
 @pytest.fixture(scope="module")
 def reddish(make_bundle, tmp_path_factory):
-    """A bundle that reads the mean colour, 24 plain pictures, and its scores of them."""
+    """A bundle that reads the mean colour, 24 plain images, and its scores of them."""
     folder = tmp_path_factory.mktemp("stress")
     bundle = make_bundle(folder / "models")
     rng = np.random.default_rng(0)
@@ -39,11 +39,11 @@ def test_only_what_the_model_reads_flips_its_calls(reddish):
     found = measure(reddish, names=("round_border", "blur", "colour_cast"))
     assert found.count == 24
     assert set(found.artefacts["blur"]) == set(stress.DEFINITIONS)
-    blur = found.artefacts["blur"]  # plain pictures stay what they are
+    blur = found.artefacts["blur"]  # blur does not change plain images
     assert blur["auc_loss"].value == 0
     assert blur["flipped"].value == blur["decision_changed"].value == 0
     assert blur["flipped"].ci95[0] == 0 < blur["flipped"].ci95[1]
-    border = found.artefacts["round_border"]  # darker: suspicious ones cross the threshold, none is rejected
+    border = found.artefacts["round_border"]  # darker, so that suspicious images cross the threshold, but none is rejected
     assert border["flipped"].value > 0.1
     assert border["newly_rejected"].value == 0
     assert border["decision_changed"].value >= border["flipped_answers"].value
@@ -60,7 +60,7 @@ def test_metrics_follow_their_definitions(reddish):
     first = stress.replace(base, malignancy=np.full(count, low), novelty=np.zeros(count, np.float32))
     second = stress.replace(first, malignancy=np.r_[[high] * 6, [low] * (count - 6)].astype(np.float32))
     novelty = np.zeros(count, np.float32)
-    novelty[6:9] = 2000  # beyond the limit
+    novelty[6:9] = 2000  # above the limit
     second = stress.replace(second, novelty=novelty)
     found = {name: metric.value for name, metric in stress.compare(first, second, manifest, 50, 0).items()}
     assert found["flipped"] == found["flipped_answers"] == pytest.approx(6 / count)

@@ -20,7 +20,7 @@ def cohort(malignancy, malignant, groups=None):
 
 
 def draw(seed, sizes, hard=()):
-    """Values of a family, and a cohort in which the names in ``hard`` are told apart much worse."""
+    """Subgroup names, and a cohort whose scores do not separate the labels in the subgroups in ``hard``."""
     rng = np.random.default_rng(seed)
     names = np.repeat(list(sizes), list(sizes.values()))
     malignant = rng.random(len(names)) < 0.4

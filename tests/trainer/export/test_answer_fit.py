@@ -1,4 +1,4 @@
-"""Calibration inside domains: a domain that is large, or never biopsied, does not decide for the others."""
+"""Calibration within domains: a domain that is large, or never biopsied, does not dominate the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scored(domain: list[str], malignant: np.ndarray, odds: np.ndarray, biopsied:
 
 
 def lesions(domain: str, count: int, shift: float, seed: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Lesions whose log-odds of malignancy are half of the network's, plus ``shift``."""
+    """Lesions whose true log-odds of malignancy are half of the network's, plus ``shift``."""
     rng = np.random.default_rng(seed)
     raw = rng.normal(0, 3, count)
     return [domain] * count, rng.random(count) < 1 / (1 + np.exp(-(raw / 2 + shift))), raw
@@ -40,13 +40,13 @@ def joined(*parts: tuple[list[str], np.ndarray, np.ndarray], biopsied: Sequence[
 def test_domains_count_alike_however_many_rows_they_have() -> None:
     many, few = lesions("many", 6000, 0.0, 1), lesions("few", 600, 2.0, 2)
     shift = fit_answers(joined(many, few), BINARY, 0.95, 1.0, 0.0).calibration.malignant_shift
-    assert 0.6 < shift < 1.4  # between 0 and 2, although ten of eleven rows say 0
+    assert 0.6 < shift < 1.4  # between 0 and 2, although ten of eleven rows have shift 0
     handful = (few[0][:5], few[1][:5], few[2][:5])
     assert fit_answers(joined(many, handful), BINARY, 0.95, 1.0, 0.0).calibration.malignant_shift < 0.4
 
 
 def test_the_temperature_is_that_inside_the_domains() -> None:
-    """Two domains of unlike prevalence: over both together the slope of the score looks flatter than in either."""
+    """With two domains of different prevalence, the score's slope over both together looks flatter than in either."""
     low, high = lesions("low", 3000, -3.0, 4), lesions("high", 3000, 3.0, 5)
     both = joined(low, high)
     logits, malignant = np.log(both.probability), np.concatenate([low[1], high[1]])
@@ -68,7 +68,7 @@ def test_lesions_without_a_biopsy_do_not_calibrate_but_all_rows_choose_the_thres
 
 
 def test_the_threshold_binds_in_each_domain_that_is_large_enough() -> None:
-    usual, shy = lesions("usual", 1500, 0.0, 8), lesions("shy", 1500, 4.0, 9)  # malignant at low scores
+    usual, shy = lesions("usual", 1500, 0.0, 8), lesions("shy", 1500, 4.0, 9)  # "shy" is malignant even at low scores
     fit = fit_answers(joined(usual, shy), BINARY, 0.95, 1.0, 0.0)
     assert min(fit.calibration.coverage[f"sensitivity/domain={name}"] for name in ("usual", "shy")) >= 0.95
     one = (["one"] * 3000, *(np.concatenate(parts) for parts in zip(usual[1:], shy[1:], strict=True)))

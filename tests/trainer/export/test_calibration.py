@@ -11,7 +11,7 @@ MALIGNANT = np.array([1, 1, 0, 0, 0])
 
 
 def labelled_logits(seed, count=600, share=0.3, sharpness=1.0, shift=0.0, known=0.5):
-    """Rows drawn from a model that is perfectly calibrated at sharpness 1 and shift 0; those two then spoil it."""
+    """Rows from a model that is perfectly calibrated at sharpness 1 and shift 0; other values miscalibrate it."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(count, 5)) * 1.5 + np.log(share / (1 - share)) * MALIGNANT
     classes = (np.exp(log_softmax(logits, axis=1)).cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
@@ -21,7 +21,7 @@ def labelled_logits(seed, count=600, share=0.3, sharpness=1.0, shift=0.0, known=
 
 
 def reference_nll(logits, malignant, index, temperature=1.0, shift=0.0):
-    """The partially labelled likelihood, row by row."""
+    """The negative log-likelihood with partial labels, computed row by row."""
     log_p = log_softmax(logits / temperature + shift * MALIGNANT, axis=1)
     losses = []
     for row, sick, known in zip(log_p, malignant, index, strict=True):
@@ -47,7 +47,7 @@ def test_a_known_temperature_and_shift_are_found_again():
     logits, malignant, index = labelled_logits(1, 6000, sharpness=2.0, shift=1.0)
     fit = calibration.fit_calibration(logits, MALIGNANT, malignant, index)
     assert fit.temperature == pytest.approx(2.0, rel=0.08)
-    assert fit.malignant_shift == pytest.approx(-0.5, abs=0.1)  # a shift of 1 is half of it after the temperature of 2
+    assert fit.malignant_shift == pytest.approx(-0.5, abs=0.1)  # a shift of 1 is halved by the temperature of 2
     assert "temperature kept" in fit.method
     assert fit.ece_after < 0.03 < fit.ece_before
 
@@ -83,7 +83,7 @@ def test_a_prior_correction_moves_probability_threshold_and_band_together_so_tha
         rule, _ = decision_limits.choose_decision(values, malignant, np.zeros(300, bool), source)
         low, high = rule.uncertain
         verdicts.append((values >= rule.threshold).astype(int) + 2 * ((values >= low) & (values <= high)))
-    # The grid's rounding may take in a neighbour closer than 1e-6; scores drawn at random are further apart.
+    # Rounding to the grid may include a neighbour closer than 1e-6; most random scores are further apart.
     assert (verdicts[0] != verdicts[1]).sum() <= 1
 
 
@@ -194,7 +194,7 @@ def test_the_hardest_source_sets_the_threshold_and_a_small_one_does_not():
     scores[(source == "small") & malignant] -= 0.1
     rule, coverage = decision_limits.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert 0.5 <= rule.threshold < 0.52
-    assert coverage["sets_that_bind"] == 3  # all, 70 and 60 positives; the 20 of the small source are too few
+    assert coverage["sets_that_bind"] == 3  # all rows, and sources with 70 and 60 positives; 20 are too few
     scores[(source == "small") & malignant] = 0.05
     lower, _ = decision_limits.choose_decision(scores, malignant, np.zeros(300, bool), source)
     assert lower.threshold == pytest.approx(0.05, abs=1e-5)  # they still count among all malignant rows
@@ -204,8 +204,8 @@ def test_melanoma_alone_can_lower_the_threshold():
     malignant = np.arange(400) < 200
     melanoma = np.arange(400) < 80
     scores = np.where(malignant, 0.8, 0.1) + np.linspace(0, 0.01, 400)
-    scores[:8] = 0.3  # a tenth of the melanomas, a twenty-fifth of the malignant
-    source = ["a", "b"] * 200  # too few melanomas in either alone: all of them together still bind
+    scores[:8] = 0.3  # a tenth of the melanomas, 4% of the malignant rows
+    source = ["a", "b"] * 200  # each source alone has too few melanomas, but all together still bind
     without, _ = decision_limits.choose_decision(scores, malignant, np.zeros(400, bool), source)
     with_melanoma, _ = decision_limits.choose_decision(scores, malignant, melanoma, source)
     assert without.threshold > 0.79
@@ -242,7 +242,7 @@ def test_the_novelty_limit_turns_away_at_most_the_given_share_of_each_source(see
     counts = {f"domain={name}": (source == name).sum() for name in np.unique(source)} | {"all": count}
     held = [rate for name, rate in rates.items() if name == "all" or counts[name] >= decision_limits.MIN_LESIONS]
     assert max(held) <= most
-    assert limit in novelty  # no looser than the hardest source needs
+    assert limit in novelty  # no higher than the most demanding source needs
 
 
 def test_one_odd_picture_of_a_small_source_does_not_open_the_gate():

@@ -1,4 +1,4 @@
-"""The class shares that probabilities assume can be found from the answers, and divided out."""
+"""The class prior that a model's probabilities assume can be estimated from its outputs and divided out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aiderm_trainer.export.class_prior import fit_class_prior, move_class_prior
 
 LABELS = [Label(id=name, name=name.upper(), malignant=name == "mel") for name in ("mel", "nv", "df")]
 ASSUMED = np.array([0.5, 0.4, 0.1])
-"""What the made-up network was trained on; not what the rows below hold."""
+"""The class prior on which the simulated network was trained; the rows below have another one."""
 
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of a network that is right for its training mix, and classes of another mix, where df is rare."""
+    """Probabilities of a network that is calibrated for its training prior, and classes with another prior: df is rare."""
     rng = np.random.default_rng(3)
     index = rng.choice(3, 6000, p=[0.1, 0.87, 0.03])
     seen = np.eye(3)[index] * 2.0 + rng.normal(size=(6000, 3))  # log-likelihood ratio of class c: 2 x_c

@@ -1,4 +1,4 @@
-"""The closed form must be what a gradient tape says."""
+"""The closed form must match a gradient tape."""
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def test_averaged_maps_show_where_a_channel_fires() -> None:
     where = heatmap.shown(heatmap.evidence([tf.constant(fine), tf.constant(coarse)], gradient, "average")).numpy()
     assert where.shape == (1, 8, 8)
     assert where[0, 2, 5] == pytest.approx(1.0)
-    # What speaks against counts too: 9/16 of the coarse cell, a quarter for each of its pixels, against 16/64.
+    # Negative evidence counts too: 9/16 of the coarse cell, a quarter of that for each of its pixels, relative to 16/64.
     assert where[0, :2, :2].max() == pytest.approx((9 / 16 / 4) / (16 / 64), abs=1e-4)
     assert where[0, 5:, :4].max() == 0
 

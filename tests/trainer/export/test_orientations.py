@@ -1,4 +1,4 @@
-"""The served answer does not depend on how the camera was turned, in either engine."""
+"""The served output does not depend on the camera's rotation, in either engine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def random(seed: int) -> keras.Initializer:
 
 @pytest.fixture(scope="module")
 def networks() -> list[Network]:
-    """One that averages its maps, and two that see each place for itself, one of them smaller."""
+    """One network that averages its maps, and two that flatten them, one of which has smaller images."""
     found = [averaging(3)]
     for seed, size in enumerate((SIZE, 48)):
         found.append(build(TrainConfig(arch="custom_cnn", weights="none", size=size, seed=seed, dense=(8,)), len(LABELS)))
@@ -153,7 +153,7 @@ def test_an_upright_image_is_the_same_for_all_eight_and_turns_back(size: int) ->
 
 
 def test_a_large_bright_image_is_told_from_its_copies_by_three_pixels() -> None:
-    """Sums are exact: rounded ones would depend on the order in which they are added up, and so on the orientation."""
+    """Sums are exact: with rounding they would depend on the order of addition, and so on the orientation."""
     image = np.full((1, 1024, 1024, 3), 255, np.uint8)
     image[0, [3, 4, 600], [5, 9, 7]] = 0
     made = orientations.Upright(tf.constant(reference_views(image))).images.numpy()

@@ -1,4 +1,4 @@
-"""Variants of reduced precision: evaluated on validation rows alone, and never written when they cost too much."""
+"""Variants of reduced precision are evaluated only on validation rows, and not written if they lose too much."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from aiderm_trainer.training.objective import within_domain_auc
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory):
-    """Plain pictures whose red is the malignancy that the steerable graph answers; test rows have no files at all."""
+    """Plain images whose red sets the steerable graph's malignancy; test rows have no files at all."""
     root = tmp_path_factory.mktemp("lesions")
     rng = np.random.default_rng(0)
     rows = []
@@ -36,9 +36,9 @@ def lesions(tmp_path_factory):
             rows.append(Row(f"{number:064x}", path, "a", f"g{number}", side, "", malignant))
             continue
         if not malignant and number % 7 == 0:
-            red = 0  # nobody biopsied those that look harmless
+            red = 0  # lesions that look harmless were not biopsied
         pixels = np.full((100, 100, 3), (red, 100, 10), np.uint8)
-        pixels[0, 0] = (0, number, 0)  # no two files alike
+        pixels[0, 0] = (0, number, 0)  # no two files are the same
         cv2.imwrite(str(root / path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         sha256 = hashlib.sha256((root / path).read_bytes()).hexdigest()
         rows.append(Row(sha256, path, "a", f"g{number}", side, "", malignant, f"camera {number % 4 // 2}", red > 0))
@@ -46,7 +46,7 @@ def lesions(tmp_path_factory):
 
 
 def shifted(by: float):
-    """In the place of a quantiser: the same graph, with a malignancy that is off by a known function of it."""
+    """Stands in for a quantiser: the same graph, with a malignancy that is off by a known function of itself."""
 
     def make(graph, target, images, cost):
         model = ov.Core().read_model(str(graph))
@@ -87,7 +87,7 @@ def test_a_harmless_form_is_offered_with_a_rule_of_its_own(tmp_path, make_bundle
     malignant = [row.malignant for row in validation]
     assert variant.evaluation["auc inside a domain, f32"] == pytest.approx(within_domain_auc(red, validation))
     assert variant.evaluation["auc inside a domain, f32"] < roc_auc(np.array(malignant), red).item()
-    assert make.cost_of_nonsense > 1  # answers that have nothing to do with the pictures
+    assert make.cost_of_nonsense > 1  # outputs unrelated to the images
     assert load_runtime("openvino", written / variant.path, precision="int8").precision == "int8"
 
 

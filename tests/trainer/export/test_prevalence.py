@@ -1,4 +1,4 @@
-"""Another prevalence: other probabilities, the same decisions."""
+"""Another prevalence changes the probabilities but not the decisions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORE = st.floats(0, 1, width=32)
 @example(rule=[0, 10**6, 10**6], score=1.0, old=0.3, new=0.02, blurred=False)
 @settings(max_examples=300, deadline=None)
 def test_no_decision_changes_at_any_malignancy(sample_manifest, rule, score, old, new, blurred):
-    """Malignancies are float32, thresholds lie on a grid of a millionth: so are they in a bundle."""
+    """As in a bundle, malignancies are float32 and thresholds are multiples of a millionth."""
     low, threshold, high = (value * 1e-6 for value in rule)
     before = DecisionRule(threshold=threshold, target_sensitivity=0.95, uncertain=(low, high))
     after = shift_rule(before, old, new)
@@ -56,13 +56,13 @@ def test_log_odds_move_by_those_of_the_prevalences_and_back(score, old, new):
     assert (moved > score) == (new > old) or moved == pytest.approx(score)
     if 1e-6 < score < 1 - 1e-6:
         odds = [np.log(value / (1 - value)) for value in (score, moved, old, new)]
-        rounding = np.finfo(float).eps / min(moved, 1 - moved)  # close to 1 a probability has few digits left
+        rounding = np.finfo(float).eps / min(moved, 1 - moved)  # close to 1, a probability has few significant digits left
         assert odds[1] - odds[0] == pytest.approx(odds[3] - odds[2], abs=1e-6 + rounding)
         assert float(shift_probability(moved, new, old)) == pytest.approx(score, abs=1e-6)
 
 
 def test_expected_malignancy_becomes_the_new_prevalence():
-    """Rows of a perfectly calibrated model, weighted to the new shares, have the new prevalence as their mean."""
+    """If the rows of a perfectly calibrated model are weighted to the new prevalence, their mean is the new prevalence."""
     score = np.random.default_rng(0).beta(0.6, 1.4, 200_000)
     weights = score * 0.02 / score.mean() + (1 - score) * 0.98 / (1 - score.mean())
     moved = shift_probability(score, score.mean(), 0.02)
@@ -79,7 +79,7 @@ def test_a_histogram_keeps_its_counts():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, sample_manifest):
-    """A bundle with a real graph of this trainer, of random weights: melanoma 1."""
+    """A bundle, melanoma 1, with a real graph of this trainer with random weights."""
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""What a bundle tells of its training: enough to repeat it, nothing of the machine, and no figure that nobody measured."""
+"""A bundle describes its training well enough to repeat it, reveals nothing of the machine, and invents no figures."""
 
 from pathlib import Path
 

@@ -137,7 +137,7 @@ def test_calibration_threshold_band_and_novelty_are_the_manifest_s(complete):
 
 
 def test_no_number_is_typed_by_hand(sample_manifest):
-    """Another manifest gives another number wherever one stands, but for the interval's level and the ideals of calibration."""
+    """With another manifest every number differs, except the confidence level and the ideal values of calibration."""
     one = sample_manifest(metrics={"test": {"roc_auc": {"value": 0.901, "ci95": (0.892, 0.913)}, "n": {"value": 1234}}})
     other = sample_manifest(
         version="2",

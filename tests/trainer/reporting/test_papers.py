@@ -1,4 +1,4 @@
-"""The papers that a hospital asks for: every figure is the manifest's, and every paper says what is not known."""
+"""The documents that hospitals ask for: every figure comes from the manifest, and each document says what is unknown."""
 
 from __future__ import annotations
 

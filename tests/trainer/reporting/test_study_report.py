@@ -1,4 +1,4 @@
-"""The report says what the scores say; the committed one is what the committed results give."""
+"""The report matches the scores, and the committed report matches the committed results."""
 
 from pathlib import Path
 
@@ -19,14 +19,14 @@ from aiderm_trainer.study.results import Identity, Results, collect, load, save
 
 DOCS = Path(__file__).parents[3] / "docs"
 
-# What the report takes from a trial's row itself, and the figures that it works out anew.
+# Fields that the report reads from a trial's row, and 0.5 for the figures that it recomputes.
 EMPTY = dict.fromkeys(TrialResult.model_fields, 0.5) | {
     "frozen": False, "size": 96, "parameters": 1_200_000, "epochs": 3, "best_epoch": 2, "seconds": 10.0, "threads": 2,
 }  # fmt: skip
 
 
 def results_of(rows: list[Row], plan: Plan, quality: dict[str, float]) -> Results:
-    """A study whose recipes' scores lie ``quality`` standard deviations apart between the labels."""
+    """A study with recipes whose scores of the two labels are ``quality`` standard deviations apart."""
     folds = make_folds(rows, plan.folds, plan.inner, plan.seed)
     trials, outputs = [], {}
     for recipe in plan.recipes:
@@ -59,7 +59,7 @@ def plan_of(names: dict[str, int], **fields: object) -> Plan:
 @pytest.fixture(scope="module")
 def study(sample_rows) -> Results:
     rows = sample_rows(900, split="train")
-    group = {row.group: row for row in rows}  # one label a group, as in life
+    group = {row.group: row for row in rows}  # one label per group, as in real data
     rows = [Row(r.sha256, r.path, r.source, r.group, r.split, "", group[r.group].malignant) for r in rows]
     published = [{"name": "Somebody's", "accuracy": 0.99, "protocol": "random split"}]
     plan = plan_of({"good": 2, "same": 2, "bad": 1}, question="Which is best?", published=published)
@@ -76,13 +76,13 @@ def test_the_leaderboard_tells_real_differences_from_luck(study: Results) -> Non
     assert means == sorted(means, reverse=True)
     names = {entry.name for entry in board.entries}
     assert names == {"good", "same", "bad", "good, 2 seeds", "same, 2 seeds", AVERAGE, GREEDY}
-    # Members with independent noise: their average is better than any, and the bad one has no part in it.
+    # The members' noise is independent, so their average is better than each, and the bad one is left out.
     greedy = next(entry for entry in board.entries if entry.name == GREEDY)
     solo = max(entry.figures["roc_auc"].mean for entry in board.entries if entry.kind == "solo")
     assert greedy.figures["roc_auc"].mean > solo
     assert greedy.members.get("bad", 0) < 0.1
     assert sum(greedy.members.values()) == pytest.approx(1.0)
-    # Seeds are averaged before folds: the mean is that of all trials.
+    # Seeds are averaged before folds, so the mean is that of all trials.
     good = next(entry for entry in board.entries if entry.name == "good")
     aucs = [roc_auc(study.malignant[p.index], p.score).item() for k, p in study.held_out.items() if k[0] == "good"]
     assert good.figures["roc_auc"].mean == pytest.approx(np.mean(aucs))
@@ -114,7 +114,7 @@ def test_a_study_by_sources_says_what_is_lost_elsewhere(sample_rows, tmp_path: P
         assert f"| net | {source} |" in text
         assert f"{auc:.3f} [" in text
     assert (tmp_path / "study" / "sources.png").exists()
-    left_out = read_left_out(tmp_path / "study" / "left_out.json")  # what a card is given
+    left_out = read_left_out(tmp_path / "study" / "left_out.json")  # what a model card gets
     assert f"{left_out['b']['roc_auc'].value:.3f} [" in text
 
 

@@ -1,4 +1,4 @@
-"""A study of seconds: its plan, its weights, its command, and a comparison of two of its tables."""
+"""A study that takes seconds: its plan, weights and command, and a comparison of two result tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from aiderm_core import files
 
-# Both kinds of trial: a head on cached features, and a network of its own.
+# Both kinds of trial: a head on cached features, and a whole network.
 PLAN = """
 title = "Two architectures"
 folds = 2
@@ -42,9 +42,9 @@ def write_study(folder: Path, *, seeds: Sequence[int], epochs: int) -> None:
     """Writes plan.toml and weights that stand in for pretrained ones.
 
     Args:
-        folder: where they go.
-        seeds: of the frozen recipe.
-        epochs: of the other one.
+        folder: the folder for both.
+        seeds: the seeds of the frozen recipe.
+        epochs: the number of epochs of the other recipe.
     """
     (folder / "plan.toml").write_text(PLAN.format(seeds=list(seeds), epochs=epochs))
     keras.utils.set_random_seed(1)
@@ -53,14 +53,14 @@ def write_study(folder: Path, *, seeds: Sequence[int], epochs: int) -> None:
 
 
 def compare_command(folder: Path, synthetic_split: tuple[Path, Path]) -> list[str]:
-    """`aiderm-train compare` of that plan, without --out."""
+    """The `aiderm-train compare` command for that plan, without --out."""
     split, data = synthetic_split
     where = ["--plan", folder / "plan.toml", "--split", split, "--data", data, "--weights-folder", folder]
     return [sys.executable, "-m", "aiderm_trainer.cli", "compare", *map(str, where), "--threads", "1"]
 
 
 def equal_tables(one: Path, other: Path) -> list[dict[str, str]]:
-    """Asserts that two studies have the same trials and figures, but for durations, and returns the first table."""
+    """Asserts that two studies have the same trials and figures, except durations; returns the first table."""
     tables = [files.read_rows(out / "trials.csv") for out in (one, other)]
     for expected, found in zip(*tables, strict=True):
         for name in expected.keys() - {"seconds"}:

@@ -1,4 +1,4 @@
-"""The ensemble command: greedy selection over runs of one split, told step by step, exported with the members' weights."""
+"""The ensemble command: greedy selection among runs of one split, reported step by step, and the export with weights."""
 
 import io
 import re
@@ -23,12 +23,12 @@ from aiderm_trainer.training.run_folder import load_run
 
 CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=32, batch=8, epochs=1, dense=(8,), learning_rate=1e-3)
 SOME_PAIRS = 0.04
-"""AUC that a few pairs of images are worth: where their averages all but equal, rounding decides how they are ordered."""
+"""The AUC of a few pairs of images: if their averages are almost equal, rounding decides their order."""
 
 
 @pytest.fixture(scope="module")
 def runs(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three runs of one split that differ in seed and size."""
+    """Three runs on one split that differ in seed and image size."""
     split, data = synthetic_split
     folder = tmp_path_factory.mktemp("runs")
     for seed, size in enumerate((32, 32, 48)):
@@ -88,7 +88,7 @@ def test_the_command_exports_what_was_chosen(
     runs: list[Path], synthetic_split: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, data = synthetic_split
-    # Which of so small runs are chosen is luck: the choice is given here, and checked above.
+    # With runs this small the selection is arbitrary, so it is fixed here and tested above.
     monkeypatch.setattr("aiderm_trainer.study.ensemble.choose", lambda *_, **__: (runs[:2], [0.75, 0.25]))
     models = tmp_path / "models"
     command = ["ensemble", *map(str, runs), "--name", "both", "--version", "1", "--models", str(models), "--data", str(data)]

@@ -1,4 +1,4 @@
-"""A study by its command: killed half-way and resumed, it ends with the leaderboard of an unbroken one."""
+"""The compare command: a study that is killed half-way and resumed gets the leaderboard of an uninterrupted one."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from aiderm_trainer.study.results import load, read_identity
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The plan, and weights that stand in for pretrained ones."""
+    """A folder with the plan, and weights that stand in for pretrained ones."""
     folder = tmp_path_factory.mktemp("study")
     write_study(folder, seeds=[0, 1], epochs=6)
     return folder
@@ -43,13 +43,13 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     folder: Path, synthetic_split: tuple[Path, Path], tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    unbroken = start(folder, synthetic_split, whole)  # beside the other: starting TensorFlow is most of what this test takes
+    unbroken = start(folder, synthetic_split, whole)  # at once, because starting TensorFlow takes most of the time
     first = start(folder, synthetic_split, broken)
     half_trained = broken / "trials" / "scratch--1--0"
     deadline = time.monotonic() + 300
     while first.poll() is None and time.monotonic() < deadline and not (half_trained / "checkpoint.npz").exists():
         time.sleep(0.01)
-    os.kill(first.pid, signal.SIGKILL)  # the study alone: its worker has to notice
+    os.kill(first.pid, signal.SIGKILL)  # only the study; its worker must notice
     first.communicate()
     assert not (half_trained / "result.json").exists(), "it was killed too late"
     finished = {path: path.stat().st_mtime_ns for path in (broken / "trials").glob("frozen*/result.json")}
@@ -66,7 +66,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
     assert documents[0] == documents[1]
     for name in ("leaderboard.png", "differences.png"):
         assert (broken / name).read_bytes().startswith(b"\x89PNG")
-    # Weights are gone, and so is the half-trained network's checkpoint; the held-out outputs stay.
+    # Weights and the half-trained network's checkpoint are removed; the held-out outputs stay.
     assert not list((broken / "trials").glob("*/checkpoint.npz"))
 
     results = load(broken)
@@ -81,7 +81,7 @@ def test_a_killed_study_resumes_to_the_leaderboard_of_an_unbroken_one(
         assert outputs[f"{name}_sha256"].tolist() == [row.sha256 for row in held_out if row.split == part]
         assert outputs[f"{name}_probability"].sum(axis=1) == pytest.approx(1.0)
 
-    # Another plan is another study.
+    # A different plan is refused as another study.
     plan = read_identity(broken).plan
     with local_processes() as executor:
         arguments = {"executor": executor, "weights": folder, "console": Console(quiet=True)}
@@ -98,7 +98,7 @@ def test_what_cannot_be_trained_is_told_and_leaves_the_rest(synthetic_split: tup
         {"name": "nothing", "train": {"arch": "nothing", "weights": "none"}},
         {"name": "small", "train": {"arch": "custom_cnn", "weights": "none", "size": 32, "epochs": 1}},
     ]
-    # In threads of this process, which has TensorFlow already: another would take its seconds to load it.
+    # In threads, because TensorFlow is already loaded in this process; another process would take seconds to load it.
     with local_processes(pool=ThreadPoolExecutor) as executor:
         arguments = {"executor": executor, "console": Console(quiet=True)}
         with pytest.raises(StudyError, match=r"2 of 4 trials failed.*unknown architecture"):

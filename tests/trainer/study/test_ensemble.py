@@ -1,4 +1,4 @@
-"""Several runs in one SavedModel: the mean of what each says, shared layers once, and served like any other."""
+"""Several runs in one SavedModel: it returns their mean, stores shared layers once, and is served like any other."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def noise(size: int, count: int = 3) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
-    """Two networks of one pretrained backbone, whose layers from block_6 on have moved away from it, each elsewhere."""
+    """Two networks with the same pretrained backbone, whose trained layers, from block_6 on, have diverged."""
     keras.utils.set_random_seed(5)
     file = tmp_path_factory.mktemp("weights") / "mobilenet.weights.h5"
     keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(64, 64, 3)).save_weights(file)
@@ -91,7 +91,7 @@ def test_the_answer_is_the_weighted_mean_for_any_architectures_and_sizes(tuned: 
     assert np.allclose(one.heatmap.max(axis=(1, 2)), one.malignancy, atol=1e-4)
 
     stored = sum(file.stat().st_size for file in (tmp_path / "variables").iterdir())
-    loaded = tf.saved_model.load(str(tmp_path))  # held: the signature keeps only weak references
+    loaded = tf.saved_model.load(str(tmp_path))  # kept alive, because the signature holds only weak references
     used = sum(int(np.prod(v.shape)) * v.dtype.size for v in loaded.signatures["serving_default"].variables)
     apart = sum(4 * n.model.count_params() for n in networks)
     assert stored < 1.05 * used + 50_000, "weights are stored twice"
@@ -110,7 +110,7 @@ def test_shrinking_averages_areas(size: int, side: int) -> None:
 
 @pytest.fixture(scope="module")
 def runs(synthetic_split: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two trained runs of other sizes."""
+    """Two trained runs with different image sizes."""
     split, data = synthetic_split
     folder = tmp_path_factory.mktemp("runs")
     for seed, size in enumerate((48, 32)):

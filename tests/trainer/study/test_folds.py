@@ -1,4 +1,4 @@
-"""Folds: every row held out once, groups whole, strata even, sources really left out."""
+"""Folds: every row is held out once, groups stay whole, strata are even, and sources are really left out."""
 
 import hashlib
 from dataclasses import replace
@@ -15,7 +15,7 @@ from aiderm_trainer.study.plan import PlanError
 
 
 def lesions(count: int, seed: int, sources: int = 2) -> list[Row]:
-    """Rows in groups of one to three of one label each; some groups reach across sources."""
+    """Rows in groups of one to three with one label per group; some groups span sources."""
     rng = np.random.default_rng(seed)
     rows: list[Row] = []
     group = 0

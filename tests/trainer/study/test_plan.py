@@ -1,4 +1,4 @@
-"""Plans of studies: what a file may say, and which rows take part."""
+"""Study plans: what a plan file may contain, and which rows take part."""
 
 from pathlib import Path
 

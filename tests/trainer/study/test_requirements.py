@@ -1,4 +1,4 @@
-"""What a machine lacks for a study is found before anything is trained on it."""
+"""Missing requirements of a machine are found before anything is trained on it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_each_thing_that_differs_is_named(needs: Requirements, tmp_path: Path) -
     assert "no folder" in (find_missing(needs) or "")
     with files.locked(needs.lock):
         pass
-    # The folder is there and so is the file, but nobody holds its lock: it is not the study's, or locks do not reach here.
+    # The folder and the file exist, but nobody holds the lock: the folder is not the study's, or locks are not shared.
     assert "another folder" in (find_missing(needs) or "")
     needs.lock.unlink()
     assert "another folder" in (find_missing(needs) or "")

@@ -1,4 +1,4 @@
-"""Greedy selection: it finds what helps, leaves out what does not, and keeps to its limit."""
+"""Greedy selection picks members that help, leaves out others, and respects its limit."""
 
 import numpy as np
 import pytest

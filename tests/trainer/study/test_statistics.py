@@ -1,4 +1,4 @@
-"""Tests of differences: known values, and that what is called real seldom is luck."""
+"""Tests of differences: known values, and a low rate of false positives."""
 
 import numpy as np
 import pytest

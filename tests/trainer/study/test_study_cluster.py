@@ -1,4 +1,4 @@
-"""A study on a Ray cluster of several nodes: one is killed, then the driver; the table is that of one machine."""
+"""A study on a Ray cluster: nodes and then the driver are killed, and the table still equals that of one machine."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    """A head that trains nothing, so that it can be the driver's, and two nodes of a core each."""
+    """A head that trains nothing and so is free for the driver, and two nodes with one CPU each."""
     with ray_cluster(nodes=3, cpus=1, head_cpus=0) as cluster:
         yield cluster
 
 
 @pytest.fixture
 def command(synthetic_split: tuple[Path, Path], tmp_path: Path) -> list[str]:
-    """`aiderm-train compare` of two recipes in two folds, without --out."""
+    """The `aiderm-train compare` command for two recipes in two folds, without --out."""
     write_study(tmp_path, seeds=[0], epochs=8)
     return compare_command(tmp_path, synthetic_split)
 
 
 def holder(lock: Path) -> int | None:
-    """The process that holds a lock."""
+    """The id of the process that holds a lock."""
     if not lock.exists():
         return None
     inode = lock.stat().st_ino
@@ -53,7 +53,7 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     trial = out / "trials" / "scratch--1--0"
 
     def trained_on(others: RayNode | None = None) -> RayNode | None:
-        """The node, another than this one, that is in the midst of the trial."""
+        """The node that is in the middle of the trial, unless it is ``others``."""
         process = holder(trial / ".lock")
         node = cluster.node_of(process) if process and (trial / "checkpoint.npz").exists() else None
         return node if node is not others else None
@@ -66,7 +66,7 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     joined = cluster.add()
     for node in cluster.nodes[1:]:
         if node.alive and node is not joined:
-            cluster.kill(node.number)  # so that it must be the new one
+            cluster.kill(node.number)  # so that only the new node can take over
     eventually(lambda: trained_on(lost) or first.poll() is not None, 90, "the trial on another node")
     process = holder(trial / ".lock")
     assert process, first.communicate()[0]
@@ -75,12 +75,12 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
     said, _ = first.communicate(timeout=30)
     assert not (trial / "result.json").exists(), "it was killed too late"
     assert "again: scratch--1--0" in said
-    # What it had going does not go on without it.
+    # The driver's running trial ends with it.
     eventually(lambda: not Path(f"/proc/{process}").exists(), 30, "the end of the trial of the lost driver")
 
     said += cluster.run([*distributed, cluster.client], outside=True, timeout=180)
     assert joined.address in said
-    cluster.add()  # two again, for the other tests
+    cluster.add()  # the other tests need two nodes again
     told, _ = local.communicate(timeout=180)
     assert local.returncode == 0, told
     assert [f"{row['recipe']}--{row['fold']}--{row['seed']}" for row in equal_tables(alone, out)] == [
@@ -97,13 +97,13 @@ def test_a_lost_node_and_a_lost_driver_change_no_number(cluster: RayCluster, com
 
 
 def maps(process: int) -> bytes:
-    """Of the driver, which is the last of those that this process leads to."""
+    """The memory maps of the driver, the last in the chain of this process's children."""
     while children := Path(f"/proc/{process}/task/{process}/children").read_text().split():
         process = int(children[0])
     return Path(f"/proc/{process}/maps").read_bytes()
 
 
-# Calls of any function, so that no trial need be trained to see what becomes of them.
+# Calls arbitrary functions, so that outcomes can be tested without training.
 DRIVER = """
 import json, operator, os, sys, time
 from functools import partial
@@ -141,7 +141,7 @@ def driver(cluster: RayCluster, folder: Path, calls: list[list[Any]], waits: boo
 
 
 def done(said: str) -> dict[str, tuple[Any, str | None, str | None]]:
-    """By name what became of each call: value, error, node."""
+    """The outcome of each call by its name: value, error and node."""
     found = [json.loads(line.removeprefix("done ")) for line in said.splitlines() if line.startswith("done ")]
     assert len(found) == len({name for name, *_ in found}), "a call that is told twice"
     return {name: (value, error, node) for name, value, error, node in found}
@@ -204,7 +204,7 @@ except ClusterError as error:
     [
         ("{address}", "ray.__version__ = '1.0'", False, "1.0"),
         ("{client}", "ray.__version__ = '1.0'", True, "1.0"),
-        ("{address}", "", True, "ray://"),  # where no node runs
+        ("{address}", "", True, "ray://"),  # on a machine without a node
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_told_in_a_sentence(

@@ -1,4 +1,4 @@
-"""A planted camera cue that gives the label away: a plain head learns it, a blind one ignores it."""
+"""A camera cue that gives the label away is learned by a plain head and ignored by a camera-blind one."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ LABELS = [Label(id="benign", name="b", malignant=False), Label(id="malignant", n
 
 
 def planted(count: int, seed: int) -> tuple[list[Row], np.ndarray]:
-    """Lesions of two cameras; camera "a" shows almost only naevi that nobody biopsied. Feature 0 is the lesion, 1 the camera."""
+    """Lesions of two cameras; "a" has almost only naevi without a biopsy. Feature 0 is the lesion, 1 the camera."""
     rng = np.random.default_rng(seed)
     rows, features = [], []
     for i in range(count):
@@ -40,7 +40,7 @@ def planted(count: int, seed: int) -> tuple[list[Row], np.ndarray]:
 
 
 def score(blind: bool) -> tuple[float, float]:
-    """AUC of telling the camera of unbiopsied naevi, and of telling the lesions inside camera "b"."""
+    """AUC for the camera of naevi without a biopsy, and AUC for malignant lesions within camera "b"."""
     rows, features = planted(2000, 1)
     malignant = np.array([row.malignant for row in rows])
     domains, classes = [row.domain for row in rows], [row.dx for row in rows]

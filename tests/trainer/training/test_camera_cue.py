@@ -1,4 +1,4 @@
-"""Images in which the camera gives the label away: a network trained plainly learns the camera, a camera-blind one the lesion."""
+"""In images whose camera gives the label away, a plain network learns the camera and a camera-blind one the lesion."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ PLAIN = {"balance": "source", "domain_offset": 0.0, "hidden_offset": 0.0, "style
 
 
 def photograph(seed: int, malignant: bool, camera: str) -> np.ndarray:
-    """A lesion as camera "warm" or "cold" shows it: the cold one is bluer, and paints a fine grid over everything."""
+    """A lesion as camera "warm" or "cold" shows it: the cold one is bluer and adds fine dark lines."""
     image = lesion(seed, malignant, 100).astype(np.float32)
     if camera == "cold":
         image *= (0.85, 0.95, 1.1)
@@ -33,7 +33,7 @@ def photograph(seed: int, malignant: bool, camera: str) -> np.ndarray:
 
 
 def draw(root: Path, split: str, count: int, given_away: float, first: int) -> list[Row]:
-    """Half of the lesions are malignant; a share of ``given_away`` of them is seen by the cold camera, and of the others not."""
+    """Half of the lesions are malignant; the cold camera took ``given_away`` of these and ``1 - given_away`` of the benign."""
     rows, rng = [], np.random.default_rng(first)
     for number in range(first, first + count):
         malignant = number % 2 == 0
@@ -46,7 +46,7 @@ def draw(root: Path, split: str, count: int, given_away: float, first: int) -> l
 
 
 def measure(config: TrainConfig, rows: list[Row], test: list[Row], root: Path, run: Path) -> tuple[float, float]:
-    """AUC with which the score tells the camera of benign lesions, and the mean AUC for malignant ones inside a camera."""
+    """The score's AUC for the camera of benign lesions, and its mean AUC for malignancy within a camera."""
     train(config, rows, root, run)
     _, labels, network = run_folder.load_run(run)
     logits = np.concatenate([np.asarray(network.model(batch)) for batch in Images(test, root, SIZE).batches(64)])
@@ -59,7 +59,7 @@ def measure(config: TrainConfig, rows: list[Row], test: list[Row], root: Path, r
 @pytest.mark.soak  # trains two networks: about two minutes
 def test_a_camera_that_gives_the_label_away_is_learnt_plainly_and_ignored_blindly(tmp_path: Path) -> None:
     rows = draw(tmp_path, "train", 800, 0.9, 0) + draw(tmp_path, "validation", 200, 0.9, 10_000)
-    test = draw(tmp_path, "test", 300, 0.5, 20_000)  # here the camera says nothing
+    test = draw(tmp_path, "test", 300, 0.5, 20_000)  # here the camera is uninformative
     camera, _ = measure(CONFIG.model_copy(update=PLAIN), rows, test, tmp_path, tmp_path / "plain")
     blind, inside = measure(CONFIG, rows, test, tmp_path, tmp_path / "blind")
     assert camera > 0.8

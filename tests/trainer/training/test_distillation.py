@@ -28,7 +28,7 @@ def test_the_teachers_mean_is_kept_inside_the_labels(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.full((100, 100, 3), 90, np.uint8))
     rows = [Row("0" * 64, "a.png", "s", "g", "train", "", True)] * 3
     possible = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 1]], np.float32)
-    # One sees the student's pictures, the other its own size.
+    # One teacher has the student's image size, the other its own.
     networks = [constant([float(np.log(v)) for v in p], size) for p, size in (([0.5, 0.3, 0.2], 32), ([0.1, 0.1, 0.8], 48))]
     taught = teach(networks, Images(rows, tmp_path, 32), possible, batch=2)
     mean = np.array([0.3, 0.2, 0.5])

@@ -1,4 +1,4 @@
-"""Fine-tuning: its losses, its pairs of views, and that a stop changes nothing."""
+"""Fine-tuning: its losses, its pairs of views, and that resuming after a stop gives the same result."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_misfit_is_zero_on_the_teacher_and_without_one() -> None:
 
 def test_the_domain_offset_explains_the_label() -> None:
     loss, logits = Loss(LABELS), np.zeros((2, 1), np.float32)
-    targets = np.array([[0, 1, 0, 0, 3.0]] * 2, np.float32)  # malignant, no teacher, and the domain says so already
+    targets = np.array([[0, 1, 0, 0, 3.0]] * 2, np.float32)  # malignant, without a teacher, and the domain already implies it
     assert float(loss(targets, logits)) == pytest.approx(np.log1p(np.exp(-3.0)), rel=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Training on synthetic lesions: it learns, stops early, and goes on after a kill as if nothing had happened."""
+"""Training on synthetic lesions: it learns, stops early, and resumes after a kill with the same result."""
 
 import json
 import signal
@@ -55,7 +55,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(synthetic_split:
     process.wait()
     at = state(broken)[0]
     assert len(at["history"]) < CONFIG.epochs, "it ended before it could be killed"
-    train(CONFIG, read_split(split), data, broken, resume=True)  # only what dies needs a process of its own
+    train(CONFIG, read_split(split), data, broken, resume=True)  # only the run that is killed needs its own process
 
     (expected, weights), (progress, resumed) = state(whole), state(broken)
     for epoch, same in zip(expected["history"], progress["history"], strict=True):

@@ -1,4 +1,4 @@
-"""The outline decoder: it learns, it is exported with the network, and it changes nothing else."""
+"""The outline decoder learns, is exported with the network, and changes no other output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CONFIG = TrainConfig(arch="custom_cnn", weights="none", size=SIZE, dense=(8,))
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], Path, Path]:
-    """Rows of synthetic lesions, their folder and that of their outlines."""
+    """Rows of synthetic lesions, the folder of images and the folder of outlines."""
     folder = tmp_path_factory.mktemp("outlined")
     dataset(folder / "data", 120, seed=8, size=112, outlines=folder / "masks")
     prepare(folder / "data", folder / "split.csv", near_duplicates=False, progress=False)
@@ -45,7 +45,7 @@ def lesions(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], Path, 
 
 @pytest.fixture(scope="module")
 def run(lesions: tuple[list[Row], Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose network was never trained, and whose decoder was."""
+    """A run with an untrained network and a trained decoder."""
     rows, root, masks = lesions
     run = tmp_path_factory.mktemp("run")
     run_folder.write_inputs(run, CONFIG, rows, root, BINARY)
@@ -58,7 +58,7 @@ def run(lesions: tuple[list[Row], Path, Path], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def assessors(run: Path) -> dict[bool, Assessor]:
-    """With the decoder and without it."""
+    """Assessors with and without the decoder, by whether they have it."""
     _, labels, network = run_folder.load_run(run)
     decoder = load_decoder(run, network)
     plain = np.zeros((24, SIZE, SIZE, 3), np.uint8)
@@ -111,7 +111,7 @@ def test_errors_hold_most_of_the_drawn_outlines(runtimes: dict[bool, Runtime], l
     assert info is not None
     assert info.images > 30
     assert all(low < high for low, high in info.errors.values())
-    for name in ("area", "diameter"):  # a coarse outline is smoother than a drawn one, but of the same size
+    for name in ("area", "diameter"):  # a coarse outline is smoother than a drawn one, but about as large
         low, high = info.errors[name]
         assert 0.5 < low < 1.0 < high < 2.0, name
     assert measure_errors(runtimes[False], rows, find_outlines(masks, rows), root, Input(size=SIZE)) is None

@@ -1,4 +1,4 @@
-"""The quantise-run command: a run that export takes, and offers in int8 under the threshold of f32."""
+"""The quantise-run command writes a run whose export includes an int8 variant with the threshold of f32."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_the_run_is_exported_and_offered_in_int8(start: Path, synthetic_split: t
     assert result.exit_code == 0, result.output
     manifest = verify(models / "small" / "1")
     assert manifest.golden.tolerance == 1e-3, "rounding needs no wider one"
-    if has_integer_units():  # older processors saturate, which may cost it its place
+    if has_integer_units():  # older processors saturate, so the variant may be left out
         variant = manifest.variant("openvino", "int8")
         assert (variant.path, variant.decision) == (".", None)
         assert variant.flipped <= MAX_FLIPPED

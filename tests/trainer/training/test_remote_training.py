@@ -1,4 +1,4 @@
-"""Packing for another machine and training there, in processes that have neither TensorFlow nor OpenVINO."""
+"""Packs a training for another machine and runs it in processes that have neither TensorFlow nor OpenVINO."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ from aiderm_trainer.training.run_folder import load_run
 pytestmark = pytest.mark.soak
 
 SCRIPT = Path(__file__).parents[3] / "services/trainer/remote_training.py"
-# What the other machine does not have is not to be found here either.
+# Hides packages that the other machine does not have.
 RUN = """
 import runpy, sys
 
@@ -40,7 +40,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Parts for a small network with random weights."""
+    """The folder with a small network's packed parts; the weights are random."""
     folder = tmp_path_factory.mktemp("remote_training")
     dataset(folder / "data", 40, seed=3, size=112)
     prepare(folder / "data", folder / "split.csv", near_duplicates=False, progress=False)
@@ -105,6 +105,6 @@ def test_weights_trained_elsewhere_load_here(packed: Path) -> None:
     assert len(labels) == 2
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     assert np.isfinite(network.model(image).numpy()).all()
-    # Called again, the training is found finished, and nothing is begun anew.
+    # A second call finds that the training is finished and starts nothing.
     assert json.loads(call(*training, KERAS_BACKEND="jax").splitlines()[-1])
     assert (packed / "work" / "run" / "history.jsonl").read_text().splitlines() == history

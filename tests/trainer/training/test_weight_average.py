@@ -1,4 +1,4 @@
-"""One network between a fine-tuned run and its start."""
+"""Averages the weights of a fine-tuned run and its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each call of the API, once: what is sent and how the answer is read. Both clients are made from these functions."""
+"""Defines each call of the API once: what is sent and how the answer is read. Both clients are built from these functions."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ File = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """An image: the path of a file, its bytes, or an open binary file."""
 
 _OK = frozenset({200})
-# A file's name may name a patient; the service needs none.
+# A file's name may identify a patient, and the service needs no name.
 _FILE_NAME = "picture"
 
 
 @dataclass(frozen=True)
 class ApiCall(Generic[T]):
-    """One request, and what its answer is."""
+    """One request, and how its answer is read."""
 
     method: str
     path: str
@@ -58,8 +58,8 @@ def predict(
     Args:
         file: the image: a path, bytes, or an open binary file. Its name is not sent.
         model: name of a model in ``models()``; the service's default one when None.
-        explain: draw the heatmap as well.
-        thorough: assess eight orientations, where ``models()`` says that the model offers it; takes longer.
+        explain: also draw the heatmap and the lesion's outline.
+        thorough: average over eight orientations, if ``models()`` says that the model offers it; takes longer.
         request_id: sent as ``X-Request-ID`` and found in the service's log; up to 64 letters, digits and ``._-``.
 
     Raises:
@@ -93,9 +93,9 @@ def predict_batch(
     Args:
         files: the images, at least one; each as for ``predict``.
         model: as for ``predict``; ``explain``, ``thorough`` and ``request_id`` too.
-        explain: draw the heatmaps as well.
-        thorough: assess eight orientations of each.
-        request_id: of the whole request.
+        explain: also draw the heatmaps and the lesions' outlines.
+        thorough: average over eight orientations of each image.
+        request_id: id of the whole request.
 
     Raises:
         ProblemError: the whole request was refused.
@@ -128,12 +128,12 @@ def predict_lesion(
     Args:
         files: the images; each as for ``predict``.
         model: as for ``predict``; ``explain``, ``thorough`` and ``request_id`` too.
-        explain: draw the heatmaps as well.
-        thorough: assess eight orientations of each.
-        request_id: of the whole request.
+        explain: also draw the heatmaps and the lesions' outlines.
+        thorough: average over eight orientations of each image.
+        request_id: id of the whole request.
 
     Raises:
-        ProblemError: the request was refused, or an image could not be assessed for no fault of its own.
+        ProblemError: the request was refused, or an image could not be assessed through no fault of its own.
         ConnectionFailed: no answer came.
         UnexpectedAnswer: the answer did not come from this API.
     """
@@ -156,10 +156,10 @@ def compare(
     thorough: bool = False,
     request_id: str | None = None,
 ) -> ApiCall[Comparison]:
-    """Says what has changed between two images of one lesion. That nothing was found rules nothing out.
+    """Says what has changed between two images of one lesion. Finding no change rules nothing out.
 
     Args:
-        earlier: the older image, as for ``predict``; its other arguments mean what they mean there.
+        earlier: the older image; the other arguments are as for ``predict``.
         later: the newer one.
 
     Raises:
@@ -176,7 +176,7 @@ def compare(
 
 
 def health() -> ApiCall[Health]:
-    """State of the service and of each model; ``unavailable`` is an answer too, and no error."""
+    """State of the service and of each model; ``unavailable`` is an answer too, not an error."""
     return ApiCall("GET", "/health", _reader(Health), statuses=frozenset({200, 503}))
 
 
@@ -191,15 +191,15 @@ def model(name: str) -> ApiCall[ModelDetail]:
 
 
 def report(name: str) -> ApiCall[dict[str, Any]]:
-    """The data of one model's curves, as the trainer wrote them."""
+    """The data behind one model's curves, as the trainer wrote them."""
     return ApiCall("GET", f"/models/{quote(name, safe='')}/report", _reader(dict[str, Any]))
 
 
 def read_file(file: File) -> bytes:
-    """The bytes of an image. All of them: a stream could not be sent a second time.
+    """Reads all bytes of an image at once, because a stream could not be sent a second time.
 
     Raises:
-        TypeError: it is no path, bytes or binary file.
+        TypeError: the argument is not a path, bytes or a binary file.
     """
     if isinstance(file, str | os.PathLike):
         return Path(file).read_bytes()

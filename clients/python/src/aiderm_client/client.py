@@ -75,7 +75,7 @@ def _settings(base_url: str, api_key: str | None, timeout: float) -> _Settings:
 def _version() -> str:
     try:
         return version("aiderm-client")
-    except PackageNotFoundError:  # run from its folder
+    except PackageNotFoundError:  # run from the source folder
         return "unknown"
 
 
@@ -90,10 +90,10 @@ def _request(call: ApiCall[Any]) -> dict[str, Any]:
 
 
 class _Connected:
-    """What the two clients are made from.
+    """Base class of the two clients.
 
     Args:
-        base_url: of the service, with its prefix where it has one, such as ``http://127.0.0.1:8080/api``.
+        base_url: address of the service, with its prefix if it has one, such as ``http://127.0.0.1:8080/api``.
         api_key: sent as ``Authorization: Bearer``.
         timeout: seconds for each step of one attempt (to send, to receive; to connect at most 5).
         retry: when to try again.

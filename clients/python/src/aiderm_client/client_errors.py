@@ -1,5 +1,5 @@
 # ruff: noqa: D101, N818  (a class is its code, and is named after it)
-"""Exceptions: no answer, an answer that this API does not give, or a problem with a stable code."""
+"""Exceptions: no answer, an answer that is not from this API, or a problem with a stable code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Problem(BaseModel):
 
 
 class AidermError(Exception):
-    """Base of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConnectionFailed(AidermError):
@@ -47,7 +47,7 @@ class ProblemError(AidermError):
 
     Attributes:
         problem: the document; its ``request_id`` finds the request in the service's log.
-        retry_after: seconds after which another try may succeed, where the service said so.
+        retry_after: seconds after which another try may succeed, if the service named them.
     """
 
     code: ClassVar[str] = ""
@@ -63,7 +63,7 @@ class ProblemError(AidermError):
 
     @staticmethod
     def of(problem: Problem, retry_after: float | None = None) -> ProblemError:
-        """The error of this problem's code; plain ``ProblemError`` for a code that this version does not know."""
+        """The error for this problem's code; plain ``ProblemError`` for a code that this version does not know."""
         return ProblemError._kinds.get(problem.code, ProblemError)(problem, retry_after)
 
 

@@ -1,9 +1,9 @@
 """``aiderm-dicom``: takes DICOM photographs from a folder or a DICOMweb server and gives back reports on them.
 
-Each image goes to the service's /predict; what returns is the structured report and the heatmap, which are stored beside the
-image (STOW-RS) or in a folder. What is done is remembered, so that a run can be stopped at any time; what fails for a reason
-that passes (a server that restarts) is tried again in the next round. The reports' UIDs are those of image and model, so that
-even a repeated round stores nothing twice. No log line holds anything of a file: an image is named by the start of a digest.
+Each image is sent to the service's /predict. The returned structured report, outline and heatmap are stored beside the image
+(STOW-RS) or in a folder. Finished images are remembered, so that a run can be stopped at any time; temporary failures (a server
+that restarts) are tried again in the next round. The reports' UIDs are derived from image and model, so that even a repeated
+round stores nothing twice. Log lines hold nothing from a file: an image is named by the start of a digest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import httpx
 
 OWN = "AI Dermatologist"
-"""How the manufacturer of what the service writes begins; such objects are never assessed."""
+"""Start of the manufacturer's name in objects that the service writes; such objects are never assessed."""
 PARTS = 'multipart/related; type="application/dicom"'
 _PREFIX = b"DICM"
 _SETTLED_SECONDS = 1.0
@@ -47,8 +47,8 @@ class Image:
     """An image that waits for its report.
 
     Attributes:
-        key: names it in the memory and in logs.
-        load: reads the file; None where it turns out to be no photograph of a camera.
+        key: identifies the image in the memory and in logs.
+        load: reads the file; returns None if it has no pixels or was written by the service.
     """
 
     key: str
@@ -59,10 +59,10 @@ class Place(Protocol):
     """Where images come from and reports go to."""
 
     def images(self) -> Iterator[Image]:
-        """All images that are there now."""
+        """All images that are present now."""
 
     def store(self, image: Image, reports: Sequence[bytes], bundle: bytes | None) -> None:
-        """Stores what the service wrote; TemporaryError where that failed."""
+        """Stores what the service wrote; raises TemporaryError if that fails."""
 
     def close(self) -> None:
         """Closes its connections."""
@@ -78,11 +78,11 @@ class Service:
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
 
     def report(self, data: bytes, accept: str) -> httpx.Response:
-        """What /predict answers.
+        """Returns the answer of /predict.
 
         Raises:
-            TemporaryError: it does not answer, or not now.
-            RefusedError: it does not assess the image.
+            TemporaryError: the service does not answer, or cannot at present.
+            RefusedError: the service does not assess the image.
         """
         query = {"explain": "true"} | ({"model": self.model} if self.model else {})
         headers = {"Accept": accept} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
@@ -99,7 +99,7 @@ class Service:
         return answer
 
     def objects(self, data: bytes) -> list[bytes]:
-        """The DICOM objects on an image."""
+        """Returns the DICOM objects that report on an image."""
         answer = self.report(data, PARTS)
         boundary = answer.headers["content-type"].partition("boundary=")[2]
         parts = answer.content.split(b"--" + boundary.encode())[1:-1]
@@ -107,7 +107,7 @@ class Service:
 
 
 class Memory:
-    """Which images are done: a file of one line each, or none."""
+    """Remembers which images are done, in a file with one line for each; without a file only during this run."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -118,7 +118,7 @@ class Memory:
         return key in self._done
 
     def add(self, key: str, outcome: str) -> None:
-        """Remembers an image, across a crash too."""
+        """Remembers an image, even across a crash."""
         self._done.add(key)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
@@ -132,8 +132,9 @@ class Folder:
     """Images in a folder and those below it; reports go to another one.
 
     Attributes:
-        source: is read only.
-        target: gets KEY.0.dcm (the report), KEY.1.dcm (the heatmap) and KEY.fhir.json.
+        source: is only read from.
+        target: gets KEY.0.dcm (the report), KEY.1.dcm and so on (the outline and the heatmap, if there are any) and
+            KEY.fhir.json.
     """
 
     source: Path
@@ -143,7 +144,7 @@ class Folder:
         """See Place."""
 
     def images(self) -> Iterator[Image]:
-        """Files that are DICOM and are not being written any more."""
+        """DICOM files that are no longer being written."""
         for path in sorted(self.source.rglob("*")):
             try:
                 if path.is_file() and time.time() - path.stat().st_mtime >= _SETTLED_SECONDS:
@@ -169,8 +170,8 @@ class Server:
     """A DICOMweb server: QIDO-RS and WADO-RS for images, STOW-RS for reports.
 
     Args:
-        url: of the DICOMweb root.
-        modalities: of the series that are looked at.
+        url: address of the DICOMweb root.
+        modalities: modalities of the series to read.
         fhir: folder for FHIR Bundles; None writes none.
     """
 
@@ -182,7 +183,7 @@ class Server:
         for name in ("api", "web", "session_utils", "uri"):
             logging.getLogger(f"dicomweb_client.{name}").disabled = True
         self._session = requests.Session()
-        # Read to its end, each answer gives its connection back; dicomweb-client leaves some open.
+        # Reading each answer to its end returns its connection to the pool; dicomweb-client leaves some open.
         self._session.hooks["response"] = [lambda response, **_: response.content and None]
         self._client: Any = DICOMwebClient(url, session=self._session)
         self._client.set_http_retry_params(retry=False)
@@ -234,7 +235,7 @@ class Server:
 
 
 def run_once(place: Place, service: Service, memory: Memory, *, fhir: bool = False) -> Counter[str]:
-    """Reports on every image that is not done; counts what became of each."""
+    """Reports on every image that is not done yet; returns how many images had which outcome."""
     counts: Counter[str] = Counter()
     try:
         for image in place.images():
@@ -272,7 +273,7 @@ def _process(image: Image, place: Place, service: Service, memory: Memory, fhir:
 
 
 def _photograph(data: bytes) -> bytes | None:
-    """The file, unless it holds no pixels or the service itself has written it."""
+    """Returns the file; None if it has no pixels or was written by the service itself."""
     import pydicom
 
     found = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, specific_tags=["Manufacturer", "Rows"])
@@ -290,7 +291,7 @@ def _digest(text: str) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Writes a file that is whole or not there."""
+    """Writes a file atomically: it is never seen incomplete."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         file.write(data)
     Path(file.name).replace(path)

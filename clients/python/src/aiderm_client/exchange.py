@@ -1,4 +1,4 @@
-"""One call from first attempt to answer, without any input or output: both clients drive this same generator."""
+"""Runs one call from the first attempt to the answer, without any input or output: both clients drive this generator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def exchange(call: ApiCall[T], retry: Retry) -> Generator[float, Outcome, T]:
     """Yields the seconds to wait before an attempt, is sent that attempt's outcome, and returns the answer.
 
     Raises:
-        AidermError: there is none, and no further attempt.
+        AidermError: there is no answer, and there will be no further attempt.
     """
     attempt, pause = 0, 0.0
     while True:

@@ -1,4 +1,4 @@
-"""The API's answers. Fields that a newer service adds are ignored; one that is missing or of another type is an error."""
+"""The API's answers. Fields that a newer service adds are ignored; a missing field or another type is an error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reason(_Answer):
 
 
 class Malignancy(_Answer):
-    """Calibrated probability of malignancy, which assumes the prevalence beside it; ``uncertain`` is a closed interval."""
+    """Calibrated probability of malignancy, which assumes the given ``prevalence``; ``uncertain`` is a closed interval."""
 
     probability: float
     threshold: float
@@ -59,7 +59,7 @@ class ClassProbability(_Answer):
 class QualityWarning(_Answer):
     """A metric of the image beyond its usual range, and what to do about it.
 
-    An ``advisory`` one is shown only; the others also withhold a low suspicion.
+    An ``advisory`` warning is for information only; the others also rule out a low suspicion.
     """
 
     code: str
@@ -111,7 +111,7 @@ class Image(_Answer):
 
 
 class Measure(_Answer):
-    """A measured value and its 95% interval; for an outlined lesion, that of a hand-drawn outline's value."""
+    """A measured value and its 95% interval; of a lesion, the interval held a hand-drawn outline's value in 95% of cases."""
 
     value: float
     low: float
@@ -129,7 +129,7 @@ class Lesion(_Answer):
     """The lesion's outline, in pixels of the upright image, and observations on what lies inside; no decision depends on them.
 
     ``area`` is a share of the region, ``diameter`` a share of its side, ``asymmetry`` lies in 0..1, ``border`` is 1 for a circle.
-    Of a DICOM file that says how large a pixel is, area and diameter are there in square millimetres and millimetres too.
+    For a DICOM file that states the size of a pixel, area and diameter are also given in square millimetres and millimetres.
     """
 
     outline: tuple[tuple[float, float], ...]
@@ -194,7 +194,7 @@ class Assessment(_Assessed):
 
 
 class BatchItem(_Answer):
-    """One file's answer, an assessment or a problem; ``index`` is the file's place in the request."""
+    """One file's answer, an assessment or a problem; ``index`` is the file's 0-based place in the request."""
 
     index: int
     assessment: Assessment | None
@@ -204,7 +204,7 @@ class BatchItem(_Answer):
         """The assessment.
 
         Raises:
-            ProblemError: this file has none; the class says the code.
+            ProblemError: this file has no assessment; each code has its own subclass.
         """
         if self.assessment is None:
             if self.problem is None:
@@ -214,7 +214,7 @@ class BatchItem(_Answer):
 
 
 class BatchAnswer(_Answer):
-    """One item a file, in the order of the request."""
+    """One item per file, in the order of the request."""
 
     results: tuple[BatchItem, ...]
 
@@ -228,7 +228,7 @@ class Spread(_Answer):
 
 
 class Disagreement(_Answer):
-    """Places of the images that do not agree: those below the uncertain band, and the others."""
+    """0-based indices of the images that do not agree: ``lower`` are below the uncertain band, ``higher`` are not."""
 
     higher: tuple[int, ...]
     lower: tuple[int, ...]
@@ -242,7 +242,7 @@ class LeftOut(_Answer):
 
 
 class LesionAssessment(_Assessed):
-    """One answer for several images of one lesion; ``counted`` holds the places of the images that it rests on."""
+    """One answer for several images of one lesion; ``counted`` holds the 0-based indices of the images that it rests on."""
 
     counted: tuple[int, ...]
     left_out: tuple[LeftOut, ...]
@@ -252,14 +252,14 @@ class LesionAssessment(_Assessed):
 
 
 class Colours(_Answer):
-    """Colours that only one of two images has, by their names."""
+    """Names of the colours that only one of the two images shows."""
 
     appeared: tuple[str, ...]
     vanished: tuple[str, ...]
 
 
 class Registration(_Answer):
-    """How the later image lies on the earlier one: ``matrix`` takes its pixels there, ``rotation`` is in degrees."""
+    """How the later image lies on the earlier one: ``matrix`` maps its pixels there, ``rotation`` is in degrees."""
 
     matrix: tuple[tuple[float, float, float], tuple[float, float, float]]
     scale: float
@@ -390,7 +390,7 @@ class ModelList(_Answer):
 
 
 class Metric(_Answer):
-    """A value with its 95% confidence interval, where one was computed."""
+    """A value with its 95% confidence interval, if one was computed."""
 
     value: float
     ci95: tuple[float, float] | None

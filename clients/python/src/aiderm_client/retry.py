@@ -1,4 +1,4 @@
-"""When to retry, and how long to wait before."""
+"""Decides when to retry, and how long to wait first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 STATUSES = frozenset({429, 503, 504})
-# The server got no whole request, or no whole answer left it: its end of the connection was closed or never there.
-# A read timeout is not among them: that server is slow, and would be given the same work twice.
+# The server did not get the whole request, or did not send the whole answer: the connection was closed or never opened.
+# Read timeouts are not included: the server is only slow, and would be given the same work twice.
 CONNECTION_FAILURES = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
 
 
@@ -21,12 +21,12 @@ class Retry:
     """Retries of 429, 503, 504 and connection failures. Every call may be repeated: a prediction changes nothing.
 
     Attributes:
-        attempts: how often a request is sent at the most; 1 never repeats it.
+        attempts: how often a request is sent at most; 1 never repeats it.
         first_pause: seconds before the second attempt; doubled for each one after it.
-        longest_pause: seconds that this growth stops at.
+        longest_pause: upper limit of that pause in seconds.
         longest_wait: the longest ``Retry-After`` in seconds that is waited for; a longer one is left to the caller, as
             ``retry_after`` of the error, because trying earlier than the service asked would only add to its load.
-        jitter: numbers from 0 to 1, so that clients that failed together do not come back together.
+        jitter: returns numbers from 0 to 1, so that clients that failed together do not come back together.
     """
 
     attempts: int = 4
@@ -43,10 +43,10 @@ class Retry:
                 raise ValueError(f"{name} must be 0 or more seconds. Received: {getattr(self, name)}")
 
     def pause(self, attempt: int, retry_after: float | None = None) -> float | None:
-        """Seconds to wait before the next attempt; None when there is none.
+        """Seconds to wait before the next attempt; None if there is no further one.
 
         Args:
-            attempt: which one failed, from 1.
+            attempt: 1-based number of the attempt that failed.
             retry_after: seconds that the service asked for.
         """
         if attempt >= self.attempts:
@@ -58,11 +58,11 @@ class Retry:
 
 
 def retry_after_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds in a ``Retry-After`` header, which holds a number of them or an HTTP date; None where it says nothing.
+    """Seconds in a ``Retry-After`` header, which holds a number or an HTTP date; None if it holds neither.
 
     Args:
-        headers: of the answer. A date is taken against the answer's own ``Date``, so that wrong clocks do not matter.
-        now: what to take it against where that is missing; the local clock when None.
+        headers: headers of the answer. A date is compared with the answer's ``Date``, so that wrong clocks do not matter.
+        now: time to compare with if ``Date`` is missing; by default that of the local clock.
     """
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
