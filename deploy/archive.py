@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import DIGEST_SUFFIX, SERVING_FILE, BundleError, ModelStore
 from aiderm_core.files import replacing
 
@@ -74,8 +75,8 @@ def restore(archive: Path, models: Path) -> None:
     """Restores what is missing or damaged in ``models``, then the promoted versions' names.
 
     Raises:
-        BackupError: the archive is missing or damaged, or a version was promoted with another manifest: nothing has been changed.
-            Or an intact version differs from the saved one: versions before it have been restored.
+        BackupError: the archive is missing or damaged, or ``models`` holds another version under a saved one's name; nothing has
+            been changed.
     """
     if not archive.is_file():
         there = ", ".join(sorted(path.name for path in archive.parent.glob("*.tar"))) or "none"
@@ -99,10 +100,19 @@ def restore(archive: Path, models: Path) -> None:
 
 
 def _refuse_another(saved: ModelStore, store: ModelStore, model: str, version: str) -> None:
-    """Refuses to replace a promoted version by another one, even if it is damaged."""
+    """Refuses to replace an intact version by another one, and a promoted version even if it is damaged."""
     here, there = (folder / model / f"{version}{DIGEST_SUFFIX}" for folder in (store.root, saved.root))
     if here.exists() and there.exists() and here.read_text() != there.read_text():
         raise BackupError(f"{model} {version} was promoted with another manifest than the saved one. Remove {here} first")
+    if _intact(store, model, version) not in (None, saved.verified(model, version)):
+        raise BackupError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
+
+
+def _intact(store: ModelStore, model: str, version: str) -> Manifest | None:
+    try:
+        return store.verified(model, version)
+    except BundleError:
+        return None
 
 
 def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) -> str:
@@ -110,14 +120,12 @@ def _put_back(saved: ModelStore, store: ModelStore, model: str, version: str) ->
     done = "restored"
     if target.exists():
         try:
-            there = store.verified(model, version)
+            store.verified(model, version)
         except BundleError as error:
             say(f"damaged: {error}")
             target.rename(target.with_name(f".staging-damaged-{version}-{time.time_ns()}"))
             done = "replaced"
         else:
-            if there != saved.verified(model, version):
-                raise BackupError(f"{model} {version} is whole, but another than the saved one: it stays. Remove it first")
             return "kept"
     with store.stage(model, version) as staged:
         shutil.copytree(saved.path(model, version), staged, dirs_exist_ok=True)

@@ -153,7 +153,16 @@ def test_a_folder_of_images(service, tmp_path, monkeypatch, caplog):
     names = sorted(path.name.partition(".")[2] for path in target.iterdir())
     assert names == ["0.dcm", "0.dcm", "1.dcm", "1.dcm", "fhir.json", "fhir.json"]
     assert not list(target.glob(".*"))
+    modes = {path.stat().st_mode for path in target.iterdir()}
+    assert modes == {(source / "notes.txt").stat().st_mode}, "another user's import may read them"
     assert "Nachname" not in caplog.text
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "key.0.dcm").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Folder(tmp_path, tmp_path).store(dicom_node.Image("key", lambda: None), [b"report"], None)
+    assert [path.name for path in tmp_path.iterdir()] == ["key.0.dcm"]
 
 
 def test_what_may_pass_is_tried_again(tmp_path):

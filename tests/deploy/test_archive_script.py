@@ -63,6 +63,21 @@ def test_an_edited_manifest_is_neither_saved_nor_kept(archive: ModuleType, store
     assert store.verified("melanoma", "2", promoted=True).decision.threshold == 0.5
 
 
+def test_a_refused_restore_has_changed_nothing(archive: ModuleType, store: ModelStore, tmp_path: Path) -> None:
+    """The version that is refused comes after one that could have been restored."""
+    saved = archive.save("first.tar", store.root, tmp_path / "backups")
+    shutil.rmtree(store.path("melanoma", "1"))
+    shutil.rmtree(store.path("melanoma", "2"))
+    (store.root / "melanoma" / "2.sha256").unlink()
+    with store.stage("melanoma", "2") as folder:
+        shutil.copytree(store.path("melanoma", "3"), folder, dirs_exist_ok=True)
+        seal(folder, Manifest.load(folder).model_copy(update={"version": "2", "architecture": "retrained"}))
+    with pytest.raises(archive.BackupError, match="is whole, but another than the saved one"):
+        archive.restore(saved, store.root)
+    assert not (store.root / "melanoma" / "1").exists()
+    assert store.verified("melanoma", "2").architecture == "retrained"
+
+
 def test_a_restore_does_not_put_another_bundle_in_the_place_of_a_promoted_one(
     archive: ModuleType, store: ModelStore, tmp_path: Path
 ) -> None:

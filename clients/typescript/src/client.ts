@@ -142,7 +142,7 @@ function form(field: string, pictures: readonly Picture[]): FormData {
 
 function parameters({ model, explain = false, thorough = false, requestId, signal }: PredictOptions) {
   return {
-    params: { query: { explain, thorough, ...(model === undefined ? {} : { model }) } },
+    params: { query: { explain, tta: thorough, ...(model === undefined ? {} : { model }) } },
     headers: requestId === undefined ? {} : { "X-Request-ID": requestId },
     ...(signal === undefined ? {} : { signal }),
   };

@@ -295,7 +295,7 @@ export interface components {
         };
         /**
          * Calibration
-         * @description How logits became probabilities; already folded into the graph.
+         * @description How logits are turned into probabilities; the graph already contains this.
          *
          *     ``malignant_shift`` is added to the log-odds of malignancy after the temperature.
          *     ``prevalence`` is the share of malignant lesions that the probabilities assume.
@@ -415,7 +415,7 @@ export interface components {
         };
         /**
          * Data
-         * @description What the model learnt from. ``fingerprint``: sha256 of the SPLIT.csv that was used.
+         * @description The data that the model was trained on. ``fingerprint``: SHA-256 of the SPLIT.csv that was used.
          */
         Data: {
             /** Sources */
@@ -431,7 +431,7 @@ export interface components {
         };
         /**
          * Decision
-         * @description The answer for an image. Below the threshold is not "benign": the model misses some cancers.
+         * @description The answer for an image. A result below the threshold does not mean "benign": the model misses some cancers.
          * @enum {string}
          */
         Decision: "low_suspicion" | "suspicious" | "uncertain" | "rejected";
@@ -439,7 +439,7 @@ export interface components {
          * DecisionRule
          * @description Threshold and uncertain band, in calibrated malignancy at ``calibration.prevalence``.
          *
-         *     ``uncertain`` is the closed interval [low, high] in which no side is taken.
+         *     Inside ``uncertain``, the closed interval [low, high], the decision is "uncertain".
          */
         DecisionRule: {
             /** Threshold */
@@ -526,7 +526,7 @@ export interface components {
         };
         /**
          * Label
-         * @description One class that the graph tells apart.
+         * @description One class that the graph distinguishes.
          */
         Label: {
             /** Id */
@@ -676,7 +676,7 @@ export interface components {
         };
         /**
          * Metric
-         * @description A value with its 95% confidence interval, where one was computed.
+         * @description A value with its 95% confidence interval, if one was computed.
          */
         Metric: {
             /** Value */
@@ -803,7 +803,7 @@ export interface components {
         };
         /**
          * Novelty
-         * @description Above ``limit`` an image is not assessed. ``false_rejection_rate``: share of real lesions beyond it.
+         * @description Images with a novelty above ``limit`` are not assessed. ``false_rejection_rate``: share of real lesions above it.
          */
         Novelty: {
             /** Limit */
@@ -1040,9 +1040,9 @@ export interface components {
         };
         /**
          * Thorough
-         * @description Test-time augmentation: its own decision rule, what it was measured to gain, and how the views are pooled.
+         * @description Test-time augmentation: its own decision rule, its measured gain, and how the views are pooled.
          *
-         *     ``pool``: the mean of the views' ``probability``, or of their ``log_odds``; see ``aiderm_core.tta``.
+         *     ``pool``: the mean of the views' ``probability`` or of their ``log_odds``; see ``aiderm_core.tta``.
          */
         Thorough: {
             decision: components["schemas"]["DecisionRule"];

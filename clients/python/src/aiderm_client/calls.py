@@ -213,7 +213,7 @@ def read_file(file: File) -> bytes:
 
 def _query(model: str | None, explain: bool, thorough: bool) -> dict[str, str]:
     named = {} if model is None else {"model": model}
-    return named | {name: "true" for name, wanted in (("explain", explain), ("thorough", thorough)) if wanted}
+    return named | {name: "true" for name, wanted in (("explain", explain), ("tta", thorough)) if wanted}
 
 
 def _request_id(value: str | None) -> dict[str, str]:

@@ -14,7 +14,6 @@ import io
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -292,9 +291,13 @@ def _digest(text: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """Writes a file atomically: it is never seen incomplete."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-        file.write(data)
-    Path(file.name).replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
