@@ -36,6 +36,7 @@ def test_large_images_of_every_common_format_stop_at_the_deadline(extension: str
 
 def test_a_process_gives_the_same_pixels() -> None:
     data = large(".png")
+    shared().close()  # other tests may have left processes
     with decoding(data, size=224, deadline=time.monotonic() + 60) as apart:
         assert apart.pixels.size
     assert len(shared()._free) == 1

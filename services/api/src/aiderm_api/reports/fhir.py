@@ -1,8 +1,8 @@
 """An Assessment as a FHIR R4 DiagnosticReport with its Observations: a pure function, no network and no clock.
 
-Codes: HL7's own for category, interpretation and absent data; UCUM for units. For what this model measures no code of
-LOINC or SNOMED CT is known that says the same, so those codings are local (``CODE_SYSTEM``, ``CLASS_SYSTEM``) and stand
-beside a text; a site that has agreed on others can map them by code.
+Codes are HL7's own for category, interpretation and absent data, and UCUM's for units. LOINC and SNOMED CT are not known to
+have codes for what this model measures, so those codings are local (``CODE_SYSTEM``, ``CLASS_SYSTEM``) and come with a
+text; a site that has agreed on other codes can map them.
 
 The Python client has this module too: ``clients/generate.py`` copies it.
 """
@@ -20,11 +20,11 @@ from aiderm_core.decision import Decision
 Json = dict[str, Any]
 
 CODE_SYSTEM: Final = "urn:uuid:5a9a0355-5dea-465b-9afa-331230aeec55"
-"""Of what is observed, and of the decisions."""
+"""Identifies the codes of observations and decisions."""
 CLASS_SYSTEM: Final = "urn:uuid:22de2c75-86db-430d-933d-763270046d0c"
-"""Of the classes that a model tells apart; the codes are the ids of its labels."""
+"""Identifies the codes of a model's classes, which are the ids of its labels."""
 REQUEST_SYSTEM: Final = "urn:uuid:1bf803b0-db9c-4da6-9509-2dd94a0d5db1"
-"""Of the report's identifier, the request's id."""
+"""Identifies the system of the report's identifier, which is the request's id."""
 UCUM: Final = "http://unitsofmeasure.org"
 HL7: Final = "http://terminology.hl7.org/CodeSystem/"
 
@@ -122,7 +122,7 @@ def diagnostic_report(
 
 
 def _observations(assessment: Assessment) -> Iterable[Json]:
-    """Without what they have in common; an image that was not assessed has no classes."""
+    """The Observations without their common fields; an image that was not assessed has no classes."""
     yield _observation("malignancy", _malignancy(assessment))
     if assessment.classes:
         yield _observation("classes", {"component": [_class(item) for item in assessment.classes]})
@@ -266,5 +266,5 @@ def _instant(name: str, value: datetime) -> str:
     offset = value.utcoffset()
     if offset is None:
         raise ValueError(f"{name} needs a time zone. Received: {value!r}")
-    whole_minutes = offset.total_seconds() % 60 == 0  # FHIR knows no others; those of before standard time had seconds
+    whole_minutes = offset.total_seconds() % 60 == 0  # FHIR allows no others; offsets from before standard time had seconds
     return (value if whole_minutes else value.astimezone(UTC)).isoformat(timespec="milliseconds")

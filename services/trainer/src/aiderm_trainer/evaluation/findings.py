@@ -193,7 +193,7 @@ def read_left_out(file: Path) -> dict[str, dict[str, Metric]]:
     try:
         return TypeAdapter(dict[str, dict[str, Metric]]).validate_json(file.read_bytes())
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ValueError(f'{file} must hold {{"SOURCE": {{"METRIC": {{"value": 0.9, "ci95": [0.8, 1.0]}}}}}}: {error}') from error
+        raise ValueError(f'{file} must hold {{"DOMAIN": {{"METRIC": {{"value": 0.9, "ci95": [0.8, 1.0]}}}}}}: {error}') from error
 
 
 def read_learning_curve(file: Path) -> list[CurvePoint]:

@@ -27,7 +27,7 @@ def decode(data: bytes, header: GifHeader, notes: list[str]) -> Pixels:
     if not 1 <= header.code_bits <= 8:
         raise undecodable(data, "gif")
     try:
-        found, _ = unpacked_length(codes, header.code_bits, tiff=False, most=pixels)
+        found = unpacked_length(codes, header.code_bits, tiff=False, most=pixels)
     except ValueError:
         raise truncated(data, "gif") from None
     # Some encoders leave out the end code, so it is not required; damaged data yield more or fewer pixels.

@@ -5,8 +5,8 @@ from __future__ import annotations
 TABLE = 4096
 
 
-def unpacked_length(data: bytes, code_bits: int, *, tiff: bool, most: int) -> tuple[int, bool]:
-    """Returns the number of samples that the codes yield, and whether the end code follows them.
+def unpacked_length(data: bytes, code_bits: int, *, tiff: bool, most: int) -> int:
+    """Returns the number of samples that the codes yield.
 
     Args:
         data: codes of one image, strip or tile.
@@ -41,7 +41,7 @@ def unpacked_length(data: bytes, code_bits: int, *, tiff: bool, most: int) -> tu
                 width, fresh = code_bits + 1, True
                 continue
             if code == end:
-                return total, True
+                return total
             if fresh:
                 if code > clear:
                     raise ValueError(f"code {code} follows a clear code")
@@ -58,5 +58,5 @@ def unpacked_length(data: bytes, code_bits: int, *, tiff: bool, most: int) -> tu
             total += length
             previous = length
             if total > most:
-                return total, False
-    return total, False
+                return total
+    return total

@@ -183,7 +183,6 @@ def _deflate_is_whole(block: bytes, size: int) -> bool:
 
 def _lzw_is_whole(block: bytes, size: int) -> bool:
     try:
-        found, _ = unpacked_length(block, 8, tiff=True, most=size)
+        return unpacked_length(block, 8, tiff=True, most=size) == size
     except ValueError:
         return False
-    return found == size

@@ -32,7 +32,6 @@ class TiffHeader(Header):
         blocks: offset and length of each block, plane by plane.
         predictor: 1 none, 2 horizontal differences.
         order: byte order, ``<`` or ``>``.
-        subsampling: of the chroma, across and down.
         tables: quantisation and Huffman tables that all blocks of a JPEG-compressed page share.
         palette: red, green and blue, 0..65535 each.
         options: tags and values of the options of fax compression and of the bit order in a byte.
@@ -47,7 +46,6 @@ class TiffHeader(Header):
     blocks: tuple[tuple[int, int], ...] = ()
     predictor: int = 1
     order: str = "<"
-    subsampling: tuple[int, int] = (1, 1)
     tables: bytes = b""
     palette: tuple[int, ...] = ()
     options: tuple[tuple[int, int], ...] = ()
@@ -97,12 +95,11 @@ def _page(data: bytes, directory: Directory, width: int, height: int, more: bool
     extra = (tags.get(338, ()) + (0,) * channels)[: channels - _COLOURS[photometric]]
     block, tiled = _block(width, height, tags)
     blocks = _blocks(data, directory, width, height, block, tiled, channels if planar else 1)
-    subsampling = tags.get(530, (2, 2)) if photometric == YCBCR else (1, 1)
     return TiffHeader(
         width, height, orientation_of(tags.get(ORIENTATION)), channels, bits[0], bytes_of(data, directory, 34675),
         complete=all(offset + length <= len(data) for offset, length in blocks), more_frames=more,
         compression=compression, photometric=photometric, planar=planar, extra=extra, block=block, tiled=tiled, blocks=blocks,
-        predictor=number(317, 1), order=directory.order, subsampling=(subsampling[0], subsampling[-1]),
+        predictor=number(317, 1), order=directory.order,
         tables=bytes_of(data, directory, 347) or b"",
         palette=values_of(data, directory, 320, 3 << 16) if photometric == PALETTE else (),
         options=tuple((tag, number(tag)) for tag in (266, 292, 293) if tag in tags),
