@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.processor import processor
 from benchmarks.scale import document
 from benchmarks.serving import images
-from benchmarks.serving.subjects import Limit, Subject, tree_memory
+from benchmarks.serving.subjects import Local, Subject, tree_memory
 
 from aiderm_core.bundle.store import ModelStore
 from aiderm_scorer.inputs import Listing
@@ -196,7 +196,7 @@ def scoring(
 ) -> list[dict[str, Any]]:
     """Measures, in rounds, the limit and the scorer in turns, on one core and on all."""
     limits = {
-        n: Limit("limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(n)]) for n in {1, cores}
+        n: Local("limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(n)]) for n in {1, cores}
     }
     found = []
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.processor import processor
 from benchmarks.serving import images, report
-from benchmarks.serving.subjects import Limit, Subject, subjects
+from benchmarks.serving.subjects import Local, Subject, subjects
 
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore
@@ -108,7 +108,7 @@ def main() -> None:
             subject.start(files["224px"][0].read_bytes(), log)
             print(f"{subject.name}: first answer after {subject.ready_seconds:.1f} s", flush=True)
         rounds = [one_round(chosen, files, options, turn) for turn in range(options.rounds)]
-        stages = next((s.stages(files[report.MAIN]) for s in chosen if isinstance(s, Limit)), None)
+        stages = next((s.stages(files[report.MAIN]) for s in chosen if isinstance(s, Local)), None)
         ours = next(s for s in chosen if s.name.startswith("this API"))
         measured_overload = overload(ours, files[report.MAIN], max(options.seconds, OVERLOAD_SECONDS))
         about = {

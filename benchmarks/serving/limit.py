@@ -1,4 +1,4 @@
-"""Measures the physical limit: decode and forward in f32 on the same cores, without a server or any other part of an answer.
+"""Measures what the same cores do without a server: decode and forward in f32 alone, or the whole assessment of an image.
 
 Reads one line of JSON per measurement from standard input and writes one line of JSON for it.
 """
@@ -16,14 +16,39 @@ from typing import Any
 
 import cv2
 
-from aiderm_core.bundle.manifest import Input, Manifest
+from aiderm_core.assess import assess
+from aiderm_core.bundle.manifest import DecisionRule, Manifest
 from aiderm_core.imaging.decode import decode_image
 from aiderm_core.imaging.geometry import to_model_input
+from aiderm_core.imaging.limits import Limits
+from aiderm_core.precision import chosen_variant
 from aiderm_core.quality import measurements
-from aiderm_core.runtime import Hint, Runtime, load_runtime
+from aiderm_core.runtime import PRECISIONS, Hint, Runtime, load_runtime
+
+Work = Callable[[bytes, Hint], object]
 
 
-def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -> dict[str, Any]:
+def limit(runtime: Runtime, manifest: Manifest) -> Work:
+    """Decodes an image and runs the forward pass, and no more."""
+    spec = manifest.input
+
+    def run(data: bytes, hint: Hint) -> object:
+        return runtime.run(to_model_input(decode_image(data).pixels, spec.size, spec.geometry)[None], hint)
+
+    return run
+
+
+def assessment(runtime: Runtime, manifest: Manifest, rule: DecisionRule) -> Work:
+    """Assesses an image as every service does: also measures its quality and decides."""
+    limits = Limits()
+
+    def run(data: bytes, hint: Hint) -> object:
+        return assess(data, manifest=manifest, runtime=runtime, rule=rule, limits=limits, before_inference=lambda: hint)
+
+    return run
+
+
+def measure(run: Work, cores: int, wanted: dict[str, Any]) -> dict[str, Any]:
     """Runs one thread per client, at most one per core, each with one image at a time."""
     images = [Path(name).read_bytes() for name in wanted["images"]]
     workers = min(cores, wanted["concurrency"])
@@ -34,8 +59,7 @@ def measure(runtime: Runtime, spec: Input, cores: int, wanted: dict[str, Any]) -
 
     def work(turn: int) -> None:
         while (started := time.perf_counter()) < end:
-            image = decode_image(images[turn % len(images)])
-            runtime.run(to_model_input(image.pixels, spec.size, spec.geometry)[None], hint)
+            run(images[turn % len(images)], hint)
             milliseconds.append((time.perf_counter() - started) * 1000)
             turn += 1
 
@@ -70,16 +94,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--cores", type=int, required=True)
+    parser.add_argument("--assess", choices=PRECISIONS, help="the whole assessment in this precision")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     manifest = Manifest.load(options.bundle)
-    runtime = load_runtime("openvino", options.bundle, threads=options.cores)
+    variant = chosen_variant(manifest, options.assess or "f32")
+    runtime = load_runtime("openvino", options.bundle / variant.path, threads=options.cores, precision=variant.precision)
+    run = assessment(runtime, manifest, variant.decision or manifest.decision) if options.assess else limit(runtime, manifest)
     for line in sys.stdin:
         wanted = json.loads(line)
         if "stages" in wanted:
             found: dict[str, Any] = stages(runtime, manifest, [Path(name).read_bytes() for name in wanted["images"]])
         else:
-            found = measure(runtime, manifest.input, options.cores, wanted)
+            found = measure(run, options.cores, wanted)
         sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()
 

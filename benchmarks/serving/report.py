@@ -102,6 +102,9 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
         values = over(name, LIMIT, "rate", crowd)
         label = name.removeprefix("this API, ")
         add(f"the same in {label}, to the f32 limit", ">= 2", values, bool(values) and median(values) >= 2)
+    for name in own:
+        precision = name.removeprefix("this API, ")
+        add(f"the same in {precision}, to assessments without a server", "", over(name, f"no server, {precision}", "rate", crowd))
     values = over(ours, LIMIT, "p50", [1])
     add("p50 at concurrency 1 to decode + forward on all cores", "<= 1.1", values, bool(values) and median(values) <= 1.1)
     used = [ms for cells in rounds if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("processor_ms"))]

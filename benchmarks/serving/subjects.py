@@ -110,8 +110,8 @@ class Subject:
                 self.process.wait(15)
 
 
-class Limit(Subject):
-    """Decode and forward without a server."""
+class Local(Subject):
+    """Work without a server: decode and forward alone, or whole assessments."""
 
     def start(self, image: bytes, log: Path) -> None:
         """Starts the process; it is ready once it has assessed an image."""
@@ -148,15 +148,15 @@ class Limit(Subject):
 
 
 def subjects(bundle: Path, size: int, cores: int, precisions: list[str], peers: Path | None) -> list[Subject]:
-    """The limit, this service in each precision of the bundle, and the peers if their environment is given."""
+    """The limit, assessments without a server and with this one in each precision, and the peers if they are installed."""
     ours = {
         "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
         "AIDERM_THREADS": str(cores), "AIDERM_LOG_FORMAT": "json",
     }  # fmt: skip
-    found: list[Subject] = [
-        Limit("physical limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(cores)])
-    ]
+    local = [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(cores)]
+    found: list[Subject] = [Local("physical limit", local)]
     for precision in precisions:
+        found.append(Local(f"no server, {precision}", [*local, "--assess", precision]))
         found.append(
             Subject(f"this API, {precision}", [sys.executable, "-m", "aiderm_api"], {**ours, "AIDERM_PRECISION": precision})
         )
