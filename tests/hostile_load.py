@@ -43,6 +43,10 @@ class Memory:
         found = proportional(self.pid)
         return found + sum(proportional(pid) for pid in children(self.pid) if not same_memory(self.pid, pid))
 
+    def own(self) -> int:
+        """The memory of the service without its decoder processes, in bytes."""
+        return proportional(self.pid)
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         over = threading.Event()
