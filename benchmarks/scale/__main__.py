@@ -196,7 +196,7 @@ def scoring(
 ) -> list[dict[str, Any]]:
     """Measures, in rounds, the limit and the scorer in turns, on one core and on all."""
     limits = {
-        n: Local("limit", [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(n)]) for n in {1, cores}
+        n: Local("limit", [sys.executable, "-m", "benchmarks.serving.local", str(bundle), "--cores", str(n)]) for n in {1, cores}
     }
     found = []
     try:

@@ -153,7 +153,7 @@ def subjects(bundle: Path, size: int, cores: int, precisions: list[str], peers: 
         "AIDERM_MODELS_DIR": str(bundle.parent.parent), "AIDERM_DEFAULT_MODEL": bundle.parent.name, "AIDERM_PORT": "{port}",
         "AIDERM_THREADS": str(cores), "AIDERM_LOG_FORMAT": "json",
     }  # fmt: skip
-    local = [sys.executable, "-m", "benchmarks.serving.limit", str(bundle), "--cores", str(cores)]
+    local = [sys.executable, "-m", "benchmarks.serving.local", str(bundle), "--cores", str(cores)]
     found: list[Subject] = [Local("physical limit", local)]
     for precision in precisions:
         found.append(Local(f"no server, {precision}", [*local, "--assess", precision]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, expect
 
-# A checkbox and a slider are hit through their label and full height.
+# The target of a checkbox is its label; the target of a slider is its full height.
 _SMALL_TARGETS = """least => [...document.querySelectorAll(
   'button, label.button, label.switch, input[type=range], summary, nav a, select')]
   .filter((e) => e.checkVisibility())

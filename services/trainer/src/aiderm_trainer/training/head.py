@@ -89,5 +89,5 @@ class _Choice(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the chosen weights in place."""
-        if self.weights:  # empty after no epoch at all
+        if self.weights:  # empty if no epoch was trained
             self.model.set_weights(self.weights)
