@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import keras
 import numpy as np
 import pytest
@@ -47,3 +49,14 @@ def test_more_than_ten_maps_come_in_the_order_of_the_model() -> None:
     model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=64), 2).model
     maps = keras.Model(model.input, [model.get_layer(f"block_{i}_expand_relu").output for i in range(1, 14)])
     assert [found.shape[1:] for found in Trunk(maps).maps(IMAGES)] == [output.shape[1:] for output in maps.outputs]
+
+
+def test_several_threads_get_the_features_of_their_own_images_in_order() -> None:
+    model = build(TrainConfig(arch="mobilenet_v2", weights="none", size=64, seed=2), 2).model
+    trunk = Trunk(keras.Model(model.input, model.get_layer("block_2_add").output))
+    one_by_one = np.concatenate([trunk(image[None]) for image in IMAGES])
+    assert len(np.unique(one_by_one.reshape(len(IMAGES), -1), axis=0)) == len(IMAGES)
+    batches = [IMAGES, IMAGES[::-1]] * 8
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(trunk, batches))
+    assert all(np.array_equal(each, one_by_one[:: 1 if turn % 2 == 0 else -1]) for turn, each in enumerate(found))

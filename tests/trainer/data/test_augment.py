@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiderm_trainer.data.augment import ARTEFACTS, Augmentation, at_half_scale, augment, degrade, warp
+from aiderm_trainer.data.augment import ARTEFACTS, Augmentation, at_half_scale, augment, bubbles, degrade, warp
 from aiderm_trainer.data.synthetic import lesion
 
 PICTURE = lesion(3, True, 96)
@@ -57,6 +57,23 @@ def test_an_artefact_changes_the_picture_but_not_its_form(artefact) -> None:
     views = [artefact(PICTURE, np.random.default_rng(seed)) for seed in range(8)]
     assert all(view.shape == PICTURE.shape and view.dtype == np.uint8 for view in views)
     assert sum(not np.array_equal(view, PICTURE) for view in views) >= 6  # a stroke may be drawn outside the image
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bubbles_look_as_if_each_were_drawn_over_the_whole_image(seed: int) -> None:
+    rng, side = np.random.default_rng(seed), len(PICTURE)
+    out = PICTURE.astype(np.float32)
+    y, x = np.mgrid[:side, :side]
+    for _ in range(int(rng.integers(1, 9))):
+        cx, cy = rng.uniform(0, side, 2)
+        radius = side * rng.uniform(0.01, 0.07)
+        width = max(1.0, radius * rng.uniform(0.08, 0.25))
+        rim = np.exp(-(((np.hypot(x - cx, y - cy) - radius) / width) ** 2)) * rng.uniform(0.2, 0.8)
+        out += (rim * np.clip(((x - cx) + (y - cy)) / (2 * radius), -1, 1) * 90)[..., None]
+        spot = np.hypot(x - cx - radius * 0.4, y - cy - radius * 0.4) / (radius * 0.2 + 0.5)
+        out += (np.exp(-(spot**2) / 2) * rng.uniform(40, 160))[..., None]
+    expected = np.clip(out, 0, 255).astype(int)
+    assert np.abs(bubbles(PICTURE, np.random.default_rng(seed)).astype(int) - expected).max() <= 1  # order of rounding
 
 
 def test_half_scale_keeps_the_picture_and_softens_its_finest_detail() -> None:

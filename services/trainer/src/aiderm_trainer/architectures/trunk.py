@@ -7,31 +7,48 @@ TensorFlow: the first blocks of MobileNetV2 took 0.10 s per batch in OpenVINO, a
 from __future__ import annotations
 
 import tempfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from aiderm_core.runtime.cores import usable_cores
+
 
 class Trunk:
-    """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map; several threads may call it."""
+    """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map; several threads may call it.
+
+    Each core takes one image after another: its feature maps stay in the cache, where those of a batch would not fit. The first
+    blocks of MobileNetV2 then take 0.6 of the processor time.
+    """
 
     def __init__(self, model: Any) -> None:
         import openvino  # a machine that trains with another backend may not have it
 
-        self._alone = threading.Lock()
+        from aiderm_core.runtime.openvino import compiled_alike, fix_shape
+
+        cores = usable_cores()
+        # f32: the features must equal those that the exported graph computes later. No streams: the calling thread computes.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 0}
         with tempfile.TemporaryDirectory() as folder:
             model.export(Path(folder) / "trunk", verbose=False)
             core = openvino.Core()
-            # f32: the features must equal those that the exported graph computes later.
-            self._compiled = core.compile_model(
-                core.read_model(Path(folder) / "trunk"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-            )
+            frozen = core.read_model(Path(folder) / "trunk")
+            fix_shape(frozen)
+            first = core.compile_model(frozen, "CPU", settings)
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for compiled in [first, *compiled_alike(core, first, [settings] * (cores - 1))]:
+            self._free.put(compiled.create_infer_request())
         # With more than ten outputs, the compiled model lists output_10 before output_2.
-        self._outputs = sorted(self._compiled.outputs, key=lambda port: int(port.get_any_name().removeprefix("output_")))
+        self._order = sorted(
+            range(len(first.outputs)), key=lambda place: int(first.outputs[place].get_any_name().removeprefix("output_"))
+        )
+        self._shapes = [tuple(first.outputs[place].get_shape())[1:] for place in self._order]
+        self._threads = ThreadPoolExecutor(cores, "trunk")
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Features of a batch."""
@@ -39,9 +56,20 @@ class Trunk:
 
     def maps(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """All outputs of the layers, in the model's order."""
-        with self._alone:  # a compiled model has one built-in request, which rejects a second caller
-            found = self._compiled([images])
-            return [np.array(found[port], np.float32) for port in self._outputs]
+        found = [np.empty((len(images), *shape), np.float32) for shape in self._shapes]
+
+        def compute(index: int) -> None:
+            request = self._free.get()
+            try:
+                request.infer([images[index : index + 1]])
+                for place, output in zip(self._order, found, strict=True):
+                    output[index] = request.get_output_tensor(place).data[0]
+            finally:
+                self._free.put(request)
+
+        for _ in self._threads.map(compute, range(len(images))):
+            pass
+        return found
 
 
 class Inference(Protocol):

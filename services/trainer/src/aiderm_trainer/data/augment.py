@@ -127,9 +127,12 @@ def dark_border(image: Image, rng: np.random.Generator) -> Image:
     center = side / 2 + rng.uniform(-0.06, 0.06, 2) * side
     y, x = np.ogrid[:side, :side]
     distance = np.sqrt((x - center[0]) ** 2 + (y - center[1]) ** 2)
-    inside = np.clip((radius - distance) / (side * rng.uniform(0.005, 0.06)) + 0.5, 0, 1)[..., None]
+    inside = np.clip((radius - distance) / (side * rng.uniform(0.005, 0.06)) + 0.5, 0, 1)
     shade = rng.integers(0, 30)
-    return (image * inside + shade * (1 - inside)).astype(np.uint8)
+    out, dark = image.copy(), inside < 1
+    weight = inside[dark][:, None]
+    out[dark] = image[dark] * weight + shade * (1 - weight)
+    return out
 
 
 def ruler(image: Image, rng: np.random.Generator) -> Image:
@@ -177,17 +180,20 @@ def bubbles(image: Image, rng: np.random.Generator) -> Image:
     """Air in the immersion gel: rings, brighter on one side, with a highlight."""
     out = image.astype(np.float32)
     side = out.shape[0]
-    y, x = np.mgrid[:side, :side].astype(np.float32)
     for _ in range(int(rng.integers(1, 9))):
         cx, cy = rng.uniform(0, side, 2)
         radius = side * rng.uniform(0.01, 0.07)
-        distance = np.hypot(x - cx, y - cy)
-        width = max(1.0, radius * rng.uniform(0.08, 0.25))
-        rim = np.exp(-(((distance - radius) / width) ** 2)) * rng.uniform(0.2, 0.8)
-        light = np.clip(((x - cx) + (y - cy)) / (2 * radius), -1, 1)[..., None]
-        out += rim[..., None] * light * 90
-        glint = np.exp(-(((x - cx - radius * 0.4) ** 2 + (y - cy - radius * 0.4) ** 2) / (2 * (radius * 0.2 + 0.5) ** 2)))
-        out += glint[..., None] * rng.uniform(40, 160)
+        width, spot = max(1.0, radius * rng.uniform(0.08, 0.25)), radius * 0.2 + 0.5
+        # Outside this square, rim and highlight are weaker than the rounding of a float32.
+        reach = max(radius + 5 * width, radius * 0.4 + 7 * spot)
+        top, bottom, left, right = (int(np.clip(at, 0, side)) for at in (cy - reach, cy + reach + 1, cx - reach, cx + reach + 1))
+        y, x = np.mgrid[top:bottom, left:right]
+        around = out[top:bottom, left:right]
+        rim = np.exp(-(((np.hypot(x - cx, y - cy) - radius) / width) ** 2)) * rng.uniform(0.2, 0.8)
+        light = np.clip(((x - cx) + (y - cy)) / (2 * radius), -1, 1)
+        around += (rim * light * 90)[..., None]
+        glint = np.exp(-(((x - cx - radius * 0.4) ** 2 + (y - cy - radius * 0.4) ** 2) / (2 * spot**2)))
+        around += (glint * rng.uniform(40, 160))[..., None]
     return np.clip(out, 0, 255).astype(np.uint8)
 
 

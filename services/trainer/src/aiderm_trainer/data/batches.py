@@ -185,6 +185,7 @@ class TrainingBatches:
         members: dict[str, list[int]] = {}
         for index, domain in enumerate(domains):
             members.setdefault(domain, []).append(index)
+        self._styles: dict[int, NDArray[np.float32] | None] = {}
         self._orders: dict[int, NDArray[np.int64]] = {}  # of the epoch being read
         self._members = [np.array(found) for _, found in sorted(members.items()) if len(found) >= FEWEST]
 
@@ -244,24 +245,32 @@ class TrainingBatches:
     def _prepare(self, indices: NDArray[np.int64], rng: np.random.Generator) -> tuple[list[NDArray[np.uint8]], Batch]:
         """Returns images that are restyled and swapped but not augmented yet, and their targets in a batch without images."""
         targets, taught, offsets = self.targets[indices], self.taught[indices], self.offsets[indices]
-        images = [self.images[int(i)] for i in indices]
+        images = []
         for at, index in enumerate(indices):
-            images[at], hidden = self._restyle(images[at], rng)
+            image, hidden = self._restyle(int(index), rng)
             if self.outlines is not None:
-                before = images[at]
-                images[at], targets[at], known = self._swap(int(index), before, targets[at], rng)
+                before = image
+                image, targets[at], known = self._swap(int(index), before, targets[at], rng)
                 taught[at] *= known
                 offsets[at] *= known
-                hidden = hidden or images[at] is not before
+                hidden = hidden or image is not before
+            images.append(image)
             offsets[at] *= self.blinding.hidden if hidden else 1.0
         return images, Batch(np.empty((0,), np.uint8), targets, taught, offsets)
 
-    def _restyle(self, image: NDArray[np.uint8], rng: np.random.Generator) -> tuple[NDArray[np.uint8], bool]:
-        """Sometimes gives an image the colours of one from a random domain; returns it, and whether it was changed."""
+    def _style(self, index: int) -> NDArray[np.float32] | None:
+        """The ``skin_style`` of a row; measuring it takes longer than augmenting the image, so it is kept."""
+        if index not in self._styles:
+            self._styles[index] = skin_style(self.images[index])
+        return self._styles[index]
+
+    def _restyle(self, index: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], bool]:
+        """Sometimes gives a row's image the colours of one from a random domain; returns it, and whether it was changed."""
+        image = self.images[index]
         if not self.blinding.style or len(self._members) < 2 or rng.random() >= self.blinding.style:
             return image, False
         domain = self._members[int(rng.integers(len(self._members)))]
-        own, other = skin_style(image), skin_style(self.images[int(rng.choice(domain))])
+        own, other = self._style(index), self._style(int(rng.choice(domain)))
         if own is None or other is None:
             return image, False
         return restyle(image, own, other, rng.uniform(0.5, 1.0)), True

@@ -6,6 +6,8 @@ around the lesion, never from the lesion, and the spread is moved only part of t
 
 from __future__ import annotations
 
+from functools import cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +28,7 @@ def skin_style(image: Image) -> NDArray[np.float32] | None:
     Returns:
         None if the ring shows too little skin.
     """
-    side = image.shape[0]
-    y, x = np.ogrid[:side, :side]
-    radius = np.hypot(y - side / 2 + 0.5, x - side / 2 + 0.5) / (side / 2)
-    ring = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[(radius > INNER) & (radius < OUTER)].astype(np.float32)
+    ring = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)[_ring(image.shape[0])].astype(np.float32)
     skin = ring[ring[:, 0] > DARK]
     if len(skin) < 0.1 * len(ring):
         return None
@@ -55,3 +54,13 @@ def restyle(image: Image, own: NDArray[np.float32], other: NDArray[np.float32], 
     # What is black stays black: a dark border belongs to the dermatoscope, not to the skin's colour.
     table[:, 0] = np.where(levels[:, 0] < DARK, levels[:, 0] * max(table[DARK, 0], 1.0) / DARK, table[:, 0])
     return np.asarray(cv2.cvtColor(cv2.LUT(lab, np.clip(table, 0, 255).astype(np.uint8)[None]), cv2.COLOR_LAB2RGB), np.uint8)
+
+
+@cache
+def _ring(side: int) -> NDArray[np.bool_]:
+    """The skin ring as a mask ``[side, side]``."""
+    y, x = np.ogrid[:side, :side]
+    radius = np.hypot(y - side / 2 + 0.5, x - side / 2 + 0.5) / (side / 2)
+    ring: NDArray[np.bool_] = (radius > INNER) & (radius < OUTER)
+    ring.flags.writeable = False
+    return ring
