@@ -168,8 +168,9 @@ def subjects(bundle: Path, size: int, cores: int, precisions: list[str], peers: 
         str(peers / "bin" / "bentoml"), "serve", "bentoml_app:Classifier", "--port", "{port}", "--host", "127.0.0.1",
     ]  # fmt: skip
     quiet = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
-    for runtime, label in (("openvino", "same runtime"), ("tensorflow", "TensorFlow")):
-        more = {**common, **quiet, "BENCHMARK_RUNTIME": runtime}
+    runs = [("openvino", precision, f"same runtime in {precision}") for precision in precisions]
+    for runtime, precision, label in (*runs, ("tensorflow", "f32", "TensorFlow")):
+        more = {**common, **quiet, "BENCHMARK_RUNTIME": runtime, "BENCHMARK_PRECISION": precision}
         found.append(Subject(f"LitServe, {label}", [python, "litserve_app.py"], more, PEERS))
         found.append(Subject(f"BentoML, {label}", bento, {**more, "PYTHONPATH": str(PEERS)}, PEERS))
     more = {**common, "BENCHMARK_RUNTIME": "tensorflow"}

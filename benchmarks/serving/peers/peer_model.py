@@ -15,6 +15,7 @@ import numpy as np
 BUNDLE = os.environ["BENCHMARK_BUNDLE"]
 SIZE = int(os.environ["BENCHMARK_SIZE"])
 RUNTIME = os.environ.get("BENCHMARK_RUNTIME", "openvino")
+PRECISION = os.environ.get("BENCHMARK_PRECISION", "f32")
 CORES = int(os.environ.get("BENCHMARK_CORES", "2"))
 PORT = int(os.environ.get("PORT", "0"))
 
@@ -42,7 +43,10 @@ def answer(outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(threads: int = CORES) -> Predict:
-    """The graph in f32 on ``threads`` cores, in the runtime that BENCHMARK_RUNTIME names; callable from several threads."""
+    """The graph on ``threads`` cores, in the runtime that BENCHMARK_RUNTIME names; callable from several threads.
+
+    OpenVINO computes in BENCHMARK_PRECISION, f32 or int8, TensorFlow in f32.
+    """
     return _openvino(threads) if RUNTIME == "openvino" else _signature(threads)
 
 
@@ -50,6 +54,8 @@ def _openvino(threads: int) -> Predict:
     import openvino as ov
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT" if threads > 1 else "LATENCY"}
+    if PRECISION == "f32":
+        settings["LP_TRANSFORMS_MODE"] = "NO"  # else OpenVINO computes a quantised graph in integers, whatever the hint
     compiled = ov.Core().compile_model(BUNDLE, "CPU", settings | {"INFERENCE_NUM_THREADS": threads})
     ports = {name: port for port in compiled.outputs for name in port.get_names()}
     local = threading.local()
