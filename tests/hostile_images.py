@@ -173,15 +173,14 @@ def exif_loop() -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + first + struct.pack("<HHHIII", 1, 0x8769, 4, 1, 38, 8)
 
 
-def profile_with(tag: bytes, body: bytes, copies: int = 1) -> bytes:
-    """An sRGB ICC profile whose tag is replaced by ``body``; ``copies`` may raise the number of tags that it declares."""
+def profile_with(tag: bytes, body: bytes) -> bytes:
+    """An sRGB ICC profile whose tag is replaced by ``body``."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = struct.unpack_from(">I", profile, 128)[0]
     for at in range(132, 132 + 12 * count, 12):
         if profile[at : at + 4] == tag:
             struct.pack_into(">II", profile, at + 4, len(profile), len(body))
     profile += body
-    struct.pack_into(">I", profile, 128, max(count, min(copies, 100)))
     struct.pack_into(">I", profile, 0, len(profile))
     return bytes(profile)
 

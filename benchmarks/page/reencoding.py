@@ -198,8 +198,10 @@ def main() -> None:
         rows = [row for row in csv.DictReader(file) if row["split"] == "validation"]
     if not rows:
         raise SystemExit(f"{arguments.split} has no rows of the side validation")
+    if arguments.count is not None and arguments.count < 1:
+        raise SystemExit(f"--count must be at least 1. Received: {arguments.count}")
     if arguments.count and arguments.count < len(rows):
-        rows = [rows[round(at * (len(rows) - 1) / (arguments.count - 1))] for at in range(arguments.count)]
+        rows = [rows[int(at)] for at in np.linspace(0, len(rows) - 1, arguments.count).round()]
     store = ModelStore(arguments.models)
     version = store.serving(arguments.model)
     manifest = store.verified(arguments.model, version)

@@ -182,6 +182,6 @@ def _node_here() -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    """Ray's error message on one line of at most about 400 characters."""
+    """Ray's error message on one line of at most about 400 characters: its beginning and its end, which often names the cause."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else f"{text[:400]}…"
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-200:]}"
