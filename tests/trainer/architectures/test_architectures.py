@@ -106,11 +106,11 @@ def test_every_backbone_is_used_as_its_entry_says(arch: str) -> None:
     assert names.index(trained[0]) <= names.index(spec.freeze_until) + 2, "no more than a batch norm lies between"
     fixed = {id(v) for v in network.novelty.variables}
     assert not fixed & {id(v) for v in network.model.trainable_variables}, "training must not change the map for novelty"
-    if arch == "mobilenet_v2" or arch.startswith("efficientnet_lite"):  # so much is trained that the map has layers of its own
+    if arch == "mobilenet_v2" or arch.startswith("efficientnet_lite"):  # that layer is trained; the map is a copy's
         assert names.index(spec.novelty) > names.index(spec.freeze_until)
     else:
         assert names.index(spec.novelty) < names.index(spec.freeze_until)
-        assert fixed <= {id(v) for v in network.model.variables}, "the fixed map is a copy"
+        assert fixed <= {id(v) for v in network.model.variables}, "the map comes from the network itself, not from a copy"
 
 
 SCALINGS = [

@@ -21,8 +21,8 @@ from aiderm_core.runtime.cores import usable_cores
 class Trunk:
     """Compiled frozen layers: uint8 ``[N, S, S, 3]`` -> float32 feature map; several threads may call it.
 
-    Each core takes one image after another: its feature maps stay in the cache, where those of a batch would not fit. The first
-    blocks of MobileNetV2 then take 0.6 of the processor time.
+    Each core computes one image at a time, because the feature maps of one image fit into its cache and those of a batch do not.
+    For the first blocks of MobileNetV2, this takes 0.6 of the processor time that a batch on all cores takes.
     """
 
     def __init__(self, model: Any) -> None:

@@ -184,7 +184,7 @@ def bubbles(image: Image, rng: np.random.Generator) -> Image:
         cx, cy = rng.uniform(0, side, 2)
         radius = side * rng.uniform(0.01, 0.07)
         width, spot = max(1.0, radius * rng.uniform(0.08, 0.25)), radius * 0.2 + 0.5
-        # Outside this square, rim and highlight are weaker than the rounding of a float32.
+        # Outside this square, the rim and the highlight change a float32 by less than its rounding error.
         reach = max(radius + 5 * width, radius * 0.4 + 7 * spot)
         top, bottom, left, right = (int(np.clip(at, 0, side)) for at in (cy - reach, cy + reach + 1, cx - reach, cx + reach + 1))
         y, x = np.mgrid[top:bottom, left:right]
