@@ -107,6 +107,8 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
         add(f"the same in {precision}, to assessments without a server", "", over(name, f"no server, {precision}", "rate", crowd))
     values = over(ours, LIMIT, "p50", [1])
     add("p50 at concurrency 1 to decode + forward on all cores", "<= 1.1", values, bool(values) and median(values) <= 1.1)
+    for name in own[1:]:
+        add(f"the same in {name.removeprefix('this API, ')}, to the f32 limit", "", over(name, LIMIT, "p50", [1]))
     used = [ms for cells in rounds if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("processor_ms"))]
     rest = [ms - sum(result["stages"].values()) for ms in used] if result.get("stages") else []
     add("processor time of a request beside decode, quality and forward, ms", "<= 1", rest, bool(rest) and median(rest) <= 1)

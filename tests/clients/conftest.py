@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
-from aiderm_api.__main__ import make_server
 from aiderm_api.auth.keys import Rate, changing, new_key
+from aiderm_api.server import make_server
 from aiderm_api.settings import Settings
 from aiderm_client import AsyncClient, Client
 

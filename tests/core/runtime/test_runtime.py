@@ -284,6 +284,16 @@ def test_serving_needs_no_tensorflow(convolution: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
+def test_openvinos_converter_is_only_imported_by_those_who_ask_for_it() -> None:
+    script = (
+        "import sys; import aiderm_core.runtime.openvino\n"
+        "assert not [name for name in sys.modules if name.startswith('openvino.tools')]\n"
+        "from openvino.tools.ovc import convert_model\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("count", [1, 5])
 def test_both_ways_to_use_the_cores_give_the_same_answer(runtime: Runtime, count: int) -> None:
     batch = pictures(count, seed=7)

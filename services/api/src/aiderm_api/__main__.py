@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
-import structlog
-
-from aiderm_api.auth import keys_command
-from aiderm_api.process_limits import bound_arenas, raise_open_files
-from aiderm_api.server import make_server
-from aiderm_api.settings import SettingsError, load_settings, unknown_settings
-from aiderm_api.telemetry.logging import configure_logging
-
-log = structlog.get_logger("aiderm_api")
+from aiderm_api.process_limits import bound_arenas
+from aiderm_api.serving.early_runtime import EarlyRuntime
+from aiderm_api.settings import SettingsError, load_settings
+from aiderm_core.bundle.store import ModelStore
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 2 for settings or arguments that cannot be used."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments in ([], ["serve"]):
+        return serve()  # at once: the service starts sooner without the imports of the other commands
+    import argparse
+
+    from aiderm_api.auth import keys_command
+
     parser = argparse.ArgumentParser(prog="aiderm-api", description="The HTTP API; without a command it serves.")
     commands = parser.add_subparsers(metavar="COMMAND")
     commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
@@ -29,23 +29,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve() -> int:
-    """Serves until SIGTERM or SIGINT, then finishes the requests in progress."""
+    """Serves until SIGTERM or SIGINT. The rest of the program is imported while the model is loaded."""
     bound_arenas()
     try:
         settings = load_settings()
-        server = make_server(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    configure_logging(settings.log_level, settings.log_format)
-    raise_open_files(settings.limit_concurrency)
-    for text in unknown_settings():
-        log.warning(text)
-    if settings.keys_file is not None and settings.frontend_dir is not None:
-        log.warning("the page that this process serves has no key, so it cannot predict; behind nginx it has one")
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
-        server.run()
-    return 0 if server.started else 1
+    store = ModelStore(settings.models_dir)
+    early = EarlyRuntime(store, settings.default_model, settings.runtime, settings.threads, settings.precision)
+    from aiderm_api import server
+
+    return server.serve(settings, early)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from aiderm_api.middleware.request_checks import RequestChecks
 from aiderm_api.middleware.request_context import RequestContext
 from aiderm_api.middleware.single_process import SingleProcess
 from aiderm_api.routes import docs, health, models, open_inference, predict
+from aiderm_api.serving.early_runtime import EarlyRuntime
 from aiderm_api.settings import Settings, SettingsError
 from aiderm_api.telemetry.audit import open_trail
 from aiderm_api.telemetry.prometheus_metrics import Metrics
@@ -48,8 +49,12 @@ class Service(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, early: EarlyRuntime | None = None) -> FastAPI:
     """Builds the service. Its models are loaded when its lifespan starts, before the port opens.
+
+    Args:
+        settings: settings of the service.
+        early: loads the default model already.
 
     Raises:
         SettingsError: keys are required but their file cannot be used, or the audit trail cannot be opened.
@@ -61,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         summary="Assesses dermoscopic images of skin lesions.",
         description=f"**{DISCLAIMER}** Failures are RFC 9457 problem documents with a stable `code`.",
-        lifespan=lifespan_of(settings, metrics, key_ring, open_trail(settings.audit)),
+        lifespan=lifespan_of(settings, metrics, key_ring, open_trail(settings.audit), early),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,

@@ -16,6 +16,7 @@ from aiderm_api.memory_budget import MemoryBudget
 from aiderm_api.multipart import UPLOAD_WINDOW_SECONDS, UploadLimits
 from aiderm_api.process_limits import release_free_memory
 from aiderm_api.services import Services
+from aiderm_api.serving.early_runtime import EarlyRuntime
 from aiderm_api.serving.queue import InferencePool
 from aiderm_api.serving.registry import ModelInfo, ModelRegistry
 from aiderm_api.serving.service import AssessmentService
@@ -27,6 +28,7 @@ from aiderm_core.bundle.store import ModelStore
 from aiderm_core.combine import MAX_IMAGES
 from aiderm_core.imaging.budget import DividedBudget
 from aiderm_core.imaging.limits import Limits
+from aiderm_core.quality import measurements
 
 AUDIT_CLOSE_SECONDS = 5.0
 GARBAGE_BYTES = 20_000_000
@@ -38,18 +40,18 @@ log = structlog.get_logger(__name__)
 
 
 def lifespan_of(
-    settings: Settings, metrics: Metrics, key_ring: KeyRing | None, audit: AuditTrail | None
+    settings: Settings, metrics: Metrics, key_ring: KeyRing | None, audit: AuditTrail | None, early: EarlyRuntime | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The lifespan of an app: its models are loaded before the port opens, and its queue is emptied before it ends."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         cv2.setNumThreads(1)  # the workers already run in parallel
-        services = app.state.services = _build(settings, metrics, audit)
+        services = app.state.services = _build(settings, metrics, audit, early)
         _register_gauges(services, key_ring)
         if audit is not None:
             audit.start()
-        await asyncio.to_thread(services.registry.refresh)
+        await asyncio.gather(asyncio.to_thread(services.registry.refresh), asyncio.to_thread(measurements.warm_up))
         _settle()
         # Separate tasks: a new model may load slowly, but a revoked key must stop working soon.
         refreshes = [services.registry.refresh] + ([] if key_ring is None else [key_ring.refresh])
@@ -70,9 +72,9 @@ def lifespan_of(
     return lifespan
 
 
-def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None) -> Services:
+def _build(settings: Settings, metrics: Metrics, audit: AuditTrail | None, early: EarlyRuntime | None) -> Services:
     registry = ModelRegistry(
-        ModelStore(settings.models_dir), settings.default_model, settings.runtime, settings.threads, settings.precision
+        ModelStore(settings.models_dir), settings.default_model, settings.runtime, settings.threads, settings.precision, early
     )
     pool = InferencePool(settings.worker_count, settings.queue_size, settings.deadline_seconds)
     drift = DriftMonitor(settings.drift_window, lambda: [loaded.manifest for loaded in registry.serving().values()])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+import sys
+from contextlib import suppress
 
 import structlog
 import uvicorn
 
 from aiderm_api.app import create_app
 from aiderm_api.http_protocol import BoundedProtocol, Connections
-from aiderm_api.settings import Settings
+from aiderm_api.process_limits import raise_open_files
+from aiderm_api.serving.early_runtime import EarlyRuntime
+from aiderm_api.settings import Settings, SettingsError, unknown_settings
+from aiderm_api.telemetry.logging import configure_logging
 
 _TICKS_PER_SECOND = 10  # of uvicorn
 log = structlog.get_logger("aiderm_api")
@@ -37,11 +42,11 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def make_server(settings: Settings) -> Server:
-    """A server for these settings."""
+def make_server(settings: Settings, early: EarlyRuntime | None = None) -> Server:
+    """A server for these settings; ``early`` loads the default model already."""
     return Server(
         uvicorn.Config(
-            create_app(settings),
+            create_app(settings, early),
             host=settings.host,
             port=settings.port,
             http=BoundedProtocol,
@@ -57,3 +62,25 @@ def make_server(settings: Settings) -> Server:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
     )
+
+
+def serve(settings: Settings, early: EarlyRuntime) -> int:
+    """Serves until SIGTERM or SIGINT, then finishes the requests in progress.
+
+    Returns:
+        The exit status: 2 for settings that cannot be used, 1 if the server could not start.
+    """
+    try:
+        server = make_server(settings, early)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    configure_logging(settings.log_level, settings.log_format)
+    raise_open_files(settings.limit_concurrency)
+    for text in unknown_settings():
+        log.warning(text)
+    if settings.keys_file is not None and settings.frontend_dir is not None:
+        log.warning("the page that this process serves has no key, so it cannot predict; behind nginx it has one")
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after a clean shutdown
+        server.run()
+    return 0 if server.started else 1

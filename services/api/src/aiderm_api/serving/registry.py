@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from aiderm_api import schemas
+from aiderm_api.serving.early_runtime import EarlyRuntime
 from aiderm_api.serving.exceptions import ModelUnavailableError, UnknownModelError
 from aiderm_api.serving.lazy_runtime import LazyRuntime
 from aiderm_core.bundle.manifest import MANIFEST_FILE, DecisionRule, Manifest, ManifestError, Thorough
@@ -69,16 +70,24 @@ class ModelRegistry:
         threads: cores to use; all of them when None.
         precision: precision of the serving variant; a bundle without it is refused. "auto": int8 if the bundle offers it and
             the processor is faster with it, else f32.
+        early: loads the default model already; None if nothing does.
     """
 
     def __init__(
-        self, store: ModelStore, default: str, runtime: str, threads: int | None, precision: PrecisionChoice = "f32"
+        self,
+        store: ModelStore,
+        default: str,
+        runtime: str,
+        threads: int | None,
+        precision: PrecisionChoice = "f32",
+        early: EarlyRuntime | None = None,
     ) -> None:
         self.default = default
         self.runtime = runtime
         self.precision = precision
         self._store = store
         self._threads = threads
+        self._early = early
         self._slots: dict[str, _Slot] = {default: _Slot()}
         self._refreshing = threading.Lock()
 
@@ -186,7 +195,10 @@ class ModelRegistry:
             # Verified again: a lazily loaded model was first verified long before its first request.
             if self._store.verified(name, version, promoted=True) != manifest:
                 raise BundleError(f"{name} {version} was replaced by another bundle of that version")
-            runtime = load_runtime(self.runtime, bundle / variant.path, threads=self._threads, precision=variant.precision)
+            runtime = self._early.take(manifest) if self._early is not None and name == self.default else None
+            if runtime is None:
+                path = bundle / variant.path
+                runtime = load_runtime(self.runtime, path, threads=self._threads, precision=variant.precision)
             self_check(bundle, manifest, runtime, variant.golden)
             return runtime
 

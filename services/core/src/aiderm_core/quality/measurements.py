@@ -136,6 +136,15 @@ def measure(
     }
 
 
+def warm_up() -> None:
+    """Measures a black square, so that the first image does not wait for tables that OpenCV fills when they are first needed.
+
+    Those for colours in CIELAB take a tenth of a second.
+    """
+    square = np.zeros((WORKING_SIZE, WORKING_SIZE, 3), np.uint8)
+    measure(square, square)
+
+
 def warnings(measures: Mapping[str, float], limits: Mapping[str, QualityLimit]) -> tuple[QualityWarning, ...]:
     """Returns the warnings for an image with these measures, in the order of ``METRICS``."""
     known = [(metric, measures[metric], limits[metric]) for metric in METRICS if metric in measures and metric in limits]

@@ -11,6 +11,7 @@ from aiderm_core.runtime.protocol import (
     Runtime,
     RuntimeFailure,
     check_batch,
+    import_engine,
     load_runtime,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "Runtime",
     "RuntimeFailure",
     "check_batch",
+    "import_engine",
     "load_runtime",
 ]

@@ -18,7 +18,13 @@ from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailur
 
 # Along with OpenVINO, pip installs a package that reports usage to an analytics service; OpenVINO works without it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# OpenVINO imports its converter of models too, if it can. It is not used here, and takes longer than all the rest of OpenVINO.
+_CONVERTER = "openvino.tools.ovc"
+sys.modules.setdefault(_CONVERTER, None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402
+
+if sys.modules[_CONVERTER] is None:
+    del sys.modules[_CONVERTER]  # others may import it
 
 OPENVINO_GRAPH = "openvino.xml"
 """File in a bundle that holds the SavedModel in OpenVINO's own format; the weights are in the .bin file beside it."""

@@ -88,6 +88,16 @@ def load_runtime(name: str, path: Path, *, threads: int | None = None, precision
     return loader(path, threads, precision)
 
 
+def import_engine(name: str) -> None:
+    """Imports an engine ahead of ``load_runtime``, which then hardly keeps other threads from running Python.
+
+    Raises:
+        RuntimeFailure: the runtime is unknown.
+        ImportError: it is not installed.
+    """
+    _loader(name)
+
+
 def _loader(name: str) -> Callable[[Path, int | None, Precision], Runtime]:
     # Engines are imported on demand: the API's image holds no TensorFlow.
     if name == "openvino":
