@@ -74,7 +74,7 @@ figures: $(DEV_STAMP) ## put the figures of the served model into README.md
 	@$(PY) -m docs.figures
 
 benchmark-training: $(DEV_STAMP) ## training throughput against plain Keras, as a ratio (some minutes)
-	@$(PY) benchmarks/training/throughput.py
+	@$(PY) -m benchmarks.training.throughput
 
 benchmark-serving: $(DEV_STAMP) ## this API against the physical limit and its peers, as ratios (about 50 minutes; BENCH_ARGS=--quick: 10)
 	@$(PY) -m benchmarks.serving $(BENCH_ARGS)

@@ -16,6 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import tensorflow as tf
+from benchmarks.processor import processor
 
 from aiderm_core.bundle.manifest import Label
 from aiderm_trainer.architectures import build
@@ -47,7 +48,7 @@ def plain_keras(pixels: np.ndarray, labels: np.ndarray) -> Callable[[int], float
     model.compile(keras.optimizers.AdamW(1e-4), "binary_crossentropy")
 
     def steps(count: int) -> float:
-        data = tf.data.Dataset.from_tensor_slices((pixels, labels)).repeat().batch(BATCH).prefetch(2)
+        data = _untuned(tf.data.Dataset.from_tensor_slices((pixels, labels)).repeat().batch(BATCH).prefetch(2))
         began = time.perf_counter()
         model.fit(data, steps_per_epoch=count, epochs=1, verbose=0)
         return count * BATCH / (time.perf_counter() - began)
@@ -81,12 +82,19 @@ def ours(images: Images) -> tuple[Callable[[int], float], Callable[[int], float]
     ready = Rounds(batches, trunk, 1, first=0, pairs=False)[0]
 
     def passes(count: int) -> float:
-        data = tf.data.Dataset.from_tensors(ready).repeat()
+        data = _untuned(tf.data.Dataset.from_tensors(ready).repeat())
         began = time.perf_counter()
         trained.fit(data, steps_per_epoch=count, epochs=1, verbose=0)
         return count * BATCH / (time.perf_counter() - began)
 
     return steps, passes
+
+
+def _untuned(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns off the tuner of tf.data, whose thread sleeps for seconds: at its end, ``fit`` waits until the thread wakes."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def spread(values: list[float], digits: int) -> dict[str, object]:
@@ -97,7 +105,7 @@ def spread(values: list[float], digits: int) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("result.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -122,6 +130,7 @@ def main() -> None:
         "ratio": spread(ratios("keras layers"), 2),
         "ratio_to_passes": spread(ratios("passes alone"), 2),
         "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
     }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
