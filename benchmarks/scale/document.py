@@ -35,6 +35,7 @@ def write(result: dict[str, Any], path: Path) -> None:
         node_cores=NODE_CORES,
         scoring=_scoring(result["scoring"]),
         cluster=_cluster(result["cluster"]),
+        gain=_gain(result["cluster"]),
         archives=_archives(rate, result["bytes"][KIND], result["row_bytes"]),
         rate=rate,
         image_bytes=result["bytes"][KIND],
@@ -62,6 +63,14 @@ def _cluster(measured: Rows) -> Rows:
         share = median(row["rate"] / row["without_ray"] for row in own)
         rows.append({"nodes": nodes, "share": share, "rate": _mid(own, "rate"), "without_ray": _mid(own, "without_ray")})
     return rows
+
+
+def _gain(measured: Rows) -> tuple[float, float, float]:
+    """How many times as fast as one node the most nodes were: median, least and most of the rounds."""
+    most = max(row["nodes"] for row in measured)
+    rates = {(row["round"], row["nodes"]): row["rate"] for row in measured}
+    ratios = [rate / rates[turn, 1] for (turn, nodes), rate in rates.items() if nodes == most]
+    return median(ratios), min(ratios), max(ratios)
 
 
 def _archives(rate: float, image_bytes: float, row_bytes: float) -> Rows:
