@@ -54,7 +54,7 @@ def create_app(settings: Settings, early: EarlyRuntime | None = None) -> FastAPI
 
     Args:
         settings: settings of the service.
-        early: loads the default model already.
+        early: is already loading the default model.
 
     Raises:
         SettingsError: keys are required but their file cannot be used, or the audit trail cannot be opened.

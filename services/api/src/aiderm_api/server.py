@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
 
 
 def make_server(settings: Settings, early: EarlyRuntime | None = None) -> Server:
-    """A server for these settings; ``early`` loads the default model already."""
+    """A server for these settings; ``early`` is already loading the default model."""
     return Server(
         uvicorn.Config(
             create_app(settings, early),

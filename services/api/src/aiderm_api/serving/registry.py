@@ -70,7 +70,7 @@ class ModelRegistry:
         threads: cores to use; all of them when None.
         precision: precision of the serving variant; a bundle without it is refused. "auto": int8 if the bundle offers it and
             the processor is faster with it, else f32.
-        early: loads the default model already; None if nothing does.
+        early: is already loading the default model; None if nothing is.
     """
 
     def __init__(
