@@ -66,7 +66,7 @@ def _cluster(measured: Rows) -> Rows:
 
 
 def _gain(measured: Rows) -> tuple[float, float, float]:
-    """How many times as fast as one node the most nodes were: median, least and most of the rounds."""
+    """The rate of the largest number of nodes as a multiple of one node's: median, minimum and maximum of the rounds."""
     most = max(row["nodes"] for row in measured)
     rates = {(row["round"], row["nodes"]): row["rate"] for row in measured}
     ratios = [rate / rates[turn, 1] for (turn, nodes), rate in rates.items() if nodes == most]

@@ -83,6 +83,7 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures with an aim; those that were not measured are left out."""
     rounds, names = result["rounds"], list(result["subjects"])
     own = [name for name in names if name.startswith("this API")]
+    precisions = {name: name.removeprefix("this API, ") for name in own}
     ours, crowd = own[0], [c for c in result["concurrency"] if c >= 8]
     lines: list[dict[str, Any]] = []
 
@@ -100,15 +101,13 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
     )  # fmt: skip
     for name in own[1:]:
         values = over(name, LIMIT, "rate", crowd)
-        label = name.removeprefix("this API, ")
-        add(f"the same in {label}, to the f32 limit", ">= 2", values, bool(values) and median(values) >= 2)
-    for name in own:
-        precision = name.removeprefix("this API, ")
+        add(f"the same in {precisions[name]}, to the f32 limit", ">= 2", values, bool(values) and median(values) >= 2)
+    for name, precision in precisions.items():
         add(f"the same in {precision}, to assessments without a server", "", over(name, f"no server, {precision}", "rate", crowd))
     values = over(ours, LIMIT, "p50", [1])
     add("p50 at concurrency 1 to decode + forward on all cores", "<= 1.1", values, bool(values) and median(values) <= 1.1)
     for name in own[1:]:
-        add(f"the same in {name.removeprefix('this API, ')}, to the f32 limit", "", over(name, LIMIT, "p50", [1]))
+        add(f"p50 at concurrency 1 in {precisions[name]}, to the f32 limit", "", over(name, LIMIT, "p50", [1]))
     used = [ms for cells in rounds if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("processor_ms"))]
     rest = [ms - sum(result["stages"].values()) for ms in used] if result.get("stages") else []
     add("processor time of a request beside decode, quality and forward, ms", "<= 1", rest, bool(rest) and median(rest) <= 1)
@@ -119,7 +118,7 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
     add("p99 / p50 at concurrency 32", "<= 1.5", tails, bool(tails) and median(tails) <= 1.5)
     values = over(ours, PREDICT, "rate", crowd)
     add("requests/s to FastAPI + model.predict", ">= 5", values, bool(values) and median(values) >= 5)
-    same = [(name, f"same runtime in {name.removeprefix('this API, ')}", 1.8) for name in own]
+    same = [(name, f"same runtime in {precision}", 1.8) for name, precision in precisions.items()]
     for mine, label, aim in (*same, (ours, "TensorFlow", 2.5)):
         rivals = [name for name in names if name.endswith(f", {label}")]
         per_round = [

@@ -33,14 +33,14 @@ def serve() -> int:
     bound_arenas()
     try:
         settings = load_settings()
+        store = ModelStore(settings.models_dir)
+        early = EarlyRuntime(store, settings.default_model, settings.runtime, settings.threads, settings.precision)
+        from aiderm_api import server
+
+        return server.serve(settings, early)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    store = ModelStore(settings.models_dir)
-    early = EarlyRuntime(store, settings.default_model, settings.runtime, settings.threads, settings.precision)
-    from aiderm_api import server
-
-    return server.serve(settings, early)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 from contextlib import suppress
 
 import structlog
@@ -13,7 +12,7 @@ from aiderm_api.app import create_app
 from aiderm_api.http_protocol import BoundedProtocol, Connections
 from aiderm_api.process_limits import raise_open_files
 from aiderm_api.serving.early_runtime import EarlyRuntime
-from aiderm_api.settings import Settings, SettingsError, unknown_settings
+from aiderm_api.settings import Settings, unknown_settings
 from aiderm_api.telemetry.logging import configure_logging
 
 _TICKS_PER_SECOND = 10  # of uvicorn
@@ -68,13 +67,12 @@ def serve(settings: Settings, early: EarlyRuntime) -> int:
     """Serves until SIGTERM or SIGINT, then finishes the requests in progress.
 
     Returns:
-        The exit status: 2 for settings that cannot be used, 1 if the server could not start.
+        The exit status: 1 if the server could not start.
+
+    Raises:
+        SettingsError: see ``create_app``.
     """
-    try:
-        server = make_server(settings, early)
-    except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+    server = make_server(settings, early)
     configure_logging(settings.log_level, settings.log_format)
     raise_open_files(settings.limit_concurrency)
     for text in unknown_settings():

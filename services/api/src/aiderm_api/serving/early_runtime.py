@@ -1,6 +1,6 @@
 """Loads the default model's graph while the main thread imports the rest of the program.
 
-Each of the two takes more than half a second, and compiling a graph leaves the interpreter free.
+Each of the two takes more than half a second, and compiling a graph does not hold the GIL.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class EarlyRuntime:
             version = store.serving(name)
             self._manifest = store.verified(name, version, promoted=True)
             variant = chosen_variant(self._manifest, precision, runtime)
-            import_engine(runtime)  # here, because two threads that import at once take longer than one after the other
+            import_engine(runtime)  # in this thread, because two threads that import at the same time slow each other down
             arguments = (runtime, store.path(name, version) / variant.path, threads, variant.precision)
             self._thread = threading.Thread(target=self._load, args=arguments, name="early-runtime")
             self._thread.start()

@@ -137,9 +137,9 @@ def measure(
 
 
 def warm_up() -> None:
-    """Measures a black square, so that the first image does not wait for tables that OpenCV fills when they are first needed.
+    """Measures a black square, so that the first image does not wait for tables that OpenCV fills at their first use.
 
-    Those for colours in CIELAB take a tenth of a second.
+    The tables for CIELAB colours take a tenth of a second.
     """
     square = np.zeros((WORKING_SIZE, WORKING_SIZE, 3), np.uint8)
     measure(square, square)

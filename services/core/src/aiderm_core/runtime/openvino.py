@@ -18,7 +18,7 @@ from aiderm_core.runtime.protocol import Hint, Outputs, Precision, RuntimeFailur
 
 # Along with OpenVINO, pip installs a package that reports usage to an analytics service; OpenVINO works without it.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# OpenVINO imports its converter of models too, if it can. It is not used here, and takes longer than all the rest of OpenVINO.
+# OpenVINO also imports its model converter if it can. It is not needed here, and takes longer than the rest of OpenVINO.
 _CONVERTER = "openvino.tools.ovc"
 sys.modules.setdefault(_CONVERTER, None)  # type: ignore[arg-type]
 import openvino as ov  # noqa: E402

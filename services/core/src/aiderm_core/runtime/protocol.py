@@ -89,7 +89,7 @@ def load_runtime(name: str, path: Path, *, threads: int | None = None, precision
 
 
 def import_engine(name: str) -> None:
-    """Imports an engine ahead of ``load_runtime``, which then hardly keeps other threads from running Python.
+    """Imports an engine ahead of ``load_runtime``, which then holds the GIL only briefly.
 
     Raises:
         RuntimeFailure: the runtime is unknown.
