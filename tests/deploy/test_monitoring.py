@@ -203,10 +203,26 @@ ENTRYPOINT ["/usr/bin/prometheus"]
     stack = dataclasses.replace(fleet, environment={**fleet.environment, "COMPOSE_FILE": files, "COMPOSE_PROFILES": "monitoring"})
     try:
         stack.compose("up", "--detach", "--no-deps", "--no-build", "prometheus")
-        yield f"http://{stack.address('prometheus')}:9090"
+        address = f"http://{stack.address('prometheus')}:9090"
+        wait_until_ready(address)
+        yield address
     finally:
         stack.compose("rm", "--stop", "--force", "--volumes", "prometheus", check=False)
         run(["docker", "image", "rm", image], check=False)
+
+
+def wait_until_ready(address: str) -> None:
+    """Waits until Prometheus has opened its storage: it listens before that, and answers every query with 503."""
+    last: object = None
+    for _ in range(120):
+        try:
+            last = httpx.get(f"{address}/-/ready", trust_env=False, timeout=10)
+            if last.status_code == 200:
+                return
+        except httpx.TransportError as error:
+            last = error
+        time.sleep(0.5)
+    raise TimeoutError(f"Prometheus is not ready after a minute: {last}")
 
 
 def ask(address: str, path: str, **query: str) -> Any:
@@ -219,10 +235,7 @@ def ask(address: str, path: str, **query: str) -> Any:
 def test_prometheus_finds_every_replica_and_answers_every_panel(prometheus: str) -> None:
     up: list[Any] = []
     for _ in range(120):
-        try:
-            up = [target for target in ask(prometheus, "targets")["activeTargets"] if target["health"] == "up"]
-        except httpx.TransportError:
-            up = []
+        up = [target for target in ask(prometheus, "targets")["activeTargets"] if target["health"] == "up"]
         if len(up) == 3:
             break
         time.sleep(0.5)
