@@ -6,10 +6,19 @@ import platform
 from pathlib import Path
 
 
-def processor() -> str:
-    """The processor's name."""
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Name of the processor, with family and model where Linux gives them: in virtual machines, generations share a name.
+
+    Args:
+        cpuinfo: Linux's description of the processors.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    first: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        first.setdefault(key.strip(), value.strip())
+    name = first.get("model name", platform.machine())
+    return f"{name} (family {first['cpu family']}, model {first['model']})" if {"cpu family", "model"} <= first.keys() else name

@@ -44,6 +44,7 @@ def peers_environment() -> Path:
 def one_round(running: list[Subject], files: dict[str, list[Path]], options: argparse.Namespace, turn: int) -> dict[str, Any]:
     """Measures every cell once; the subjects' order changes from round to round."""
     cells: dict[str, Any] = {}
+    limit = next((subject for subject in running if isinstance(subject, Local)), None)
     order = running[turn % len(running) :] + running[: turn % len(running)]
     for kind in options.kinds:
         for concurrency in options.concurrency:
@@ -52,6 +53,8 @@ def one_round(running: list[Subject], files: dict[str, list[Path]], options: arg
                 found[subject.name] = report.cell(subject.measure(files[kind], concurrency, options.seconds))
             line = ", ".join(f"{name} {value['rate']:g}/s" for name, value in found.items())
             print(f"round {turn + 1}, {kind}, {concurrency} at once: {line}", flush=True)
+            if limit is not None and (kind, concurrency) == (report.MAIN, report.STAGES_AT):
+                cells["stages"] = limit.stages(files[kind], options.seconds)
     return cells
 
 
@@ -108,7 +111,6 @@ def main() -> None:
             subject.start(files["224px"][0].read_bytes(), log)
             print(f"{subject.name}: first answer after {subject.ready_seconds:.1f} s", flush=True)
         rounds = [one_round(chosen, files, options, turn) for turn in range(options.rounds)]
-        stages = next((s.stages(files[report.MAIN]) for s in chosen if isinstance(s, Local)), None)
         ours = next(s for s in chosen if s.name.startswith("this API"))
         measured_overload = overload(ours, files[report.MAIN], max(options.seconds, OVERLOAD_SECONDS))
         about = {
@@ -123,7 +125,6 @@ def main() -> None:
         "kinds": options.kinds,
         "concurrency": options.concurrency,
         "subjects": about,
-        "stages": stages,
         "rounds": rounds,
         "overload": measured_overload,
     }

@@ -13,6 +13,8 @@ import numpy as np
 LIMIT = "physical limit"
 PREDICT = "FastAPI + model.predict"
 MAIN = "600x450"
+STAGES_AT = 8
+"""Clients at once for the figures of processor time."""
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:
@@ -45,22 +47,30 @@ def _processor_ms(raw: dict[str, Any]) -> dict[str, float]:
 
 
 def stage_table(result: dict[str, Any]) -> list[str]:
-    """Processor time by stage, as shares of the forward pass: the stages alone, and the service's main thread under 8 clients."""
-    stages = result.get("stages")
+    """Processor time by stage, as shares of the forward pass: of the stages in turn, and of the service's main thread."""
     ours = next(name for name in result["subjects"] if name.startswith("this API"))
-    loop = [ms for cells in result["rounds"] if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("main_thread_ms"))]
-    if not stages or not stages["forward"] or not loop:
+    measured = [(cells["stages"], _own(cells, ours)["main_thread_ms"]) for cells in result["rounds"] if _has_stages(cells, ours)]
+    if not measured:
         return []
-    parts = {**stages, "event loop: network, HTTP, queue, metrics, log": median(loop)}
-    rows = [f"| {name} | {ms / stages['forward']:.3f} |" for name, ms in parts.items()]
+    shares = {name: [stages[name] / stages["forward"] for stages, _ in measured] for name in measured[0][0]}
+    shares["event loop: network, HTTP, queue, metrics, log"] = [loop / stages["forward"] for stages, loop in measured]
     return [
         "",
         f"### {MAIN}: processor time of a request by stage, to the forward pass",
         "",
         "| stage | share |",
         "|---|---|",
-        *rows,
+        *(f"| {name} | {median(values):.3f} |" for name, values in shares.items()),
     ]
+
+
+def _own(cells: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = cells.get(f"{MAIN}/{STAGES_AT}", {}).get(name, {})
+    return found
+
+
+def _has_stages(cells: dict[str, Any], name: str) -> bool:
+    return "stages" in cells and "processor_ms" in _own(cells, name)
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -108,11 +118,10 @@ def bar(result: dict[str, Any]) -> list[dict[str, Any]]:
     add("p50 at concurrency 1 to decode + forward on all cores", "<= 1.1", values, bool(values) and median(values) <= 1.1)
     for name in own[1:]:
         add(f"p50 at concurrency 1 in {precisions[name]}, to the f32 limit", "", over(name, LIMIT, "p50", [1]))
-    used = [ms for cells in rounds if (ms := cells.get(f"{MAIN}/8", {}).get(ours, {}).get("processor_ms"))]
-    rest = [ms - sum(result["stages"].values()) for ms in used] if result.get("stages") else []
+    rest = [_own(r, ours)["processor_ms"] - sum(r["stages"].values()) for r in rounds if _has_stages(r, ours)]
     add("processor time of a request beside decode, quality and forward, ms", "<= 1", rest, bool(rest) and median(rest) <= 1)
     for name in names:
-        spent = [j for cells in rounds if (j := cells.get(f"{MAIN}/8", {}).get(name, {}).get("joules_per_1000"))]
+        spent = [j for cells in rounds if (j := _own(cells, name).get("joules_per_1000"))]
         add(f"joules for 1,000 answers, {name}", "", spent)
     tails = [c[ours]["p99"] / c[ours]["p50"] for r in rounds if (c := r.get(f"{MAIN}/32")) and c.get(ours, {}).get("p50")]
     add("p99 / p50 at concurrency 32", "<= 1.5", tails, bool(tails) and median(tails) <= 1.5)

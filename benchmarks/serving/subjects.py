@@ -131,9 +131,9 @@ class Local(Subject):
         count = len(found["milliseconds"])
         return asdict(load.Result(found["seconds"], count, {"200": count}, 0, found["milliseconds"]))
 
-    def stages(self, images: list[Path]) -> dict[str, float]:
-        """Milliseconds of processor time that an image takes in each stage, alone."""
-        return self._ask({"images": [str(path) for path in images], "stages": True})
+    def stages(self, images: list[Path], seconds: float) -> dict[str, float]:
+        """Milliseconds of processor time that an image takes in each stage, with one thread per core."""
+        return self._ask({"images": [str(path) for path in images], "seconds": seconds, "stages": True})
 
     def _ask(self, wanted: dict[str, Any]) -> dict[str, Any]:
         if self.process is None or self.process.stdin is None or self.process.stdout is None:
