@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Response, expect
 from tests.frontend.comparing import open_comparison
 from tests.lesion_views import SAMPLES, SIDE, encoded, grown, photograph, view
 
@@ -66,11 +66,13 @@ def shows(page: Page, answer: dict) -> None:
 def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload) -> None:
     page = new_page(shipped)
     expect(page.locator("derm-service")).to_contain_text(f"melanoma, version {version('melanoma')}")
-    answers: list[dict] = []
-    page.on("response", lambda response: answers.append(response.json()) if "/predict" in response.url else None)
+    received: list[Response] = []
+    page.on("response", lambda response: received.append(response) if "/predict" in response.url else None)
     page.set_input_files("#choose", [upload((SAMPLES / f"{kind}.jpg").read_bytes(), name) for name, kind in PICTURES.items()])
     page.get_by_role("button", name=f"Assess all {len(PICTURES)} pictures").click()
     expect(page.locator(".queue li[data-state=result]")).to_have_count(len(PICTURES))
+    # Read here, not when they arrive: the page may show the last one while its body is still on its way to this process.
+    answers = [response.json() for response in received]
     assert len({answer["decision"] for answer in answers}) == 4
     for name, answer in zip(PICTURES, answers, strict=True):
         page.locator(".queue-choose").filter(has_text=name).click()
