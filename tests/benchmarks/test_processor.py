@@ -1,4 +1,4 @@
-"""The name of a processor tells generations apart that are called the same."""
+"""Processors of several generations share a name; family and model tell them apart."""
 
 from __future__ import annotations
 

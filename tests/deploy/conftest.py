@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,14 @@ def run(
         output = result.stdout + result.stderr
         raise AssertionError(f"{' '.join(command)} ended with {result.returncode}:\n{output[-4000:]}")
     return result
+
+
+def until(true: Callable[[], Any], what: str, seconds: float = 90) -> None:
+    """Waits until ``true`` returns something true; fails with ``what`` after ``seconds``."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.2)
 
 
 def docker(*arguments: str, timeout: float = 300) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from tests.deploy.load import Load, Report
 from aiderm_core.bundle.manifest import Manifest
 from aiderm_core.bundle.store import ModelStore, seal, sha256_file
 
-from .conftest import another, docker, readable, run, running
+from .conftest import another, docker, readable, run, running, until
 
 if TYPE_CHECKING:
     from .conftest import Stack
@@ -59,13 +59,6 @@ def all_answered(load: Load) -> Report:
     assert None not in scores
     assert scores == pytest.approx([scores[0]] * len(scores), abs=1e-4)
     return report
-
-
-def until(true: Callable[[], Any], what: str, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.2)
 
 
 def details(container: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from aiderm_api.app import create_app
 from aiderm_api.auth.keys import new_key
 from aiderm_api.settings import Settings
 
-from .conftest import run
+from .conftest import run, until
 
 if TYPE_CHECKING:
     from .conftest import Stack
@@ -204,25 +204,19 @@ ENTRYPOINT ["/usr/bin/prometheus"]
     try:
         stack.compose("up", "--detach", "--no-deps", "--no-build", "prometheus")
         address = f"http://{stack.address('prometheus')}:9090"
-        wait_until_ready(address)
+        until(lambda: ready(address), "Prometheus is ready", seconds=60)
         yield address
     finally:
         stack.compose("rm", "--stop", "--force", "--volumes", "prometheus", check=False)
         run(["docker", "image", "rm", image], check=False)
 
 
-def wait_until_ready(address: str) -> None:
-    """Waits until Prometheus has opened its storage: it listens before that, and answers every query with 503."""
-    last: object = None
-    for _ in range(120):
-        try:
-            last = httpx.get(f"{address}/-/ready", trust_env=False, timeout=10)
-            if last.status_code == 200:
-                return
-        except httpx.TransportError as error:
-            last = error
-        time.sleep(0.5)
-    raise TimeoutError(f"Prometheus is not ready after a minute: {last}")
+def ready(address: str) -> bool:
+    """Whether Prometheus has opened its storage; until then it listens, but answers every query with 503."""
+    try:
+        return httpx.get(f"{address}/-/ready", trust_env=False, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def ask(address: str, path: str, **query: str) -> Any:

@@ -71,7 +71,7 @@ def test_several_pictures_from_choice_to_history(new_page, shipped: str, upload)
     page.set_input_files("#choose", [upload((SAMPLES / f"{kind}.jpg").read_bytes(), name) for name, kind in PICTURES.items()])
     page.get_by_role("button", name=f"Assess all {len(PICTURES)} pictures").click()
     expect(page.locator(".queue li[data-state=result]")).to_have_count(len(PICTURES))
-    # Read here, not when they arrive: the page may show the last one while its body is still on its way to this process.
+    # Read here and not as each arrives: the page may show the last answer before this process has read its body.
     answers = [response.json() for response in received]
     assert len({answer["decision"] for answer in answers}) == 4
     for name, answer in zip(PICTURES, answers, strict=True):

@@ -43,7 +43,7 @@ def png(width: int, height: int, content: bytes) -> bytes:
 
 
 def with_archive(data: bytes) -> bytes:
-    """The image with a zip archive behind it, as a phone puts a film behind a photograph: the image counts, the rest does not."""
+    """The image with a zip archive appended, as phones append a film to a photograph: only the image counts."""
     behind = io.BytesIO()
     with zipfile.ZipFile(behind, "w") as archive:
         archive.writestr("payload.js", "alert(1)")
@@ -56,7 +56,7 @@ def encoded(suffix: str, pixels: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-# Rows with these errors hold no checksum: a list may name any file, and must not find out what is in it.
+# Rows with these errors hold no checksum: a list may name any file, and the table must not reveal what is in it.
 NO_IMAGE = {"empty_file", "unsupported_type", "undecodable", "unreadable"}
 # The error that must be reported, and how it is made from a valid JPEG.
 BROKEN: list[tuple[str, Callable[[bytes], bytes]]] = [

@@ -82,7 +82,7 @@ def test_training_ends_in_a_bundle_that_keeps_the_contract_and_is_served(models:
 @pytest.mark.soak
 @pytest.mark.parametrize("arch", [name for name in NAMES if name != "custom_cnn"])
 def test_so_does_every_other_architecture(arch: str, synthetic_split: tuple[Path, Path], tmp_path: Path) -> None:
-    # In a process of its own: TensorFlow keeps memory of each network, of all of them some 20 GB.
+    # In a process of its own: TensorFlow does not free the memory of a network, and all of them together take some 20 GB.
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pool.submit(train_and_serve, arch, *synthetic_split, tmp_path).result()
 
